@@ -1,0 +1,38 @@
+# `make help` lists what there is. Targets set up by themselves: the first one called creates .venv.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-fast lint clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## create .venv and install the pinned versions
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+train: $(STAMP)  ## the main job: rendered products, two folds, their ensemble and a submission
+	$(PY) train.py -m experiment=quickstart fold=0,1
+	$(PY) -m product_cls.ensemble runs=multirun/quickstart
+
+test: $(STAMP)  ## all tests
+	$(PY) -m pytest
+
+test-fast: $(STAMP)  ## the tests that take seconds
+	$(PY) -m pytest -m "not slow"
+
+lint: $(STAMP)  ## ruff (lint and format) and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+clean:  ## remove runs, rendered products, image stores and caches; .venv stays
+	rm -rf data multirun/*/ outputs .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

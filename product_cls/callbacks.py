@@ -1,0 +1,71 @@
+"""Lightning callbacks: the record of a run's progress, and which checkpoints are kept."""
+
+import logging
+import math
+import time
+from pathlib import Path
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+
+from product_cls.errors import UserError
+from product_cls.runs import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+class EpochRecord(Callback):
+    """A line an epoch in the log, and the epoch and best metric so far in ``status.json``.
+
+    Raises:
+        UserError: the loss is no number any more.
+    """
+
+    def __init__(self, folder: RunFolder, monitor: str | None) -> None:
+        self.folder, self.monitor = folder, monitor
+        self._start = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        epoch = trainer.current_epoch + 1
+        if not math.isfinite(values["train/loss_epoch"]):
+            raise UserError(
+                f"The training loss became {values['train/loss_epoch']} in epoch {epoch}; "
+                f"lower optimizer.lr or set trainer.gradient_clip_val=1."
+            )
+        fields = {"epoch": epoch, "epochs": trainer.max_epochs}
+        line = f"epoch {epoch}/{trainer.max_epochs}  loss {values['train/loss_epoch']:.4f}"
+        if self.monitor is not None:
+            value = values[self.monitor]
+            best = self.folder.status().get("value")
+            fields |= {"metric": self.monitor, "value": max(value, -math.inf if best is None else best)}
+            line += f"  {self.monitor} {value:.4f}"
+        line += f"  lr {values['lr']:.2e}  {time.monotonic() - self._start:.1f} s"
+        log.info(line)
+        self.folder.update_status(**fields)
+
+
+def checkpoint_callbacks(folder: Path, monitor: str | None) -> list[ModelCheckpoint]:
+    """``best.ckpt`` by ``monitor`` (the latest where None) and ``last.ckpt`` to resume from.
+
+    Both are written when an epoch has ended, validation included, so that a resumed run starts with
+    the next epoch and not within one.
+    """
+    best = ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor=monitor,
+        mode="max",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    last = ModelCheckpoint(
+        folder,
+        filename="last",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    return [best, last]

@@ -1,0 +1,108 @@
+"""What the config needs besides Hydra: resolvers, building objects, and sentences for bad values."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from product_cls.errors import UserError
+
+LONGEST_DIRNAME = 200  # file systems allow 255 bytes a name
+
+
+def run_dirname(overrides: str) -> str:
+    """The folder's name for a run's overrides: readable, a single path component, never empty."""
+    name = overrides.replace("/", "_") or "default"
+    if len(name.encode()) <= LONGEST_DIRNAME:
+        return name
+    mark = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name.encode()[:LONGEST_DIRNAME].decode(errors='ignore')}-{mark}"
+
+
+def run_id(folder: str) -> str:
+    """A run's id for W&B, the same whenever the same folder is trained in."""
+    return hashlib.sha256(os.path.abspath(folder).encode()).hexdigest()[:12]
+
+
+def build(node: Any, **extra: Any) -> Any:
+    """Hydra's ``instantiate``; a ``UserError`` from inside comes out as it was raised.
+
+    Raises:
+        UserError: raised by the target, or an argument that the target does not take.
+    """
+    try:
+        # Plain lists and dicts: what optimisers keep of their arguments ends up in checkpoints.
+        return instantiate(node, _convert_="all", **extra)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, TypeError):
+            raise UserError(f"{node._target_} refuses its arguments: {cause}.") from cause
+        raise
+
+
+def image_size(value: Any) -> tuple[int, int]:
+    """``data.size`` as height and width: one number stands for both.
+
+    Raises:
+        UserError: it is neither a whole number nor two.
+    """
+    pair = [value, value] if isinstance(value, int) else value
+    if OmegaConf.is_config(pair):
+        pair = OmegaConf.to_container(pair)
+    if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, int) for x in pair)):
+        raise UserError(f"data.size={value}; allowed: a number of pixels or [height, width].")
+    return pair[0], pair[1]
+
+
+def check_fold(value: Any) -> int | str:
+    """``fold`` as a number or ``all``.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise UserError(f"fold={value}; allowed: the number of a fold, or all.")
+
+
+def on_gpu(trainer: Mapping[str, Any]) -> bool:
+    """Whether Lightning's ``accelerator`` comes out as a CUDA device."""
+    return trainer["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def precision(trainer: Mapping[str, Any]) -> str:
+    """Lightning's precision for ``trainer.precision``, of which ``auto`` is ours."""
+    if trainer["precision"] != "auto":
+        return str(trainer["precision"])
+    return "bf16-mixed" if on_gpu(trainer) and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def num_workers(value: int | str, gpu: bool) -> int:
+    """Loader processes; ``auto`` is none on a CPU, where they would only compete with training.
+
+    Raises:
+        UserError: neither ``auto`` nor a number.
+    """
+    if value == "auto":
+        return min(8, os.cpu_count() or 1) if gpu else 0
+    if not isinstance(value, int) or value < 0:
+        raise UserError(f"data.num_workers={value}; allowed: auto, 0 or more.")
+    return value
+
+
+def register_resolvers() -> None:
+    """Make ``run_dirname`` and ``run_id`` known to config files."""
+    for resolver in (run_dirname, run_id):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The config resolved into plain containers."""
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]

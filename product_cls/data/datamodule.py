@@ -1,0 +1,181 @@
+"""ProductDataModule: from sample table, store and folds to batches.
+
+A batch is ``{"image": uint8 [B, 3, H, W], "target": ..., "index": int64 [B]}``; ``index`` is the row
+of the sample table. Workers augment uint8 pictures; the rest happens on the device, a batch at once.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from product_cls.data.augment import Augment
+from product_cls.data.store import ImageStore
+from product_cls.errors import UserError
+
+
+def derive_seed(*parts: int) -> int:
+    """A seed in [0, 2**63) that differs wherever one of the parts does."""
+    text = ",".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Positions in an order drawn anew for each epoch, each with its epoch.
+
+    The order and the epoch number come from ``(seed, epoch)`` alone, so a run resumed at epoch e
+    sees what an uninterrupted one does. The epoch travels with the position because persistent
+    workers hold a copy of the data set that the main process cannot tell anything.
+    """
+
+    def __init__(self, count: int, *, shuffle: bool, seed: int) -> None:
+        self.count, self.shuffle, self.seed = count, shuffle, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each training epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.arange(self.count)
+        if self.shuffle:
+            order = np.random.default_rng(derive_seed(self.seed, self.epoch)).permutation(order)
+        return ((int(position), self.epoch) for position in order)
+
+
+class PictureDataset(Dataset[dict[str, Any]]):
+    """Some rows of the sample table with their pictures; items are asked for by (position, epoch).
+
+    Args:
+        store: the open image store.
+        store_rows: int64 ``[N]``, where the pictures stand in the store.
+        targets: ``[M, ...]`` for the whole sample table.
+        indices: int64 ``[N]``, rows of the sample table.
+        augment: None leaves the pictures as they are.
+        seed: of the augmentation; the draw depends on it, the epoch and the index.
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        store_rows: np.ndarray,
+        targets: np.ndarray,
+        indices: np.ndarray,
+        *,
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.store, self.store_rows = store, store_rows
+        self.targets, self.indices = targets, indices
+        self.augment, self.seed = augment, seed
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
+        position, epoch = item
+        index = int(self.indices[position])
+        picture = np.array(self.store.pixels[self.store_rows[position]])
+        if self.augment is not None:
+            picture = self.augment(picture, derive_seed(self.seed, epoch, index))
+        chw = np.ascontiguousarray(picture.transpose(2, 0, 1))
+        return {
+            "image": torch.from_numpy(chw),
+            "target": torch.as_tensor(self.targets[index]),
+            "index": index,
+        }
+
+
+def _quiet_worker(worker: int) -> None:
+    # OpenCV's threads fight with the workers for the same cores.
+    cv2.setNumThreads(0)
+
+
+class ProductDataModule(LightningDataModule):
+    """Loaders for training, validation and test.
+
+    Args:
+        samples: the sample table; pictures that the store lacks must not be in it.
+        store: the open image store.
+        targets: encoded by the task, ``[len(samples), ...]``.
+        train_ids, val_ids: which samples to learn from and to hold out.
+        batch_size: pictures a batch, on each device.
+        augment: for training pictures; None for none.
+        num_workers: loader processes.
+        seed: of order and augmentation.
+
+    Raises:
+        UserError: fewer training pictures than a batch holds at least (2), a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        samples: pd.DataFrame,
+        store: ImageStore,
+        targets: np.ndarray,
+        *,
+        train_ids: np.ndarray,
+        val_ids: np.ndarray,
+        batch_size: int,
+        augment: Augment | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"data.batch_size={batch_size}; allowed: 1 or more.")
+        if num_workers < 0:
+            raise UserError(f"data.num_workers={num_workers}; allowed: 0 or more.")
+        if len(train_ids) < 2:
+            raise UserError(f"{len(train_ids)} training pictures are left; at least 2 are needed.")
+        self.samples, self.store, self.targets = samples, store, targets
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.augment, self.seed = augment, seed
+        test_ids = samples["id"][samples["split"] == "test"].to_numpy()
+        self.ids = {"train": train_ids, "val": val_ids, "test": test_ids}
+        self._row_of = pd.Series(np.arange(len(samples)), index=samples["id"])
+
+    def indices(self, split: str) -> np.ndarray:
+        """Rows of the sample table in ``train``, ``val`` or ``test``, int64."""
+        return self._row_of[self.ids[split]].to_numpy()
+
+    def loader(self, split: str, *, train: bool = False) -> DataLoader[dict[str, Any]]:
+        """A loader over ``split``; with ``train``, shuffled and augmented, without a last batch of
+        one (batch norm cannot learn from a single picture)."""
+        indices = self.indices(split)
+        dataset = PictureDataset(
+            self.store,
+            self.store.rows(self.ids[split]),
+            self.targets,
+            indices,
+            augment=self.augment if train else None,
+            seed=self.seed,
+        )
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=EpochSampler(len(dataset), shuffle=train, seed=self.seed),
+            num_workers=self.num_workers,
+            drop_last=train and len(dataset) % self.batch_size == 1 and len(dataset) > 1,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_quiet_worker,
+            persistent_workers=train and self.num_workers > 0,
+        )
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        return self.loader("train", train=True)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]] | list[Any]:
+        return self.loader("val") if len(self.ids["val"]) else []
+
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+        return self.loader("test")

@@ -1,0 +1,159 @@
+"""Which sample is held out when: computed once, kept in a file, read back ever after.
+
+``folds.csv`` has the columns ``id, fold``; a first line that starts with ``#`` names the strategy,
+the number of splits, the seed and the fingerprint of the samples it was made for. Fold -1 means
+"never held out".
+"""
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from product_cls.data.samples import natural_key
+from product_cls.errors import UserError
+from product_cls.runs import digest, write_text_whole
+
+Strategy = Literal["stratified", "stratified_group", "view", "own"]
+
+
+def make_folds(
+    samples: pd.DataFrame, strategy: Strategy, *, n_splits: int = 5, seed: int = 0, label: str
+) -> "pd.Series[int]":
+    """The fold in which each sample is held out, by id.
+
+    Args:
+        samples: the sample table; its ``test`` rows are left out.
+        strategy: ``stratified`` (each fold has the classes in proportion), ``stratified_group``
+            (likewise, and a ``group`` never stands in two folds), ``view`` (fold k holds out the
+            k-th of the sorted views: an honest estimate under the shift), ``own`` (fold 0 holds out
+            the validation part that the data set itself names).
+        n_splits: number of folds for the stratified strategies; the other two know their own.
+        seed: of the shuffle before a stratified split.
+        label: column to stratify by.
+
+    Returns:
+        int64, index ``id``, values in [-1, number of folds - 1].
+
+    Raises:
+        UserError: an unknown strategy, a column it needs is missing, or a class or the groups are
+            fewer than the folds.
+    """
+    rows = samples[samples["split"] != "test"]
+    folds = np.full(len(rows), -1, dtype=np.int64)
+    if strategy in ("stratified", "stratified_group"):
+        _check_sizes(rows, strategy, n_splits, label)
+        labels = rows[label].astype(str)
+        groups = rows["group"] if strategy == "stratified_group" else None
+        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+        splitter = kind(n_splits, shuffle=True, random_state=seed)
+        for k, (_, held_out) in enumerate(splitter.split(np.zeros(len(rows)), labels, groups)):
+            folds[held_out] = k
+    elif strategy == "view":
+        if "view" not in rows or rows["view"].isna().any():
+            raise UserError("folds.strategy=view needs a known view for every training picture.")
+        views = sorted(rows["view"].unique())
+        if len(views) < 2:
+            raise UserError(f"folds.strategy=view needs at least 2 views; there is {len(views)}.")
+        folds = rows["view"].map({view: k for k, view in enumerate(views)}).to_numpy(np.int64)
+    elif strategy == "own":
+        folds = np.where(rows["split"] == "val", 0, -1)
+        if not (folds == 0).any():
+            raise UserError(
+                "folds.strategy=own needs a validation part in the data set (val.txt, or rows "
+                "with split=val); use folds.strategy=stratified."
+            )
+    else:
+        raise UserError(
+            f"Unknown folds.strategy '{strategy}'; allowed: {', '.join(get_args(Strategy))}."
+        )
+    return pd.Series(folds, index=pd.Index(rows["id"], name="id"), name="fold")
+
+
+def _check_sizes(rows: pd.DataFrame, strategy: str, n_splits: int, label: str) -> None:
+    if n_splits < 2:
+        raise UserError(f"folds.n_splits={n_splits}; at least 2 are needed.")
+    if strategy == "stratified_group":
+        if "group" not in rows or rows["group"].isna().any():
+            raise UserError("folds.strategy=stratified_group needs a group for every picture.")
+        if (groups := rows["group"].nunique()) < n_splits:
+            raise UserError(f"{groups} groups are fewer than folds.n_splits={n_splits}.")
+    counts = rows[label].astype(str).value_counts()
+    if counts.min() < n_splits:
+        small = sorted(counts.index[counts < n_splits], key=natural_key)
+        raise UserError(
+            f"{len(small)} classes have fewer pictures than folds.n_splits={n_splits}, "
+            f"the smallest is '{counts.idxmin()}' with {counts.min()}; "
+            f"lower folds.n_splits to at most {counts.min()} or add pictures."
+        )
+
+
+def load_or_make_folds(
+    file: Path,
+    samples: pd.DataFrame,
+    strategy: Strategy,
+    *,
+    n_splits: int = 5,
+    seed: int = 0,
+    label: str = "label",
+) -> "pd.Series[int]":
+    """Folds from ``file``, made and written first where there is none (arguments: ``make_folds``).
+
+    Raises:
+        UserError: the file was made for other samples or with another strategy, or cannot be read;
+            what ``make_folds`` refuses.
+    """
+    rows = samples[samples["split"] != "test"]
+    # The labels belong to the fingerprint: a relabelled picture makes another stratification.
+    marks = digest(rows[["id", label]].astype(str).to_numpy().tolist())
+    header = f"# strategy={strategy} n_splits={n_splits} seed={seed} samples={marks}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):
+        if not file.is_file():
+            folds = make_folds(samples, strategy, n_splits=n_splits, seed=seed, label=label)
+            write_text_whole(file, header + "\n" + folds.to_csv())
+    with file.open() as lines:
+        found = lines.readline().strip()
+    # A file without the header is the user's own; its ids are checked below all the same.
+    if found.startswith("#") and found != header:
+        kept = dict(word.partition("=")[::2] for word in found.strip("# ").split())
+        reason = (
+            "for other samples"
+            if kept.get("samples") not in (None, marks)
+            else f"with '{found.strip('# ').rpartition(' samples=')[0] or found[:60]}'"
+        )
+        raise UserError(
+            f"The folds file {file} was made {reason}, not for these {len(rows)} training pictures "
+            f"with strategy={strategy} n_splits={n_splits} seed={seed}; delete it, or name another "
+            f"with folds.file."
+        )
+    try:
+        table = pd.read_csv(file, comment="#").set_index("id")["fold"].astype(np.int64)
+    except (ValueError, KeyError):  # pandas' parser errors are ValueErrors
+        raise UserError(f"The folds file {file} cannot be read: it needs 'id,fold' rows.") from None
+    if table.index.has_duplicates or set(table.index) != set(rows["id"]):
+        raise UserError(f"The folds file {file} holds other ids than the samples; delete it.")
+    return table.reindex(rows["id"])
+
+
+def split_rows(folds: "pd.Series[int]", fold: int | str) -> tuple[np.ndarray, np.ndarray]:
+    """Ids to learn from and ids to hold out.
+
+    Args:
+        folds: from ``load_or_make_folds``.
+        fold: which fold to hold out, or ``all`` to hold out nothing.
+
+    Raises:
+        UserError: there is no such fold.
+    """
+    ids = folds.index.to_numpy()
+    if fold == "all":
+        return ids, ids[:0]
+    known = sorted(int(k) for k in folds.unique() if k >= 0)
+    if fold not in known:
+        raise UserError(f"fold={fold} does not exist; allowed: {', '.join(map(str, known))}, all.")
+    held_out = folds.to_numpy() == fold
+    return ids[~held_out], ids[held_out]

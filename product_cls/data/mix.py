@@ -1,0 +1,115 @@
+"""mixup and cutmix on a batch, for any task.
+
+Both return the mixed pictures, a permutation and lambda; the loss is
+``lam * loss(out, y) + (1 - lam) * loss(out, y[perm])`` whatever a label means.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from product_cls.errors import UserError
+
+MIX_NAMES = ("mixup", "cutmix")
+
+
+class Mixed(NamedTuple):
+    """A mixed batch.
+
+    Attributes:
+        images: like the input, ``[B, C, H, W]``.
+        perm: int64 ``[B]``, which picture each one was mixed with.
+        lam: share of the first picture in [0, 1]; 1 where nothing was mixed.
+    """
+
+    images: Tensor
+    perm: Tensor
+    lam: float
+
+
+def cutmix_box(height: int, width: int, lam: float, cy: int, cx: int) -> tuple[int, int, int, int]:
+    """Rows and columns of the patch that CutMix pastes (Yun et al. 2019, arXiv 1905.04899).
+
+    Before clipping the patch covers ``1 - lam`` of the picture; at a border less is left of it, so
+    lambda must be corrected from the box returned.
+
+    Args:
+        height, width: picture size in pixels.
+        lam: share of the first picture to keep, in [0, 1].
+        cy, cx: centre of the patch, in pixels.
+
+    Returns:
+        ``(y0, y1, x0, x1)``, half-open, inside the picture.
+    """
+    side = np.sqrt(1.0 - lam)
+    half_y, half_x = int(height * side) // 2, int(width * side) // 2
+    return (
+        max(cy - half_y, 0),
+        min(cy + half_y, height),
+        max(cx - half_x, 0),
+        min(cx + half_x, width),
+    )
+
+
+def mixup(images: Tensor, perm: Tensor, lam: float) -> Mixed:
+    """Blend each picture with its partner (Zhang et al. 2018, arXiv 1710.09412)."""
+    return Mixed(torch.lerp(images[perm], images, lam), perm, lam)
+
+
+def cutmix(images: Tensor, perm: Tensor, lam: float, cy: int, cx: int) -> Mixed:
+    """Paste the partner's patch into each picture; lambda becomes the share that is left of it.
+
+    Args:
+        images: ``[B, C, H, W]``; left as it is.
+        perm: int64 ``[B]``.
+        lam: share to keep before clipping, in [0, 1].
+        cy, cx: centre of the patch, in pixels.
+    """
+    height, width = images.shape[-2:]
+    y0, y1, x0, x1 = cutmix_box(height, width, lam, cy, cx)
+    mixed = images.clone()
+    mixed[..., y0:y1, x0:x1] = images[perm, :, y0:y1, x0:x1]
+    return Mixed(mixed, perm, 1.0 - (y1 - y0) * (x1 - x0) / (height * width))
+
+
+class Mix:
+    """Draws, for a batch, whether and how it is mixed: one of mixup and cutmix, never both.
+
+    Args:
+        mixup: alpha of the Beta(alpha, alpha) that mixup's lambda is drawn from; 0 leaves it out.
+        cutmix: the same for cutmix.
+        p: share of the batches that are mixed, in [0, 1].
+
+    Raises:
+        UserError: a negative alpha or ``p`` outside [0, 1].
+    """
+
+    def __init__(self, mixup: float = 1.0, cutmix: float = 1.0, p: float = 1.0) -> None:
+        alphas = {"mixup": mixup, "cutmix": cutmix}
+        for name, alpha in alphas.items():
+            if alpha < 0:
+                raise UserError(f"mix.{name}={alpha} is negative; it is the alpha of a Beta, or 0.")
+        if not 0 <= p <= 1:
+            raise UserError(f"mix.p={p} is no share; allowed: 0 to 1.")
+        self.alphas = {name: alpha for name, alpha in alphas.items() if alpha > 0}
+        self.p = p
+
+    def __call__(self, images: Tensor, generator: np.random.Generator | None = None) -> Mixed:
+        """Mix a batch.
+
+        Args:
+            images: float ``[B, C, H, W]``; left as it is.
+            generator: makes the draw repeatable; a fresh one where None.
+        """
+        rng = np.random.default_rng() if generator is None else generator
+        count, _, height, width = images.shape
+        if not self.alphas or count < 2 or rng.random() >= self.p:
+            return Mixed(images, torch.arange(count, device=images.device), 1.0)
+        kind = str(rng.choice(list(self.alphas)))
+        lam = float(rng.beta(self.alphas[kind], self.alphas[kind]))
+        perm = torch.from_numpy(rng.permutation(count)).to(images.device)
+        if kind == "mixup":
+            return mixup(images, perm, lam)
+        return cutmix(images, perm, lam, int(rng.integers(height)), int(rng.integers(width)))

@@ -1,0 +1,256 @@
+"""The sample table: one row a picture, and the readers that make it from a layout on disk.
+
+Columns: ``id`` (unique, stable: a path relative to the root), ``path`` (where the picture is),
+``split`` (``train``; ``val`` where the data set itself names a validation part; ``test``), one or
+more label columns (missing where unknown) and where known ``view`` (the condition that shifts, such
+as the camera's pitch in degrees) and ``group`` (samples that must share a fold, such as a person).
+
+A new reader is a function that returns ``check_samples(table)``, and a file in ``conf/data``.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from product_cls.errors import UserError
+from product_cls.runs import digest
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
+SPLITS = ("train", "val", "test")
+
+
+def natural_key(text: str) -> tuple[int, int, str]:
+    """Sort key: whole numbers by value, before words by letter ('2' < '10' < 'a')."""
+    return (0, int(text), text) if text.isdecimal() else (1, 0, text)
+
+
+def existing_folder(root: str | Path, what: str) -> Path:
+    """``root`` as a path.
+
+    Raises:
+        UserError: it is no folder.
+    """
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder} ({what}); set data.root to where it is.")
+    return folder
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """All picture files below ``folder``, by path, hidden ones left out."""
+    return sorted(
+        (
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        ),
+        key=lambda path: [natural_key(part) for part in (*path.parent.parts, path.stem)],
+    )
+
+
+def check_samples(table: pd.DataFrame, source: str | Path, *, label: str = "label") -> pd.DataFrame:
+    """Refuse a table that nothing sensible can be trained on; return it with a clean index.
+
+    Args:
+        table: with at least ``id``, ``path``, ``split`` and the column ``label``.
+        source: what was read, for messages.
+        label: the label column that every row to learn from must have.
+
+    Raises:
+        UserError: an id twice, an unknown split, no training picture, a training picture without
+            label, one class only, or a class with a single training picture.
+    """
+    if twice := sorted(table["id"][table["id"].duplicated()].unique()):
+        raise UserError(f"{source}: {len(twice)} ids stand twice, the first is '{twice[0]}'.")
+    if unknown := sorted(set(table["split"]) - set(SPLITS)):
+        raise UserError(f"{source}: unknown split '{unknown[0]}'; allowed: {', '.join(SPLITS)}.")
+    learned = table[table["split"] != "test"]
+    if learned.empty:
+        raise UserError(f"{source}: there is no training picture in it.")
+    if learned[label].isna().any():
+        first = learned["id"][learned[label].isna()].iloc[0]
+        raise UserError(f"{source}: '{first}' is a training picture without a {label}.")
+    counts = learned[label].value_counts()
+    if len(counts) < 2:
+        raise UserError(f"{source}: only the class '{counts.index[0]}'; at least 2 are needed.")
+    if single := sorted(map(str, counts.index[counts < 2]), key=natural_key):
+        raise UserError(
+            f"{source}: {len(single)} classes have a single training picture "
+            f"({', '.join(single[:5])}{', ...' if len(single) > 5 else ''}); "
+            f"at least 2 are needed, one to learn from and one to hold out."
+        )
+    return table.reset_index(drop=True)
+
+
+def samples_fingerprint(samples: pd.DataFrame) -> str:
+    """Digest of everything in the table but where the files lie."""
+    columns = sorted(set(samples.columns) - {"path"})
+    rows = samples[columns].astype(str).to_numpy().tolist()
+    return digest([columns, rows])
+
+
+def read_folder(root: str | Path, *, test: str | Path | None = None) -> pd.DataFrame:
+    """A folder a class: ``root/<label>/**/picture``.
+
+    Args:
+        root: the training pictures.
+        test: pictures to predict, as a folder a class too or as loose files (labels unknown).
+
+    Raises:
+        UserError: a missing folder, a class without a picture, or what ``check_samples`` refuses.
+    """
+    folder = existing_folder(root, "one folder a class")
+    rows = _folder_rows(folder, "train")
+    if test is not None:
+        test_folder = existing_folder(test, "pictures to predict")
+        loose = [path for path in list_pictures(test_folder) if path.parent == test_folder]
+        rows += [(f"test/{path.name}", str(path), "test", None) for path in loose]
+        # Ids of the test part get a prefix: the same file names are common in both parts.
+        labelled = [] if loose else _folder_rows(test_folder, "test")
+        rows += [(f"test/{name}", path, split, label) for name, path, split, label in labelled]
+    table = pd.DataFrame(rows, columns=["id", "path", "split", "label"])
+    return check_samples(table, folder)
+
+
+def _folder_rows(folder: Path, split: str) -> list[tuple[str, str, str, str | None]]:
+    rows: list[tuple[str, str, str, str | None]] = []
+    classes = sorted(
+        (entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."),
+        key=lambda entry: natural_key(entry.name),
+    )
+    if not classes:
+        raise UserError(f"{folder} holds no folders; expected one folder a class with pictures.")
+    for entry in classes:
+        pictures = list_pictures(entry)
+        if not pictures:
+            raise UserError(f"The class folder {entry} holds no picture ({', '.join(SUFFIXES)}).")
+        rows += [(str(p.relative_to(folder)), str(p), split, entry.name) for p in pictures]
+    return rows
+
+
+def read_csv(
+    file: str | Path,
+    *,
+    root: str | Path | None = None,
+    path_column: str = "path",
+    label_column: str = "label",
+    split_column: str | None = None,
+    view_column: str | None = None,
+    group_column: str | None = None,
+) -> pd.DataFrame:
+    """A CSV with a row a picture and named columns; other columns are kept as further labels.
+
+    Args:
+        file: the CSV.
+        root: folder that the paths are relative to; the CSV's own where None.
+        path_column, label_column: where a picture's path and label stand.
+        split_column: ``train`` | ``val`` | ``test``; where None, rows without label are ``test``.
+        view_column, group_column: become ``view`` and ``group``.
+
+    Raises:
+        UserError: a missing file, column or picture, or what ``check_samples`` refuses.
+    """
+    source = Path(file).expanduser()
+    if not source.is_file():
+        raise UserError(f"There is no file {source} (the table of samples); set data.file.")
+    try:
+        table = pd.read_csv(source, dtype={path_column: str, label_column: str})
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{source} is not a CSV that can be read: {error}.") from None
+    renamed = {
+        path_column: "id",
+        label_column: "label",
+        split_column: "split",
+        view_column: "view",
+        group_column: "group",
+    }
+    for column in filter(None, renamed):
+        if column not in table:
+            raise UserError(f"{source} has no column '{column}'; it has {', '.join(table)}.")
+    table = table.rename(columns={old: new for old, new in renamed.items() if old})
+    if table["id"].isna().any():
+        raise UserError(f"{source}: row {int(table['id'].isna().idxmax()) + 2} has no path.")
+    base = source.parent if root is None else existing_folder(root, "the CSV's paths start there")
+    table["path"] = [str(base / name) for name in table["id"]]
+    _require_files(table["path"], source)
+    if split_column is None:
+        table["split"] = table["label"].isna().map({True: "test", False: "train"})
+    return check_samples(table, source)
+
+
+def _require_files(paths: "pd.Series[str]", source: Path) -> None:
+    absent = [path for path in paths if not Path(path).is_file()]
+    if absent:
+        raise UserError(
+            f"{source} names {len(absent)} pictures that do not exist, the first is {absent[0]}."
+        )
+
+
+def read_competition(root: str | Path, *, sample_file: str = "sample.csv") -> pd.DataFrame:
+    """The competition's layout: ``train/<label>/<n>.jpg``, ``test/<n>.jpg``, ``sample.csv``.
+
+    A ``views.csv`` (``id, label, roll, pitch, split``), as rendered products have, adds ``view``
+    (the pitch in degrees) and the test pictures' labels. Test rows come in the sample file's order.
+
+    Raises:
+        UserError: a missing folder or file, a class without a picture, a test picture that the
+            sample file names and the folder lacks, or what ``check_samples`` refuses.
+    """
+    folder = existing_folder(root, "the competition's layout: train/, test/, sample.csv")
+    train = existing_folder(folder / "train", "the training part of the competition's layout")
+    rows = [(f"train/{name}", *rest) for name, *rest in _folder_rows(train, "train")]
+    sample = folder / sample_file
+    if not sample.is_file():
+        raise UserError(f"There is no {sample} (filename,prediction: the pictures to predict).")
+    names = pd.read_csv(sample, dtype=str)
+    if "filename" not in names:
+        raise UserError(f"{sample} has no column 'filename'; it has {', '.join(names)}.")
+    rows += [
+        (f"test/{name}", str(folder / "test" / name), "test", None) for name in names["filename"]
+    ]
+    table = pd.DataFrame(rows, columns=["id", "path", "split", "label"])
+    _require_files(table["path"][table["split"] == "test"], sample)
+    views = folder / "views.csv"
+    if views.is_file():
+        known = pd.read_csv(views, dtype={"label": str}).set_index("id")
+        absent = table["id"][~table["id"].isin(known.index)]
+        if len(absent):
+            raise UserError(f"{views} lacks {len(absent)} pictures, the first is {absent.iloc[0]}.")
+        table["view"] = known["pitch"].reindex(table["id"]).to_numpy()
+        table["label"] = known["label"].reindex(table["id"]).to_numpy()
+    return check_samples(table, folder)
+
+
+def read_grocery(root: str | Path) -> pd.DataFrame:
+    """GroceryStoreDataset (Klasson et al., WACV 2019): ``train.txt``, ``val.txt``, ``test.txt``.
+
+    Each line is ``path, fine, coarse``; ``classes.csv`` names the classes. ``label`` is the fine
+    class by name, ``coarse`` the coarse one. Parts whose file is missing are left out, but for
+    ``train.txt``.
+
+    Raises:
+        UserError: a missing folder or file, a line or class id that cannot be read, a missing
+            picture, or what ``check_samples`` refuses.
+    """
+    folder = existing_folder(root, "GroceryStoreDataset: train.txt, val.txt, classes.csv")
+    # The public repository keeps all of it one level down.
+    folder = folder / "dataset" if (folder / "dataset" / "train.txt").is_file() else folder
+    for name in ("train.txt", "classes.csv"):
+        if not (folder / name).is_file():
+            raise UserError(f"There is no {folder / name} (GroceryStoreDataset); check data.root.")
+    classes = pd.read_csv(folder / "classes.csv")
+    fine = dict(zip(classes.iloc[:, 1], classes.iloc[:, 0], strict=True))
+    coarse = dict(zip(classes.iloc[:, 3], classes.iloc[:, 2], strict=True))
+    parts = []
+    for split in SPLITS:
+        file = folder / f"{split}.txt"
+        if not file.is_file():
+            continue
+        part = pd.read_csv(file, names=["id", "fine", "coarse"], skipinitialspace=True)
+        part["label"], part["coarse"] = part["fine"].map(fine), part["coarse"].map(coarse)
+        if part[["label", "coarse"]].isna().any(axis=None):
+            raise UserError(f"{file} holds a class id that classes.csv does not name.")
+        part["path"] = [str(folder / name) for name in part["id"]]
+        _require_files(part["path"], file)
+        parts.append(part.assign(split=split)[["id", "path", "split", "label", "coarse"]])
+    return check_samples(pd.concat(parts), folder)

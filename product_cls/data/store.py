@@ -1,0 +1,275 @@
+"""Decoded pictures in one memory-mapped file, shared read-only by every worker, fold and process.
+
+A store is a folder with ``pixels.npy`` (uint8 ``[N, H, W, 3]``, RGB) and ``index.json`` (ids,
+fingerprint of the sources and of the size). It is built under a lock in a folder beside and renamed
+when whole, so what carries the store's name is always complete.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from product_cls.errors import UserError
+from product_cls.runs import digest
+
+Fit = Literal["squash", "crop", "pad"]
+VERSION = 1  # raise it when decoding or resizing changes, so that old stores are built anew
+SHOWN = 20  # offenders that the message lists; a file lists all of them
+
+
+class UnreadablePicturesError(UserError):
+    """Some pictures cannot be decoded; ``reasons`` maps each path to why."""
+
+    def __init__(self, reasons: dict[str, str], report: Path) -> None:
+        self.reasons = reasons
+        lines = [f"\n  {path}: {why}" for path, why in list(reasons.items())[:SHOWN]]
+        rest = f"\n  ... {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+        super().__init__(
+            f"{len(reasons)} pictures cannot be decoded (full list: {report}); mend or remove "
+            f"them, or leave them out with data.on_unreadable=drop:{''.join(lines)}{rest}"
+        )
+
+
+def load_picture(path: str | Path) -> np.ndarray:
+    """One picture as uint8 ``[H, W, 3]`` RGB, turned upright as its EXIF data says.
+
+    Greyscale is repeated, transparency is laid over white, 16 bits become 8. Pillow rather than
+    OpenCV decodes, because OpenCV returns the readable half of a truncated file as if it were whole.
+
+    Raises:
+        OSError: the file is missing, truncated or no picture.
+    """
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            if picture.mode.startswith("I") or picture.mode == "F":
+                # Pillow clips 16-bit values at 255; scale them instead.
+                deep = np.asarray(picture, dtype=np.float64)
+                picture = Image.fromarray((deep / 257).clip(0, 255).round().astype(np.uint8))
+            if "A" in picture.getbands() or "transparency" in picture.info:
+                picture = picture.convert("RGBA")
+                white = Image.new("RGBA", picture.size, "white")
+                picture = Image.alpha_composite(white, picture)
+            return np.asarray(picture.convert("RGB"))
+    # Broken files make Pillow's decoders raise nearly anything; for us all of it means unreadable.
+    except (SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def resize(picture: np.ndarray, size: tuple[int, int], fit: Fit = "squash") -> np.ndarray:
+    """Bring a picture to ``size``.
+
+    Args:
+        picture: uint8 ``[h, w, 3]``.
+        size: height and width in pixels.
+        fit: ``squash`` ignores the aspect ratio, ``crop`` keeps it and cuts the longer side's ends
+            off, ``pad`` keeps it and repeats the border pixels.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+    """
+    height, width = size
+    if fit != "squash":
+        ratios = height / picture.shape[0], width / picture.shape[1]
+        scale = max(ratios) if fit == "crop" else min(ratios)
+        inner = (round(picture.shape[0] * scale), round(picture.shape[1] * scale))
+        inner = (max(inner[0], 1), max(inner[1], 1))
+        picture = resize(picture, inner)
+        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+        if fit == "crop":
+            return picture[-top : height - top, -left : width - left]
+        borders = top, height - inner[0] - top, left, width - inner[1] - left
+        return cv2.copyMakeBorder(picture, *borders, cv2.BORDER_REPLICATE)
+    if picture.shape[:2] == (height, width):
+        return picture
+    # Averaging over areas is the only one of OpenCV's filters that does not alias when it shrinks.
+    shrinks = height < picture.shape[0] or width < picture.shape[1]
+    kind = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(picture, (width, height), interpolation=kind)
+
+
+@dataclass(frozen=True)
+class ImageStore:
+    """An open store. ``pixels`` is memory-mapped: opening reads nothing, processes share pages.
+
+    Attributes:
+        folder: where it lies.
+        ids: of the pictures, in the order of ``pixels``.
+        pixels: uint8 ``[N, H, W, 3]``, RGB, read-only.
+    """
+
+    folder: Path
+    ids: list[str]
+    pixels: np.ndarray
+
+    @classmethod
+    def open(cls, folder: Path) -> "ImageStore":
+        """Map a store that ``build_store`` made.
+
+        Raises:
+            UserError: there is none, or its two files disagree.
+        """
+        try:
+            ids = json.loads((folder / "index.json").read_text())["ids"]
+            pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{folder} is not an image store: {error}.") from None
+        if len(ids) != len(pixels):
+            raise UserError(f"{folder} holds {len(pixels)} pictures for {len(ids)} ids; delete it.")
+        return cls(folder, ids, pixels)
+
+    def __reduce__(self) -> tuple[Callable[[Path], "ImageStore"], tuple[Path]]:
+        # A pickled memory map would carry all its pixels to a spawned worker; open it again there.
+        return ImageStore.open, (self.folder,)
+
+    def rows(self, ids: Sequence[str]) -> np.ndarray:
+        """Rows of ``pixels`` for ``ids``, int64 ``[len(ids)]``.
+
+        Raises:
+            KeyError: an id that the store does not hold.
+        """
+        position = {name: row for row, name in enumerate(self.ids)}
+        return np.array([position[name] for name in ids], dtype=np.int64)
+
+
+def sources_fingerprint(samples: pd.DataFrame, size: tuple[int, int], fit: Fit) -> str:
+    """Digest of what a store is made from: ids, each file's size and time of change, the size."""
+    stats = [os.stat(path) for path in samples["path"]]
+    files = [
+        [name, stat.st_size, stat.st_mtime_ns]
+        for name, stat in zip(samples["id"], stats, strict=True)
+    ]
+    return digest([VERSION, list(size), fit, files])
+
+
+def build_store(
+    samples: pd.DataFrame,
+    folder: Path,
+    size: tuple[int, int],
+    *,
+    fit: Fit = "squash",
+    on_unreadable: Literal["stop", "drop"] = "stop",
+    threads: int | None = None,
+    warn: Callable[[str], None] = print,
+) -> ImageStore:
+    """Open the store at ``folder``, building it first where it is missing or stale.
+
+    Args:
+        samples: the sample table (``id``, ``path``).
+        folder: the store's name; only a whole store ever carries it.
+        size: height and width in pixels.
+        fit: see ``resize``.
+        on_unreadable: what to do about pictures that cannot be decoded: ``stop`` with all of them
+            named, or ``drop`` them with a warning; the store then lacks their ids.
+        threads: decoders at once; the number of cores where None (decoding releases the GIL).
+        warn: takes the warning.
+
+    Raises:
+        UnreadablePicturesError: with ``stop``, after all pictures were tried.
+        UserError: no room on the disk, or a folder that cannot be written.
+    """
+    if min(size) < 8:
+        raise UserError(f"data.size={size[0]}x{size[1]} is too small; at least 8 pixels a side.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            mark = sources_fingerprint(samples, size, fit)
+            if not _is_current(folder, mark):
+                _build(samples, folder, size, fit, on_unreadable, threads, mark)
+    except OSError as error:
+        raise UserError(
+            f"The image store {folder} cannot be built: {error.strerror or error}; "
+            f"choose another place with paths.cache."
+        ) from error
+    store = ImageStore.open(folder)
+    if dropped := len(samples) - len(store.ids):
+        warn(f"{dropped} pictures that cannot be decoded are left out: {_report(folder)}.")
+        if on_unreadable == "stop":
+            reasons = dict(line.split("\t") for line in _report(folder).read_text().splitlines())
+            raise UnreadablePicturesError(reasons, _report(folder))
+    return store
+
+
+def _report(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-unreadable.txt")
+
+
+def _is_current(folder: Path, mark: str) -> bool:
+    try:
+        return bool(json.loads((folder / "index.json").read_text())["fingerprint"] == mark)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _build(
+    samples: pd.DataFrame,
+    folder: Path,
+    size: tuple[int, int],
+    fit: Fit,
+    on_unreadable: str,
+    threads: int | None,
+    mark: str,
+) -> None:
+    for leftover in folder.parent.glob(f"{folder.name}.partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)  # of builds that were killed: we hold the lock
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        pixels = _allocate(partial / "pixels.npy", (len(samples), *size, 3))
+
+        def decode(job: tuple[int, str]) -> tuple[str, str] | None:
+            row, path = job
+            try:
+                pixels[row] = resize(load_picture(path), size, fit)
+            except OSError as error:
+                return path, " ".join(str(error).split())
+            return None
+
+        jobs = list(enumerate(samples["path"]))
+        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+            done = tqdm(pool.map(decode, jobs), "image store", len(jobs), unit="img", leave=False)
+            reasons = dict(filter(None, done))
+        keep = [row for row, path in jobs if path not in reasons]
+        if reasons:
+            _report(folder).write_text("".join(f"{p}\t{why}\n" for p, why in reasons.items()))
+            if on_unreadable == "stop":
+                raise UnreadablePicturesError(reasons, _report(folder))
+            if not keep:
+                raise UserError(f"None of the {len(samples)} pictures can be decoded.")
+            whole = _allocate(partial / "kept.npy", (len(keep), *size, 3))
+            for row, source in enumerate(keep):
+                whole[row] = pixels[source]
+            whole.flush()
+            os.replace(partial / "kept.npy", partial / "pixels.npy")
+        pixels.flush()
+        index = {"fingerprint": mark, "size": list(size), "ids": samples["id"].iloc[keep].tolist()}
+        (partial / "index.json").write_text(json.dumps(index))
+        # Processes that have the old store open keep their pages until they close it.
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _allocate(file: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A uint8 ``.npy`` whose room on the disk is taken at once.
+
+    A full disk is then an OSError here; found out later, while a mapped page is written, it would
+    kill the process with SIGBUS.
+    """
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    with file.open("r+b") as handle:
+        os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+    return array

@@ -1,0 +1,375 @@
+"""Hydra launcher ``processes``: each job of a sweep (``-m``) in a process of its own.
+
+In one process a crash ends the whole sweep, memory and threads are left over from job to job, and
+Lightning's DDP starts ranks that walk through the sweep again. Here a job is the command that a
+user would type for it alone, with ``hydra.run.dir`` given; what it costs when it dies is that job.
+
+Importing this module makes the launcher known to Hydra, so the entry point imports it before
+``hydra.main``; it imports neither torch nor lightning, so that a sweep starts at once. Whether a
+job is skipped, resumed or run anew is decided by the run (``runs.py``), under every launcher.
+"""
+
+import importlib.util
+import itertools
+import logging
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, setup_globals
+from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from product_cls.errors import UserError
+from product_cls.launcher_table import Job, run_jobs
+from product_cls.runs import RunFolder
+
+log = logging.getLogger(__name__)
+
+# What torchrun, Lightning, Slurm and jsrun use to tell a process its rank. A job that inherits one
+# believes to be part of a larger run: it waits for the other ranks, or trains nothing as rank 1.
+RANK_VARIABLES = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE", "NODE_RANK"),
+    *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "JSM_NAMESPACE_RANK"),
+)
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+# These choose how the sweep is made, which is settled when a job starts.
+SWEEP_OVERRIDES = re.compile(
+    r"[+~]*hydra(\.(sweep|sweeper|launcher|mode|run)\b|/(sweeper|launcher)\b)"
+)
+# Hydra instantiates only launchers of its plug-ins' namespace; `register` makes this name one.
+PLUGIN_MODULE = "hydra_plugins.product_cls"
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+@dataclass
+class ProcessesConf:
+    """``hydra/launcher=processes``; set with ``hydra.launcher.jobs=2`` and so on."""
+
+    _target_: str = f"{PLUGIN_MODULE}.ProcessesLauncher"
+    jobs: int | None = None  # at once; null: as many as the GPUs suffice for, one without GPUs
+    gpus: int = 1  # a job, where there are GPUs; more for DDP (trainer.devices=2)
+    threads: int | None = None  # CPU threads a job; null: cores // jobs, or what the user has set
+    grace: float = 30.0  # seconds to finish after Ctrl-C, before SIGTERM and then SIGKILL
+
+
+class ProcessesLauncher(Launcher):
+    """Started by Hydra's sweeper, with the fields of ``ProcessesConf``."""
+
+    __module__ = PLUGIN_MODULE
+
+    def __init__(self, jobs: int | None, gpus: int, threads: int | None, grace: float) -> None:
+        self.jobs, self.gpus, self.threads, self.grace = jobs, gpus, threads, grace
+        self.config: DictConfig | None = None
+        self.hydra_context: HydraContext | None = None
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.config, self.hydra_context = config, hydra_context
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the jobs and print what came of each.
+
+        Returns:
+            One result a job; its ``return_value`` is the metric that the run left in its status.
+
+        Raises:
+            SystemExit: 2 for a mistake found before any job has started, 128 + the signal's number
+                for Ctrl-C (130), SIGTERM (143) or SIGHUP, 1 when a job failed.
+        """
+        assert self.config is not None
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        try:
+            jobs = self.compose(job_overrides, initial_job_idx)
+            places = self.places(len(jobs))
+        except UserError as error:
+            # Hydra would show it as a traceback.
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        environments = [
+            job_environment(os.environ, gpus, threads=self.threads, at_once=len(places))
+            for gpus in places
+        ]
+        log.info(f"{len(jobs)} jobs, {len(places)} at a time")
+        signum = run_jobs(jobs, environments, grace=self.grace)
+        if signum is not None:
+            raise SystemExit(128 + signum)
+        # A plain sweep has nothing to do with a failure but to report it, which the table has done.
+        # Optuna and others may go on (max_failure_rate), so they get the failures one by one.
+        basic = self.config.hydra.sweeper.get("_target_") == BASIC_SWEEPER
+        if basic and any(job.state == "failed" for job in jobs):
+            raise SystemExit(1)
+        return [job_return(job) for job in jobs]
+
+    def compose(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
+        """Compose all jobs before one is started, so that a mistake in the last costs nothing.
+
+        Raises:
+            UserError: two jobs share a folder, or a folder's name is too long.
+            HydraException: a config cannot be composed.
+        """
+        assert self.config is not None and self.hydra_context is not None
+        kept = [line for line in self.config.hydra.overrides.hydra if not SWEEP_OVERRIDES.match(line)]
+        base = entry_point()
+        labels = differing(job_overrides)
+        jobs: list[Job] = []
+        for number, (overrides, label) in enumerate(zip(job_overrides, labels), start=first):
+            config = self.hydra_context.config_loader.load_sweep_config(
+                self.config, list(overrides)
+            )
+            with open_dict(config):
+                config.hydra.job.id = str(number)
+                config.hydra.job.num = number
+            result = JobReturn(overrides=list(config.hydra.overrides.task))
+            path = self.describe(config, result)
+            command = [
+                *base,
+                *kept,
+                *overrides,
+                f"hydra.run.dir={quoted(str(path))}",
+                f"hydra.job.num={number}",
+                f"hydra.job.id={number}",
+                "hydra.mode=RUN",  # a config that says MULTIRUN would start sweeps without end
+            ]
+            jobs.append(Job(number, label, RunFolder(path), command, result))
+        check_folders(jobs)
+        return jobs
+
+    def describe(self, config: DictConfig, result: JobReturn) -> Path:
+        """Fill what Hydra expects of a finished job, and return the job's folder."""
+        singleton = HydraConfig.instance()
+        earlier = singleton.cfg
+        singleton.set_config(config)  # for ${hydra:...} in the folder's name
+        try:
+            path = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
+            with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+                config.hydra.runtime.output_dir = str(path.absolute())
+            singleton.set_config(config)
+            result.hydra_cfg = deepcopy(singleton.cfg)
+        finally:
+            singleton.cfg = earlier
+        result.cfg = deepcopy(config)
+        with read_write(result.cfg), open_dict(result.cfg):
+            del result.cfg["hydra"]
+        result.working_dir = str(path) if config.hydra.job.chdir else os.getcwd()
+        result.task_name = JobRuntime.instance().get("name")
+        return path
+
+    def places(self, count: int) -> list[str | None]:
+        """One entry for each job that may run at once: the GPUs it sees, None without GPUs.
+
+        Raises:
+            UserError: a number out of range.
+        """
+        for key, value, least in (
+            ("jobs", self.jobs, 1),
+            ("gpus", self.gpus, 1),
+            ("threads", self.threads, 1),
+            ("grace", self.grace, 0),
+        ):
+            if value is not None and value < least:
+                raise UserError(f"hydra.launcher.{key}={value}: it must be at least {least}.")
+        return assign_gpus(visible_gpus(os.environ), self.jobs, self.gpus)[:count]
+
+
+def visible_gpus(environ: Mapping[str, str]) -> list[str]:
+    """Names of the GPUs that jobs may use, as ``CUDA_VISIBLE_DEVICES`` takes them.
+
+    A ``CUDA_VISIBLE_DEVICES`` that was inherited (from a user or a cluster) is honoured, with
+    numbers or UUIDs. torch is not asked: it takes seconds to import, and a process that has touched
+    CUDA keeps memory on the GPU for as long as the sweep lasts.
+    """
+    given = environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        # CUDA, too, stops at the first name that is no device: "-1" hides all.
+        names = (name.strip() for name in given.split(","))
+        return list(itertools.takewhile(re.compile(r"\d+|(GPU|MIG)-\S+").fullmatch, names))
+    try:
+        listing = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=False
+        ).stdout
+        count = sum(line.startswith("GPU ") for line in listing.splitlines())
+    except FileNotFoundError:  # a slim container
+        devices = Path("/proc/driver/nvidia/gpus")
+        count = len(list(devices.iterdir())) if devices.is_dir() else 0
+    except subprocess.TimeoutExpired:
+        count = 0
+    return [str(number) for number in range(count)]
+
+
+def assign_gpus(gpus: Sequence[str], jobs: int | None, gpus_per_job: int) -> list[str | None]:
+    """Which GPUs each of the jobs that run at once sees: ``["2", "5"]`` for GPUs 2 and 5.
+
+    More jobs than GPUs share them evenly.
+
+    Args:
+        gpus: names from ``visible_gpus``.
+        jobs: how many at once; None: as many as need not share.
+        gpus_per_job: at least 1.
+
+    Raises:
+        UserError: a job wants more GPUs than there are.
+    """
+    if not gpus:
+        return [None] * (jobs or 1)
+    if gpus_per_job > len(gpus):
+        raise UserError(
+            f"hydra.launcher.gpus={gpus_per_job} for each job, but only {len(gpus)} can be used."
+        )
+    names = itertools.cycle(gpus)
+    return [
+        ",".join(itertools.islice(names, gpus_per_job))
+        for _ in range(jobs or len(gpus) // gpus_per_job)
+    ]
+
+
+def job_environment(
+    environ: Mapping[str, str], gpus: str | None, *, threads: int | None, at_once: int
+) -> dict[str, str]:
+    """The environment of a job.
+
+    Args:
+        environ: the launcher's own.
+        gpus: ``CUDA_VISIBLE_DEVICES``; None leaves it as it is.
+        threads: CPU threads of the job; None: an equal share of the cores, where the user has not
+            set a number. A job that runs alone is left to the libraries' own choice, as in a single
+            run, which also keeps its sums, hence its weights, the same.
+        at_once: how many jobs run at once.
+    """
+    result = {
+        key: value
+        for key, value in environ.items()
+        if key not in RANK_VARIABLES and not key.startswith("TORCHELASTIC_")
+    }
+    result["PYTHONUNBUFFERED"] = "1"  # the last words of a killed job are in its log
+    if gpus is not None:
+        result["CUDA_VISIBLE_DEVICES"] = gpus
+    share = str(max(1, usable_cores() // at_once))
+    for name in THREAD_VARIABLES:
+        if threads is not None:
+            result[name] = str(threads)
+        elif at_once > 1:
+            result.setdefault(name, share)
+    return result
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which a cluster or ``taskset`` may have limited."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS
+
+
+def entry_point() -> list[str]:
+    """This program as it was started, with the flags that choose its config, without overrides.
+
+    Raises:
+        UserError: it was started in a way that cannot be repeated (``python -c``, a notebook).
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.name != "__main__":
+        program = ["-m", spec.name.removesuffix(".__main__")]
+    elif Path(sys.argv[0]).exists():
+        program = [sys.argv[0]]
+    else:
+        raise UserError(
+            f"hydra/launcher=processes starts the program again for each job, and '{sys.argv[0]}' "
+            "is not a file; use hydra/launcher=basic here."
+        )
+    given = get_args_parser().parse_args(sys.argv[1:])
+    flags = (("--config-path", given.config_path), ("--config-name", given.config_name))
+    chosen = [f"{flag}={value}" for flag, value in flags if value is not None]
+    if given.config_dir is not None:
+        chosen.append(f"--config-dir={given.config_dir}")
+    return [sys.executable, *program, *chosen]
+
+
+def quoted(text: str) -> str:
+    """A value for Hydra's override grammar, in which ``=``, ``,`` and ``[`` stand for themselves."""
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def differing(job_overrides: Iterable[Sequence[str]]) -> list[str]:
+    """For each job the overrides that not all jobs share, as typed; all of them for a lone job."""
+    jobs = [list(overrides) for overrides in job_overrides]
+    shared = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+    return [shlex.join(line for line in overrides if line not in shared) for overrides in jobs]
+
+
+def check_folders(jobs: Sequence[Job]) -> None:
+    """Refuse what would let one job overwrite another, or could not be created.
+
+    Raises:
+        UserError: two jobs share a folder, or a folder's name is too long.
+    """
+    taken: dict[str, Job] = {}
+    for job in jobs:
+        path = job.folder.path
+        other = taken.setdefault(os.path.realpath(path), job)
+        if other is not job:
+            raise UserError(
+                f"Jobs {other.number} ({other.label}) and {job.number} ({job.label}) have the same "
+                f"folder {path}; name what differs in hydra.sweep.subdir, or remove one of them."
+            )
+        if any(len(os.fsencode(part)) > 255 for part in path.parts):
+            raise UserError(
+                f"Job {job.number}: a name in {path} is longer than the 255 bytes that file "
+                "systems allow; set hydra.sweep.subdir, or put these values into a config file."
+            )
+
+
+def job_return(job: Job) -> JobReturn:
+    """What Hydra's sweepers read of a job that has ended."""
+    if job.state == "failed":
+        job.result.status = JobStatus.FAILED
+        job.result.return_value = CompactHydraException(
+            f"Job {job.number} ({job.label}) failed: {job.error} (see {job.folder.console_file})"
+        )
+    else:
+        job.result.status = JobStatus.COMPLETED
+        job.result.return_value = job.folder.status().get("value")
+    return job.result
+
+
+def register() -> None:
+    """Make ``hydra/launcher=processes`` known to Hydra; a second call changes nothing."""
+    plugins = Plugins.instance()  # first: it looks for installed plug-ins
+    if importlib.util.find_spec("hydra_plugins") is None:
+        namespace = ModuleType("hydra_plugins")
+        namespace.__path__ = []
+        namespace.__spec__ = ModuleSpec("hydra_plugins", None, is_package=True)
+        sys.modules["hydra_plugins"] = namespace
+    sys.modules[PLUGIN_MODULE] = sys.modules[__name__]
+    plugins.register(ProcessesLauncher)
+    ConfigStore.instance().store(
+        group="hydra/launcher", name="processes", node=ProcessesConf, provider="product_cls"
+    )
+
+
+register()

@@ -1,0 +1,105 @@
+"""ProductModule: one training step, one validation step, whatever the task."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from product_cls.data.datamodule import derive_seed
+from product_cls.data.mix import Mix
+from product_cls.models.network import Network
+from product_cls.optim.groups import parameter_groups
+from product_cls.tasks import Task
+
+Batch = dict[str, Any]
+
+
+class ProductModule(LightningModule):
+    """A network learning a task.
+
+    Args:
+        network: takes uint8 pictures (``Network.prepare``), returns the head's outputs.
+        task: loss, metrics and what goes into the checkpoint's description.
+        optimizer: parameter groups -> optimiser.
+        scheduler: (optimiser, total steps) -> scheduler, stepped after each step.
+        weight_decay: of all parameters but norms and biases.
+        mix: mixes training batches; None for none.
+        seed: of mixing and dropout.
+        image: ``{"size": [H, W], "fit": ...}``, what the store did to the pictures; kept in the
+            checkpoint so that new pictures get the same.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        task: Task,
+        *,
+        optimizer: Callable[[Iterable[Any]], Optimizer],
+        scheduler: Callable[[Optimizer, int], LRScheduler],
+        weight_decay: float,
+        mix: Mix | None,
+        seed: int,
+        image: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.network, self.task = network, task
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.weight_decay, self.mix, self.seed = weight_decay, mix, seed
+        self.image = image
+        self.val_metrics = task.metrics()
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout's stream depends on seed and epoch alone, so that a resumed run repeats it.
+        torch.manual_seed(derive_seed(self.seed, self.current_epoch, self.global_rank, 1))
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Normalise on the device and, in training, mix: once a batch and before the step, so that
+        an optimiser that evaluates the loss twice sees the same pictures twice."""
+        images = self.network.prepare(batch["image"])
+        if self.trainer.training and self.mix is not None:
+            draw = derive_seed(self.seed, self.global_step, self.global_rank, 2)
+            mixed = self.mix(images, np.random.default_rng(draw))
+            return batch | {"image": mixed.images, "perm": mixed.perm, "lam": mixed.lam}
+        return batch | {"image": images}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        outputs, target = self.network(batch["image"]), batch["target"]
+        loss = self.task.loss(outputs, target)
+        if (lam := batch.get("lam", 1.0)) < 1.0:
+            loss = lam * loss + (1.0 - lam) * self.task.loss(outputs, target[batch["perm"]])
+        # No training accuracy: under mixing it would mean nothing.
+        count = len(target)
+        self.log("train/loss", loss, prog_bar=True, on_epoch=True, on_step=True, batch_size=count)
+        self.log("lr", self.optimizers().param_groups[0]["lr"], prog_bar=True)  # type: ignore[union-attr]
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        outputs, target = self.network(batch["image"]), batch["target"]
+        self.val_metrics.update(outputs, target)
+        self.log("val/loss", self.task.loss(outputs, target), batch_size=len(target))
+
+    def on_validation_epoch_end(self) -> None:
+        values = {f"val/{name}": value for name, value in self.val_metrics.compute().items()}
+        self.log_dict(values, prog_bar=True)
+        self.val_metrics.reset()
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(parameter_groups(self.network, self.weight_decay))
+        scheduler = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Plain containers only: checkpoints are loaded with weights_only=True.
+        checkpoint["hyper_parameters"] = {
+            "network": self.network.spec,
+            "task": self.task.spec(),
+            "image": self.image,
+        }

@@ -1,0 +1,273 @@
+"""Checkpoints and pictures to predictions, with test-time augmentation.
+
+    python -m product_cls.predict checkpoint=RUN/checkpoints/best.ckpt images=FOLDER_OR_CSV
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from product_cls.cli import MISSING, guard, parse_arguments
+from product_cls.data.samples import list_pictures
+from product_cls.data.store import load_picture, resize
+from product_cls.errors import UserError
+from product_cls.models.network import Network
+from product_cls.predictions import top_k
+from product_cls.report.pictures import contact_sheet
+from product_cls.tasks import Task, build_task
+from product_cls.tta import build_views
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of N pictures.
+
+    Attributes:
+        index: int64 ``[N]``, as the batches gave it.
+        tta: float32 ``[N, C]``, mean over the views.
+        plain: float32 ``[N, C]``, of the picture as it is.
+    """
+
+    index: np.ndarray
+    tta: np.ndarray
+    plain: np.ndarray
+
+
+@torch.inference_mode()
+def predict_scores(
+    network: Network,
+    task: Task,
+    batches: Iterable[Mapping[str, Any]],
+    views: Sequence[str],
+    *,
+    device: torch.device,
+    bf16: bool = False,
+    limit: int | None = None,
+    description: str | None = None,
+) -> Scores:
+    """Scores for every picture of ``batches``, averaged over the views.
+
+    Args:
+        network: is moved to ``device`` and put into evaluation mode.
+        batches: with ``image`` (uint8 ``[B, 3, H, W]``) and ``index``.
+        views: names for ``tta.build_views``.
+        bf16: autocast to bfloat16.
+        limit: stop after so many batches.
+        description: of the progress bar; none where None.
+    """
+    made = build_views(views)
+    network.to(device).eval()
+    cast = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    bar = tqdm(batches, description, disable=description is None, unit="batch", leave=False)
+    for count, batch in enumerate(bar):
+        if limit is not None and count >= limit:
+            break
+        images = network.prepare(batch["image"].to(device, non_blocking=True))
+
+        def scored(images: Tensor) -> Tensor:
+            with cast:
+                outputs = network(images)
+            return task.scores(outputs)
+
+        by_view = {
+            name: [scored(out) for out in view(images)] for name, view in made.items()
+        }
+        plain = by_view["identity"][0] if "identity" in by_view else scored(images)
+        mean = torch.stack([one for several in by_view.values() for one in several]).mean(0)
+        parts.append((np.asarray(batch["index"]), mean.cpu().numpy(), plain.cpu().numpy()))
+    index, tta, unaugmented = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Scores(index, tta, unaugmented)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network with everything needed to name the product in a new picture.
+
+    Attributes:
+        size: height and width in pixels that pictures are brought to.
+        fit: how; see ``data.store.resize``.
+    """
+
+    network: Network
+    task: Task
+    size: tuple[int, int]
+    fit: Any
+
+    @classmethod
+    def load(cls, checkpoint: Path) -> "Predictor":
+        """Rebuild from a checkpoint alone.
+
+        Raises:
+            UserError: the file is missing, or no checkpoint of ours.
+        """
+        if not checkpoint.is_file():
+            raise UserError(f"There is no checkpoint {checkpoint}.")
+        try:
+            loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            described, state = loaded["hyper_parameters"], loaded["state_dict"]
+            spec, image = described["network"], described["image"]
+            task = build_task(described["task"])
+        except UserError:
+            raise
+        except Exception as error:
+            # torch.load has no common error type for "this is no checkpoint".
+            first = (str(error).splitlines() or ["empty"])[0]
+            raise UserError(f"{checkpoint} is no checkpoint of product_cls: {first}") from None
+        network = Network.from_spec(spec, task.head)
+        prefix = "network."
+        network.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        )
+        return cls(network.eval(), task, tuple(image["size"]), image["fit"])
+
+    def picture(self, path: Path) -> Tensor:
+        """A picture as training saw it before augmentation: uint8 ``[3, H, W]``.
+
+        Raises:
+            OSError: it cannot be decoded.
+        """
+        pixels = resize(load_picture(path), self.size, self.fit)
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+@dataclass
+class Arguments:
+    """Name the products in pictures: the best classes as CSV, and a contact sheet.
+
+    checkpoint: a checkpoint, or several as [a,b], whose scores are averaged.
+    images: a folder of pictures, one picture, or a CSV with a column `path` (or `filename`).
+    out: folder for predictions.csv and contact_sheet.png.
+    top: how many products to name.
+    tta: views to average, as in training.
+    device: auto, cpu, cuda.
+    """
+
+    checkpoint: Any = MISSING
+    images: str = MISSING
+    out: str = "predictions"
+    top: int = 5
+    tta: list[str] = field(default_factory=lambda: ["identity", "hflip"])
+    batch_size: int = 64
+    device: str = "auto"
+    shown: int = 40
+
+
+def list_images(source: Path) -> list[tuple[str, Path]]:
+    """Names and paths of the pictures in a folder, a CSV, or of one picture.
+
+    Raises:
+        UserError: nothing there, or a CSV without such a column.
+    """
+    if source.is_dir():
+        found = [(str(path.relative_to(source)), path) for path in list_pictures(source)]
+        if not found:
+            raise UserError(f"{source} holds no pictures.")
+        return found
+    if not source.is_file():
+        raise UserError(f"There is no folder or file {source}.")
+    if source.suffix.lower() != ".csv":
+        return [(source.name, source)]
+    table = pd.read_csv(source, dtype=str)
+    column = next((name for name in ("path", "filename") if name in table), None)
+    if column is None or table.empty:
+        raise UserError(f"{source} needs a column 'path' or 'filename' with at least one row.")
+    return [(name, source.parent / name) for name in table[column]]
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` takes a GPU where there is one.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device={name}; allowed: auto, cpu, cuda, cuda:<n>.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device={name}: there is no GPU here; use device=cpu.")
+    return device
+
+
+def main() -> None:
+    arguments = parse_arguments(Arguments, prog="python -m product_cls.predict")
+    for key in ("top", "batch_size"):
+        if getattr(arguments, key) < 1:
+            raise UserError(f"{key}={getattr(arguments, key)}; allowed: 1 or more.")
+    given = arguments.checkpoint
+    predictors = [
+        Predictor.load(Path(name)) for name in (given if isinstance(given, list) else [given])
+    ]
+    first = predictors[0]
+    if any(p.task.classes != first.task.classes for p in predictors):
+        raise UserError("The checkpoints name different classes, so their scores cannot be averaged.")
+    images = list_images(Path(arguments.images))
+    device = pick_device(arguments.device)
+    unreadable: dict[str, str] = {}
+
+    def batches(predictor: Predictor) -> Iterable[dict[str, Any]]:
+        for start in range(0, len(images), arguments.batch_size):
+            read: list[tuple[int, Tensor]] = []
+            for index in range(start, min(start + arguments.batch_size, len(images))):
+                try:
+                    read.append((index, predictor.picture(images[index][1])))
+                except OSError as error:
+                    unreadable[images[index][0]] = " ".join(str(error).split())
+            if read:
+                index_of, pictures = zip(*read, strict=True)
+                yield {"image": torch.stack(pictures), "index": np.array(index_of)}
+
+    all_scores = []
+    for predictor in predictors:
+        scores = predict_scores(
+            predictor.network,
+            predictor.task,
+            _at_least_one(batches(predictor), arguments.images),
+            arguments.tta,
+            device=device,
+            description="predict",
+        )
+        all_scores.append(scores.tta)
+    mean = np.mean(all_scores, axis=0)
+    names, values = top_k(mean, first.task.classes, arguments.top)
+    table = pd.DataFrame({"image": [images[i][0] for i in scores.index]})
+    for k in range(names.shape[1]):
+        table[f"label_{k + 1}"], table[f"score_{k + 1}"] = names[:, k], values[:, k].round(4)
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "predictions.csv", index=False)
+    shown = scores.index[: arguments.shown]
+    captions = [
+        [images[i][0]] + [f"{n}  {v:.0%}" for n, v in zip(names[row], values[row], strict=True)]
+        for row, i in enumerate(shown)
+    ]
+    sheet = contact_sheet([load_picture(images[i][1]) for i in shown], captions)
+    sheet.save(out / "contact_sheet.png")
+    for name, why in unreadable.items():
+        print(f"left out, cannot be decoded: {name}: {why}")
+    print(table.head(10).to_string(index=False))
+    print(f"{len(table)} pictures -> {out / 'predictions.csv'}, {out / 'contact_sheet.png'}")
+
+
+def _at_least_one(batches: Iterable[dict[str, Any]], source: str) -> Iterable[dict[str, Any]]:
+    empty = True
+    for batch in batches:
+        empty = False
+        yield batch
+    if empty:
+        raise UserError(f"None of the pictures in {source} can be decoded.")
+
+
+if __name__ == "__main__":
+    guard(main)

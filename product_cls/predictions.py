@@ -1,0 +1,130 @@
+"""Predictions files: what a run leaves for ensembles, tables and reports."""
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from product_cls.errors import UserError
+from product_cls.tasks import Task, build_task
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A run's scores for one split.
+
+    Attributes:
+        id: of the samples, ``[N]``.
+        scores: float32 ``[N, C]``, averaged over the views of test-time augmentation.
+        scores_no_tta: float32 ``[N, C]``, from the picture as it is.
+        classes: names of the columns, ``[C]``.
+        task: ``Task.spec()``, from which scores can be decided and evaluated.
+        target: as the task encodes it, ``[N, ...]``; the task marks what is unknown.
+        view: the condition that shifts, ``[N]``, or None.
+    """
+
+    id: np.ndarray
+    scores: np.ndarray
+    scores_no_tta: np.ndarray
+    classes: np.ndarray
+    task: dict[str, Any]
+    target: np.ndarray
+    view: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        assert len(self.id) == len(self.scores) == len(self.scores_no_tta) == len(self.target)
+        assert self.scores.shape[1] == len(self.classes)
+
+    def save(self, file: Path) -> None:
+        """Write whole or not at all; no pickle in it."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f".{file.name}.{os.getpid()}.npz")
+        view = {} if self.view is None else {"view": self.view}
+        np.savez(
+            partial,
+            id=self.id.astype(np.str_),
+            scores=self.scores.astype(np.float32),
+            scores_no_tta=self.scores_no_tta.astype(np.float32),
+            classes=self.classes.astype(np.str_),
+            task=np.array(json.dumps(self.task)),
+            target=self.target,
+            **view,
+        )
+        os.replace(partial, file)
+
+    @classmethod
+    def load(cls, file: Path) -> "Predictions":
+        """Read a file that ``save`` wrote.
+
+        Raises:
+            UserError: it is missing or no such file.
+        """
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                fields = {key: stored[key] for key in stored.files}
+            return cls(**fields | {"task": json.loads(str(fields["task"]))})
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise UserError(f"{file} is no predictions file: {error}.") from None
+
+    def make_task(self) -> Task:
+        """The task that can decide and evaluate these scores."""
+        return build_task(self.task)
+
+    def without_tta(self) -> "Predictions":
+        """The same, with the scores of the pictures as they are."""
+        return replace(self, scores=self.scores_no_tta)
+
+    def rows(self, rows: np.ndarray) -> "Predictions":
+        """Some rows, by position or mask."""
+        return replace(
+            self,
+            id=self.id[rows],
+            scores=self.scores[rows],
+            scores_no_tta=self.scores_no_tta[rows],
+            target=self.target[rows],
+            view=None if self.view is None else self.view[rows],
+        )
+
+    def by_view(self) -> dict[str, "Predictions"]:
+        """The rows of each view; empty where views are unknown or all the same."""
+        if self.view is None:
+            return {}
+        views = pd.unique(pd.Series(self.view).dropna())
+        if len(views) < 2:
+            return {}
+        return {view_name(view): self.rows(self.view == view) for view in np.sort(views)}
+
+
+def view_name(view: Any) -> str:
+    """A view for tables: whole numbers without a point."""
+    return f"{view:g}" if isinstance(view, float | np.floating) else str(view)
+
+
+def summarise(predictions: Predictions, task: Task) -> dict[str, Any]:
+    """Metrics of a split: overall, without TTA (``..._no_tta``), and ``by_view``."""
+    overall = task.evaluate(predictions.scores, predictions.target)
+    if not overall:
+        return {"count": len(predictions.id)}
+    plain = task.evaluate(predictions.scores_no_tta, predictions.target)
+    views = {
+        name: task.evaluate(part.scores, part.target)
+        for name, part in predictions.by_view().items()
+    }
+    return {
+        "count": len(predictions.id),
+        **overall,
+        **{f"{name}_no_tta": value for name, value in plain.items()},
+        **({"by_view": views} if views else {}),
+    }
+
+
+def top_k(scores: np.ndarray, classes: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` best classes and their scores, best first, each ``[N, min(k, C)]``."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.asarray(classes)[order], np.take_along_axis(scores, order, axis=1)

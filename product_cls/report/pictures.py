@@ -1,0 +1,49 @@
+"""Sheets of pictures with captions, for people to look at."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+LINE = 15  # pixels a caption line
+
+
+def contact_sheet(
+    pictures: Sequence[np.ndarray],
+    captions: Sequence[Sequence[str]],
+    *,
+    columns: int = 5,
+    side: int = 180,
+) -> Image.Image:
+    """Pictures in rows, each with its caption lines below.
+
+    Args:
+        pictures: uint8 ``[h, w, 3]`` each, of any size; shrunk to fit a square.
+        captions: lines for each picture; the first is drawn dark, the others grey.
+        columns: pictures a row.
+        side: of the square, in pixels.
+    """
+    font = ImageFont.load_default(size=11)
+    height = side + LINE * max(len(lines) for lines in captions) + 10
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (side + 10) + 10, rows * height + 10), "white")
+    draw = ImageDraw.Draw(sheet)
+    for k, (picture, lines) in enumerate(zip(pictures, captions, strict=True)):
+        x, y = 10 + k % columns * (side + 10), 10 + k // columns * height
+        small = Image.fromarray(picture)
+        small.thumbnail((side, side))
+        sheet.paste(small, (x + (side - small.width) // 2, y + (side - small.height) // 2))
+        for row, line in enumerate(lines):
+            text = _fitting(line, font, side)
+            draw.text((x, y + side + 2 + row * LINE), text, "#222" if row == 0 else "#555", font)
+    return sheet
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The end of ``text`` that fits: of a path, the file's name is what tells pictures apart."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength("..." + text) > width:
+        text = text[1:]
+    return "..." + text

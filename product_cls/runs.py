@@ -1,0 +1,180 @@
+"""The run folder: the only file that knows its layout.
+
+``multirun/<name>/<overrides>/`` holds ``.hydra/``, ``config.yaml`` (resolved), ``status.json``,
+``metrics.json``, ``train.log``, ``console.log`` (sweep jobs: all they printed), ``checkpoints/``
+and ``predictions/``. No date is in the path, so the same command finds the same folder again.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from product_cls.errors import UserError
+
+# Keys of the resolved config that change where a run writes or what it shows, not what it computes.
+UNFINGERPRINTED = ("name", "logger", "experiment", "paths", "rerun")
+OUTPUTS = ("status.json", "metrics.json", "config.yaml", "checkpoints", "predictions", "logs")
+
+Plan = Literal["fresh", "resume", "skip"]
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """Write beside and rename, so that a reader sees the old text or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of plain containers, as 16 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint(config: Mapping[str, Any], samples: str) -> str:
+    """What makes two runs the same run: the resolved config and the samples it was trained on.
+
+    Args:
+        config: resolved, plain containers.
+        samples: fingerprint of the sample table.
+    """
+    kept = {key: value for key, value in config.items() if key not in UNFINGERPRINTED}
+    return digest([kept, samples])
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder. Nothing is created before something is written."""
+
+    path: Path
+
+    @property
+    def status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def console_file(self) -> Path:
+        """Standard output and error of a sweep's job, written by the launcher."""
+        return self.path / "console.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    def predictions_file(self, split: str) -> Path:
+        return self.path / "predictions" / f"{split}.npz"
+
+    def status(self) -> dict[str, Any]:
+        """What ``status.json`` says; empty where there is none or it cannot be read.
+
+        Keys: ``state`` (``running`` | ``done`` | ``failed``), ``fingerprint``, ``started``,
+        ``finished``, ``error`` (one sentence), ``epoch`` and ``epochs`` (finished, planned),
+        ``metric`` (name) and ``value`` (best so far).
+        """
+        try:
+            return dict(json.loads(self.status_file.read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def update_status(self, **fields: Any) -> None:
+        """Change some keys of ``status.json``."""
+        write_text_whole(self.status_file, json.dumps(self.status() | fields, indent=2) + "\n")
+
+    def metrics(self) -> dict[str, Any]:
+        """What ``metrics.json`` says.
+
+        Raises:
+            UserError: there is none, so the run has not finished.
+        """
+        try:
+            return dict(json.loads(self.metrics_file.read_text()))
+        except (OSError, ValueError):
+            raise UserError(f"{self.metrics_file} cannot be read: is the run finished?") from None
+
+    def plan(self, fingerprint: str, *, rerun: bool = False) -> Plan:
+        """What to do when the same command is typed again."""
+        status = self.status()
+        if rerun or status.get("fingerprint") != fingerprint:
+            return "fresh"
+        if status.get("state") == "done":
+            return "skip"
+        return "resume" if self.last_checkpoint.is_file() else "fresh"
+
+    def begin(self, fingerprint: str, *, fresh: bool) -> None:
+        """Mark the run as running; a fresh one first moves earlier, other results to ``.replaced``."""
+        if fresh:
+            earlier = [self.path / name for name in OUTPUTS if (self.path / name).exists()]
+            replaced = self.path / ".replaced"
+            if earlier:
+                shutil.rmtree(replaced, ignore_errors=True)
+                replaced.mkdir()
+            for item in earlier:
+                item.rename(replaced / item.name)
+        self.update_status(
+            state="running", fingerprint=fingerprint, started=now(), finished=None, error=None
+        )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder, so that the same command typed twice at once does not mix two runs.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise UserError(
+                f"Another process is training in {self.path}; wait for it or change `name`."
+            ) from None
+
+
+def find_runs(root: Path) -> list[RunFolder]:
+    """All run folders below ``root`` (or ``root`` itself), by path.
+
+    Raises:
+        UserError: no such folder, or no run in it.
+    """
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}.")
+    files = [file for file in root.rglob("status.json") if ".replaced" not in file.parts]
+    if not files:
+        raise UserError(f"No run in {root}: no folder below it holds a status.json.")
+    return [RunFolder(file.parent) for file in sorted(files)]

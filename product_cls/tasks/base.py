@@ -1,0 +1,92 @@
+"""The interface of a task: everything that depends on what a label means."""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from product_cls.errors import UserError
+
+
+class Task(ABC):
+    """Label columns -> targets, the head, the loss, the metrics, and scores -> decision.
+
+    A task is made from the config, then learns its classes from the samples (``fit``), or is
+    rebuilt from a checkpoint by ``build_task(**task.spec())``.
+
+    Attributes:
+        name: of the module in ``product_cls.tasks`` that defines it.
+        monitor: the validation metric that decides which checkpoint is best; higher is better.
+        classes: names of the columns of the scores.
+    """
+
+    name: ClassVar[str]
+    monitor: ClassVar[str] = "val/accuracy"
+    classes: list[str]
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The column of the sample table that folds are stratified by."""
+
+    @abstractmethod
+    def fit(self, samples: pd.DataFrame) -> None:
+        """Learn the classes from the rows to learn from (``split`` other than ``test``)."""
+
+    @abstractmethod
+    def encode(self, samples: pd.DataFrame) -> np.ndarray:
+        """Targets of all rows, ``[N, ...]``; unknown labels are marked in the task's own way."""
+
+    @abstractmethod
+    def head(self, in_features: int) -> nn.Module:
+        """Features ``[B, in_features]`` -> outputs."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """A scalar."""
+
+    @abstractmethod
+    def metrics(self) -> MetricCollection:
+        """Fresh metrics, updated with ``(outputs, target)`` batch by batch."""
+
+    @abstractmethod
+    def scores(self, outputs: Tensor) -> Tensor:
+        """Outputs -> what predictions files hold and ensembles average, float32 ``[B, C]``."""
+
+    @abstractmethod
+    def decide(self, scores: np.ndarray) -> np.ndarray:
+        """Scores ``[N, C]`` -> labels by name, ``[N]``."""
+
+    @abstractmethod
+    def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
+        """Metrics of predictions, over the rows whose label is known; empty where none is."""
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """Plain containers from which ``build_task`` makes this task again, for prediction."""
+
+
+def build_task(spec: Mapping[str, Any]) -> Task:
+    """A task as a checkpoint describes it.
+
+    Only tasks of this package are looked up, so that a checkpoint cannot name code to run.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    arguments = dict(spec)
+    name = str(arguments.pop("name", None))
+    known = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name != "base"]
+    if name not in known:
+        raise UserError(f"The checkpoint's task '{name}' is unknown; known: {', '.join(known)}.")
+    module = importlib.import_module(f"product_cls.tasks.{name}")
+    kinds = (kind for kind in vars(module).values() if isinstance(kind, type))
+    kind = next(k for k in kinds if issubclass(k, Task) and getattr(k, "name", None) == name)
+    return kind(**arguments)

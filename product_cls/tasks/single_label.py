@@ -1,0 +1,90 @@
+"""One label a picture: softmax over the classes."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from product_cls.data.samples import natural_key
+from product_cls.errors import UserError
+from product_cls.tasks.base import Task
+
+UNKNOWN = -1
+
+
+class SingleLabel(Task):
+    """Softmax classifier.
+
+    Targets are int64 ``[N]``, -1 where the label is unknown; scores are probabilities.
+
+    Args:
+        label: column of the sample table.
+        loss: takes logits ``[B, C]`` and targets ``[B]``; cross entropy where None.
+        classes: given when a checkpoint is rebuilt; else learnt by ``fit``.
+    """
+
+    name: ClassVar[str] = "single_label"
+
+    def __init__(
+        self, label: str = "label", loss: nn.Module | None = None, classes: list[str] | None = None
+    ) -> None:
+        self._label = label
+        self._loss = loss or nn.CrossEntropyLoss()
+        self.classes = list(classes or [])
+
+    @property
+    def label(self) -> str:
+        return self._label
+
+    def fit(self, samples: pd.DataFrame) -> None:
+        """Classes in natural order: '2' before '10' before 'a'.
+
+        Raises:
+            UserError: the samples have no such column.
+        """
+        if self._label not in samples:
+            raise UserError(
+                f"task.label '{self._label}' is no column of the samples; "
+                f"they have {', '.join(samples)}."
+            )
+        learned = samples[self._label][samples["split"] != "test"]
+        self.classes = sorted(set(learned.astype(str)), key=natural_key)
+
+    def encode(self, samples: pd.DataFrame) -> np.ndarray:
+        """int64 ``[N]``; -1 for a missing label and for one that training does not have."""
+        position = {name: index for index, name in enumerate(self.classes)}
+        column = samples[self._label].astype(object)
+        return np.array(
+            [UNKNOWN if pd.isna(x) else position.get(str(x), UNKNOWN) for x in column], np.int64
+        )
+
+    def head(self, in_features: int) -> nn.Module:
+        return nn.Linear(in_features, len(self.classes))
+
+    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        value: Tensor = self._loss(outputs, target)
+        return value
+
+    def metrics(self) -> MetricCollection:
+        # Micro: the share of pictures, as leaderboards count; torchmetrics' default is macro.
+        count = len(self.classes)
+        return MetricCollection({"accuracy": MulticlassAccuracy(count, average="micro")})
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        return torch.softmax(outputs.float(), dim=-1)
+
+    def decide(self, scores: np.ndarray) -> np.ndarray:
+        return np.asarray(self.classes)[scores.argmax(axis=1)]
+
+    def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
+        known = target != UNKNOWN
+        if not known.any():
+            return {}
+        return {"accuracy": float((scores[known].argmax(axis=1) == target[known]).mean())}
+
+    def spec(self) -> dict[str, Any]:
+        return {"name": self.name, "label": self._label, "classes": list(self.classes)}

@@ -1,0 +1,364 @@
+"""One run: from config to checkpoints, metrics and predictions."""
+
+import json
+import logging
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import timm
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.loggers import Logger
+
+from product_cls import config as settings
+from product_cls.callbacks import EpochRecord, checkpoint_callbacks
+from product_cls.data.augment import Augment, step_names, unknown_step
+from product_cls.data.datamodule import ProductDataModule
+from product_cls.data.folds import load_or_make_folds, split_rows
+from product_cls.data.mix import MIX_NAMES, Mix
+from product_cls.data.samples import samples_fingerprint
+from product_cls.data.store import build_store
+from product_cls.errors import UserError
+from product_cls.models.network import Network
+from product_cls.module import ProductModule
+from product_cls.predict import Predictor, predict_scores
+from product_cls.predictions import Predictions, summarise
+from product_cls.runs import RunFolder, digest, fingerprint, now, write_text_whole
+from product_cls.tasks import Task
+from product_cls.tta import build_views
+
+log = logging.getLogger(__name__)
+
+
+def run(config: DictConfig) -> float | None:
+    """Train in Hydra's run folder, skip what is finished, resume what was interrupted.
+
+    Returns:
+        The best validation metric; None with ``fold=all``.
+
+    Raises:
+        SystemExit: 1 when the run failed (the sentence is logged and in ``status.json``), 130 when
+            it was interrupted.
+    """
+    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    _quiet_libraries()
+    try:
+        with folder.locked():
+            try:
+                return _run(config, folder)
+            except UserError as error:
+                _failed(folder, str(error))
+                raise
+            except KeyboardInterrupt:
+                _failed(folder, "Interrupted; the same command goes on from the last epoch.")
+                raise
+            except Exception as error:
+                _failed(folder, f"{type(error).__name__}: {error}".splitlines()[0])
+                raise
+    except UserError as error:
+        log.error(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        log.error("Interrupted; the same command goes on from the last finished epoch.")
+        sys.exit(130)
+    except Exception:
+        log.exception("The run failed; this looks like a bug or a broken machine.")
+        sys.exit(1)
+
+
+def _quiet_libraries() -> None:
+    """Leave out what libraries say that is no news to our users; their warnings stay in the log."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "matplotlib", "httpx", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        "does not have many workers",  # data.num_workers is chosen on purpose
+        "LeafSpec",  # a deprecation between Lightning and torch
+        "You have overridden `on_after_batch_transfer`",
+        "Checkpoint directory .* exists and is not empty",  # that is what resuming means
+        "The number of training batches",
+    ):
+        warnings.filterwarnings("ignore", message=f".*{message}.*")
+
+
+def _failed(folder: RunFolder, error: str) -> None:
+    # Finished results of an earlier command stay believed: this one failed before it began.
+    if folder.status().get("state") != "done":
+        folder.update_status(state="failed", error=error, finished=now())
+
+
+def _run(config: DictConfig, folder: RunFolder) -> float | None:
+    fold = settings.check_fold(config.fold)
+    size = settings.image_size(config.data.size)
+    build_views(config.tta)  # a misspelt view must not wait for the end of training
+    samples: pd.DataFrame = settings.build(config.data.samples)
+    task: Task = settings.build(config.task)
+    task.fit(samples)
+
+    resolved = settings.plain(config)
+    mark = fingerprint(resolved, samples_fingerprint(samples))
+    plan = folder.plan(mark, rerun=bool(config.rerun))
+    if plan == "skip":
+        status = folder.status()
+        log.info("Finished earlier with the same settings (%s); nothing to do.", folder.path)
+        return status.get("value")
+    gpu = settings.on_gpu(config.trainer)
+    workers = settings.num_workers(config.data.num_workers, gpu)
+    augment, mix = _augment_and_mix(config)
+    cache = _cache_folder(config)
+    folds = load_or_make_folds(
+        Path(config.folds.file or cache / _folds_name(config)),
+        samples,
+        config.folds.strategy,
+        n_splits=config.folds.n_splits,
+        seed=config.folds.seed,
+        label=task.label,
+    )
+    if plan == "resume" and not _loadable(folder.last_checkpoint):
+        log.warning("%s is damaged; the run starts anew.", folder.last_checkpoint)
+        plan = "fresh"
+    split_rows(folds, fold)  # a fold out of range is said before the pictures are decoded
+    store = build_store(
+        samples,
+        cache / f"store-{size[0]}x{size[1]}-{config.data.fit}",
+        size,
+        fit=config.data.fit,
+        on_unreadable=config.data.on_unreadable,
+        warn=log.warning,
+    )
+    samples = samples[samples["id"].isin(set(store.ids))].reset_index(drop=True)
+    train_ids, val_ids = split_rows(folds[folds.index.isin(set(store.ids))], fold)
+
+    folder.begin(mark, fresh=plan == "fresh")
+    write_text_whole(folder.config_file, OmegaConf.to_yaml(config, resolve=True))
+    log.info(
+        "%s: %d classes; %d pictures to learn from, %d held out, %d in the test part; fold %s.",
+        config.data.name,
+        len(task.classes),
+        len(train_ids),
+        len(val_ids),
+        (samples["split"] == "test").sum(),
+        fold,
+    )
+
+    pl.seed_everything(int(config.seed), verbose=False)
+    data = ProductDataModule(
+        samples,
+        store,
+        task.encode(samples),
+        train_ids=train_ids,
+        val_ids=val_ids,
+        batch_size=config.data.batch_size,
+        augment=augment,
+        num_workers=workers,
+        seed=int(config.seed),
+    )
+    network = _network(config, task, gpu)
+    optimizer = settings.build(config.optimizer)
+    module = ProductModule(
+        network,
+        task,
+        optimizer=optimizer,
+        scheduler=settings.build(config.scheduler),
+        weight_decay=float(config.optimizer.get("weight_decay", 0.0)),
+        mix=mix,
+        seed=int(config.seed),
+        image={"size": list(size), "fit": config.data.fit},
+    )
+    started = time.monotonic()
+    monitor = task.monitor if len(val_ids) else None
+    trainer = _fit(config, folder, module, data, monitor, plan == "resume")
+    fitted = time.monotonic()
+    metrics = _predict(config, folder, data, trainer)
+    predicted = time.monotonic()
+
+    value = folder.status().get("value")
+    record = {
+        **metrics,
+        "fold": fold,
+        "seed": int(config.seed),
+        "best_epoch": _best_epoch(folder),
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "weights": network.weights.record(),
+        "seconds": {"fit": round(fitted - started, 1), "predict": round(predicted - fitted, 1)},
+        "device": torch.cuda.get_device_name() if gpu else platform.processor() or "cpu",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "lightning": pl.__version__,
+            "timm": timm.__version__,
+        },
+    }
+    write_text_whole(folder.metrics_file, json.dumps(record, indent=2) + "\n")
+    folder.update_status(state="done", finished=now(), error=None)
+    _say_result(metrics, folder)
+    return value
+
+
+def _loadable(checkpoint: Path) -> bool:
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception:  # torch.load has no common error type for "this is no checkpoint"
+        return False
+    return True
+
+
+def _augment_and_mix(config: DictConfig) -> tuple[Augment, Mix | None]:
+    """Both without what ``exclude`` names; each name must be in use in one of them."""
+    steps = OmegaConf.to_container(config.augment, resolve=True)
+    steps = {name: step for name, step in steps.items() if step is not None}
+    mixing = {name for name in MIX_NAMES if config.mix.get(name, 0) > 0}
+    known = [*step_names(steps), *sorted(mixing)]
+    for name in config.exclude:
+        if name not in known:
+            raise UserError(unknown_step(name, known))
+    augment = Augment(steps, [name for name in config.exclude if name not in mixing])
+    left_out = {name: 0.0 for name in MIX_NAMES if name in config.exclude}
+    mix: Mix = settings.build(config.mix, **left_out)
+    return augment, mix if mix.alphas and mix.p > 0 else None
+
+
+def _cache_folder(config: DictConfig) -> Path:
+    """Where stores and folds of this data set lie; two data sets of one name do not share it."""
+    source = config.data.get("root") or config.data.get("file") or ""
+    mark = digest(os.path.abspath(Path(str(source)).expanduser()))[:8]
+    return Path(config.paths.cache) / f"{config.data.name}-{mark}"
+
+
+def _folds_name(config: DictConfig) -> str:
+    folds = config.folds
+    return f"folds-{folds.strategy}-{folds.n_splits}-seed{folds.seed}.csv"
+
+
+def _network(config: DictConfig, task: Task, gpu: bool) -> Network:
+    model = config.model
+    network = Network(
+        model.backbone,
+        task.head,
+        pooling=model.pooling,
+        weights=str(model.weights),
+        drop_rate=model.drop_rate,
+        drop_path_rate=model.drop_path_rate,
+        channels_last=gpu if model.channels_last == "auto" else bool(model.channels_last),
+    )
+    log.info("%s, weights: %s.", model.backbone, network.weights.source)
+    if model.compile:
+        network.compile()  # in place: torch.compile(network) would rename the parameters
+    return network
+
+
+def _fit(
+    config: DictConfig,
+    folder: RunFolder,
+    module: ProductModule,
+    data: ProductDataModule,
+    monitor: str | None,
+    resume: bool,
+) -> pl.Trainer:
+    loggers: list[Logger] = [settings.build(node) for node in config.logger.values()]
+    callbacks = [settings.build(node) for node in config.callbacks.values()]
+    callbacks += checkpoint_callbacks(folder.checkpoints, monitor)
+    callbacks.append(EpochRecord(folder, monitor))
+    bar = bool(config.trainer.enable_progress_bar) and sys.stdout.isatty()
+    if bar:
+        callbacks.append(TQDMProgressBar(leave=False))
+    trainer: pl.Trainer = settings.build(
+        config.trainer,
+        precision=settings.precision(config.trainer),
+        callbacks=callbacks,
+        logger=loggers,
+        enable_progress_bar=bar,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=str(folder.path),
+    )
+    checkpoint = folder.last_checkpoint if resume else None
+    if checkpoint is not None:
+        log.info("Resuming from %s.", checkpoint)
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        # Lightning turns Ctrl-C into exit(1); what it means is said by our caller.
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        for logger in loggers:
+            # A live W&B run would be reused by the next run of this process.
+            if type(logger).__name__ == "WandbLogger":
+                import wandb
+
+                wandb.finish()
+    return trainer
+
+
+def _predict(
+    config: DictConfig, folder: RunFolder, data: ProductDataModule, trainer: pl.Trainer
+) -> dict[str, Any]:
+    """Predictions files and metrics of the validation and test part, by the best checkpoint."""
+    predictor = Predictor.load(folder.best_checkpoint)
+    device = trainer.strategy.root_device
+    limit = config.trainer.limit_val_batches
+    metrics: dict[str, Any] = {}
+    for split in ("val", "test"):
+        if not len(data.ids[split]):
+            continue
+        scores = predict_scores(
+            predictor.network,
+            predictor.task,
+            data.loader(split),
+            config.tta,
+            device=device,
+            bf16=str(trainer.precision).startswith("bf16"),
+            limit=limit if isinstance(limit, int) else None,
+            description=f"predict {split}" if sys.stdout.isatty() else None,
+        )
+        rows = data.samples.iloc[scores.index]
+        predictions = Predictions(
+            id=rows["id"].to_numpy(dtype=np.str_),
+            scores=scores.tta,
+            scores_no_tta=scores.plain,
+            classes=np.asarray(predictor.task.classes),
+            task=predictor.task.spec(),
+            target=data.targets[scores.index],
+            view=_view_column(rows),
+        )
+        predictions.save(folder.predictions_file(split))
+        metrics[split] = summarise(predictions, predictor.task)
+    return metrics
+
+
+def _view_column(rows: pd.DataFrame) -> np.ndarray | None:
+    """Views as numbers, or as text where they are none (predictions files hold no objects)."""
+    if "view" not in rows or rows["view"].isna().all():
+        return None
+    view = rows["view"].to_numpy()
+    return view if np.issubdtype(view.dtype, np.number) else view.astype(np.str_)
+
+
+def _best_epoch(folder: RunFolder) -> int:
+    checkpoint = torch.load(folder.best_checkpoint, map_location="cpu", weights_only=True)
+    return int(checkpoint["epoch"]) + 1
+
+
+def _say_result(metrics: dict[str, Any], folder: RunFolder) -> None:
+    for split, values in metrics.items():
+        shown = {k: v for k, v in values.items() if isinstance(v, float)}
+        text = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        views: Collection[tuple[str, Any]] = values.get("by_view", {}).items()
+        for view, part in views:
+            text += f"  view {view}: " + " ".join(f"{value:.4f}" for value in part.values())
+        log.info("%s (%d pictures): %s", split, values["count"], text or "labels unknown")
+    log.info("Results: %s", folder.path)

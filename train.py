@@ -1,0 +1,21 @@
+"""Train one network, or with -m a sweep of them: see conf/config.yaml and `python train.py --help`."""
+
+import hydra
+from omegaconf import DictConfig
+
+import product_cls.launcher  # noqa: F401  (registers hydra/launcher=processes)
+from product_cls.config import register_resolvers
+
+register_resolvers()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config: DictConfig) -> float | None:
+    # Imported here: torch and Lightning take seconds, a mistake on the command line should not.
+    from product_cls.train import run
+
+    return run(config)
+
+
+if __name__ == "__main__":
+    main()
