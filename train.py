@@ -1,4 +1,4 @@
-"""Train one network, or with -m a sweep of them: see conf/config.yaml and `python train.py --help`."""
+"""Train one network, or with -m a sweep of them; conf/config.yaml says what can be set."""
 
 import hydra
 from omegaconf import DictConfig

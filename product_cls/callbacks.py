@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
@@ -36,12 +37,13 @@ class EpochRecord(Callback):
                 f"The training loss became {values['train/loss_epoch']} in epoch {epoch}; "
                 f"lower optimizer.lr or set trainer.gradient_clip_val=1."
             )
-        fields = {"epoch": epoch, "epochs": trainer.max_epochs}
+        fields: dict[str, Any] = {"epoch": epoch, "epochs": trainer.max_epochs}
         line = f"epoch {epoch}/{trainer.max_epochs}  loss {values['train/loss_epoch']:.4f}"
         if self.monitor is not None:
             value = values[self.monitor]
             best = self.folder.status().get("value")
-            fields |= {"metric": self.monitor, "value": max(value, -math.inf if best is None else best)}
+            fields["metric"] = self.monitor
+            fields["value"] = value if best is None else max(value, best)
             line += f"  {self.monitor} {value:.4f}"
         line += f"  lr {values['lr']:.2e}  {time.monotonic() - self._start:.1f} s"
         log.info(line)

@@ -35,14 +35,18 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
     defaults = OmegaConf.structured(schema)
     keys = [str(key) for key in defaults]
     if any(word in ("-h", "--help") for word in words):
-        shown = (f"  {k}={'...' if OmegaConf.is_missing(defaults, k) else defaults[k]}" for k in keys)
+        shown = (
+            f"  {k}={'...' if OmegaConf.is_missing(defaults, k) else defaults[k]}" for k in keys
+        )
         print(f"{prog} key=value ...\n\n{inspect.getdoc(schema)}\n\n" + "\n".join(shown))
         raise SystemExit(0)
     config = defaults
     for word in words:
         key, separator, _ = word.partition("=")
         if not separator:
-            raise UserError(f"'{word}' is not of the form key=value; known keys: {', '.join(keys)}.")
+            raise UserError(
+                f"'{word}' is not of the form key=value; known keys: {', '.join(keys)}."
+            )
         try:
             config = OmegaConf.merge(config, OmegaConf.from_dotlist([word]))
         except ConfigKeyError:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.errors import InstantiationException
@@ -105,4 +105,4 @@ def register_resolvers() -> None:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The config resolved into plain containers."""
-    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))

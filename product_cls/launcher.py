@@ -14,7 +14,6 @@ import itertools
 import logging
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -135,11 +134,15 @@ class ProcessesLauncher(Launcher):
             HydraException: a config cannot be composed.
         """
         assert self.config is not None and self.hydra_context is not None
-        kept = [line for line in self.config.hydra.overrides.hydra if not SWEEP_OVERRIDES.match(line)]
+        kept = [
+            line for line in self.config.hydra.overrides.hydra if not SWEEP_OVERRIDES.match(line)
+        ]
         base = entry_point()
         labels = differing(job_overrides)
         jobs: list[Job] = []
-        for number, (overrides, label) in enumerate(zip(job_overrides, labels), start=first):
+        for number, (overrides, label) in enumerate(
+            zip(job_overrides, labels, strict=True), start=first
+        ):
             config = self.hydra_context.config_loader.load_sweep_config(
                 self.config, list(overrides)
             )
@@ -171,13 +174,13 @@ class ProcessesLauncher(Launcher):
             with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
                 config.hydra.runtime.output_dir = str(path.absolute())
             singleton.set_config(config)
-            result.hydra_cfg = deepcopy(singleton.cfg)
+            result.hydra_cfg = OmegaConf.masked_copy(config, "hydra")
         finally:
             singleton.cfg = earlier
         result.cfg = deepcopy(config)
         with read_write(result.cfg), open_dict(result.cfg):
             del result.cfg["hydra"]
-        result.working_dir = str(path) if config.hydra.job.chdir else os.getcwd()
+        result.working_dir = str(path) if config.hydra.job.chdir else str(Path.cwd())
         result.task_name = JobRuntime.instance().get("name")
         return path
 
@@ -311,7 +314,7 @@ def entry_point() -> list[str]:
 
 
 def quoted(text: str) -> str:
-    """A value for Hydra's override grammar, in which ``=``, ``,`` and ``[`` stand for themselves."""
+    """A value in Hydra's override grammar, where ``=``, ``,`` and ``[`` stand for themselves."""
     return QuotedString(text, Quote.single).with_quotes()
 
 
@@ -319,7 +322,7 @@ def differing(job_overrides: Iterable[Sequence[str]]) -> list[str]:
     """For each job the overrides that not all jobs share, as typed; all of them for a lone job."""
     jobs = [list(overrides) for overrides in job_overrides]
     shared = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
-    return [shlex.join(line for line in overrides if line not in shared) for overrides in jobs]
+    return [" ".join(line for line in overrides if line not in shared) for overrides in jobs]
 
 
 def check_folders(jobs: Sequence[Job]) -> None:

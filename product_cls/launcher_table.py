@@ -34,10 +34,16 @@ STYLES = {"running": "cyan", "done": "green", "skipped": "dim", "queued": "dim",
 
 POLL = 0.1  # seconds; also the longest wait for an answer to Ctrl-C
 REFRESH = 1.0  # seconds between two drawings of the live table
-AFTER_SIGTERM = 5.0  # seconds; who ignored SIGINT for `grace` seconds gets few more
+AFTER_SIGTERM = 3.0  # seconds; who ignored SIGINT for `grace` seconds gets few more
 AFTER_SIGKILL = 10.0  # seconds; a process that waits for a dead disk cannot be killed
 IMPATIENT = 1.0  # seconds; a second signal sooner is the same one (`timeout` sends two)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# What a logger, `cli.guard` and an exception (its name is kept, but for UserError) say last.
+ERROR_LINE = re.compile(
+    r"(\[.*\]\[(ERROR|CRITICAL)\] - |error: |product_cls\.errors\.UserError: )?"
+    r"(?P<sentence>(?(1).+|(\w+\.)*\w*(Error|Exception)\b.*))"
+)
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -63,7 +69,9 @@ class Job:
 
     def status(self) -> dict[str, Any]:
         """What this run has written; empty as long as ``status.json`` is of an earlier one."""
-        mine = self.state == "skipped" or file_version(self.folder.status_file) != self.version_before
+        mine = (
+            self.state == "skipped" or file_version(self.folder.status_file) != self.version_before
+        )
         return self.folder.status() if mine else {}
 
     def start(self, environment: Mapping[str, str]) -> None:
@@ -108,11 +116,10 @@ class Job:
         self.seconds = time.monotonic() - self.begun
         changed = file_version(self.folder.status_file) != self.version_before
         self.state, self.error = outcome(code, self.before, self.folder.status(), changed=changed)
-        if self.state == "failed" and code == 1 and not self.status().get("error"):
-            words = last_error(self.folder.console_file, self.log_before)
-            self.error += f": {words}" if words else ""
+        if code in (1, 2) and self.error == f"exited with status {code}":  # which says nothing
+            self.error = last_error(self.folder.console_file, self.log_before) or self.error
         if self.state == "failed" and interrupted:
-            self.state, self.error = "interrupted", "interrupted"
+            self.state, self.error = "interrupted", "interrupted before it was done"
         if self.error:
             self.correct_status()
         return True
@@ -179,18 +186,30 @@ def outcome(
 
 
 def last_error(log: Path, start: int) -> str:
-    """The last line of a log that looks like the message of an exception; at most 200 letters."""
+    """The last line of a log that names an error, without what comes before its sentence.
+
+    Args:
+        log: ``console.log``.
+        start: bytes of earlier attempts, to be left out.
+
+    Returns:
+        At most 200 letters; empty where there is no such line.
+    """
     try:
         with log.open("rb") as file:
             file.seek(max(start, log.stat().st_size - 50_000))
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    found = (line for line in reversed(lines) if re.match(r"(\w+\.)*\w*(Error|Exception)\b|error:", line))
-    return next(found, "")[:200]
+    for line in reversed(lines):
+        if match := ERROR_LINE.match(line):
+            return match["sentence"][:200]
+    return ""
 
 
-def run_jobs(jobs: Sequence[Job], environments: Sequence[Mapping[str, str]], grace: float) -> int | None:
+def run_jobs(
+    jobs: Sequence[Job], environments: Sequence[Mapping[str, str]], grace: float
+) -> int | None:
     """Run all jobs, as many at once as there are environments; none outlives this call.
 
     Args:
@@ -223,7 +242,7 @@ def run_jobs(jobs: Sequence[Job], environments: Sequence[Mapping[str, str]], gra
                 time.sleep(POLL)
             if received and running:
                 display.say(
-                    f"Stopping {len(running)} jobs, within {grace:g} seconds; again: at once."
+                    f"Stopping {plural(len(running))}, within {grace:g} seconds; again: at once."
                 )
         finally:  # also when the display fails, for example into a closed pipe
             stop([job for job, _ in running], grace, received)
@@ -317,7 +336,7 @@ class Display:
             self.say(f"{self.name(job)}: {job.state} after {elapsed(job)} {result(job)}".rstrip())
 
     def name(self, job: Job) -> str:
-        return f"[{job.number} of {len(self.jobs)}] {job.label}"
+        return f"job {job.number} ({job.label})"
 
     def refresh(self) -> None:
         if self.live is None or time.monotonic() - self.drawn < REFRESH:
@@ -337,7 +356,7 @@ class Display:
             again = " Interrupted: typed again, the sweep goes on."
         elif any(job.state == "failed" for job in self.jobs):
             again = " Typed again, only the failed jobs run."
-        self.say(f"{len(self.jobs)} jobs: {count(self.jobs)}.{again}")
+        self.say(f"{plural(len(self.jobs))}: {count(self.jobs)}.{again}")
 
 
 def jobs_table(jobs: Sequence[Job], *, logs: bool) -> Table:
@@ -349,7 +368,9 @@ def jobs_table(jobs: Sequence[Job], *, logs: bool) -> Table:
         table.add_column("log", overflow="fold")
     for job in jobs:
         status = job.status() if job.state != "queued" else {}
-        epoch = f"{status['epoch']}/{status.get('epochs')}" if status.get("epoch") is not None else ""
+        epoch = (
+            f"{status['epoch']}/{status.get('epochs')}" if status.get("epoch") is not None else ""
+        )
         cells = [str(job.number), job.label, job.state, epoch, result(job), elapsed(job)]
         if logs:
             cells.append(str(job.folder.console_file) if job.state != "queued" else "")
@@ -360,9 +381,9 @@ def jobs_table(jobs: Sequence[Job], *, logs: bool) -> Table:
 
 def result(job: Job) -> str:
     """The error, or the metric (best so far) with 4 digits."""
-    if job.error or job.state == "queued":
+    if job.state == "failed":
         return job.error
-    status = job.status()
+    status = job.status() if job.state != "queued" else {}
     value = status.get("value")
     return "" if value is None else f"{status.get('metric', 'metric')} {value:.4f}"
 
@@ -373,6 +394,10 @@ def elapsed(job: Job) -> str:
         return ""
     seconds = time.monotonic() - job.begun if job.state == "running" else job.seconds
     return str(timedelta(seconds=int(seconds)))
+
+
+def plural(number: int) -> str:
+    return f"{number} job" + ("s" if number != 1 else "")
 
 
 def count(jobs: Sequence[Job]) -> str:

@@ -1,6 +1,6 @@
 """Checkpoints and pictures to predictions, with test-time augmentation.
 
-    python -m product_cls.predict checkpoint=RUN/checkpoints/best.ckpt images=FOLDER_OR_CSV
+python -m product_cls.predict checkpoint=RUN/checkpoints/best.ckpt images=FOLDER_OR_CSV
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -78,9 +78,7 @@ def predict_scores(
                 outputs = network(images)
             return task.scores(outputs)
 
-        by_view = {
-            name: [scored(out) for out in view(images)] for name, view in made.items()
-        }
+        by_view = {name: [scored(out) for out in view(images)] for name, view in made.items()}
         plain = by_view["identity"][0] if "identity" in by_view else scored(images)
         mean = torch.stack([one for several in by_view.values() for one in several]).mean(0)
         parts.append((np.asarray(batch["index"]), mean.cpu().numpy(), plain.cpu().numpy()))
@@ -211,7 +209,9 @@ def main() -> None:
     ]
     first = predictors[0]
     if any(p.task.classes != first.task.classes for p in predictors):
-        raise UserError("The checkpoints name different classes, so their scores cannot be averaged.")
+        raise UserError(
+            "The checkpoints name different classes, so their scores cannot be averaged."
+        )
     images = list_images(Path(arguments.images))
     device = pick_device(arguments.device)
     unreadable: dict[str, str] = {}

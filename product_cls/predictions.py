@@ -45,7 +45,7 @@ class Predictions:
         """Write whole or not at all; no pickle in it."""
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f".{file.name}.{os.getpid()}.npz")
-        view = {} if self.view is None else {"view": self.view}
+        view: dict[str, Any] = {} if self.view is None else {"view": self.view}
         np.savez(
             partial,
             id=self.id.astype(np.str_),
@@ -95,10 +95,10 @@ class Predictions:
         """The rows of each view; empty where views are unknown or all the same."""
         if self.view is None:
             return {}
-        views = pd.unique(pd.Series(self.view).dropna())
+        views = sorted(pd.Series(self.view).dropna().unique())
         if len(views) < 2:
             return {}
-        return {view_name(view): self.rows(self.view == view) for view in np.sort(views)}
+        return {view_name(view): self.rows(self.view == view) for view in views}
 
 
 def view_name(view: Any) -> str:

@@ -136,7 +136,7 @@ class RunFolder:
         return "resume" if self.last_checkpoint.is_file() else "fresh"
 
     def begin(self, fingerprint: str, *, fresh: bool) -> None:
-        """Mark the run as running; a fresh one first moves earlier, other results to ``.replaced``."""
+        """Mark the run as running; a fresh one first moves other results to ``.replaced``."""
         if fresh:
             earlier = [self.path / name for name in OUTPUTS if (self.path / name).exists()]
             replaced = self.path / ".replaced"

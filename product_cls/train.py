@@ -78,8 +78,8 @@ def run(config: DictConfig) -> float | None:
 
 
 def _quiet_libraries() -> None:
-    """Leave out what libraries say that is no news to our users; their warnings stay in the log."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "matplotlib", "httpx", "huggingface_hub"):
+    """Leave out what libraries say that is no news to our users; other warnings stay."""
+    for name in ("pytorch_lightning", "matplotlib", "httpx", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         "does not have many workers",  # data.num_workers is chosen on purpose
@@ -217,8 +217,7 @@ def _loadable(checkpoint: Path) -> bool:
 
 def _augment_and_mix(config: DictConfig) -> tuple[Augment, Mix | None]:
     """Both without what ``exclude`` names; each name must be in use in one of them."""
-    steps = OmegaConf.to_container(config.augment, resolve=True)
-    steps = {name: step for name, step in steps.items() if step is not None}
+    steps = {name: step for name, step in settings.plain(config.augment).items() if step}
     mixing = {name for name in MIX_NAMES if config.mix.get(name, 0) > 0}
     known = [*step_names(steps), *sorted(mixing)]
     for name in config.exclude:

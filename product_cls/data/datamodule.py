@@ -1,7 +1,7 @@
 """ProductDataModule: from sample table, store and folds to batches.
 
-A batch is ``{"image": uint8 [B, 3, H, W], "target": ..., "index": int64 [B]}``; ``index`` is the row
-of the sample table. Workers augment uint8 pictures; the rest happens on the device, a batch at once.
+A batch is ``{"image": uint8 [B, 3, H, W], "target": ..., "index": int64 [B]}``; ``index`` is the
+row of the sample table. Workers augment uint8 pictures; the rest happens on the device, per batch.
 """
 
 import hashlib
@@ -154,7 +154,7 @@ class ProductDataModule(LightningDataModule):
         indices = self.indices(split)
         dataset = PictureDataset(
             self.store,
-            self.store.rows(self.ids[split]),
+            self.store.rows(self.ids[split].tolist()),
             self.targets,
             indices,
             augment=self.augment if train else None,

@@ -118,7 +118,7 @@ def build_backbone(
 
 
 def normalization(backbone: nn.Module, weights: Weights) -> tuple[tuple[float, ...], ...]:
-    """Mean and std, in [0, 1], that the weights expect: the backbone's own, not always ImageNet's."""
+    """Mean and std in [0, 1] that the weights expect: the backbone's own, not always ImageNet's."""
     if weights.source == "package":
         return HALF, HALF
     config: Any = backbone.pretrained_cfg
@@ -149,7 +149,9 @@ def _load_package(backbone: nn.Module, name: str) -> None:
 
 def _load_file(backbone: nn.Module, file: Path, name: str) -> None:
     if not file.is_file():
-        raise UserError(f"model.weights={file}: no such file; allowed: {', '.join(SOURCES)}, or one.")
+        raise UserError(
+            f"model.weights={file}: no such file; allowed: {', '.join(SOURCES)}, or one."
+        )
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -169,8 +171,8 @@ def _load_file(backbone: nn.Module, file: Path, name: str) -> None:
     unfit = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     if unfit:
         raise UserError(
-            f"model.weights={file} does not fit '{name}': {len(unfit)} of {len(wanted)} tensors are "
-            f"missing or of another shape, the first is {unfit[0]}."
+            f"model.weights={file} does not fit '{name}': {len(unfit)} of {len(wanted)} tensors "
+            f"are missing or of another shape, the first is {unfit[0]}."
         )
     backbone.load_state_dict({key: state[key] for key in wanted})
 

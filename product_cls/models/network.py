@@ -1,7 +1,7 @@
 """Backbone, pooling and head as one module that takes pictures as the loader gives them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,12 +60,12 @@ class Network(nn.Module):
         }
         self.pool = build_pooling(pooling)
         self.dropout = nn.Dropout(drop_rate)
-        self.head = head(int(self.backbone.num_features))  # type: ignore[arg-type]
+        self.head = head(int(cast(Any, self.backbone).num_features))
         for name, value in (("mean", mean), ("std", std)):
             pixels = torch.tensor(value, dtype=torch.float32).view(1, -1, 1, 1) * 255
             self.register_buffer(name, pixels, persistent=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.to(memory_format=self.memory_format)
 
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 ``[B, 3, H, W]`` -> normalised float32 of the same shape, on the same device."""

@@ -1,12 +1,13 @@
 """Learning rates as functions of the step, and the schedulers made of them.
 
-A scheduler here is a function ``(optimizer, total_steps) -> LRScheduler`` that is stepped after each
-optimiser step; bind its other arguments in ``conf/scheduler``. The base rate is each parameter
+A scheduler here is a function ``(optimizer, total_steps) -> LRScheduler`` that is stepped after
+each optimiser step; bind its other arguments in ``conf/scheduler``. The base rate is each parameter
 group's own ``lr``.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -14,9 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from product_cls.errors import UserError
 
 
-def cosine_lr(
-    step: int, total_steps: int, base: float, end: float, warmup_steps: int = 0
-) -> float:
+def cosine_lr(step: int, total_steps: int, base: float, end: float, warmup_steps: int = 0) -> float:
     """Linear warm-up, then half a cosine from ``base`` to ``end`` (Loshchilov & Hutter 2017).
 
     Args:
@@ -55,7 +54,9 @@ def cosine(
         raise UserError(f"scheduler.warmup={warmup} is no share of the steps; allowed: 0 to 1.")
     warmup_steps = round(warmup * total_steps)
     return _scheduler(
-        optimizer, end_lr, lambda step, base: cosine_lr(step, total_steps, base, end_lr, warmup_steps)
+        optimizer,
+        end_lr,
+        lambda step, base: cosine_lr(step, total_steps, base, end_lr, warmup_steps),
     )
 
 
@@ -89,7 +90,9 @@ def _scheduler(
     bases = [float(group["lr"]) for group in optimizer.param_groups]
     if not 0 <= end_lr <= min(bases):
         raise UserError(f"scheduler.end_lr={end_lr}; allowed: 0 to optimizer.lr={min(bases)}.")
-    # LambdaLR multiplies each group's own rate, so the absolute rate is divided by it.
-    return LambdaLR(
-        optimizer, [lambda step, base=base: rate(step, base) / base for base in bases]
-    )
+    # LambdaLR multiplies each group's own rate, so it gets the absolute rate's share of that.
+    return LambdaLR(optimizer, [partial(_share, rate, base) for base in bases])
+
+
+def _share(rate: Callable[[int, float], float], base: float, step: int) -> float:
+    return rate(step, base) / base

@@ -49,7 +49,7 @@ class SingleLabel(Task):
         if self._label not in samples:
             raise UserError(
                 f"task.label '{self._label}' is no column of the samples; "
-                f"they have {', '.join(samples)}."
+                f"they have {', '.join(map(str, samples.columns))}."
             )
         learned = samples[self._label][samples["split"] != "test"]
         self.classes = sorted(set(learned.astype(str)), key=natural_key)

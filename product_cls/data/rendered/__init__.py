@@ -1,6 +1,6 @@
 """Made-up retail products on a turntable, rendered into the competition's layout."""
 
 from product_cls.data.rendered.catalogue import MOST_PRODUCTS, Product, build_catalogue
-from product_cls.data.rendered.render import render_dataset
+from product_cls.data.rendered.dataset import read_rendered, render_dataset
 
-__all__ = ["MOST_PRODUCTS", "Product", "build_catalogue", "render_dataset"]
+__all__ = ["MOST_PRODUCTS", "Product", "build_catalogue", "read_rendered", "render_dataset"]

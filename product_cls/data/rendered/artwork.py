@@ -27,8 +27,8 @@ def _font(size: int, serif: bool) -> ImageFont.FreeTypeFont:
         import pylopdf_fonts_ko as fonts
     except ImportError:
         raise UserError(
-            "Rendering products needs the Korean fonts of the package pylopdf-fonts-ko, which is not "
-            "installed: pip install pylopdf-fonts-ko."
+            "Rendering products needs the Korean fonts of the package pylopdf-fonts-ko, which is "
+            "not installed: pip install pylopdf-fonts-ko."
         ) from None
     path = fonts.serif_path() if serif else fonts.sans_path()
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
@@ -95,15 +95,12 @@ def _write(
     )
     scale = min((right - left) / (trial[2] - trial[0]), (bottom - top) / (trial[3] - trial[1]))
     size = max(int(40 * scale), 5)
+    # Centred by what is inked: the fonts leave more room above letters than below.
+    x = (left + right) / 2 - size / 40 * (trial[0] + trial[2]) / 2
+    y = (top + bottom) / 2 - size / 40 * (trial[1] + trial[3]) / 2
+    font, stroke = _font(size, serif), bold * size
     draw.multiline_text(
-        ((left + right) / 2, (top + bottom) / 2),
-        text,
-        colour,
-        _font(size, serif),
-        anchor="mm",
-        align="center",
-        spacing=size / 10,
-        stroke_width=bold * size,
+        (x, y), text, colour, font, align="center", spacing=size / 10, stroke_width=stroke
     )
 
 
@@ -141,7 +138,7 @@ def _pattern(size: tuple[int, int], design: int, first: Colour, second: Colour) 
 
 
 def _dark(product: Product, layout: dict[str, Area]) -> bool:
-    """Whether the whole background has the base colour; a band of that colour would be lost on it."""
+    """Whether the whole background has the base colour: never under a band of that colour."""
     return product.design // 6 % 2 == 1 and "base band" not in layout
 
 
@@ -208,7 +205,7 @@ def _front(image: Image.Image, product: Product, layout: dict[str, Area]) -> Non
     _write(image, layout["brand"], product.brand, brand, serif=serif, bold=0.05)
     _write(image, layout["brand_ko"], product.brand_ko, brand, bold=0.02)
     name = "\n".join(product.name_ko.rsplit(" ", 1))
-    _write(image, layout["korean"], name, _readable_on(colour_at("korean")), bold=0.06)
+    _write(image, layout["korean"], name, _readable_on(colour_at("korean")), bold=0.03)
     _write(
         image, layout["english"], product.name_en, _readable_on(colour_at("english")), bold=0.015
     )
@@ -249,8 +246,9 @@ def _barcode(image: Image.Image, area: Area, number: str) -> None:
 
 def _ingredients(product: Product) -> str:
     return (
-        f"{product.name_ko} · 내용량 {product.kind.amount} · 원재료명: {product.taste.korean} 12%, 밀가루, "
-        f"정제수, 설탕, 식염, 향료 · {product.brand_ko}식품 · 직사광선을 피해 서늘한 곳에 보관하십시오. "
+        f"{product.name_ko} · 내용량 {product.kind.amount} · "
+        f"원재료명: {product.taste.korean} 12%, 밀가루, 정제수, 설탕, 식염, 향료 · "
+        f"{product.brand_ko}식품 · 직사광선을 피해 서늘한 곳에 보관하십시오. "
     )
 
 
@@ -284,8 +282,9 @@ def _left_panel(size: tuple[int, int], product: Product) -> Image.Image:
     _write(turned, (0.06, 0.62, 0.94, 0.9), product.name_ko, _readable_on(product.base), bold=0.02)
     image.paste(turned.transpose(Image.Transpose.ROTATE_90), (0, 0))
     draw = ImageDraw.Draw(image)
-    draw.rectangle(_pixels(size, (0.08, 0.63, 0.92, 0.96)), PAPER)
-    _small_print(image, (0.13, 0.65, 0.88, 0.95), _ingredients(product), INK)
+    draw.rectangle(_pixels(size, (0, 0.6, 1, 1)), product.taste.accent)
+    draw.rectangle(_pixels(size, (0.08, 0.65, 0.92, 0.96)), PAPER)
+    _small_print(image, (0.13, 0.67, 0.88, 0.95), _ingredients(product), INK)
     return image
 
 
@@ -341,7 +340,7 @@ def _label_panel(size: tuple[int, int], product: Product) -> Image.Image:
         ImageDraw.Draw(image).rectangle(_pixels(size, (0.34, 0.32, 0.66, 0.94)), PAPER)
         _small_print(image, (0.35, 0.35, 0.54, 0.92), _ingredients(product), INK)
         centre = (round(size[0] * 0.6), round(size[1] * 0.63))
-        _paste_emoji(image, product.kind.emoji, centre, round(size[1] * 0.42))
+        _paste_emoji(image, product.taste.emoji, centre, round(size[1] * 0.42))
     _nutrition(image, (0.18, 0.28, 0.3, 0.72), product)
     _barcode(image, (0.7, 0.4, 0.82, 0.68), product.number)
     return Image.fromarray(np.roll(np.asarray(image), -(size[0] // 2), axis=1))
@@ -414,7 +413,7 @@ def draw_atlas(product: Product, size: int) -> NDArray[np.uint8]:
         image = np.asarray(PANELS[panel.name]((draw_size[0], draw_size[1]), product))
         if draw_size != panel_size:
             image = cv2.resize(image, panel_size, interpolation=cv2.INTER_AREA)
-        image = cv2.copyMakeBorder(image, *[MARGIN] * 4, cv2.BORDER_REPLICATE)
+        image = np.pad(image, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), "edge")
         rows, columns = image.shape[:2]
         atlas[:rows, left - MARGIN : left - MARGIN + columns] = image[:, :, ::-1]
     return atlas

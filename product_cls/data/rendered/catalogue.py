@@ -107,8 +107,9 @@ PACKAGES: dict[tuple[str, str], tuple[Kind, ...]] = {  # by (shape, form) of geo
     ),
 }
 SERIES = (
-    ("Classic", "클래식"), ("Golden", "황금"), ("Real", "진짜"), ("Daily", "매일"), ("Deep", "진한"),
-    ("Little", "작은"), ("Fresh", "산뜻"), ("Village", "시골"), ("Moonlight", "달빛"), ("Royal", "로얄"),
+    ("Classic", "클래식"), ("Golden", "황금"), ("Real", "진짜"), ("Daily", "매일"),
+    ("Deep", "진한"), ("Little", "작은"), ("Fresh", "산뜻"), ("Village", "시골"),
+    ("Moonlight", "달빛"), ("Royal", "로얄"),
 )  # fmt: skip
 BRANDS = (
     ("NARUBI", "나루비"), ("OKSOLEE", "옥솔이"), ("DALMORE", "달모레"), ("TOBARIN", "토바린"),
@@ -185,7 +186,7 @@ class Product:
 
 
 def build_catalogue(products: int, seed: int) -> list[Product]:
-    """The first ``products`` articles of the shop ``seed``: a longer catalogue begins with a shorter."""
+    """The first ``products`` articles of shop ``seed``; a longer list begins with a shorter."""
     rng = np.random.default_rng((seed, 0))
     packages = list(PACKAGES)
     lines: set[tuple[int, ...]] = set()
@@ -218,7 +219,7 @@ def build_catalogue(products: int, seed: int) -> list[Product]:
                     taste=taste,
                     base=base,
                     design=design,
-                    # 29 is kept for numbers that shops give themselves: no article in a trade has it.
+                    # 29 is for numbers that shops give themselves: no article in a trade has it.
                     number=f"29{line:05d}{label:05d}",
                 )
             )
@@ -264,11 +265,14 @@ def write_tables(out: Path, catalogue: list[Product], views: list[View]) -> None
         ],
     }
     for name, rows in tables.items():
-        with open(out / name, "w", newline="", encoding="utf-8") as file:
+        with (out / name).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-EAN_LEFT = "0001101 0011001 0010011 0111101 0100011 0110001 0101111 0111011 0110111 0001011".split()
+EAN_LEFT = (
+    "0001101", "0011001", "0010011", "0111101", "0100011",
+    "0110001", "0101111", "0111011", "0110111", "0001011",
+)  # fmt: skip
 EAN_PARITY = "LLGGLG"  # of numbers that begin with 2, as all of the catalogue's do
 
 

@@ -29,7 +29,7 @@ MARGIN = 2  # texels around each panel of the atlas, so that interpolation never
 
 @dataclass(frozen=True)
 class Panel:
-    """A flat piece of artwork of ``width`` x ``height``; ``gloss`` in [0, 1] is how much it shines."""
+    """A flat piece of artwork of ``width`` x ``height``; ``gloss`` in [0, 1] is its shine."""
 
     name: str
     width: float
@@ -44,6 +44,8 @@ class Shape(Protocol):
     height: float  # along z
     radius: float  # of the smallest cylinder about z that holds it
     period: float  # smallest roll, in degrees, that maps the bare solid onto itself; 0: any roll
+
+    def __hash__(self) -> int: ...
 
     def distance(self, points: Floats) -> Floats:
         """Signed distance (a lower bound outside is enough) of points [3, N] -> [N]."""
@@ -63,7 +65,7 @@ class Box:
         self.radius = float(np.hypot(width, depth)) / 2
         self.half = np.array([[width], [depth], [height]], np.float32) / 2
         sides = (("front", width), ("back", width), ("left", depth), ("right", depth))
-        self.panels = (
+        self.panels: tuple[Panel, ...] = (
             *(Panel(name, side, height, 0.18) for name, side in sides),
             Panel("top", width, depth, 0.18),
             Panel("bottom", width, depth, 0.18),
@@ -136,7 +138,7 @@ class Can:
             ],
             np.float32,
         )
-        self.panels = (
+        self.panels: tuple[Panel, ...] = (
             Panel("label", 2 * np.pi * radius, self.label_top - self.label_bottom, 0.55),
             Panel("lid", 2 * self.inner, 2 * self.inner, 0.8),
             Panel("metal", 0.4, 0.1, 0.8),
@@ -234,25 +236,25 @@ def march(
     reach: float,
     spread: float,
 ) -> Floats:
-    """Sphere tracing (Hart 1996): how far along each ray the solid is met; ``reach`` where it is not.
+    """Sphere tracing (Hart 1996): how far along each ray the solid is met; ``reach`` where not.
 
-    With ``spread`` > 0 a ray stands for the cone of that half angle around it, and the answer is how
-    far the whole cone is known to be free.
+    With ``spread`` > 0 a ray stands for the cone of that half angle around it, and the answer is
+    how far the whole cone is known to be free.
     """
     found = np.full(directions.shape[1], reach, np.float32)
     left = np.arange(directions.shape[1])
     travelled = start.copy()
     for _ in range(96):
         step = distance(camera + travelled * directions)
-        close = step < np.maximum(np.float32(3e-4), np.float32(spread) * travelled)
+        close = step < np.maximum(np.float32(6e-4), np.float32(spread) * travelled)
         found[left[close]] = travelled[close]
         travelled += step
-        going = ~close & (travelled < reach)
-        if not going.any():
+        going = np.flatnonzero(~close & (travelled < reach))
+        if going.size == 0:
             break
-        if going.mean() < 0.9:  # copying the rest costs about as much as a step
+        if going.size < 0.9 * left.size:  # copying the rest costs about as much as a step
             left, travelled = left[going], travelled[going]
-            directions = directions[:, going]
+            directions = directions.take(going, 1)
     return found
 
 

@@ -4,39 +4,16 @@ A table holds, for every ray of the camera, the place on the artwork and the lig
 it is made once for a shape and a pose and serves all products of that shape.
 """
 
-import json
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
-from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from filelock import FileLock
+from cv2.typing import MatLike
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from product_cls.data.rendered.artwork import draw_atlas, require_packages
-from product_cls.data.rendered.catalogue import (
-    MOST_PRODUCTS,
-    Product,
-    View,
-    build_catalogue,
-    list_views,
-    write_tables,
-)
 from product_cls.data.rendered.geometry import (
     CANVAS,
-    FORMS,
     MARGIN,
     SUPERSAMPLE,
     Floats,
@@ -51,10 +28,8 @@ from product_cls.data.rendered.geometry import (
     texel_density,
     turn,
 )
-from product_cls.errors import UserError
 
 RENDERER = 1  # raise it with any change that changes a picture
-JPEG_QUALITY = 92
 
 
 @dataclass(frozen=True)
@@ -68,11 +43,11 @@ class Lookup:
 
     rows: slice
     columns: slice
-    texels: tuple[NDArray[np.int16], NDArray[np.uint16]]
-    mask: NDArray[np.uint8]
-    shade: NDArray[np.uint8]
-    shine: NDArray[np.uint8]
-    floor: NDArray[np.uint8]
+    texels: tuple[MatLike, MatLike]
+    mask: MatLike
+    shade: MatLike
+    shine: MatLike
+    floor: MatLike
 
 
 def lookup(shape: Shape, roll: float, pitch: float, size: int) -> Lookup:
@@ -98,7 +73,7 @@ def lookup(shape: Shape, roll: float, pitch: float, size: int) -> Lookup:
     shine[inside] = (gloss[panel] * seen.shine).astype(np.uint8)
     return Lookup(
         seen.rows, seen.columns, texels, seen.mask, seen.shade, cv2.merge([shine] * 3), seen.floor
-    )  # type: ignore[arg-type]
+    )
 
 
 @dataclass(frozen=True)
@@ -109,9 +84,9 @@ class _Seen:
     columns: slice
     mask: NDArray[np.uint8]
     points: Floats
-    shade: NDArray[np.uint8]
+    shade: MatLike
     shine: Floats
-    floor: NDArray[np.uint8]
+    floor: MatLike
 
 
 @lru_cache(maxsize=1)
@@ -146,7 +121,7 @@ def _look(shape: Shape, roll: float, pitch: float, size: int) -> _Seen:
     begin = start.reshape(hit.shape)[(y + top) // 4, (x + left) // 4]
     travelled = march(shape.distance, camera, directions, begin, reach, 0.0)
     landed = travelled < reach
-    directions = directions[:, landed]
+    directions = directions.take(np.flatnonzero(landed), 1)
     points = camera + travelled[landed] * directions
     mask = np.zeros(near.shape, np.uint8)
     mask[y[landed], x[landed]] = 255
@@ -160,7 +135,7 @@ def _look(shape: Shape, roll: float, pitch: float, size: int) -> _Seen:
         slice(left, right),
         mask,
         points,
-        cv2.merge([shade] * 3),  # type: ignore[arg-type]
+        cv2.merge([shade] * 3),
         255 * highlight(normals, directions),
         _surroundings(shape, roll, camera, bundles, side),
     )
@@ -168,7 +143,7 @@ def _look(shape: Shape, roll: float, pitch: float, size: int) -> _Seen:
 
 def _surroundings(
     shape: Shape, roll: float, camera: Floats, directions: Floats, side: int
-) -> NDArray[np.uint8]:
+) -> MatLike:
     """Lightness of backdrop and floor [side, side], from rays (product's frame) on a coarse grid.
 
     The floor runs into the backdrop without an edge. Where the product keeps light off, by its
@@ -188,22 +163,22 @@ def _surroundings(
     shadow = 0.5 * np.exp(-contact / 0.035) + 0.28 * np.exp(-cast / 0.12)
     level *= 1 - np.where(falling, np.minimum(shadow, 0.75), 0)
     coarse = np.clip(255 * level, 0, 255).astype(np.uint8).reshape(grid, grid)
-    return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
-def draw(
-    table: Lookup, atlas: NDArray[np.uint8], size: int, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """One picture, uint8 [size, size, 3] BGR, with the small accidents of a studio drawn from ``rng``.
+def draw(table: Lookup, atlas: NDArray[np.uint8], size: int, rng: np.random.Generator) -> MatLike:
+    """One picture, uint8 [size, size, 3] BGR, with small accidents of a studio drawn from ``rng``.
 
-    They are: tint of the backdrop, distance (+-6 %), centring (+-3 % of the side), exposure (+-8 %).
+    They are: backdrop (lightness, tint), distance (about +-6 %), centring (+-3 % of the side) and
+    exposure (+-8 %).
     """
     grey = rng.uniform(222, 250)
     tint = grey + rng.uniform(-4, 4, 3)
     zoom, right, down = rng.uniform((0.95, -0.03, -0.03), (1.07, 0.03, 0.03))
     exposure = rng.uniform(0.92, 1.08)
 
-    canvas = cv2.multiply(cv2.merge([table.floor] * 3), (*tint, 0), scale=1 / 255)
+    levels = (np.arange(256)[:, None] * tint / 255).astype(np.uint8)
+    canvas = cv2.merge([cv2.LUT(table.floor, np.ascontiguousarray(level)) for level in levels.T])
     product = cv2.remap(atlas, *table.texels, cv2.INTER_LINEAR)
     product = cv2.multiply(product, table.shade, scale=1 / 128)
     product = cv2.add(product, table.shine)
@@ -215,234 +190,4 @@ def draw(
     top, left = (round(slack + SUPERSAMPLE * size * shift) for shift in (down, right))
     window = canvas[top : top + side, left : left + side]
     picture = cv2.resize(window, (size, size), interpolation=cv2.INTER_AREA)
-    return cv2.convertScaleAbs(picture, alpha=exposure)  # type: ignore[return-value]
-
-
-PRODUCTS_A_TASK = 16  # artwork held at once by a process: 16 x 2 MB, and a table serves all of them
-DONE, UNFINISHED = "rendered.json", "rendering.json"
-
-
-def render_dataset(
-    out: str | Path,
-    *,
-    products: int = 24,
-    size: int = 256,
-    seed: int = 0,
-    rolls: int = 24,
-    processes: int | None = None,
-    progress: bool = True,
-) -> Path:
-    """Render made-up products into ``out``, in the competition's layout, unless they are there.
-
-    Written are ``train/<label>/<n>.jpg`` (``2 * rolls`` a product, pitch 0 and 30 degrees),
-    ``test/<n>.jpg`` (``3 * rolls`` a product, pitch 0, 30 and 60, at rolls in between),
-    ``sample.csv``, ``views.csv`` (``id,label,roll,pitch,split``, with the test's answers) and
-    ``catalogue.csv``. The bytes depend on ``products``, ``size``, ``seed`` and ``rolls`` alone. An
-    interrupted call goes on where it was; of several calls at once one renders and the rest wait.
-
-    With more than one process the caller's main module is imported by each of them (Python's
-    "spawn"): guard a script with ``if __name__ == "__main__"``.
-
-    Args:
-        products: number of products (classes), 2 to `catalogue.MOST_PRODUCTS`.
-        size: side of the square pictures in pixels, 32 to 1024.
-        seed: which shop; 0 or more.
-        rolls: turntable positions for each pitch, 1 to 360.
-        processes: worker processes; by default as many as the CPUs this process may use.
-        progress: show a bar with pictures a second.
-
-    Returns:
-        ``out``.
-
-    Raises:
-        UserError: an argument out of range, a folder that holds something else or cannot be written
-            to, fonts or food pictures that are not installed.
-    """
-    out = Path(out)
-    limits = {
-        "products": (2, MOST_PRODUCTS),
-        "size": (32, 1024),
-        "seed": (0, 2**31 - 1),
-        "rolls": (1, 360),
-    }
-    given = {"products": products, "size": size, "seed": seed, "rolls": rolls}
-    for name, (low, high) in limits.items():
-        if not low <= given[name] <= high:
-            raise UserError(
-                f"{name}={given[name]} cannot be rendered: it must be from {low} to {high}."
-            )
-    if processes is not None and processes < 1:
-        raise UserError(f"processes={processes} is not possible: it must be 1 or more.")
-    parameters = {"renderer": RENDERER, **given}
-    try:
-        if _read(out / DONE) == parameters:
-            return out
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{out}.lock"):
-            if _claim(out, parameters):
-                require_packages()
-                _render_missing(out, given, processes or _cpus(), progress)
-                os.replace(out / UNFINISHED, out / DONE)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write rendered products to {out}: {error.strerror or error}. Free some space or "
-            "name another folder (out=...); the same call goes on from the pictures already made."
-        ) from error
-    except BrokenProcessPool:
-        raise UserError(
-            f"A process that rendered into {out} was killed, perhaps for want of memory: give a smaller "
-            "processes=...; the same call goes on from the pictures already made."
-        ) from None
-    return out
-
-
-def _cpus() -> int:
-    """CPUs that this process may use, which in a container or a job can be few of the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _read(marker: Path) -> dict[str, int] | None:
-    """The parameters in a marker file; None where there is none."""
-    try:
-        return json.loads(marker.read_text())  # type: ignore[no-any-return]
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError:  # not ours, or damaged: it matches no parameters
-        return {}
-
-
-def _claim(out: Path, parameters: dict[str, int]) -> bool:
-    """Whether there is anything to render; then ``out`` carries the marker of an unfinished set."""
-    for marker in (DONE, UNFINISHED):
-        held = _read(out / marker)
-        if held == parameters:
-            return marker == UNFINISHED
-        if held is not None:
-            words = " ".join(f"{name}={value}" for name, value in held.items())
-            raise UserError(
-                f"{out} holds {'a' if marker == DONE else 'an unfinished'} set of products rendered "
-                f"with other parameters ({words}): name another folder, or delete this one."
-            )
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(
-            f"{out} holds files that are not a set of rendered products: name another folder, or empty "
-            "this one."
-        )
-    out.mkdir(exist_ok=True)
-    _write(out / UNFINISHED, json.dumps(parameters).encode())
-    return True
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that is there only once it is whole."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _render_missing(out: Path, given: dict[str, int], processes: int, progress: bool) -> None:
-    catalogue = build_catalogue(given["products"], given["seed"])
-    views = list(list_views(given["products"], given["rolls"], given["seed"]))
-    (out / "test").mkdir(exist_ok=True)
-    for product in catalogue:
-        (out / "train" / str(product.label)).mkdir(parents=True, exist_ok=True)
-    for folder in (out, out / "test", *(out / "train").iterdir()):
-        for remnant in folder.glob("*.tmp"):  # of a process that was killed while writing
-            remnant.unlink()
-    write_tables(out, catalogue, views)
-
-    todo: dict[int, list[View]] = {}
-    for view in views:
-        if not (out / view.id).exists():
-            todo.setdefault(view.label, []).append(view)
-    tasks = _split([p for p in catalogue if p.label in todo], processes)
-    work = [
-        (out, task, [todo[p.label] for p in task], given["size"], given["seed"]) for task in tasks
-    ]
-    total, missing = len(views), sum(map(len, todo.values()))
-    with tqdm(
-        total=total, initial=total - missing, unit=" pictures", desc=str(out), disable=not progress
-    ) as bar:
-        if processes == 1 or len(work) < 2:
-            for task in work:
-                for made in _render_task(*task):
-                    bar.update(made)
-            return
-        spawn = multiprocessing.get_context("spawn")
-        counter, stop = spawn.Value("q", 0), spawn.Event()
-        with ProcessPoolExecutor(
-            min(processes, len(work)), spawn, _start_worker, (counter, stop)
-        ) as pool:
-            futures = {pool.submit(_work, *task) for task in work}
-            try:
-                while futures:
-                    done, futures = wait(futures, timeout=0.2, return_when=FIRST_EXCEPTION)
-                    bar.update(counter.value - (bar.n - bar.initial))
-                    for future in done:
-                        future.result()
-            except BaseException:
-                stop.set()
-                pool.shutdown(cancel_futures=True)
-                raise
-
-
-def _split(products: list[Product], processes: int) -> list[list[Product]]:
-    """Tasks of products of one form, so that one table serves them all, about equal for each process."""
-    forms: dict[tuple[str, str], list[Product]] = {}
-    for product in products:
-        forms.setdefault((product.shape, product.form), []).append(product)
-    most = min(PRODUCTS_A_TASK, -(-len(products) // processes))
-    return [
-        same[start : start + most] for same in forms.values() for start in range(0, len(same), most)
-    ]
-
-
-def _render_task(
-    out: Path, products: list[Product], views: list[list[View]], size: int, seed: int
-) -> Iterator[int]:
-    """Render ``views[i]`` of ``products[i]``, all of one form, pose by pose; yields pictures made."""
-    shape = FORMS[products[0].shape, products[0].form]
-    atlases = {product.label: draw_atlas(product, size) for product in products}
-    poses: dict[tuple[float, float], list[View]] = {}
-    for view in chain.from_iterable(views):
-        poses.setdefault((view.pitch, view.roll), []).append(view)
-
-    def by_traced_pose(pose: tuple[float, float]) -> tuple[float, float, float]:
-        pitch, roll = pose
-        return pitch, roll % shape.period if shape.period else 0.0, roll
-
-    for pitch, roll in sorted(poses, key=by_traced_pose):
-        table = lookup(shape, roll, pitch, size)
-        for view in poses[pitch, roll]:
-            rng = np.random.default_rng((seed, 2, view.label, view.split == "test", view.number))
-            picture = draw(table, atlases[view.label], size, rng)
-            _, encoded = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-            _write(out / view.id, encoded.tobytes())
-        yield len(poses[pitch, roll])
-
-
-def _start_worker(counter: Any, stop: Any) -> None:
-    """Set up a worker: the parent handles Ctrl-C, and its death ends the worker."""
-    global _counter, _stop
-    _counter, _stop = counter, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)  # one picture is too small to share, and there is a process for each CPU
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow(sentinel: int) -> None:
-        multiprocessing.connection.wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, args=(parent.sentinel,), daemon=True).start()
-
-
-def _work(*task: Any) -> None:
-    for made in _render_task(*task):
-        with _counter.get_lock():
-            _counter.value += made
-        if _stop.is_set():
-            return
+    return cv2.convertScaleAbs(picture, alpha=exposure)
