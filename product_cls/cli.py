@@ -7,10 +7,11 @@ folders are named ``fold=0,model=b0``, so paths to them must pass through untouc
 import inspect
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, get_type_hints
 
+import yaml
 from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from product_cls.errors import UserError
 
@@ -20,7 +21,8 @@ T = TypeVar("T")
 def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str) -> T:
     """Fill the dataclass ``schema`` from ``key=value`` words.
 
-    A value is read as YAML (``tta=[identity,hflip]``, ``top=3``), split at the first ``=``.
+    A word is split at the first ``=``. The value of a text field is taken as typed (``null`` means
+    none where that is allowed), any other is read as YAML (``tta=[identity,hflip]``, ``top=3``).
     ``--help`` prints the docstring of ``schema`` with its keys and defaults, and exits.
 
     Args:
@@ -34,6 +36,7 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
     words = sys.argv[1:] if argv is None else argv
     defaults = OmegaConf.structured(schema)
     keys = [str(key) for key in defaults]
+    kinds = get_type_hints(schema)
     if any(word in ("-h", "--help") for word in words):
         shown = (
             f"  {k}={'...' if OmegaConf.is_missing(defaults, k) else defaults[k]}" for k in keys
@@ -42,21 +45,38 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
         raise SystemExit(0)
     config = defaults
     for word in words:
-        key, separator, _ = word.partition("=")
+        key, separator, text = word.partition("=")
         if not separator:
             raise UserError(
                 f"'{word}' is not of the form key=value; known keys: {', '.join(keys)}."
             )
+        if key not in keys:
+            raise UserError(f"Unknown key '{key}'; known keys: {', '.join(keys)}.")
+        if not text:
+            raise UserError(f"Bad value in '{word}': nothing after the '='.")
+        as_typed = kinds[key] is str or (kinds[key] == str | None and text != "null")
         try:
-            config = OmegaConf.merge(config, OmegaConf.from_dotlist([word]))
-        except ConfigKeyError:
-            raise UserError(f"Unknown key '{key}'; known keys: {', '.join(keys)}.") from None
+            if as_typed:  # but OmegaConf would look up `${...}`
+                given = OmegaConf.create({key: text.replace("${", r"\${")})
+            else:
+                given = OmegaConf.from_dotlist([word])
+            config = OmegaConf.merge(config, given)
         except OmegaConfBaseException as error:
-            raise UserError(f"Bad value in '{word}': {str(error).splitlines()[0]}.") from None
+            raise UserError(f"Bad value in '{word}': {_first_line(error)}.") from None
+        except yaml.YAMLError as error:
+            why = getattr(error, "problem", None) or _first_line(error)
+            raise UserError(f"Bad value in '{word}': {why}.") from None
     missing = [key for key in keys if OmegaConf.is_missing(config, key)]
     if missing:
         raise UserError(f"Missing: {', '.join(f'{key}=...' for key in missing)} ({prog} --help).")
-    return OmegaConf.to_object(config)  # type: ignore[return-value]
+    try:
+        return OmegaConf.to_object(config)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise UserError(f"Bad value: {_first_line(error)}.") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".")
 
 
 def guard(main: Callable[[], None]) -> None:

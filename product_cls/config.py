@@ -9,6 +9,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from product_cls.errors import UserError
 
@@ -42,9 +43,30 @@ def build(node: Any, **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, TypeError):
-            raise UserError(f"{node._target_} refuses its arguments: {cause}.") from cause
+        if isinstance(cause, TypeError | ValueError | MisconfigurationException):
+            raise UserError(f"{node._target_} refuses its arguments: {one_line(cause)}") from cause
         raise
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message without line breaks, ending in a full stop."""
+    return " ".join(str(error).split()).rstrip(".") + "."
+
+
+def try_out(optimizer: Any, scheduler: Any) -> None:
+    """Call both once, so that a wrong argument is said before training sets out.
+
+    Raises:
+        UserError: an argument that one of them does not take.
+    """
+    try:
+        scheduler(optimizer([torch.nn.Parameter(torch.zeros(1))]), 10)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"optimizer or scheduler refuses its arguments: {one_line(error)}"
+        ) from None
 
 
 def image_size(value: Any) -> tuple[int, int]:

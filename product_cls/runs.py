@@ -21,7 +21,15 @@ from filelock import FileLock, Timeout
 from product_cls.errors import UserError
 
 # Keys of the resolved config that change where a run writes or what it shows, not what it computes.
-UNFINGERPRINTED = ("name", "logger", "experiment", "paths", "rerun")
+UNFINGERPRINTED = (
+    "name",
+    "logger",
+    "paths",
+    "rerun",
+    "data.num_workers",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+)
 OUTPUTS = ("status.json", "metrics.json", "config.yaml", "checkpoints", "predictions", "logs")
 
 Plan = Literal["fresh", "resume", "skip"]
@@ -31,7 +39,7 @@ def write_text_whole(path: Path, text: str) -> None:
     """Write beside and rename, so that a reader sees the old text or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 
@@ -48,8 +56,15 @@ def fingerprint(config: Mapping[str, Any], samples: str) -> str:
         config: resolved, plain containers.
         samples: fingerprint of the sample table.
     """
-    kept = {key: value for key, value in config.items() if key not in UNFINGERPRINTED}
-    return digest([kept, samples])
+    return digest([_kept(config, ""), samples])
+
+
+def _kept(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {
+        key: _kept(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if prefix + key not in UNFINGERPRINTED
+    }
 
 
 def now() -> str:

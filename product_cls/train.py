@@ -113,6 +113,10 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
         log.info("Finished earlier with the same settings (%s); nothing to do.", folder.path)
         return status.get("value")
     gpu = settings.on_gpu(config.trainer)
+    optimizer, scheduler = settings.build(config.optimizer), settings.build(config.scheduler)
+    settings.try_out(optimizer, scheduler)
+    if config.trainer.max_epochs < 1:
+        raise UserError(f"trainer.max_epochs={config.trainer.max_epochs}; allowed: 1 or more.")
     workers = settings.num_workers(config.data.num_workers, gpu)
     augment, mix = _augment_and_mix(config)
     cache = _cache_folder(config)
@@ -124,9 +128,10 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
         seed=config.folds.seed,
         label=task.label,
     )
-    if plan == "resume" and not _loadable(folder.last_checkpoint):
+    first_epoch = finished_epochs(folder.last_checkpoint) if plan == "resume" else 0
+    if first_epoch is None:
         log.warning("%s is damaged; the run starts anew.", folder.last_checkpoint)
-        plan = "fresh"
+        plan, first_epoch = "fresh", 0
     split_rows(folds, fold)  # a fold out of range is said before the pictures are decoded
     store = build_store(
         samples,
@@ -162,14 +167,14 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
         augment=augment,
         num_workers=workers,
         seed=int(config.seed),
+        first_epoch=first_epoch,
     )
     network = _network(config, task, gpu)
-    optimizer = settings.build(config.optimizer)
     module = ProductModule(
         network,
         task,
         optimizer=optimizer,
-        scheduler=settings.build(config.scheduler),
+        scheduler=scheduler,
         weight_decay=float(config.optimizer.get("weight_decay", 0.0)),
         mix=mix,
         seed=int(config.seed),
@@ -187,7 +192,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
         **metrics,
         "fold": fold,
         "seed": int(config.seed),
-        "best_epoch": _best_epoch(folder),
+        "best_epoch": finished_epochs(folder.best_checkpoint),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -207,17 +212,17 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
     return value
 
 
-def _loadable(checkpoint: Path) -> bool:
+def finished_epochs(checkpoint: Path) -> int | None:
+    """Epochs that a checkpoint has behind it; None where it is damaged."""
     try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
     except Exception:  # torch.load has no common error type for "this is no checkpoint"
-        return False
-    return True
+        return None
 
 
 def _augment_and_mix(config: DictConfig) -> tuple[Augment, Mix | None]:
     """Both without what ``exclude`` names; each name must be in use in one of them."""
-    steps = {name: step for name, step in settings.plain(config.augment).items() if step}
+    steps = {k: step for k, step in settings.plain(config.augment).items() if step is not None}
     mixing = {name for name in MIX_NAMES if config.mix.get(name, 0) > 0}
     known = [*step_names(steps), *sorted(mixing)]
     for name in config.exclude:
@@ -345,11 +350,6 @@ def _view_column(rows: pd.DataFrame) -> np.ndarray | None:
         return None
     view = rows["view"].to_numpy()
     return view if np.issubdtype(view.dtype, np.number) else view.astype(np.str_)
-
-
-def _best_epoch(folder: RunFolder) -> int:
-    checkpoint = torch.load(folder.best_checkpoint, map_location="cpu", weights_only=True)
-    return int(checkpoint["epoch"]) + 1
 
 
 def _say_result(metrics: dict[str, Any], folder: RunFolder) -> None:

@@ -11,18 +11,38 @@ from typing import Any
 
 import albumentations as A
 import numpy as np
+from pydantic import ValidationError
 
 from product_cls.errors import UserError
 
-Steps = Mapping[str, Mapping[str, Any]]
+Steps = Mapping[str, Mapping[str, Any] | None]
 
 
-def step_names(steps: Steps) -> list[str]:
-    """The names that ``exclude`` knows: steps, groups (``one_of``) and the steps inside them."""
+def step_names(steps: Steps, exclude: Collection[str] = (), *, where: str = "augment") -> list[str]:
+    """The names that ``exclude`` knows: steps, groups (``one_of``) and the steps inside them.
+
+    Raises:
+        UserError: something is no step; ``where`` says in the message where it stands.
+    """
     names = []
-    for name, step in steps.items():
-        names += [name, *step_names(step.get("one_of", {}))]
+    for name, step in _present(steps, where).items():
+        if name not in exclude:
+            inner = step_names(step.get("one_of", {}), exclude, where=f"{where}.{name}.one_of")
+            names += [name, *inner]
     return names
+
+
+def _present(steps: Steps, where: str) -> dict[str, Mapping[str, Any]]:
+    """The steps that are not null."""
+    if not isinstance(steps, Mapping):
+        raise UserError(f"{where} is no mapping from names to steps.")
+    for name, step in steps.items():
+        if step is not None and not isinstance(step, Mapping):
+            raise UserError(
+                f"{where}.{name}={step} is no step; a step is {{transform: CLASS, ...}} "
+                f"or {{one_of: STEPS, p: 0.5}}."
+            )
+    return {name: step for name, step in steps.items() if step is not None}
 
 
 class Augment:
@@ -45,13 +65,12 @@ class Augment:
     """
 
     def __init__(self, steps: Steps, exclude: Collection[str] = ()) -> None:
-        steps = {name: step for name, step in steps.items() if step is not None}
         known = step_names(steps)
-        for name in exclude:
+        for name in map(str, exclude):
             if name not in known:
                 raise UserError(unknown_step(name, known))
-        self.names = [name for name in known if name not in exclude]
-        self.pipeline = A.Compose(_build_all(steps, exclude))
+        self.names = step_names(steps, exclude)
+        self.pipeline = A.Compose(_build_all(steps, exclude, "augment"))
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
         """Augment a picture.
@@ -62,9 +81,18 @@ class Augment:
 
         Returns:
             uint8 ``[H, W, 3]``.
+
+        Raises:
+            UserError: a step changed the shape or the kind of number.
         """
         self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        return self.pipeline(image=image)["image"]
+        augmented = self.pipeline(image=image)["image"]
+        if augmented.shape != image.shape or augmented.dtype != np.uint8:
+            raise UserError(
+                f"A step of {', '.join(self.names)} turned a uint8 picture of shape {image.shape} "
+                f"into {augmented.dtype} {augmented.shape}; steps must keep both."
+            )
+        return augmented
 
 
 def unknown_step(name: str, known: Collection[str]) -> str:
@@ -77,26 +105,42 @@ def unknown_step(name: str, known: Collection[str]) -> str:
     )
 
 
-def _build_all(steps: Steps, exclude: Collection[str]) -> list[Any]:
+def _build_all(steps: Steps, exclude: Collection[str], where: str) -> list[Any]:
     built = []
-    for name, step in steps.items():
+    for name, step in _present(steps, where).items():
         if name in exclude:
             continue
-        if "one_of" not in step:
-            built.append(_build(name, step))
-        elif inner := _build_all(step["one_of"], exclude):
-            built.append(A.OneOf(inner, p=step.get("p", 0.5)))
+        if "one_of" in step:
+            built += _build_group(f"{where}.{name}", step, exclude)
+        else:
+            built.append(_build(f"{where}.{name}", step))
     return built
+
+
+def _build_group(name: str, step: Mapping[str, Any], exclude: Collection[str]) -> list[Any]:
+    """One ``OneOf``, or nothing where all of its steps are left out."""
+    if unknown := sorted(set(step) - {"one_of", "p"}):
+        raise UserError(f"{name} does not know '{unknown[0]}'; allowed: one_of, p.")
+    p = step.get("p", 0.5)
+    if not (isinstance(p, int | float) and 0 <= p <= 1):
+        raise UserError(f"{name}.p={p} is no probability; allowed: 0 to 1.")
+    inner = _build_all(step["one_of"], exclude, f"{name}.one_of")
+    if inner and not any(one.p for one in inner):
+        raise UserError(f"{name}.one_of: the p of all its steps is 0, so that none can be drawn.")
+    return [A.OneOf(inner, p=p)] if inner else []
 
 
 def _build(name: str, step: Mapping[str, Any]) -> A.BasicTransform:
     arguments = {key: _plain(value) for key, value in step.items() if key != "transform"}
     kind = getattr(A, str(step.get("transform")), None)
-    if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform)):
+    if (
+        not (isinstance(kind, type) and issubclass(kind, A.BasicTransform))
+        or kind.__module__.startswith("albumentations.core")  # the base classes
+    ):
         close = get_close_matches(str(step.get("transform")), dir(A), n=1)
         hint = f"; did you mean '{close[0]}'?" if close else "."
         raise UserError(
-            f"augment.{name}.transform '{step.get('transform')}' is no albumentations class{hint}"
+            f"{name}.transform '{step.get('transform')}' is no albumentations class{hint}"
         )
     try:
         with warnings.catch_warnings():
@@ -106,8 +150,10 @@ def _build(name: str, step: Mapping[str, Any]) -> A.BasicTransform:
             warnings.filterwarnings("ignore", message="ShiftScaleRotate is a special case")
             return kind(**arguments)
     except (UserWarning, ValueError, TypeError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"augment.{name} ({kind.__name__}) refuses its arguments: {why}") from None
+        why = " ".join(str(error).split()).rstrip(".")
+        if isinstance(cause := error.__cause__, ValidationError):  # its text takes a paragraph
+            why = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in cause.errors())
+        raise UserError(f"{name} ({kind.__name__}) refuses its arguments: {why}.") from None
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ row of the sample table. Workers augment uint8 pictures; the rest happens on the
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -49,7 +49,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         order = np.arange(self.count)
         if self.shuffle:
             order = np.random.default_rng(derive_seed(self.seed, self.epoch)).permutation(order)
-        return ((int(position), self.epoch) for position in order)
+        epoch = self.epoch  # as it is now, not when the position is drawn
+        return ((int(position), epoch) for position in order)
 
 
 class PictureDataset(Dataset[dict[str, Any]]):
@@ -112,6 +113,8 @@ class ProductDataModule(LightningDataModule):
         augment: for training pictures; None for none.
         num_workers: loader processes.
         seed: of order and augmentation.
+        first_epoch: that training begins with, above 0 in a resumed run. Lightning says it too, but
+            to workers too late: they fetch ahead as soon as it counts the batches.
 
     Raises:
         UserError: fewer training pictures than a batch holds at least (2), a batch size below 1.
@@ -129,6 +132,7 @@ class ProductDataModule(LightningDataModule):
         augment: Augment | None = None,
         num_workers: int = 0,
         seed: int = 0,
+        first_epoch: int = 0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -139,7 +143,7 @@ class ProductDataModule(LightningDataModule):
             raise UserError(f"{len(train_ids)} training pictures are left; at least 2 are needed.")
         self.samples, self.store, self.targets = samples, store, targets
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.augment, self.seed = augment, seed
+        self.augment, self.seed, self.first_epoch = augment, seed, first_epoch
         test_ids = samples["id"][samples["split"] == "test"].to_numpy()
         self.ids = {"train": train_ids, "val": val_ids, "test": test_ids}
         self._row_of = pd.Series(np.arange(len(samples)), index=samples["id"])
@@ -167,12 +171,17 @@ class ProductDataModule(LightningDataModule):
             num_workers=self.num_workers,
             drop_last=train and len(dataset) % self.batch_size == 1 and len(dataset) > 1,
             pin_memory=torch.cuda.is_available(),
+            # Of its own: starting an iteration draws a number, which from the global stream would
+            # shift dropout by when Lightning happens to start it, and that differs in a resumed run.
+            generator=torch.Generator().manual_seed(self.seed),
             worker_init_fn=_quiet_worker,
             persistent_workers=train and self.num_workers > 0,
         )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        return self.loader("train", train=True)
+        loader = self.loader("train", train=True)
+        cast(EpochSampler, loader.sampler).set_epoch(self.first_epoch)
+        return loader
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]] | list[Any]:
         return self.loader("val") if len(self.ids["val"]) else []

@@ -39,8 +39,8 @@ def make_folds(
         int64, index ``id``, values in [-1, number of folds - 1].
 
     Raises:
-        UserError: an unknown strategy, a column it needs is missing, or a class or the groups are
-            fewer than the folds.
+        UserError: an unknown strategy, a column it needs is missing, a class or the groups are
+            fewer than the folds, or a class is in one group only.
     """
     rows = samples[samples["split"] != "test"]
     folds = np.full(len(rows), -1, dtype=np.int64)
@@ -81,6 +81,12 @@ def _check_sizes(rows: pd.DataFrame, strategy: str, n_splits: int, label: str) -
             raise UserError("folds.strategy=stratified_group needs a group for every picture.")
         if (groups := rows["group"].nunique()) < n_splits:
             raise UserError(f"{groups} groups are fewer than folds.n_splits={n_splits}.")
+        spread = rows.groupby(rows[label].astype(str))["group"].nunique()
+        if spread.min() < 2:
+            raise UserError(
+                f"All pictures of the class '{spread.idxmin()}' are in one group; held out, it "
+                f"would leave nothing of the class to learn from."
+            )
     counts = rows[label].astype(str).value_counts()
     if counts.min() < n_splits:
         small = sorted(counts.index[counts < n_splits], key=natural_key)
@@ -103,20 +109,26 @@ def load_or_make_folds(
     """Folds from ``file``, made and written first where there is none (arguments: ``make_folds``).
 
     Raises:
-        UserError: the file was made for other samples or with another strategy, or cannot be read;
-            what ``make_folds`` refuses.
+        UserError: the file was made for other samples or with another strategy, or cannot be read
+            or written; what ``make_folds`` refuses.
     """
     rows = samples[samples["split"] != "test"]
     # The labels belong to the fingerprint: a relabelled picture makes another stratification.
     marks = digest(rows[["id", label]].astype(str).to_numpy().tolist())
     header = f"# strategy={strategy} n_splits={n_splits} seed={seed} samples={marks}"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f".{file.name}.lock")):
-        if not file.is_file():
-            folds = make_folds(samples, strategy, n_splits=n_splits, seed=seed, label=label)
-            write_text_whole(file, header + "\n" + folds.to_csv())
-    with file.open() as lines:
-        found = lines.readline().strip()
+    try:
+        if not file.is_file():  # it is written whole, so reading needs neither lock nor rights
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(file.with_name(f".{file.name}.lock")):
+                if not file.is_file():
+                    folds = make_folds(samples, strategy, n_splits=n_splits, seed=seed, label=label)
+                    write_text_whole(file, header + "\n" + folds.to_csv())
+    except OSError as error:
+        raise UserError(
+            f"The folds file {file} cannot be written: {error.strerror or error}; "
+            f"name another with folds.file."
+        ) from None
+    found = file.read_text(errors="replace").partition("\n")[0].strip()
     # A file without the header is the user's own; its ids are checked below all the same.
     if found.startswith("#") and found != header:
         kept = dict(word.partition("=")[::2] for word in found.strip("# ").split())
@@ -131,7 +143,13 @@ def load_or_make_folds(
             f"with folds.file."
         )
     try:
-        table = pd.read_csv(file, comment="#").set_index("id")["fold"].astype(np.int64)
+        # Ids are text, whatever they look like, and may hold a '#'.
+        table = pd.read_csv(
+            file,
+            skiprows=1 if found.startswith("#") else 0,
+            dtype={"id": str, "fold": np.int64},
+            keep_default_na=False,
+        ).set_index("id")["fold"]
     except (ValueError, KeyError):  # pandas' parser errors are ValueErrors
         raise UserError(f"The folds file {file} cannot be read: it needs 'id,fold' rows.") from None
     if table.index.has_duplicates or set(table.index) != set(rows["id"]):

@@ -83,14 +83,14 @@ class Mix:
         p: share of the batches that are mixed, in [0, 1].
 
     Raises:
-        UserError: a negative alpha or ``p`` outside [0, 1].
+        UserError: an alpha that is negative or not finite, or ``p`` outside [0, 1].
     """
 
     def __init__(self, mixup: float = 1.0, cutmix: float = 1.0, p: float = 1.0) -> None:
         alphas = {"mixup": mixup, "cutmix": cutmix}
         for name, alpha in alphas.items():
-            if alpha < 0:
-                raise UserError(f"mix.{name}={alpha} is negative; it is the alpha of a Beta, or 0.")
+            if not 0 <= alpha < float("inf"):
+                raise UserError(f"mix.{name}={alpha} is no alpha of a Beta; allowed: 0 or more.")
         if not 0 <= p <= 1:
             raise UserError(f"mix.p={p} is no share; allowed: 0 to 1.")
         self.alphas = {name: alpha for name, alpha in alphas.items() if alpha > 0}

@@ -8,7 +8,9 @@ as the camera's pitch in degrees) and ``group`` (samples that must share a fold,
 A new reader is a function that returns ``check_samples(table)``, and a file in ``conf/data``.
 """
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -37,14 +39,17 @@ def existing_folder(root: str | Path, what: str) -> Path:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """All picture files below ``folder``, by path, hidden ones left out."""
+    """All picture files below ``folder``, by path, without what is hidden or in hidden folders."""
     return sorted(
         (
             path
             for path in folder.rglob("*")
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+            if path.suffix.lower() in SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+            and path.is_file()
         ),
-        key=lambda path: [natural_key(part) for part in (*path.parent.parts, path.stem)],
+        # The name decides between 1.jpg and 1.png: folds must not depend on the file system.
+        key=lambda path: [natural_key(part) for part in (*path.parent.parts, path.stem, path.name)],
     )
 
 
@@ -62,7 +67,7 @@ def check_samples(table: pd.DataFrame, source: str | Path, *, label: str = "labe
     """
     if twice := sorted(table["id"][table["id"].duplicated()].unique()):
         raise UserError(f"{source}: {len(twice)} ids stand twice, the first is '{twice[0]}'.")
-    if unknown := sorted(set(table["split"]) - set(SPLITS)):
+    if unknown := sorted(set(map(str, table["split"])) - set(SPLITS)):
         raise UserError(f"{source}: unknown split '{unknown[0]}'; allowed: {', '.join(SPLITS)}.")
     learned = table[table["split"] != "test"]
     if learned.empty:
@@ -82,6 +87,27 @@ def check_samples(table: pd.DataFrame, source: str | Path, *, label: str = "labe
     return table.reset_index(drop=True)
 
 
+def _read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataFrame:
+    """A CSV in which only an empty cell is missing: 'NA' and 'None' are names of classes, too.
+
+    Raises:
+        UserError: it cannot be read, is empty, or lacks one of ``columns``.
+    """
+    try:
+        table = pd.read_csv(file, keep_default_na=False, na_values=[""], **options)
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        why = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"{file} cannot be read as a CSV: {why}.") from None
+    if table.empty:
+        raise UserError(f"{file} has no rows.")
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes a surplus field for an index
+        raise UserError(f"{file} cannot be read as a CSV: rows with more fields than columns.")
+    for column in columns:
+        if column not in table:
+            raise UserError(f"{file} has no column '{column}'; it has {', '.join(table)}.")
+    return table
+
+
 def samples_fingerprint(samples: pd.DataFrame) -> str:
     """Digest of everything in the table but where the files lie."""
     columns = sorted(set(samples.columns) - {"path"})
@@ -97,13 +123,26 @@ def read_folder(root: str | Path, *, test: str | Path | None = None) -> pd.DataF
         test: pictures to predict, as a folder a class too or as loose files (labels unknown).
 
     Raises:
-        UserError: a missing folder, a class without a picture, or what ``check_samples`` refuses.
+        UserError: a missing folder, a class without a picture, test pictures that are loose and in
+            folders or lie among the training pictures, or what ``check_samples`` refuses.
     """
     folder = existing_folder(root, "one folder a class")
     rows = _folder_rows(folder, "train")
     if test is not None:
         test_folder = existing_folder(test, "pictures to predict")
-        loose = [path for path in list_pictures(test_folder) if path.parent == test_folder]
+        here, there = folder.resolve(), test_folder.resolve()
+        if here.is_relative_to(there) or there.is_relative_to(here):
+            raise UserError(
+                f"Of {folder} and the test folder {test_folder} one lies inside the other, so "
+                f"training would learn from test pictures; keep them apart."
+            )
+        pictures = list_pictures(test_folder)
+        loose = [path for path in pictures if path.parent == test_folder]
+        if loose and len(loose) < len(pictures):
+            raise UserError(
+                f"{test_folder} holds both loose pictures and pictures in folders; "
+                f"expected either folders a class or loose files."
+            )
         rows += [(f"test/{path.name}", str(path), "test", None) for path in loose]
         # Ids of the test part get a prefix: the same file names are common in both parts.
         labelled = [] if loose else _folder_rows(test_folder, "test")
@@ -153,23 +192,24 @@ def read_csv(
     source = Path(file).expanduser()
     if not source.is_file():
         raise UserError(f"There is no file {source} (the table of samples); set data.file.")
-    try:
-        table = pd.read_csv(source, dtype={path_column: str, label_column: str})
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{source} is not a CSV that can be read: {error}.") from None
-    renamed = {
-        path_column: "id",
-        label_column: "label",
-        split_column: "split",
-        view_column: "view",
-        group_column: "group",
+    roles = {
+        "id": path_column,
+        "label": label_column,
+        "split": split_column,
+        "view": view_column,
+        "group": group_column,
     }
-    for column in filter(None, renamed):
-        if column not in table:
-            raise UserError(f"{source} has no column '{column}'; it has {', '.join(table)}.")
-    table = table.rename(columns={old: new for old, new in renamed.items() if old})
+    named = [column for column in roles.values() if column is not None]
+    if twice := [column for column in named if named.count(column) > 1]:
+        raise UserError(f"{source}: the column '{twice[0]}' is named twice; one meaning a column.")
+    table = _read_table(source, named, dtype={path_column: str, label_column: str})
+    # A column that merely has one of our names makes way for the one that was asked for.
+    table = table.drop(
+        columns=[c for c in table if roles.get(str(c)) is not None and c not in named]
+    )
+    table = table.rename(columns={old: new for new, old in roles.items() if old is not None})
     if table["id"].isna().any():
-        raise UserError(f"{source}: row {int(table['id'].isna().idxmax()) + 2} has no path.")
+        raise UserError(f"{source}: row {int(table['id'].isna().argmax()) + 2} has no path.")
     base = source.parent if root is None else existing_folder(root, "the CSV's paths start there")
     table["path"] = [str(base / name) for name in table["id"]]
     _require_files(table["path"], source)
@@ -202,22 +242,25 @@ def read_competition(root: str | Path, *, sample_file: str = "sample.csv") -> pd
     sample = folder / sample_file
     if not sample.is_file():
         raise UserError(f"There is no {sample} (filename,prediction: the pictures to predict).")
-    names = pd.read_csv(sample, dtype=str)
-    if "filename" not in names:
-        raise UserError(f"{sample} has no column 'filename'; it has {', '.join(names)}.")
-    rows += [
-        (f"test/{name}", str(folder / "test" / name), "test", None) for name in names["filename"]
-    ]
+    names = _read_table(sample, ["filename"], dtype=str)["filename"]
+    if names.isna().any():
+        raise UserError(f"{sample}: row {int(names.isna().argmax()) + 2} is without a filename.")
+    rows += [(f"test/{name}", str(folder / "test" / name), "test", None) for name in names]
     table = pd.DataFrame(rows, columns=["id", "path", "split", "label"])
     _require_files(table["path"][table["split"] == "test"], sample)
     views = folder / "views.csv"
     if views.is_file():
-        known = pd.read_csv(views, dtype={"label": str}).set_index("id")
+        known = _read_table(views, ["id", "label", "pitch"], dtype={"id": str, "label": str})
+        known = known.set_index("id")
+        if known.index.has_duplicates:
+            twice = known.index[known.index.duplicated()][0]
+            raise UserError(f"{views} names pictures twice, the first is {twice}.")
         absent = table["id"][~table["id"].isin(known.index)]
         if len(absent):
             raise UserError(f"{views} lacks {len(absent)} pictures, the first is {absent.iloc[0]}.")
         table["view"] = known["pitch"].reindex(table["id"]).to_numpy()
-        table["label"] = known["label"].reindex(table["id"]).to_numpy()
+        answers = known["label"].reindex(table["id"]).to_numpy()
+        table["label"] = table["label"].where(table["split"] != "test", answers)
     return check_samples(table, folder)
 
 
@@ -238,7 +281,12 @@ def read_grocery(root: str | Path) -> pd.DataFrame:
     for name in ("train.txt", "classes.csv"):
         if not (folder / name).is_file():
             raise UserError(f"There is no {folder / name} (GroceryStoreDataset); check data.root.")
-    classes = pd.read_csv(folder / "classes.csv")
+    classes = _read_table(folder / "classes.csv", [], dtype=str)
+    if classes.shape[1] < 4:
+        raise UserError(
+            f"{folder / 'classes.csv'} needs 4 columns (class, its id, coarse class, its id); "
+            f"it has {', '.join(map(str, classes))}."
+        )
     fine = dict(zip(classes.iloc[:, 1], classes.iloc[:, 0], strict=True))
     coarse = dict(zip(classes.iloc[:, 3], classes.iloc[:, 2], strict=True))
     parts = []
@@ -246,10 +294,15 @@ def read_grocery(root: str | Path) -> pd.DataFrame:
         file = folder / f"{split}.txt"
         if not file.is_file():
             continue
-        part = pd.read_csv(file, names=["id", "fine", "coarse"], skipinitialspace=True)
+        columns = ["id", "fine", "coarse"]
+        part = _read_table(file, [], names=columns, dtype=str, skipinitialspace=True)
         part["label"], part["coarse"] = part["fine"].map(fine), part["coarse"].map(coarse)
-        if part[["label", "coarse"]].isna().any(axis=None):
-            raise UserError(f"{file} holds a class id that classes.csv does not name.")
+        bad = part["id"][part[["id", "label", "coarse"]].isna().any(axis=1)]
+        if len(bad):
+            raise UserError(
+                f"{file} holds {len(bad)} lines without a path or with a class id that classes.csv "
+                f"does not name, the first is '{bad.iloc[0]}'."
+            )
         part["path"] = [str(folder / name) for name in part["id"]]
         _require_files(part["path"], file)
         parts.append(part.assign(split=split)[["id", "path", "split", "label", "coarse"]])

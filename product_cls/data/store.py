@@ -12,21 +12,31 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from product_cls.errors import UserError
 from product_cls.runs import digest
 
 Fit = Literal["squash", "crop", "pad"]
-VERSION = 1  # raise it when decoding or resizing changes, so that old stores are built anew
+VERSION = 2  # raise it when decoding or resizing changes, so that old stores are built anew
 SHOWN = 20  # offenders that the message lists; a file lists all of them
+ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {  # its values -> what shows the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class UnreadablePicturesError(UserError):
@@ -45,15 +55,18 @@ class UnreadablePicturesError(UserError):
 def load_picture(path: str | Path) -> np.ndarray:
     """One picture as uint8 ``[H, W, 3]`` RGB, turned upright as its EXIF data says.
 
-    Greyscale is repeated, transparency is laid over white, 16 bits become 8. Pillow rather than
-    OpenCV decodes, because OpenCV returns the readable half of a truncated file as if it were whole.
+    Greyscale is repeated, transparency is laid over white, 16 bits become 8. Pillow decodes, for
+    OpenCV returns the readable half of a truncated file as if it were whole.
 
     Raises:
         OSError: the file is missing, truncated or no picture.
     """
     try:
         with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
+            # ImageOps.exif_transpose also writes the EXIF data anew, and fails where they are odd.
+            orientation: Any = opened.getexif().get(ORIENTATION)
+            turn = TURNS.get(orientation)
+            picture = opened if turn is None else opened.transpose(turn)
             if picture.mode.startswith("I") or picture.mode == "F":
                 # Pillow clips 16-bit values at 255; scale them instead.
                 deep = np.asarray(picture, dtype=np.float64)
@@ -63,8 +76,10 @@ def load_picture(path: str | Path) -> np.ndarray:
                 white = Image.new("RGBA", picture.size, "white")
                 picture = Image.alpha_composite(white, picture)
             return np.asarray(picture.convert("RGB"))
+    except (OSError, MemoryError):
+        raise
     # Broken files make Pillow's decoders raise nearly anything; for us all of it means unreadable.
-    except (SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
+    except Exception as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
@@ -92,12 +107,14 @@ def resize(picture: np.ndarray, size: tuple[int, int], fit: Fit = "squash") -> n
             return picture[-top : height - top, -left : width - left]
         borders = top, height - inner[0] - top, left, width - inner[1] - left
         return cv2.copyMakeBorder(picture, *borders, cv2.BORDER_REPLICATE)
-    if picture.shape[:2] == (height, width):
-        return picture
-    # Averaging over areas is the only one of OpenCV's filters that does not alias when it shrinks.
-    shrinks = height < picture.shape[0] or width < picture.shape[1]
-    kind = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(picture, (width, height), interpolation=kind)
+    # Averaging over areas is the only one of OpenCV's filters that does not alias when it shrinks,
+    # and OpenCV averages only where neither side grows: so first shrink, then grow.
+    shrunk = min(height, picture.shape[0]), min(width, picture.shape[1])
+    if shrunk != picture.shape[:2]:
+        picture = cv2.resize(picture, shrunk[::-1], interpolation=cv2.INTER_AREA)
+    if shrunk != (height, width):
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+    return picture
 
 
 @dataclass(frozen=True)
@@ -108,27 +125,34 @@ class ImageStore:
         folder: where it lies.
         ids: of the pictures, in the order of ``pixels``.
         pixels: uint8 ``[N, H, W, 3]``, RGB, read-only.
+        fingerprint: of what it was made from.
+        unreadable: path -> why, of pictures that were left out.
     """
 
     folder: Path
     ids: list[str]
     pixels: np.ndarray
+    fingerprint: str
+    unreadable: dict[str, str]
 
     @classmethod
     def open(cls, folder: Path) -> "ImageStore":
         """Map a store that ``build_store`` made.
 
         Raises:
-            UserError: there is none, or its two files disagree.
+            UserError: there is none, one of its files is damaged, or they disagree.
         """
         try:
-            ids = json.loads((folder / "index.json").read_text())["ids"]
+            index = json.loads((folder / "index.json").read_text())
             pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-        except (OSError, ValueError, KeyError) as error:
+            store = cls(folder, index["ids"], pixels, index["fingerprint"], index["unreadable"])
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder} is not an image store: {error}.") from None
-        if len(ids) != len(pixels):
-            raise UserError(f"{folder} holds {len(pixels)} pictures for {len(ids)} ids; delete it.")
-        return cls(folder, ids, pixels)
+        if len(store.ids) != len(pixels):
+            raise UserError(
+                f"{folder} holds {len(pixels)} pictures for {len(store.ids)} ids; delete it."
+            )
+        return store
 
     def __reduce__(self) -> tuple[Callable[[Path], "ImageStore"], tuple[Path]]:
         # A pickled memory map would carry all its pixels to a spawned worker; open it again there.
@@ -146,12 +170,18 @@ class ImageStore:
 
 def sources_fingerprint(samples: pd.DataFrame, size: tuple[int, int], fit: Fit) -> str:
     """Digest of what a store is made from: ids, each file's size and time of change, the size."""
-    stats = [os.stat(path) for path in samples["path"]]
     files = [
-        [name, stat.st_size, stat.st_mtime_ns]
-        for name, stat in zip(samples["id"], stats, strict=True)
+        [name, *_stamp(path)] for name, path in zip(samples["id"], samples["path"], strict=True)
     ]
     return digest([VERSION, list(size), fit, files])
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        stat = os.stat(path)
+    except OSError:  # the build will name it among those that cannot be decoded
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
 
 
 def build_store(
@@ -188,28 +218,34 @@ def build_store(
             mark = sources_fingerprint(samples, size, fit)
             if not _is_current(folder, mark):
                 _build(samples, folder, size, fit, on_unreadable, threads, mark)
+            # Under the lock still: the next one may replace it by a store of other samples.
+            store = ImageStore.open(folder)
+            report = _write_report(folder, store.unreadable)
     except OSError as error:
         raise UserError(
             f"The image store {folder} cannot be built: {error.strerror or error}; "
             f"choose another place with paths.cache."
         ) from error
-    store = ImageStore.open(folder)
+    if store.unreadable and on_unreadable == "stop":  # it was built with ``drop``
+        raise UnreadablePicturesError(store.unreadable, report)
     if dropped := len(samples) - len(store.ids):
-        warn(f"{dropped} pictures that cannot be decoded are left out: {_report(folder)}.")
-        if on_unreadable == "stop":
-            reasons = dict(line.split("\t") for line in _report(folder).read_text().splitlines())
-            raise UnreadablePicturesError(reasons, _report(folder))
+        warn(f"{dropped} pictures that cannot be decoded are left out: {report}.")
     return store
 
 
-def _report(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}-unreadable.txt")
+def _write_report(folder: Path, reasons: dict[str, str]) -> Path:
+    report = folder.with_name(f"{folder.name}-unreadable.txt")
+    text = "".join(f"{path}\t{why}\n" for path, why in reasons.items())
+    report.unlink(missing_ok=True)
+    if reasons:
+        report.write_text(text, encoding="utf-8", errors="backslashreplace")
+    return report
 
 
 def _is_current(folder: Path, mark: str) -> bool:
     try:
-        return bool(json.loads((folder / "index.json").read_text())["fingerprint"] == mark)
-    except (OSError, ValueError, KeyError):
+        return ImageStore.open(folder).fingerprint == mark
+    except UserError:
         return False
 
 
@@ -233,28 +269,33 @@ def _build(
             row, path = job
             try:
                 pixels[row] = resize(load_picture(path), size, fit)
-            except OSError as error:
+            except (OSError, cv2.error) as error:
                 return path, " ".join(str(error).split())
             return None
 
         jobs = list(enumerate(samples["path"]))
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             done = tqdm(pool.map(decode, jobs), "image store", len(jobs), unit="img", leave=False)
-            reasons = dict(filter(None, done))
+            try:
+                reasons = dict(filter(None, done))
+            except BaseException:  # Ctrl-C must not wait for the pictures that are still to come
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         keep = [row for row, path in jobs if path not in reasons]
         if reasons:
-            _report(folder).write_text("".join(f"{p}\t{why}\n" for p, why in reasons.items()))
+            report = _write_report(folder, reasons)
             if on_unreadable == "stop":
-                raise UnreadablePicturesError(reasons, _report(folder))
+                raise UnreadablePicturesError(reasons, report)
             if not keep:
-                raise UserError(f"None of the {len(samples)} pictures can be decoded.")
+                raise UserError(f"None of the {len(samples)} pictures can be decoded: {report}.")
             whole = _allocate(partial / "kept.npy", (len(keep), *size, 3))
             for row, source in enumerate(keep):
                 whole[row] = pixels[source]
             whole.flush()
             os.replace(partial / "kept.npy", partial / "pixels.npy")
         pixels.flush()
-        index = {"fingerprint": mark, "size": list(size), "ids": samples["id"].iloc[keep].tolist()}
+        ids = samples["id"].iloc[keep].tolist()
+        index = {"fingerprint": mark, "size": list(size), "ids": ids, "unreadable": reasons}
         (partial / "index.json").write_text(json.dumps(index))
         # Processes that have the old store open keep their pages until they close it.
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from product_cls.errors import UserError
 from product_cls.models.backbone import build_backbone, normalization
 from product_cls.models.pooling import build_pooling
 
@@ -24,7 +25,8 @@ class Network(nn.Module):
         weights: see ``build_backbone``.
         drop_rate: dropout before the head, in [0, 1].
         drop_path_rate: stochastic depth of the backbone, in [0, 1].
-        channels_last: memory format of pictures and weights; on GPUs with bf16 it is faster.
+        channels_last: memory format of pictures, which convolutions follow; faster on GPUs with
+            bf16. Weights stay as they are: the AdamP package cannot step channels-last ones.
         mean, std: normalisation in [0, 1]; the backbone's own where None.
     """
 
@@ -45,6 +47,9 @@ class Network(nn.Module):
         std: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
+        for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
+            if not 0 <= rate < 1:
+                raise UserError(f"model.{name}={rate}; allowed: 0 to 1, without 1.")
         self.backbone, self.weights = build_backbone(
             backbone, weights, drop_path_rate=drop_path_rate
         )
@@ -65,7 +70,6 @@ class Network(nn.Module):
             pixels = torch.tensor(value, dtype=torch.float32).view(1, -1, 1, 1) * 255
             self.register_buffer(name, pixels, persistent=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(memory_format=self.memory_format)
 
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 ``[B, 3, H, W]`` -> normalised float32 of the same shape, on the same device."""

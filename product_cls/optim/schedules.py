@@ -88,6 +88,8 @@ def _scheduler(
     optimizer: Optimizer, end_lr: float, rate: Callable[[int, float], float]
 ) -> LambdaLR:
     bases = [float(group["lr"]) for group in optimizer.param_groups]
+    if min(bases) <= 0:
+        raise UserError(f"optimizer.lr={min(bases):g}; it must be above 0.")
     if not 0 <= end_lr <= min(bases):
         raise UserError(f"scheduler.end_lr={end_lr}; allowed: 0 to optimizer.lr={min(bases)}.")
     # LambdaLR multiplies each group's own rate, so it gets the absolute rate's share of that.

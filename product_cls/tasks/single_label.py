@@ -13,13 +13,14 @@ from product_cls.data.samples import natural_key
 from product_cls.errors import UserError
 from product_cls.tasks.base import Task
 
-UNKNOWN = -1
+UNKNOWN = -1  # no label: left out of every metric
+UNSEEN = -2  # a label that training does not have: always wrong
 
 
 class SingleLabel(Task):
     """Softmax classifier.
 
-    Targets are int64 ``[N]``, -1 where the label is unknown; scores are probabilities.
+    Targets are int64 ``[N]``, negative where there is no right answer; scores are probabilities.
 
     Args:
         label: column of the sample table.
@@ -35,6 +36,10 @@ class SingleLabel(Task):
         self._label = label
         self._loss = loss or nn.CrossEntropyLoss()
         self.classes = list(classes or [])
+        # torch says so only when the loss is called, which is after the pictures were decoded.
+        smoothing = getattr(self._loss, "label_smoothing", 0.0)
+        if not 0 <= smoothing <= 1:
+            raise UserError(f"loss.label_smoothing={smoothing}; allowed: 0 to 1.")
 
     @property
     def label(self) -> str:
@@ -55,11 +60,11 @@ class SingleLabel(Task):
         self.classes = sorted(set(learned.astype(str)), key=natural_key)
 
     def encode(self, samples: pd.DataFrame) -> np.ndarray:
-        """int64 ``[N]``; -1 for a missing label and for one that training does not have."""
+        """int64 ``[N]``; -1 for a missing label, -2 for one that training does not have."""
         position = {name: index for index, name in enumerate(self.classes)}
         column = samples[self._label].astype(object)
         return np.array(
-            [UNKNOWN if pd.isna(x) else position.get(str(x), UNKNOWN) for x in column], np.int64
+            [UNKNOWN if pd.isna(x) else position.get(str(x), UNSEEN) for x in column], np.int64
         )
 
     def head(self, in_features: int) -> nn.Module:

@@ -1,0 +1,100 @@
+"""Tiny data that all tests share, and an environment in which nothing reaches the network."""
+
+import csv
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+# Read when huggingface_hub is imported, which is before any fixture runs.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from product_cls.errors import UserError
+
+LABELS = ("0", "1", "2", "10")
+SIDE = 32
+
+
+@pytest.fixture(autouse=True)
+def offline(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """W&B writes to a temporary folder and, like Hugging Face, stays off the network."""
+    folder = tmp_path_factory.getbasetemp() / "wandb"
+    folder.mkdir(exist_ok=True)
+    for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(folder))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    yield
+
+
+Refused = Callable[..., AbstractContextManager[None]]
+
+
+@pytest.fixture
+def refused() -> Refused:
+    """``with refused("part", ...)``: a UserError whose one sentence holds all the parts."""
+
+    @contextmanager
+    def check(*parts: str) -> Iterator[None]:
+        with pytest.raises(UserError) as caught:
+            yield
+        text = str(caught.value)
+        assert "\n" not in text
+        assert text.endswith(".") and not text.endswith(".."), text
+        for part in parts:
+            assert part in text, text
+
+    return check
+
+
+def draw_product(kind: int, shift: int, rng: np.random.Generator) -> Image.Image:
+    """Stripes whose direction and colour tell the class, with noise."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    wave = (x + shift, y + shift, x + y + shift, x - y + shift)[kind] // 4 % 2
+    colour = np.array([(220, 40, 40), (40, 200, 60), (50, 70, 230), (230, 210, 40)][kind])
+    pixels = 30 + wave[..., None] * (colour - 30) + rng.normal(0, 12, (SIDE, SIDE, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The competition's layout: classes 0, 1, 2, 10; 10 training and 8 test pictures of each.
+
+    Training pitches are 0 and 30, test pitches 0, 30 and 60; the files are not to be changed.
+    """
+    root = tmp_path_factory.mktemp("tiny") / "data"
+    rng = np.random.default_rng(0)
+    rows: list[tuple[str, str, int, int, str]] = []
+    for kind, label in enumerate(LABELS):
+        (root / "train" / label).mkdir(parents=True)
+        for n in range(10):
+            draw_product(kind, n, rng).save(root / "train" / label / f"{n}.jpg", quality=95)
+            rows.append((f"train/{label}/{n}.jpg", label, 36 * n, 30 * (n % 2), "train"))
+    (root / "test").mkdir()
+    names = [str(n) for n in range(8 * len(LABELS))]
+    random.Random(0).shuffle(names)  # so that neither name nor order tells the class
+    for position, name in enumerate(names):
+        kind, n = divmod(position, 8)
+        draw_product(kind, n, rng).save(root / "test" / f"{name}.jpg", quality=95)
+        rows.append((f"test/{name}.jpg", LABELS[kind], 45 * n, 30 * (n % 3), "test"))
+    random.Random(1).shuffle(names)
+    with (root / "sample.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("filename", "prediction"), *((f"{n}.jpg", 0) for n in names)])
+    with (root / "views.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "label", "roll", "pitch", "split"), *rows])
+    return root
+
+
+@pytest.fixture(scope="session")
+def grocery_root() -> Path:
+    """GroceryStoreDataset, where the environment variable GROCERY_ROOT says it is."""
+    if not (root := os.environ.get("GROCERY_ROOT")):
+        pytest.skip("GROCERY_ROOT is not set: no GroceryStoreDataset to read")
+    return Path(root)

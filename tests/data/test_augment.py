@@ -1,0 +1,201 @@
+"""Augmentation: named steps, and draws that depend on nothing but their seed."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from product_cls.data.augment import Augment, step_names, unknown_step
+from product_cls.errors import UserError
+
+FLIP = {"transform": "HorizontalFlip", "p": 1.0}
+STEPS: dict[str, Any] = {
+    "shift_scale_rotate": {"transform": "ShiftScaleRotate", "border_mode": 1, "p": 0.5},
+    "grid_distortion": {"transform": "GridDistortion", "border_mode": 1, "p": 0.5},
+    "blur": {"transform": "Blur", "blur_limit": [3, 3], "p": 0.5},
+    "horizontal_flip": {"transform": "HorizontalFlip", "p": 0.5},
+    "tone": {
+        "p": 0.5,
+        "one_of": {
+            "clahe": {"transform": "CLAHE", "p": 0.5},
+            "random_brightness_contrast": {"transform": "RandomBrightnessContrast", "p": 0.5},
+        },
+    },
+}
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+
+
+def test_names_are_those_of_steps_groups_and_what_is_inside() -> None:
+    names = ["shift_scale_rotate", "grid_distortion", "blur", "horizontal_flip"]
+    assert step_names(STEPS) == [*names, "tone", "clahe", "random_brightness_contrast"]
+
+
+def test_shape_kind_and_input_are_kept(image: np.ndarray) -> None:
+    augment, before = Augment(STEPS), image.copy()
+    for seed in range(20):
+        out = augment(image, seed)
+        assert out.dtype == np.uint8 and out.shape == image.shape
+    assert (image == before).all()
+
+
+def test_same_seed_same_picture_whatever_came_before(image: np.ndarray) -> None:
+    first, second = Augment(STEPS), Augment(STEPS)
+    drawn = {seed: first(image, seed) for seed in range(20)}
+    for seed in reversed(range(20)):
+        assert (second(image, seed) == drawn[seed]).all()
+    assert len({picture.tobytes() for picture in drawn.values()}) > 15
+
+
+def test_steps_are_drawn_apart(image: np.ndarray) -> None:
+    """With one stream for each step, seeded alike, all would fire together or none would."""
+    augment = Augment(
+        {
+            "h": {"transform": "HorizontalFlip", "p": 0.5},
+            "v": {"transform": "VerticalFlip", "p": 0.5},
+        }
+    )
+    turned = {
+        "none": image,
+        "h": image[:, ::-1],
+        "v": image[::-1],
+        "both": image[::-1, ::-1],
+    }
+    counts = dict.fromkeys(turned, 0)
+    for seed in range(200):
+        out = augment(image, seed)
+        counts[next(name for name, picture in turned.items() if (out == picture).all())] += 1
+    assert all(30 < count < 70 for count in counts.values()), counts  # 50 each, 4 sigma is 25
+
+
+def test_steps_come_in_their_order(image: np.ndarray) -> None:
+    pad = {"transform": "Affine", "translate_px": {"x": 8, "y": 0}, "border_mode": 0, "p": 1.0}
+    first = Augment({"shift": pad, "flip": FLIP})(image, 0)
+    last = Augment({"flip": FLIP, "shift": pad})(image, 0)
+    assert (first[:, -8:] == 0).all() and not (first[:, :8] == 0).all()
+    assert (last[:, :8] == 0).all() and not (last[:, -8:] == 0).all()
+
+
+def test_one_of_draws_one_in_proportion(image: np.ndarray) -> None:
+    inner = {
+        "h": {"transform": "HorizontalFlip", "p": 0.75},
+        "v": {"transform": "VerticalFlip", "p": 0.25},
+    }
+    augment = Augment({"turn": {"one_of": inner, "p": 0.5}})
+    counts = {"none": 0, "h": 0, "v": 0}
+    turned = {"none": image, "h": image[:, ::-1], "v": image[::-1]}
+    for seed in range(400):
+        out = augment(image, seed)
+        counts[next(name for name, picture in turned.items() if (out == picture).all())] += 1
+    assert abs(counts["none"] - 200) < 40 and abs(counts["h"] - 150) < 40
+
+
+def test_no_steps_leave_the_picture_as_it_is(image: np.ndarray) -> None:
+    assert (Augment({})(image, 0) == image).all()
+
+
+# --- exclude
+
+
+def test_exclude(image: np.ndarray) -> None:
+    assert (Augment({"flip": FLIP}, ["flip"])(image, 0) == image).all()
+    augment = Augment(STEPS, ["blur", "clahe"])
+    assert augment.names == [
+        "shift_scale_rotate",
+        "grid_distortion",
+        "horizontal_flip",
+        "tone",
+        "random_brightness_contrast",
+    ]
+
+
+def test_exclude_inside_one_of(image: np.ndarray) -> None:
+    steps = {
+        "turn": {
+            "one_of": {"h": FLIP, "v": {"transform": "VerticalFlip", "p": 1.0}},
+            "p": 1.0,
+        }
+    }
+    only = Augment(steps, ["v"])
+    assert all((only(image, seed) == image[:, ::-1]).all() for seed in range(10))
+    # Without what is inside, and without the group, nothing is left.
+    for names in (["h", "v"], ["turn"]):
+        assert (Augment(steps, names)(image, 0) == image).all()
+
+
+def test_names_in_use_leave_out_what_an_excluded_group_holds() -> None:
+    assert Augment(STEPS, ["tone"]).names == list(STEPS)[:-1]
+
+
+def test_null_leaves_a_step_out(image: np.ndarray) -> None:
+    steps = {
+        "flip": None,
+        "turn": {"one_of": {"h": FLIP, "v": None}, "p": 1.0},
+    }
+    augment = Augment(steps)  # type: ignore[arg-type]
+    assert augment.names == ["turn", "h"] == step_names(steps)  # type: ignore[arg-type]
+    assert (augment(image, 0) == image[:, ::-1]).all()
+
+
+@pytest.mark.parametrize("name", ["rotat", "cutmix", "Blur", 3])
+def test_exclude_of_an_unknown_step(refused: Any, name: Any) -> None:
+    with refused(f"'{name}'", *step_names(STEPS)):
+        try:
+            Augment(STEPS, [name])
+        except UserError as error:  # a hint may follow the sentence
+            raise UserError(str(error).partition(" Did you")[0]) from None
+    assert "Did you mean 'horizontal_flip'?" in unknown_step("horizontalflip", step_names(STEPS))
+
+
+# --- what must not be ignored or changed
+
+
+@pytest.mark.parametrize(
+    ("step", "parts"),
+    [
+        ({"transform": "HorizontalFlipp"}, ("'HorizontalFlipp'", "did you mean 'HorizontalFlip'?")),
+        ({"transform": "Compose"}, ("'Compose' is no albumentations class",)),
+        ({"transform": "BasicTransform"}, ("'BasicTransform' is no albumentations class",)),
+        ({"p": 0.5}, ("'None' is no albumentations class",)),
+        ({"transform": "Blur", "limit": 3}, ("(Blur)", "'limit'")),
+        ({"transform": "Blur", "blur_limit": 1}, ("(Blur)", "blur_limit", "(3, 3)")),
+        ({"transform": "HorizontalFlip", "p": 2}, ("(HorizontalFlip)", "p: ", "less than")),
+        ({"transform": "CLAHE", "clip_limit": "x"}, ("(CLAHE)", "clip_limit: ")),
+        (0.5, ("0.5", "transform", "one_of")),
+        ({"one_of": {"h": FLIP}, "p": 2}, ("augment.step.p=2", "0 to 1")),
+        ({"one_of": {"h": FLIP}, "q": 1}, ("augment.step", "'q'", "one_of, p")),
+        ({"one_of": {"h": {**FLIP, "p": 0.0}}}, ("augment.step.one_of", "p")),
+        ({"one_of": [FLIP]}, ("augment.step.one_of", "names")),
+        ({"one_of": {"h": {"transform": "Flop"}}}, ("augment.step.one_of.h", "'Flop'")),
+    ],
+)
+def test_bad_steps(step: Any, parts: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as caught:
+        Augment({"step": step})
+    text = str(caught.value)
+    assert text.startswith("augment.step") and "\n" not in text and "pydantic" not in text, text
+    for part in parts:
+        assert part in text, text
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"transform": "Normalize", "p": 1.0},
+        {"transform": "Resize", "height": 24, "width": 24, "p": 1.0},
+        {"transform": "ToGray", "num_output_channels": 1, "p": 1.0},
+    ],
+)
+def test_a_step_must_keep_shape_and_kind(image: np.ndarray, step: Any) -> None:
+    augment = Augment({"step": step})
+    with pytest.raises(UserError, match="uint8"):
+        augment(image, 0)
+
+
+def test_yaml_lists_are_ranges(image: np.ndarray) -> None:
+    step = {"transform": "Rotate", "limit": [90, 90], "border_mode": 1, "p": 1.0}
+    square = image[:40, :40]
+    assert (Augment({"rotate": step})(square, 0) == np.rot90(square)).mean() > 0.9

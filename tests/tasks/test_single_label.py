@@ -1,0 +1,74 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from product_cls.errors import UserError
+from product_cls.tasks import build_task
+from product_cls.tasks.single_label import SingleLabel
+
+SAMPLES = pd.DataFrame(
+    {
+        "id": list("abcdef"),
+        "split": ["train", "train", "train", "test", "test", "test"],
+        "label": ["10", "2", "a", "2", None, "unseen"],
+    }
+)
+
+
+@pytest.fixture
+def task() -> SingleLabel:
+    made = SingleLabel()
+    made.fit(SAMPLES)
+    return made
+
+
+def test_classes_in_natural_order(task: SingleLabel) -> None:
+    assert task.classes == ["2", "10", "a"]
+
+
+def test_unlabelled_pictures_are_not_counted_and_unseen_products_are_wrong(
+    task: SingleLabel,
+) -> None:
+    target = task.encode(SAMPLES)
+    assert target[:5].tolist() == [1, 0, 2, 0, -1]
+    assert target[5] < -1
+    scores = np.eye(3, dtype=np.float32)[[1, 0, 2, 0, 0, 0]]
+    # 4 right; the fifth has no label; the sixth is of a product that has no score.
+    assert task.evaluate(scores, target) == {"accuracy": pytest.approx(4 / 5)}
+    assert task.evaluate(scores[4:5], target[4:5]) == {}
+
+
+def test_accuracy_counts_pictures_not_classes(task: SingleLabel) -> None:
+    metrics = task.metrics()
+    outputs = torch.eye(3)[[0, 0, 0, 1]]
+    metrics.update(outputs, torch.tensor([0, 0, 0, 2]))
+    assert metrics.compute()["accuracy"].item() == pytest.approx(0.75)
+
+
+def test_scores_are_probabilities_and_decided_by_name(task: SingleLabel) -> None:
+    scores = task.scores(torch.tensor([[1.0, 3.0, 2.0]]).bfloat16())
+    assert scores.dtype == torch.float32
+    assert scores.sum().item() == pytest.approx(1.0, abs=1e-6)
+    assert task.decide(scores.numpy()).tolist() == ["10"]
+
+
+def test_label_smoothing_as_torch_defines_it() -> None:
+    logits = torch.tensor([[2.0, 0, -1], [0.5, 1.5, 0], [0, 0, 3], [1, -1, 0.5]])
+    target = torch.tensor([0, 1, 2, 1])
+    smooth = SingleLabel(loss=torch.nn.CrossEntropyLoss(label_smoothing=0.1))
+    assert smooth.loss(logits, target).item() == pytest.approx(0.9043570, abs=1e-6)
+    assert SingleLabel().loss(logits, target).item() == pytest.approx(0.8210237, abs=1e-6)
+
+
+def test_spec_rebuilds_the_task(task: SingleLabel) -> None:
+    again = build_task(task.spec())
+    assert isinstance(again, SingleLabel)
+    assert (again.classes, again.label) == (task.classes, task.label)
+    with pytest.raises(UserError, match=r"task 'os' is unknown; known: single_label"):
+        build_task({"name": "os"})
+
+
+def test_missing_label_column(task: SingleLabel) -> None:
+    with pytest.raises(UserError, match=r"task.label 'brand' is no column .* id, split, label"):
+        SingleLabel(label="brand").fit(SAMPLES)

@@ -1,0 +1,289 @@
+"""One run, from config to metrics and predictions; and the same command typed again."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pytorch_lightning import Callback
+from runs_in_process import ROOT, train
+
+from product_cls.module import ProductModule
+from product_cls.predict import Predictor
+from product_cls.predictions import Predictions
+from product_cls.runs import RunFolder
+
+
+class Stop(Callback):
+    """Ends a run in the middle of an epoch, as a crash would."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
+        if trainer.current_epoch == self.epoch and batch_idx == 1 and not ALLOWED:
+            raise RuntimeError("the power failed")
+
+
+ALLOWED: list[bool] = []
+
+
+def weights(run: RunFolder) -> dict[str, torch.Tensor]:
+    checkpoint = torch.load(run.last_checkpoint, weights_only=True)
+    return dict(checkpoint["state_dict"])
+
+
+def refusal(run: Path, data: Path, caplog: pytest.LogCaptureFixture, *overrides: str) -> str:
+    """The sentence that a run with a mistake ends with."""
+    caplog.clear()
+    with pytest.raises(SystemExit) as exit_:
+        train(run, data, *overrides)
+    assert exit_.value.code == 1
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1 and errors[0].exc_info is None, errors
+    assert "\n" not in errors[0].getMessage()
+    return errors[0].getMessage()
+
+
+def test_a_run_leaves_what_the_design_says(tmp_path: Path, tiny_root: Path) -> None:
+    run = train(tmp_path / "run", tiny_root)
+    status, metrics = run.status(), run.metrics()
+    assert status["state"] == "done" and status["error"] is None
+    assert (status["epoch"], status["epochs"], status["metric"]) == (1, 1, "val/accuracy")
+    assert metrics["steps"] == 3  # 20 pictures to learn from, 8 a batch
+    assert metrics["weights"] == {"asked": "none", "source": "none", "fallback": False}
+    assert metrics["val"]["count"] == 20 and metrics["test"]["count"] == 32
+    assert set(metrics["test"]["by_view"]) == {"0", "30", "60"}
+    assert run.config_file.is_file() and (run.path / "logs" / "metrics.csv").is_file()
+
+    predictions = Predictions.load(run.predictions_file("test"))
+    sample = pd.read_csv(tiny_root / "sample.csv")
+    assert predictions.id.tolist() == [f"test/{name}" for name in sample["filename"]]
+    assert predictions.classes.tolist() == ["0", "1", "2", "10"]
+    assert np.allclose(predictions.scores.sum(axis=1), 1, atol=1e-5)
+    accuracy = float((predictions.scores.argmax(1) == predictions.target).mean())
+    assert metrics["test"]["accuracy"] == pytest.approx(accuracy)
+
+
+def test_validation_accuracy_is_that_of_the_kept_checkpoint(
+    tmp_path: Path, tiny_root: Path
+) -> None:
+    run = train(tmp_path / "run", tiny_root, "trainer.max_epochs=3", "optimizer.lr=0.01")
+    metrics = run.metrics()
+    assert metrics["val"]["accuracy_no_tta"] == pytest.approx(run.status()["value"], abs=1e-6)
+    logged = pd.read_csv(run.path / "logs" / "metrics.csv")["val/accuracy"].dropna().tolist()
+    assert len(logged) == 3
+    assert logged[metrics["best_epoch"] - 1] == pytest.approx(max(logged))
+
+
+def test_finished_runs_are_skipped_and_changed_ones_run_anew(
+    tmp_path: Path, tiny_root: Path
+) -> None:
+    run = train(tmp_path / "run", tiny_root)
+    before = run.best_checkpoint.stat().st_mtime_ns
+    train(tmp_path / "run", tiny_root, "data.num_workers=1")  # changes nothing that is computed
+    assert run.best_checkpoint.stat().st_mtime_ns == before
+    train(tmp_path / "run", tiny_root, "optimizer.lr=0.002")
+    assert run.best_checkpoint.stat().st_mtime_ns > before
+    assert (run.path / ".replaced" / "metrics.json").is_file()
+    again = run.best_checkpoint.stat().st_mtime_ns
+    train(tmp_path / "run", tiny_root, "optimizer.lr=0.002", "rerun=true")
+    assert run.best_checkpoint.stat().st_mtime_ns > again
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_equals_uninterrupted(tmp_path: Path, tiny_root: Path, workers: int) -> None:
+    overrides = (
+        "trainer.max_epochs=4",
+        f"data.num_workers={workers}",
+        "mix.p=1",
+        "model.drop_rate=0.3",
+        "optimizer.lr=0.01",
+    )
+    stop = "+callbacks={stop: {_target_: test_train.Stop, epoch: 2}}"
+    ALLOWED.append(True)
+    try:
+        whole = train(tmp_path / "whole", tiny_root, stop, *overrides)
+        ALLOWED.clear()
+        with pytest.raises(SystemExit):
+            train(tmp_path / "broken", tiny_root, stop, *overrides)
+        broken = RunFolder(tmp_path / "broken")
+        assert broken.status()["state"] == "failed"
+        assert broken.status()["error"] == "RuntimeError: the power failed"
+        assert broken.status()["epoch"] == 2
+        ALLOWED.append(True)
+        train(tmp_path / "broken", tiny_root, stop, *overrides)
+    finally:
+        ALLOWED.clear()
+    assert broken.status()["state"] == "done"
+    assert broken.metrics()["steps"] == whole.metrics()["steps"] == 12
+    for name, value in weights(whole).items():
+        assert value.equal(weights(broken)[name]), name
+    assert broken.metrics()["test"] == whole.metrics()["test"]
+    curves = [pd.read_csv(run.path / "logs" / "metrics.csv") for run in (whole, broken)]
+    accuracy = [curve[["step", "val/accuracy"]].dropna().to_numpy().tolist() for curve in curves]
+    assert accuracy[0] == accuracy[1] and len(accuracy[0]) == 4
+    assert broken.metrics()["best_epoch"] == whole.metrics()["best_epoch"]
+
+
+def test_same_seed_same_weights_other_seed_others(tmp_path: Path, tiny_root: Path) -> None:
+    runs = [
+        train(tmp_path / name, tiny_root, f"seed={seed}", "data.num_workers=0")
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    a, b, c = (weights(run)["network.backbone.conv_stem.weight"] for run in runs)
+    assert a.equal(b) and not a.equal(c)
+
+
+def test_a_damaged_checkpoint_is_not_believed(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = train(tmp_path / "run", tiny_root)
+    run.update_status(state="running")
+    run.last_checkpoint.write_bytes(run.last_checkpoint.read_bytes()[:1000])
+    train(run.path, tiny_root)
+    assert "damaged; the run starts anew" in caplog.text
+    assert run.status()["state"] == "done" and run.metrics()["steps"] == 3
+
+
+def test_a_checkpoint_alone_rebuilds_network_and_preprocessing(
+    tmp_path: Path, tiny_root: Path
+) -> None:
+    run = train(tmp_path / "run", tiny_root, "data.size=[24,32]", "data.fit=crop")
+    moved = tmp_path / "elsewhere.ckpt"
+    run.best_checkpoint.rename(moved)
+    predictor = Predictor.load(moved)
+    assert (predictor.size, predictor.fit) == ((24, 32), "crop")
+    picture = predictor.picture(tiny_root / "test" / "0.jpg")[None]
+    with torch.inference_mode():
+        scores = predictor.task.scores(predictor.network(predictor.network.prepare(picture)))
+    stored = Predictions.load(run.predictions_file("test"))
+    row = stored.id.tolist().index("test/0.jpg")
+    assert np.allclose(scores[0], stored.scores_no_tta[row], atol=1e-5)
+
+
+def test_fold_all_learns_from_everything(tmp_path: Path, tiny_root: Path) -> None:
+    run = train(tmp_path / "run", tiny_root, "fold=all", "trainer.max_epochs=2")
+    metrics = run.metrics()
+    assert "val" not in metrics and metrics["test"]["count"] == 32
+    assert metrics["steps"] == 10 and metrics["best_epoch"] == 2
+    assert "value" not in run.status()
+
+
+def test_mixing_is_drawn_once_a_batch_and_changes_pictures(
+    tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    step = ProductModule.training_step
+
+    def spy(self: ProductModule, batch, batch_idx):  # type: ignore[no-untyped-def]
+        seen.append(batch.get("lam"))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ProductModule, "training_step", spy)
+    train(tmp_path / "run", tiny_root, "mix.p=1")
+    assert all(0 < lam < 1 for lam in seen) and len(set(seen)) == 3
+    seen.clear()
+    train(tmp_path / "none", tiny_root, "exclude=[mixup,cutmix]")
+    assert seen == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("fold=2", "fold=2 does not exist; allowed: 0, 1, all"),
+        ("fold=some", "fold=some; allowed: the number of a fold, or all"),
+        ("exclude=[rotat]", "'rotat'"),
+        ("exclude=[rotat]", "Did you mean 'rotate'?"),
+        ("folds.n_splits=11", "at most 10"),
+        ("folds.strategy=random", "'random'; allowed: stratified, stratified_group, view, own"),
+        ("data.root=/nowhere", "There is no folder /nowhere"),
+        ("data.size=big", "data.size=big"),
+        ("data.batch_size=0", "data.batch_size=0"),
+        ("data.num_workers=-1", "data.num_workers=-1"),
+        ("tta=[flip]", "tta names 'flip'"),
+        ("model.backbone=efficientnet_b99", "'efficientnet_b99' is unknown"),
+        ("model.weights=package", "No package holds weights of 'test_efficientnet'"),
+        ("model.pooling=max", "'max' is unknown; allowed: avg, gem"),
+        ("scheduler.end_lr=1", "scheduler.end_lr=1"),
+        ("mix.p=2", "mix.p=2"),
+        ("task.label=brand", "'brand' is no column"),
+        ("optimizer.lr=1e30", "The training loss became"),
+        ("+optimizer.speed=3", "unexpected keyword argument 'speed'"),
+        ("optimizer.lr=-1", "Invalid learning rate: -1"),
+        ("optimizer.lr=0", "optimizer.lr=0"),
+        ("+scheduler.speed=3", "unexpected keyword argument 'speed'"),
+        ("trainer.max_epochs=0", "trainer.max_epochs=0; allowed: 1 or more"),
+        ("trainer.accelerator=gpux", "'gpux'"),
+        ("trainer.precision=8", "Precision '8' is invalid"),
+        ("model.drop_rate=2", "drop_rate=2; allowed: 0 to 1"),
+        ("loss.label_smoothing=2", "label_smoothing=2"),
+        ("+augment.blur.size=3", "augment.blur"),
+    ],
+)
+def test_wrong_values_are_one_sentence(
+    tmp_path: Path,
+    tiny_root: Path,
+    caplog: pytest.LogCaptureFixture,
+    override: str,
+    words: str,
+) -> None:
+    assert words in refusal(tmp_path / "run", tiny_root, caplog, override)
+
+
+def test_a_failed_change_leaves_finished_results(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = train(tmp_path / "run", tiny_root)
+    refusal(run.path, tiny_root, caplog, "data.root=/nowhere")
+    assert run.status()["state"] == "done"
+
+
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs_two_steps(tmp_path: Path, tiny_root: Path, experiment: str) -> None:
+    run = train(
+        tmp_path / "run",
+        tiny_root,
+        f"experiment={experiment}",
+        "data=competition",
+        "model=tiny",
+        "trainer=debug",
+        "folds.strategy=stratified",
+        "data.batch_size=8",
+        "data.size=32",
+    )
+    assert run.metrics()["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optimizer=adam", "scheduler=polynomial", "mix=mixup"),
+        ("optimizer=adamw", "scheduler=warmup_cosine", "mix=cutmix"),
+        ("optimizer=sgd", "scheduler=constant", "mix=none", "augment=none"),
+        ("model.pooling=gem", "trainer.gradient_clip_val=1", "augment=photo", "logger=none"),
+        ("callbacks=ema", "logger=tensorboard", "+trainer.accumulate_grad_batches=2"),
+        ("callbacks=early_stopping", "trainer.precision=bf16-mixed", "model.channels_last=true"),
+    ],
+)
+def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]) -> None:
+    run = train(tmp_path / "run", tiny_root, *(word.removeprefix("+") for word in overrides))
+    assert run.status()["state"] == "done"
+    json.dumps(run.metrics(), allow_nan=False)
+
+
+def test_averaged_weights_are_what_checkpoints_hold(tmp_path: Path, tiny_root: Path) -> None:
+    """With decay 1 the average never leaves the first weights; the raw weights move."""
+    overrides = ("seed=3", "optimizer.lr=0.01", "callbacks=ema")
+    still = train(tmp_path / "still", tiny_root, *overrides, "callbacks.ema.decay=1.0")
+    follows = train(tmp_path / "follows", tiny_root, *overrides, "callbacks.ema.decay=0.0")
+    key = "network.backbone.conv_stem.weight"
+    plain = train(tmp_path / "plain", tiny_root, *overrides[:2])
+    assert torch.allclose(weights(follows)[key], weights(plain)[key])
+    assert not torch.allclose(weights(still)[key], weights(plain)[key])
