@@ -1,4 +1,4 @@
-"""What the config needs besides Hydra: resolvers, building objects, and sentences for bad values."""
+"""What the config needs besides Hydra: resolvers, building objects, sentences for bad values."""
 
 import hashlib
 import os

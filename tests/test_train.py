@@ -213,7 +213,7 @@ def test_mixing_is_drawn_once_a_batch_and_changes_pictures(
         ("task.label=brand", "'brand' is no column"),
         ("optimizer.lr=1e30", "The training loss became"),
         ("+optimizer.speed=3", "unexpected keyword argument 'speed'"),
-        ("optimizer.lr=-1", "Invalid learning rate: -1"),
+        ("optimizer.lr=-1", "optimizer.lr=-1; it must be above 0"),
         ("optimizer.lr=0", "optimizer.lr=0"),
         ("+scheduler.speed=3", "unexpected keyword argument 'speed'"),
         ("trainer.max_epochs=0", "trainer.max_epochs=0; allowed: 1 or more"),

@@ -1,0 +1,120 @@
+"""Naming the products in a user's own pictures."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from runs_in_process import train
+
+from product_cls.cli import guard
+from product_cls.predict import main
+from product_cls.predictions import Predictions
+from product_cls.runs import RunFolder
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> RunFolder:
+    # A folder named as a sweep names it: paths hold `=` and `,`.
+    return train(tmp_path_factory.mktemp("predict") / "fold=0,seed=1", tiny_root)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`python -m product_cls.predict` in this process: exit status, output, errors."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["predict", *words])
+        try:
+            guard(main)
+            status = 0
+        except SystemExit as error:
+            status = int(str(error.code))
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_folder_gives_csv_and_contact_sheet(
+    run: RunFolder, tiny_root: Path, tmp_path: Path, command: Command
+) -> None:
+    out = tmp_path / "out"
+    status, output, _ = command(
+        f"checkpoint={run.best_checkpoint}", f"images={tiny_root / 'test'}", f"out={out}", "top=3"
+    )
+    assert status == 0 and "32 pictures" in output
+    table = pd.read_csv(out / "predictions.csv", dtype={"label_1": str}).set_index("image")
+    columns = [f"{what}_{k}" for k in (1, 2, 3) for what in ("label", "score")]
+    assert table.columns.tolist() == columns
+    stored = Predictions.load(run.predictions_file("test"))
+    best = dict(zip(stored.id, stored.classes[stored.scores.argmax(1)], strict=True))
+    assert all(table.loc[name.removeprefix("test/"), "label_1"] == best[name] for name in best)
+    assert (table["score_1"] >= table["score_2"]).all()
+    with Image.open(out / "contact_sheet.png") as sheet:
+        assert np.asarray(sheet.convert("L")).std() > 10  # pictures on white, not an empty page
+
+
+def test_csv_and_several_checkpoints(
+    run: RunFolder, tiny_root: Path, tmp_path: Path, command: Command
+) -> None:
+    shutil.copy(tiny_root / "test" / "3.jpg", tmp_path / "one.jpg")
+    pd.DataFrame({"path": ["one.jpg"]}).to_csv(tmp_path / "list.csv", index=False)
+    tables = []
+    for name, checkpoints in (
+        ("a", f"{run.best_checkpoint}"),
+        ("b", f"['{run.best_checkpoint}','{run.last_checkpoint}']"),
+    ):
+        words = (f"checkpoint={checkpoints}", f"images={tmp_path / 'list.csv'}")
+        assert command(*words, f"out={tmp_path / name}")[0] == 0
+        tables.append(pd.read_csv(tmp_path / name / "predictions.csv"))
+    # After one epoch best and last are the same network, so their average is either's scores.
+    assert tables[0].equals(tables[1])
+
+
+def test_unreadable_pictures_are_named_and_left_out(
+    run: RunFolder, tiny_root: Path, tmp_path: Path, command: Command
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    shutil.copy(tiny_root / "test" / "3.jpg", images / "good.jpg")
+    whole = (tiny_root / "test" / "4.jpg").read_bytes()
+    (images / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    words = (f"checkpoint={run.best_checkpoint}", f"images={images}", f"out={tmp_path / 'out'}")
+    status, output, _ = command(*words)
+    assert status == 0 and "left out, cannot be decoded: cut.jpg" in output
+    assert pd.read_csv(tmp_path / "out" / "predictions.csv")["image"].tolist() == ["good.jpg"]
+    (images / "good.jpg").unlink()
+    status, _, errors = command(*words)
+    assert status == 2 and "can be decoded" in errors
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("checkpoint=absent.ckpt", "images={data}"), "There is no checkpoint absent.ckpt"),
+        (("checkpoint={text}", "images={data}"), "is no checkpoint of product_cls"),
+        (("checkpoint={best}", "images=nowhere"), "There is no folder or file nowhere"),
+        (("checkpoint={best}", "images={data}/train/0/0.jpg", "tta=[flip]"), "tta names 'flip'"),
+        (("checkpoint={best}", "images={data}", "top=0"), "top=0; allowed: 1 or more"),
+        (("checkpoint={best}", "images={data}/views.csv"), "column 'path' or 'filename'"),
+        (("checkpoint={best}",), "Missing: images=..."),
+    ],
+)
+def test_wrong_input_is_one_sentence(
+    run: RunFolder,
+    tiny_root: Path,
+    tmp_path: Path,
+    command: Command,
+    words: tuple[str, ...],
+    expected: str,
+) -> None:
+    text = tmp_path / "text.ckpt"
+    text.write_text("no checkpoint")
+    filled = [w.format(data=tiny_root, text=text, best=run.best_checkpoint) for w in words]
+    status, _, errors = command(*filled)
+    assert status == 2 and expected in errors and errors.count("\n") == 1
