@@ -4,7 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 import product_cls.launcher  # noqa: F401  (registers hydra/launcher=processes)
-from product_cls.config import register_resolvers
+from product_cls.resolvers import register_resolvers
 
 register_resolvers()
 

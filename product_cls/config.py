@@ -1,6 +1,5 @@
-"""What the config needs besides Hydra: resolvers, building objects, sentences for bad values."""
+"""From config values to objects and settings, with a sentence for each bad value."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any, cast
@@ -12,22 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from product_cls.errors import UserError
-
-LONGEST_DIRNAME = 200  # file systems allow 255 bytes a name
-
-
-def run_dirname(overrides: str) -> str:
-    """The folder's name for a run's overrides: readable, a single path component, never empty."""
-    name = overrides.replace("/", "_") or "default"
-    if len(name.encode()) <= LONGEST_DIRNAME:
-        return name
-    mark = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name.encode()[:LONGEST_DIRNAME].decode(errors='ignore')}-{mark}"
-
-
-def run_id(folder: str) -> str:
-    """A run's id for W&B, the same whenever the same folder is trained in."""
-    return hashlib.sha256(os.path.abspath(folder).encode()).hexdigest()[:12]
 
 
 def build(node: Any, **extra: Any) -> Any:
@@ -117,12 +100,6 @@ def num_workers(value: int | str, gpu: bool) -> int:
     if not isinstance(value, int) or value < 0:
         raise UserError(f"data.num_workers={value}; allowed: auto, 0 or more.")
     return value
-
-
-def register_resolvers() -> None:
-    """Make ``run_dirname`` and ``run_id`` known to config files."""
-    for resolver in (run_dirname, run_id):
-        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

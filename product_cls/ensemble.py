@@ -6,154 +6,20 @@ Reads only the runs' folders. The test part is blended over all runs; the valida
 each run holds out other pictures, over the runs that held a picture out (out-of-fold).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
+from product_cls.blend import blend_predictions, out_of_fold
 from product_cls.cli import MISSING, guard, parse_arguments
 from product_cls.errors import UserError
 from product_cls.predictions import Predictions, summarise
 from product_cls.report.tables import markdown, print_table
 from product_cls.runs import RunFolder, find_runs, write_text_whole
-
-TINY = np.finfo(np.float32).tiny  # below it the logarithm would be -inf
-
-
-def _mean(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.average(scores, axis=0, weights=weights)
-
-
-def _geometric(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.exp(np.average(np.log(np.maximum(scores, TINY)), axis=0, weights=weights))
-
-
-def _sharpened(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.average(np.sqrt(scores), axis=0, weights=weights)
-
-
-METHODS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "mean": _mean,
-    "gmean": _geometric,
-    "sharpened": _sharpened,
-}
-
-
-def blend(
-    scores: np.ndarray | Sequence[np.ndarray],
-    method: str = "mean",
-    weights: Sequence[float] | None = None,
-) -> np.ndarray:
-    """Soft vote over runs.
-
-    Args:
-        scores: ``[R, N, C]``, probabilities of R runs for the same pictures and classes.
-        method: ``mean``; ``gmean``, the geometric mean, where one run's veto counts; ``sharpened``,
-            ``mean(p^.5)``, which lets a confident run count less.
-        weights: one a run, 0 or more; equal where None.
-
-    Returns:
-        ``[N, C]``; only ``mean`` sums to 1 over the classes.
-
-    Raises:
-        UserError: an unknown method, or weights that do not fit.
-    """
-    stacked = np.asarray(scores, dtype=np.float64)
-    if method not in METHODS:
-        raise UserError(f"method={method}; allowed: {', '.join(METHODS)}.")
-    chosen = np.ones(len(stacked)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if len(chosen) != len(stacked):
-        raise UserError(f"{len(chosen)} weights for {len(stacked)} runs; give one for each.")
-    if (chosen < 0).any() or not np.isfinite(chosen).all() or chosen.sum() == 0:
-        raise UserError(f"weights={list(chosen)}; allowed: 0 or more, not all of them 0.")
-    return METHODS[method](stacked, chosen)
-
-
-def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
-    """Bring all runs' predictions into the first one's order of ids.
-
-    Args:
-        parts: (run's name, predictions of the same split).
-
-    Raises:
-        UserError: runs whose ids or classes differ, named.
-    """
-    (first_name, first), *rest = parts
-    aligned = [first]
-    for name, other in rest:
-        if not np.array_equal(other.classes, first.classes):
-            raise UserError(
-                f"Runs '{first_name}' and '{name}' cannot be blended: their classes differ "
-                f"({len(first.classes)} and {len(other.classes)})."
-            )
-        position = pd.Series(np.arange(len(other.id)), index=other.id)
-        if len(other.id) != len(first.id) or not np.isin(first.id, other.id).all():
-            raise UserError(
-                f"Runs '{first_name}' and '{name}' cannot be blended: they predict other pictures "
-                f"({len(first.id)} and {len(other.id)} ids, "
-                f"{np.isin(first.id, other.id).sum()} in both)."
-            )
-        aligned.append(other.rows(position[first.id].to_numpy()))
-    return aligned
-
-
-def blend_predictions(
-    parts: Sequence[tuple[str, Predictions]],
-    method: str = "mean",
-    weights: Sequence[float] | None = None,
-) -> Predictions:
-    """Blend runs that predict the same pictures; scores sum to 1 again (errors: ``align``)."""
-    aligned = align(parts)
-
-    def mixed(arrays: list[np.ndarray]) -> np.ndarray:
-        scores = blend(arrays, method, weights)
-        return (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
-
-    return replace(
-        aligned[0],
-        scores=mixed([part.scores for part in aligned]),
-        scores_no_tta=mixed([part.scores_no_tta for part in aligned]),
-    )
-
-
-def out_of_fold(
-    parts: Sequence[tuple[str, Predictions]],
-    method: str = "mean",
-    weights: Sequence[float] | None = None,
-) -> Predictions:
-    """Blend validation parts: each picture over the runs that held it out.
-
-    Raises:
-        UserError: the runs' classes differ.
-    """
-    chosen = np.ones(len(parts)) if weights is None else np.asarray(weights, dtype=np.float64)
-    # Runs that held out the same pictures are one block; blocks of different folds do not overlap
-    # unless the runs were split differently, which then is said.
-    blocks: dict[frozenset[str], list[int]] = {}
-    for k, (_, part) in enumerate(parts):
-        blocks.setdefault(frozenset(part.id.tolist()), []).append(k)
-    ids = [one for block in blocks for one in block]
-    if len(ids) != len(set(ids)):
-        raise UserError(
-            "The runs' validation parts overlap without being the same: they were split by "
-            "different folds files."
-        )
-    blended = [
-        blend_predictions([parts[k] for k in members], method, chosen[members].tolist())
-        for members in blocks.values()
-    ]
-    first = blended[0]
-    if any(not np.array_equal(other.classes, first.classes) for other in blended):
-        raise UserError("The runs cannot be blended: their classes differ.")
-    columns = ["id", "scores", "scores_no_tta", "target", *(["view"] * (first.view is not None))]
-    joined: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in blended]) for name in columns
-    }
-    return replace(first, **joined)
 
 
 @dataclass(frozen=True)

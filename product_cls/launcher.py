@@ -10,13 +10,11 @@ job is skipped, resumed or run anew is decided by the run (``runs.py``), under e
 """
 
 import importlib.util
-import itertools
 import logging
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
@@ -35,24 +33,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from product_cls.errors import UserError
-from product_cls.launcher_table import Job, run_jobs
+from product_cls.launcher_jobs import Job, assign_gpus, job_environment, visible_gpus
+from product_cls.launcher_table import run_jobs
 from product_cls.runs import RunFolder
 
 log = logging.getLogger(__name__)
 
-# What torchrun, Lightning, Slurm and jsrun use to tell a process its rank. A job that inherits one
-# believes to be part of a larger run: it waits for the other ranks, or trains nothing as rank 1.
-RANK_VARIABLES = (
-    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
-    *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE", "NODE_RANK"),
-    *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "JSM_NAMESPACE_RANK"),
-)
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
 # These choose how the sweep is made, which is settled when a job starts.
 SWEEP_OVERRIDES = re.compile(
     r"[+~]*hydra(\.(sweep|sweeper|launcher|mode|run)\b|/(sweeper|launcher)\b)"
@@ -199,94 +185,6 @@ class ProcessesLauncher(Launcher):
             if value is not None and value < least:
                 raise UserError(f"hydra.launcher.{key}={value}: it must be at least {least}.")
         return assign_gpus(visible_gpus(os.environ), self.jobs, self.gpus)[:count]
-
-
-def visible_gpus(environ: Mapping[str, str]) -> list[str]:
-    """Names of the GPUs that jobs may use, as ``CUDA_VISIBLE_DEVICES`` takes them.
-
-    A ``CUDA_VISIBLE_DEVICES`` that was inherited (from a user or a cluster) is honoured, with
-    numbers or UUIDs. torch is not asked: it takes seconds to import, and a process that has touched
-    CUDA keeps memory on the GPU for as long as the sweep lasts.
-    """
-    given = environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        # CUDA, too, stops at the first name that is no device: "-1" hides all.
-        names = (name.strip() for name in given.split(","))
-        return list(itertools.takewhile(re.compile(r"\d+|(GPU|MIG)-\S+").fullmatch, names))
-    try:
-        listing = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=False
-        ).stdout
-        count = sum(line.startswith("GPU ") for line in listing.splitlines())
-    except FileNotFoundError:  # a slim container
-        devices = Path("/proc/driver/nvidia/gpus")
-        count = len(list(devices.iterdir())) if devices.is_dir() else 0
-    except subprocess.TimeoutExpired:
-        count = 0
-    return [str(number) for number in range(count)]
-
-
-def assign_gpus(gpus: Sequence[str], jobs: int | None, gpus_per_job: int) -> list[str | None]:
-    """Which GPUs each of the jobs that run at once sees: ``["2", "5"]`` for GPUs 2 and 5.
-
-    More jobs than GPUs share them evenly.
-
-    Args:
-        gpus: names from ``visible_gpus``.
-        jobs: how many at once; None: as many as need not share.
-        gpus_per_job: at least 1.
-
-    Raises:
-        UserError: a job wants more GPUs than there are.
-    """
-    if not gpus:
-        return [None] * (jobs or 1)
-    if gpus_per_job > len(gpus):
-        raise UserError(
-            f"hydra.launcher.gpus={gpus_per_job} for each job, but only {len(gpus)} can be used."
-        )
-    names = itertools.cycle(gpus)
-    return [
-        ",".join(itertools.islice(names, gpus_per_job))
-        for _ in range(jobs or len(gpus) // gpus_per_job)
-    ]
-
-
-def job_environment(
-    environ: Mapping[str, str], gpus: str | None, *, threads: int | None, at_once: int
-) -> dict[str, str]:
-    """The environment of a job.
-
-    Args:
-        environ: the launcher's own.
-        gpus: ``CUDA_VISIBLE_DEVICES``; None leaves it as it is.
-        threads: CPU threads of the job; None: an equal share of the cores, where the user has not
-            set a number. A job that runs alone is left to the libraries' own choice, as in a single
-            run, which also keeps its sums, hence its weights, the same.
-        at_once: how many jobs run at once.
-    """
-    result = {
-        key: value
-        for key, value in environ.items()
-        if key not in RANK_VARIABLES and not key.startswith("TORCHELASTIC_")
-    }
-    result["PYTHONUNBUFFERED"] = "1"  # the last words of a killed job are in its log
-    if gpus is not None:
-        result["CUDA_VISIBLE_DEVICES"] = gpus
-    share = str(max(1, usable_cores() // at_once))
-    for name in THREAD_VARIABLES:
-        if threads is not None:
-            result[name] = str(threads)
-        elif at_once > 1:
-            result.setdefault(name, share)
-    return result
-
-
-def usable_cores() -> int:
-    """Cores this process may run on, which a cluster or ``taskset`` may have limited."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # macOS
 
 
 def entry_point() -> list[str]:

@@ -1,35 +1,22 @@
-"""The jobs of a sweep: run a few at a time, shown in a table from their start to their end.
+"""A sweep's jobs together: run a few at a time, shown in a table from their start to their end."""
 
-Knows nothing of Hydra: a job is a command, an environment and a run folder. ``launcher.py`` makes
-them.
-"""
-
-import ctypes
-import os
-import re
-import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Literal, Self
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from product_cls.errors import UserError
-from product_cls.runs import RunFolder, now
+from product_cls.launcher_jobs import Job
 
-State = Literal["queued", "running", "done", "skipped", "failed", "interrupted"]
 STYLES = {"running": "cyan", "done": "green", "skipped": "dim", "queued": "dim", "failed": "red"}
 
 POLL = 0.1  # seconds; also the longest wait for an answer to Ctrl-C
@@ -38,173 +25,6 @@ AFTER_SIGTERM = 3.0  # seconds; who ignored SIGINT for `grace` seconds gets few 
 AFTER_SIGKILL = 10.0  # seconds; a process that waits for a dead disk cannot be killed
 IMPATIENT = 1.0  # seconds; a second signal sooner is the same one (`timeout` sends two)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-# What a logger, `cli.guard` and an exception (its name is kept, but for UserError) say last.
-ERROR_LINE = re.compile(
-    r"(\[.*\]\[(ERROR|CRITICAL)\] - |error: |product_cls\.errors\.UserError: )?"
-    r"(?P<sentence>(?(1).+|(\w+\.)*\w*(Error|Exception)\b.*))"
-)
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-@dataclass
-class Job:
-    """One job: what to run and where, then how it goes."""
-
-    number: int
-    label: str  # the overrides that tell it from the others
-    folder: RunFolder
-    command: list[str]
-    result: Any  # of no concern here: what Hydra wants to have back
-    state: State = "queued"
-    error: str = ""  # one sentence, of a job that failed or was interrupted
-    begun: float = 0.0  # time.monotonic()
-    seconds: float = 0.0
-    process: subprocess.Popen[bytes] | None = None
-    before: dict[str, Any] = field(default_factory=dict)  # status.json when the job was started
-    version_before: tuple[int, int] | None = None
-    log_before: int = 0  # bytes of console.log from earlier attempts
-
-    def status(self) -> dict[str, Any]:
-        """What this run has written; empty as long as ``status.json`` is of an earlier one."""
-        mine = (
-            self.state == "skipped" or file_version(self.folder.status_file) != self.version_before
-        )
-        return self.folder.status() if mine else {}
-
-    def start(self, environment: Mapping[str, str]) -> None:
-        """Start the process; a job that cannot even be started has failed."""
-        self.state, self.begun = "running", time.monotonic()
-        self.before = self.folder.status()
-        self.version_before = file_version(self.folder.status_file)
-        try:
-            self.folder.path.mkdir(parents=True, exist_ok=True)
-            with self.folder.console_file.open("ab") as console:  # earlier attempts stay readable
-                console.write(f"\n{now()} $ {shlex.join(self.command)}\n".encode())
-                console.flush()
-                self.log_before = console.tell()
-                self.process = subprocess.Popen(
-                    self.command,
-                    env=dict(environment),
-                    stdin=subprocess.DEVNULL,
-                    stdout=console,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,  # the terminal's Ctrl-C reaches the launcher alone
-                    preexec_fn=die_with(os.getpid()),
-                )
-        except OSError as error:
-            self.state, self.error = "failed", f"could not be started: {error}"
-
-    def send(self, signum: int) -> None:
-        """Send a signal to the job with its workers and ranks."""
-        assert self.process is not None
-        with suppress(ProcessLookupError, PermissionError):  # macOS refuses for zombies
-            os.killpg(self.process.pid, signum)
-
-    def ended(self, *, interrupted: bool) -> bool:
-        """Whether the process has ended; if so, note what came of the job."""
-        assert self.process is not None
-        pid = self.process.pid
-        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return False
-        # Ranks and workers that outlive their parent hold the GPU. While the parent is not reaped
-        # its number cannot have become that of another group.
-        self.send(signal.SIGKILL)
-        code = self.process.wait()
-        self.seconds = time.monotonic() - self.begun
-        changed = file_version(self.folder.status_file) != self.version_before
-        self.state, self.error = outcome(code, self.before, self.folder.status(), changed=changed)
-        if code in (1, 2) and self.error == f"exited with status {code}":  # which says nothing
-            self.error = last_error(self.folder.console_file, self.log_before) or self.error
-        if self.state == "failed" and interrupted:
-            self.state, self.error = "interrupted", "interrupted before it was done"
-        if self.error:
-            self.correct_status()
-        return True
-
-    def correct_status(self) -> None:
-        """A run that was killed has left its state at ``running``: reports must not believe it."""
-        # The lock is held where the same command runs in another terminal: then it does run.
-        with suppress(UserError, OSError), self.folder.locked():
-            if self.folder.status().get("state") == "running":
-                self.folder.update_status(state="failed", error=self.error, finished=now())
-
-
-def file_version(path: Path) -> tuple[int, int] | None:
-    """Changes whenever a file is replaced; None where there is none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns
-
-
-def die_with(parent: int) -> Callable[[], None]:
-    """What a child does before it becomes the job, so that it does not outlive a killed launcher.
-
-    ``preexec_fn`` is safe here because the launcher has no other threads (the live table is drawn
-    from its loop). Other systems than Linux cannot do this.
-    """
-
-    def prepare() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored, and so inherited, after `&`
-        if LIBC is not None:
-            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before the call
-                os._exit(1)
-
-    return prepare
-
-
-def outcome(
-    code: int, before: Mapping[str, Any], after: Mapping[str, Any], *, changed: bool
-) -> tuple[State, str]:
-    """What came of a job, and the error of one that failed.
-
-    Args:
-        code: of the process; negative: the signal that killed it.
-        before, after: ``status.json`` when the process was started and when it had ended.
-        changed: whether it was written in between.
-    """
-    state = after.get("state")
-    if code == 0 and state == "done":
-        # A run that is skipped leaves its status alone; one that was made anew has a new time.
-        again = before.get("state") == "done" and before.get("finished") == after.get("finished")
-        return ("skipped" if again else "done"), ""
-    if changed and state == "failed" and after.get("error"):
-        return "failed", str(after["error"]).splitlines()[0]
-    if code == -signal.SIGKILL:
-        return "failed", "killed by SIGKILL (by the system, probably: out of memory)"
-    if code < 0:
-        return "failed", f"killed by {signal.Signals(-code).name}"
-    ending = f"exited with status {code}"
-    if changed and state == "done":
-        return "failed", f"{ending} after its results were written"
-    return "failed", ending if code else f"{ending} before it was done"
-
-
-def last_error(log: Path, start: int) -> str:
-    """The last line of a log that names an error, without what comes before its sentence.
-
-    Args:
-        log: ``console.log``.
-        start: bytes of earlier attempts, to be left out.
-
-    Returns:
-        At most 200 letters; empty where there is no such line.
-    """
-    try:
-        with log.open("rb") as file:
-            file.seek(max(start, log.stat().st_size - 50_000))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return ""
-    for line in reversed(lines):
-        if match := ERROR_LINE.match(line):
-            return match["sentence"][:200]
-    return ""
 
 
 def run_jobs(

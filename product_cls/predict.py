@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from product_cls.cli import MISSING, guard, parse_arguments
+from product_cls.data.pictures import load_picture, resize
 from product_cls.data.samples import list_pictures
-from product_cls.data.store import load_picture, resize
 from product_cls.errors import UserError
 from product_cls.models.network import Network
 from product_cls.predictions import top_k
@@ -92,7 +92,7 @@ class Predictor:
 
     Attributes:
         size: height and width in pixels that pictures are brought to.
-        fit: how; see ``data.store.resize``.
+        fit: how; see ``data.pictures.resize``.
     """
 
     network: Network

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import platform
 import sys
 import time
@@ -22,19 +21,20 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 
 from product_cls import config as settings
+from product_cls.assemble import (
+    assemble_augmentation,
+    assemble_data,
+    assemble_module,
+    assemble_network,
+)
 from product_cls.callbacks import EpochRecord, checkpoint_callbacks
-from product_cls.data.augment import Augment, step_names, unknown_step
 from product_cls.data.datamodule import ProductDataModule
-from product_cls.data.folds import load_or_make_folds, split_rows
-from product_cls.data.mix import MIX_NAMES, Mix
 from product_cls.data.samples import samples_fingerprint
-from product_cls.data.store import build_store
 from product_cls.errors import UserError
-from product_cls.models.network import Network
 from product_cls.module import ProductModule
 from product_cls.predict import Predictor, predict_scores
 from product_cls.predictions import Predictions, summarise
-from product_cls.runs import RunFolder, digest, fingerprint, now, write_text_whole
+from product_cls.runs import RunFolder, fingerprint, now, write_text_whole
 from product_cls.tasks import Task
 from product_cls.tta import build_views
 
@@ -98,90 +98,33 @@ def _failed(folder: RunFolder, error: str) -> None:
 
 
 def _run(config: DictConfig, folder: RunFolder) -> float | None:
-    fold = settings.check_fold(config.fold)
-    size = settings.image_size(config.data.size)
     build_views(config.tta)  # a misspelt view must not wait for the end of training
+    if config.trainer.max_epochs < 1:
+        raise UserError(f"trainer.max_epochs={config.trainer.max_epochs}; allowed: 1 or more.")
     samples: pd.DataFrame = settings.build(config.data.samples)
     task: Task = settings.build(config.task)
     task.fit(samples)
 
-    resolved = settings.plain(config)
-    mark = fingerprint(resolved, samples_fingerprint(samples))
+    mark = fingerprint(settings.plain(config), samples_fingerprint(samples))
     plan = folder.plan(mark, rerun=bool(config.rerun))
     if plan == "skip":
-        status = folder.status()
         log.info("Finished earlier with the same settings (%s); nothing to do.", folder.path)
-        return status.get("value")
-    gpu = settings.on_gpu(config.trainer)
-    optimizer, scheduler = settings.build(config.optimizer), settings.build(config.scheduler)
-    settings.try_out(optimizer, scheduler)
-    if config.trainer.max_epochs < 1:
-        raise UserError(f"trainer.max_epochs={config.trainer.max_epochs}; allowed: 1 or more.")
-    workers = settings.num_workers(config.data.num_workers, gpu)
-    augment, mix = _augment_and_mix(config)
-    cache = _cache_folder(config)
-    folds = load_or_make_folds(
-        Path(config.folds.file or cache / _folds_name(config)),
-        samples,
-        config.folds.strategy,
-        n_splits=config.folds.n_splits,
-        seed=config.folds.seed,
-        label=task.label,
-    )
+        return folder.status().get("value")
     first_epoch = finished_epochs(folder.last_checkpoint) if plan == "resume" else 0
     if first_epoch is None:
         log.warning("%s is damaged; the run starts anew.", folder.last_checkpoint)
         plan, first_epoch = "fresh", 0
-    split_rows(folds, fold)  # a fold out of range is said before the pictures are decoded
-    store = build_store(
-        samples,
-        cache / f"store-{size[0]}x{size[1]}-{config.data.fit}",
-        size,
-        fit=config.data.fit,
-        on_unreadable=config.data.on_unreadable,
-        warn=log.warning,
-    )
-    samples = samples[samples["id"].isin(set(store.ids))].reset_index(drop=True)
-    train_ids, val_ids = split_rows(folds[folds.index.isin(set(store.ids))], fold)
+
+    augment, mix = assemble_augmentation(config)
+    data = assemble_data(config, samples, task, augment, first_epoch)
+    pl.seed_everything(int(config.seed), verbose=False)
+    network = assemble_network(config, task)
+    module = assemble_module(config, task, network, mix)
 
     folder.begin(mark, fresh=plan == "fresh")
     write_text_whole(folder.config_file, OmegaConf.to_yaml(config, resolve=True))
-    log.info(
-        "%s: %d classes; %d pictures to learn from, %d held out, %d in the test part; fold %s.",
-        config.data.name,
-        len(task.classes),
-        len(train_ids),
-        len(val_ids),
-        (samples["split"] == "test").sum(),
-        fold,
-    )
-
-    pl.seed_everything(int(config.seed), verbose=False)
-    data = ProductDataModule(
-        samples,
-        store,
-        task.encode(samples),
-        train_ids=train_ids,
-        val_ids=val_ids,
-        batch_size=config.data.batch_size,
-        augment=augment,
-        num_workers=workers,
-        seed=int(config.seed),
-        first_epoch=first_epoch,
-    )
-    network = _network(config, task, gpu)
-    module = ProductModule(
-        network,
-        task,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        weight_decay=float(config.optimizer.get("weight_decay", 0.0)),
-        mix=mix,
-        seed=int(config.seed),
-        image={"size": list(size), "fit": config.data.fit},
-    )
     started = time.monotonic()
-    monitor = task.monitor if len(val_ids) else None
+    monitor = task.monitor if len(data.ids["val"]) else None
     trainer = _fit(config, folder, module, data, monitor, plan == "resume")
     fitted = time.monotonic()
     metrics = _predict(config, folder, data, trainer)
@@ -190,7 +133,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
     value = folder.status().get("value")
     record = {
         **metrics,
-        "fold": fold,
+        "fold": config.fold,
         "seed": int(config.seed),
         "best_epoch": finished_epochs(folder.best_checkpoint),
         "epochs": trainer.current_epoch,
@@ -198,7 +141,9 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
         "parameters": sum(p.numel() for p in network.parameters()),
         "weights": network.weights.record(),
         "seconds": {"fit": round(fitted - started, 1), "predict": round(predicted - fitted, 1)},
-        "device": torch.cuda.get_device_name() if gpu else platform.processor() or "cpu",
+        "device": torch.cuda.get_device_name()
+        if settings.on_gpu(config.trainer)
+        else platform.processor() or "cpu",
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -218,49 +163,6 @@ def finished_epochs(checkpoint: Path) -> int | None:
         return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
     except Exception:  # torch.load has no common error type for "this is no checkpoint"
         return None
-
-
-def _augment_and_mix(config: DictConfig) -> tuple[Augment, Mix | None]:
-    """Both without what ``exclude`` names; each name must be in use in one of them."""
-    steps = {k: step for k, step in settings.plain(config.augment).items() if step is not None}
-    mixing = {name for name in MIX_NAMES if config.mix.get(name, 0) > 0}
-    known = [*step_names(steps), *sorted(mixing)]
-    for name in config.exclude:
-        if name not in known:
-            raise UserError(unknown_step(name, known))
-    augment = Augment(steps, [name for name in config.exclude if name not in mixing])
-    left_out = {name: 0.0 for name in MIX_NAMES if name in config.exclude}
-    mix: Mix = settings.build(config.mix, **left_out)
-    return augment, mix if mix.alphas and mix.p > 0 else None
-
-
-def _cache_folder(config: DictConfig) -> Path:
-    """Where stores and folds of this data set lie; two data sets of one name do not share it."""
-    source = config.data.get("root") or config.data.get("file") or ""
-    mark = digest(os.path.abspath(Path(str(source)).expanduser()))[:8]
-    return Path(config.paths.cache) / f"{config.data.name}-{mark}"
-
-
-def _folds_name(config: DictConfig) -> str:
-    folds = config.folds
-    return f"folds-{folds.strategy}-{folds.n_splits}-seed{folds.seed}.csv"
-
-
-def _network(config: DictConfig, task: Task, gpu: bool) -> Network:
-    model = config.model
-    network = Network(
-        model.backbone,
-        task.head,
-        pooling=model.pooling,
-        weights=str(model.weights),
-        drop_rate=model.drop_rate,
-        drop_path_rate=model.drop_path_rate,
-        channels_last=gpu if model.channels_last == "auto" else bool(model.channels_last),
-    )
-    log.info("%s, weights: %s.", model.backbone, network.weights.source)
-    if model.compile:
-        network.compile()  # in place: torch.compile(network) would rename the parameters
-    return network
 
 
 def _fit(

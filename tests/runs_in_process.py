@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
 import product_cls.launcher  # noqa: F401  (conf/config.yaml names its launcher)
-from product_cls.config import register_resolvers
+from product_cls.resolvers import register_resolvers
 from product_cls.runs import RunFolder
 
 ROOT = Path(__file__).parents[1]

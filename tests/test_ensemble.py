@@ -8,16 +8,9 @@ import pandas as pd
 import pytest
 from runs_in_process import train
 
+from product_cls.blend import align, blend, blend_predictions, out_of_fold
 from product_cls.cli import guard
-from product_cls.ensemble import (
-    align,
-    blend,
-    blend_predictions,
-    ensemble_table,
-    load_runs,
-    main,
-    out_of_fold,
-)
+from product_cls.ensemble import ensemble_table, load_runs, main
 from product_cls.errors import UserError
 from product_cls.predictions import Predictions
 

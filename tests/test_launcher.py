@@ -16,17 +16,17 @@ from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from product_cls import launcher, launcher_table
+from product_cls import launcher_jobs, launcher_table
 from product_cls.errors import UserError
-from product_cls.launcher import (
-    ProcessesLauncher,
+from product_cls.launcher import ProcessesLauncher, check_folders, job_return
+from product_cls.launcher_jobs import (
+    Job,
     assign_gpus,
-    check_folders,
     job_environment,
-    job_return,
+    last_error,
+    outcome,
     visible_gpus,
 )
-from product_cls.launcher_table import Job, last_error, outcome
 from product_cls.runs import RunFolder
 
 REPOSITORY = Path(__file__).parents[1]
@@ -335,7 +335,7 @@ def test_assign_gpus() -> None:
 
 
 def test_threads_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "usable_cores", lambda: 8)
+    monkeypatch.setattr(launcher_jobs, "usable_cores", lambda: 8)
 
     def threads(environ: Mapping[str, str], given: int | None, at_once: int) -> str | None:
         return job_environment(environ, None, threads=given, at_once=at_once).get("OMP_NUM_THREADS")

@@ -171,8 +171,8 @@ class ProductDataModule(LightningDataModule):
             num_workers=self.num_workers,
             drop_last=train and len(dataset) % self.batch_size == 1 and len(dataset) > 1,
             pin_memory=torch.cuda.is_available(),
-            # Of its own: starting an iteration draws a number. From the global stream it would shift
-            # dropout by when Lightning happens to start, and that differs in a resumed run.
+            # Of its own: starting an iteration draws a number, which from the global stream would
+            # shift dropout by when Lightning starts it, and that differs in a resumed run.
             generator=torch.Generator().manual_seed(self.seed),
             worker_init_fn=_quiet_worker,
             persistent_workers=train and self.num_workers > 0,

@@ -170,9 +170,9 @@ def test_argument_out_of_range(tmp_path: Path, wrong: dict[str, int], sentence: 
 
 
 def test_missing_fonts_name_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from product_cls.data.rendered import artwork
+    from product_cls.data.rendered import printing
 
-    artwork._font.cache_clear()
+    printing.load_font.cache_clear()
     monkeypatch.setitem(sys.modules, "pylopdf_fonts_ko", None)
     with pytest.raises(UserError, match="pip install pylopdf-fonts-ko"):
         render_dataset(tmp_path / "set", **SMALL, progress=False)

@@ -24,13 +24,12 @@ import pytest
 from PIL import Image
 
 from product_cls.data import store as module
+from product_cls.data.pictures import load_picture, resize
 from product_cls.data.samples import read_competition, read_grocery
 from product_cls.data.store import (
     ImageStore,
     UnreadablePicturesError,
     build_store,
-    load_picture,
-    resize,
 )
 from product_cls.errors import UserError
 

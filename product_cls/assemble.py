@@ -1,0 +1,151 @@
+"""From the config to the parts of a run: data, network, module."""
+
+import logging
+import os
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from product_cls import config as settings
+from product_cls.data.augment import Augment, step_names, unknown_step
+from product_cls.data.datamodule import ProductDataModule
+from product_cls.data.folds import load_or_make_folds, split_rows
+from product_cls.data.mix import MIX_NAMES, Mix
+from product_cls.data.store import build_store
+from product_cls.errors import UserError
+from product_cls.models.network import Network
+from product_cls.module import ProductModule
+from product_cls.runs import digest
+from product_cls.tasks import Task
+
+log = logging.getLogger(__name__)
+
+
+def assemble_data(
+    config: DictConfig, samples: pd.DataFrame, task: Task, augment: Augment, first_epoch: int
+) -> ProductDataModule:
+    """Folds, store and loaders for the samples, as the config says.
+
+    Args:
+        samples: the sample table.
+        task: fitted; encodes the labels.
+        augment: for training pictures.
+        first_epoch: that training begins with.
+
+    Raises:
+        UserError: whatever folds, store or loaders refuse.
+    """
+    fold, size = settings.check_fold(config.fold), settings.image_size(config.data.size)
+    cache, given = _cache_folder(config), config.folds
+    name = f"folds-{given.strategy}-{given.n_splits}-seed{given.seed}.csv"
+    folds = load_or_make_folds(
+        Path(given.file or cache / name),
+        samples,
+        given.strategy,
+        n_splits=given.n_splits,
+        seed=given.seed,
+        label=task.label,
+    )
+    split_rows(folds, fold)  # a fold out of range is said before the pictures are decoded
+    store = build_store(
+        samples,
+        cache / f"store-{size[0]}x{size[1]}-{config.data.fit}",
+        size,
+        fit=config.data.fit,
+        on_unreadable=config.data.on_unreadable,
+        warn=log.warning,
+    )
+    kept = set(store.ids)
+    samples = samples[samples["id"].isin(kept)].reset_index(drop=True)
+    train_ids, val_ids = split_rows(folds[folds.index.isin(kept)], fold)
+    log.info(
+        "%s: %d classes; %d pictures to learn from, %d held out, %d in the test part; fold %s.",
+        config.data.name,
+        len(task.classes),
+        len(train_ids),
+        len(val_ids),
+        (samples["split"] == "test").sum(),
+        fold,
+    )
+    return ProductDataModule(
+        samples,
+        store,
+        task.encode(samples),
+        train_ids=train_ids,
+        val_ids=val_ids,
+        batch_size=config.data.batch_size,
+        augment=augment,
+        num_workers=settings.num_workers(config.data.num_workers, settings.on_gpu(config.trainer)),
+        seed=int(config.seed),
+        first_epoch=first_epoch,
+    )
+
+
+def _cache_folder(config: DictConfig) -> Path:
+    """Where stores and folds of this data set lie; two data sets of one name do not share it."""
+    source = config.data.get("root") or config.data.get("file") or ""
+    mark = digest(os.path.abspath(Path(str(source)).expanduser()))[:8]
+    return Path(config.paths.cache) / f"{config.data.name}-{mark}"
+
+
+def assemble_augmentation(config: DictConfig) -> tuple[Augment, Mix | None]:
+    """Augmentation and mixing without what ``exclude`` names.
+
+    Raises:
+        UserError: a name that is in use in neither, or a step or value that they refuse.
+    """
+    steps = {k: step for k, step in settings.plain(config.augment).items() if step is not None}
+    mixing = [name for name in MIX_NAMES if config.mix.get(name, 0) > 0]
+    known = [*step_names(steps), *mixing]
+    for name in config.exclude:
+        if name not in known:
+            raise UserError(unknown_step(name, known))
+    augment = Augment(steps, [name for name in config.exclude if name not in mixing])
+    left_out = {name: 0.0 for name in MIX_NAMES if name in config.exclude}
+    mix: Mix = settings.build(config.mix, **left_out)
+    return augment, mix if mix.alphas and mix.p > 0 else None
+
+
+def assemble_network(config: DictConfig, task: Task) -> Network:
+    """The network of ``config.model`` with the task's head.
+
+    Raises:
+        UserError: whatever the network refuses.
+    """
+    model, gpu = config.model, settings.on_gpu(config.trainer)
+    network = Network(
+        model.backbone,
+        task.head,
+        pooling=model.pooling,
+        weights=str(model.weights),
+        drop_rate=model.drop_rate,
+        drop_path_rate=model.drop_path_rate,
+        channels_last=gpu if model.channels_last == "auto" else bool(model.channels_last),
+    )
+    log.info("%s, weights: %s.", model.backbone, network.weights.source)
+    if model.compile:
+        network.compile()  # in place: torch.compile(network) would rename the parameters
+    return network
+
+
+def assemble_module(
+    config: DictConfig, task: Task, network: Network, mix: Mix | None
+) -> ProductModule:
+    """Network, task, optimiser and schedule as one LightningModule.
+
+    Raises:
+        UserError: an argument that optimiser or scheduler does not take.
+    """
+    optimizer, scheduler = settings.build(config.optimizer), settings.build(config.scheduler)
+    settings.try_out(optimizer, scheduler)
+    return ProductModule(
+        network,
+        task,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        weight_decay=float(config.optimizer.get("weight_decay", 0.0)),
+        mix=mix,
+        seed=int(config.seed),
+        image={"size": list(settings.image_size(config.data.size)), "fit": config.data.fit},
+    )

@@ -1,0 +1,88 @@
+"""One picture: decoded as it is meant to be seen, and brought to a size.
+
+A change in what comes out of here must raise ``VERSION`` in ``store.py``.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from PIL import Image
+
+Fit = Literal["squash", "crop", "pad"]
+ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {  # its values -> what shows the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def load_picture(path: str | Path) -> np.ndarray:
+    """One picture as uint8 ``[H, W, 3]`` RGB, turned upright as its EXIF data says.
+
+    Greyscale is repeated, transparency is laid over white, 16 bits become 8. Pillow decodes, for
+    OpenCV returns the readable half of a truncated file as if it were whole.
+
+    Raises:
+        OSError: the file is missing, truncated or no picture.
+    """
+    try:
+        with Image.open(path) as opened:
+            # ImageOps.exif_transpose also writes the EXIF data anew, and fails where they are odd.
+            orientation: Any = opened.getexif().get(ORIENTATION)
+            turn = TURNS.get(orientation)
+            picture = opened if turn is None else opened.transpose(turn)
+            if picture.mode.startswith("I") or picture.mode == "F":
+                # Pillow clips 16-bit values at 255; scale them instead.
+                deep = np.asarray(picture, dtype=np.float64)
+                picture = Image.fromarray((deep / 257).clip(0, 255).round().astype(np.uint8))
+            if "A" in picture.getbands() or "transparency" in picture.info:
+                picture = picture.convert("RGBA")
+                white = Image.new("RGBA", picture.size, "white")
+                picture = Image.alpha_composite(white, picture)
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, MemoryError):
+        raise
+    # Broken files make Pillow's decoders raise nearly anything; for us all of it means unreadable.
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def resize(picture: np.ndarray, size: tuple[int, int], fit: Fit = "squash") -> np.ndarray:
+    """Bring a picture to ``size``.
+
+    Args:
+        picture: uint8 ``[h, w, 3]``.
+        size: height and width in pixels.
+        fit: ``squash`` ignores the aspect ratio, ``crop`` keeps it and cuts the longer side's ends
+            off, ``pad`` keeps it and repeats the border pixels.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+    """
+    height, width = size
+    if fit != "squash":
+        ratios = height / picture.shape[0], width / picture.shape[1]
+        scale = max(ratios) if fit == "crop" else min(ratios)
+        inner = (round(picture.shape[0] * scale), round(picture.shape[1] * scale))
+        inner = (max(inner[0], 1), max(inner[1], 1))
+        picture = resize(picture, inner)
+        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+        if fit == "crop":
+            return picture[-top : height - top, -left : width - left]
+        borders = top, height - inner[0] - top, left, width - inner[1] - left
+        return cv2.copyMakeBorder(picture, *borders, cv2.BORDER_REPLICATE)
+    # Averaging over areas is the only one of OpenCV's filters that does not alias when it shrinks,
+    # and OpenCV averages only where neither side grows: so first shrink, then grow.
+    shrunk = min(height, picture.shape[0]), min(width, picture.shape[1])
+    if shrunk != picture.shape[:2]:
+        picture = cv2.resize(picture, shrunk[::-1], interpolation=cv2.INTER_AREA)
+    if shrunk != (height, width):
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+    return picture

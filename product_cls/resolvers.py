@@ -1,0 +1,28 @@
+"""Resolvers that config files use. Imports nothing heavy: Hydra needs them before all else."""
+
+import hashlib
+import os
+
+from omegaconf import OmegaConf
+
+LONGEST_DIRNAME = 200  # file systems allow 255 bytes a name
+
+
+def run_dirname(overrides: str) -> str:
+    """The folder's name for a run's overrides: readable, a single path component, never empty."""
+    name = overrides.replace("/", "_") or "default"
+    if len(name.encode()) <= LONGEST_DIRNAME:
+        return name
+    mark = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name.encode()[:LONGEST_DIRNAME].decode(errors='ignore')}-{mark}"
+
+
+def run_id(folder: str) -> str:
+    """A run's id for W&B, the same whenever the same folder is trained in."""
+    return hashlib.sha256(os.path.abspath(folder).encode()).hexdigest()[:12]
+
+
+def register_resolvers() -> None:
+    """Make ``run_dirname`` and ``run_id`` known to config files."""
+    for resolver in (run_dirname, run_id):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
