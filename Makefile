@@ -19,7 +19,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 train: $(STAMP)  ## the main job: rendered products, two folds, their ensemble and a submission
-	$(PY) train.py -m experiment=quickstart fold=0,1
+	$(PY) train.py -m experiment=quickstart fold=0,1 hydra.launcher.jobs=2
 	$(PY) -m product_cls.ensemble runs=multirun/quickstart
 
 test: $(STAMP)  ## all tests
@@ -33,6 +33,6 @@ lint: $(STAMP)  ## ruff (lint and format) and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-clean:  ## remove runs, rendered products, image stores and caches; .venv stays
-	rm -rf data multirun/*/ outputs .mypy_cache .ruff_cache .pytest_cache *.egg-info
+clean:  ## remove runs, rendered products, image stores and caches; your data stays
+	rm -rf data/cache data/rendered-* multirun/*/ outputs .mypy_cache .ruff_cache .pytest_cache *.egg-info
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

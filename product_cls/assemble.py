@@ -4,6 +4,7 @@ import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
@@ -21,36 +22,54 @@ from product_cls.tasks import Task
 
 log = logging.getLogger(__name__)
 
+TRIALS = 20  # draws of the augmentation, so that a step of p .5 is all but sure to be among them
 
-def assemble_data(
-    config: DictConfig, samples: pd.DataFrame, task: Task, augment: Augment, first_epoch: int
-) -> ProductDataModule:
-    """Folds, store and loaders for the samples, as the config says.
 
-    Args:
-        samples: the sample table.
-        task: fitted; encodes the labels.
-        augment: for training pictures.
-        first_epoch: that training begins with.
+def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Series[int]":
+    """Folds from their file, made first where there is none; ``fold`` is among them.
 
     Raises:
-        UserError: whatever folds, store or loaders refuse.
+        UserError: whatever ``load_or_make_folds`` and ``split_rows`` refuse.
     """
-    fold, size = settings.check_fold(config.fold), settings.image_size(config.data.size)
-    cache, given = _cache_folder(config), config.folds
-    name = f"folds-{given.strategy}-{given.n_splits}-seed{given.seed}.csv"
+    given = config.folds
+    name = f"folds-{task.label}-{given.strategy}-{given.n_splits}-seed{given.seed}.csv"
     folds = load_or_make_folds(
-        Path(given.file or cache / name),
+        Path(given.file or _cache_folder(config) / name),
         samples,
         given.strategy,
         n_splits=given.n_splits,
         seed=given.seed,
         label=task.label,
     )
-    split_rows(folds, fold)  # a fold out of range is said before the pictures are decoded
+    split_rows(folds, settings.check_fold(config.fold))
+    return folds
+
+
+def assemble_data(
+    config: DictConfig,
+    samples: pd.DataFrame,
+    folds: "pd.Series[int]",
+    task: Task,
+    augment: Augment,
+    first_epoch: int,
+) -> ProductDataModule:
+    """Store and loaders for the samples, as the config says.
+
+    Args:
+        samples: the sample table.
+        folds: from ``assemble_folds``.
+        task: fitted; encodes the labels.
+        augment: for training pictures.
+        first_epoch: that training begins with.
+
+    Raises:
+        UserError: whatever store or loaders refuse.
+    """
+    fold, size = settings.check_fold(config.fold), settings.image_size(config.data.size)
+    gpu = settings.on_gpu(config.trainer)
     store = build_store(
         samples,
-        cache / f"store-{size[0]}x{size[1]}-{config.data.fit}",
+        _cache_folder(config) / f"store-{size[0]}x{size[1]}-{config.data.fit}",
         size,
         fit=config.data.fit,
         on_unreadable=config.data.on_unreadable,
@@ -76,7 +95,8 @@ def assemble_data(
         val_ids=val_ids,
         batch_size=config.data.batch_size,
         augment=augment,
-        num_workers=settings.num_workers(config.data.num_workers, settings.on_gpu(config.trainer)),
+        num_workers=settings.num_workers(config.data.num_workers, gpu),
+        pin_memory=gpu,
         seed=int(config.seed),
         first_epoch=first_epoch,
     )
@@ -84,8 +104,8 @@ def assemble_data(
 
 def _cache_folder(config: DictConfig) -> Path:
     """Where stores and folds of this data set lie; two data sets of one name do not share it."""
-    source = config.data.get("root") or config.data.get("file") or ""
-    mark = digest(os.path.abspath(Path(str(source)).expanduser()))[:8]
+    sources = [config.data.get(key) for key in ("root", "file")]
+    mark = digest([s and os.path.abspath(Path(s).expanduser()) for s in sources])[:8]
     return Path(config.paths.cache) / f"{config.data.name}-{mark}"
 
 
@@ -102,6 +122,10 @@ def assemble_augmentation(config: DictConfig) -> tuple[Augment, Mix | None]:
         if name not in known:
             raise UserError(unknown_step(name, known))
     augment = Augment(steps, [name for name in config.exclude if name not in mixing])
+    # Tried here, because what it raises in a loader's worker arrives as that worker's traceback.
+    blank = np.zeros((*settings.image_size(config.data.size), 3), np.uint8)
+    for seed in range(TRIALS):
+        augment(blank, seed)
     left_out = {name: 0.0 for name in MIX_NAMES if name in config.exclude}
     mix: Mix = settings.build(config.mix, **left_out)
     return augment, mix if mix.alphas and mix.p > 0 else None

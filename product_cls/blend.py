@@ -58,7 +58,7 @@ def blend(
     if len(chosen) != len(stacked):
         raise UserError(f"{len(chosen)} weights for {len(stacked)} runs; give one for each.")
     if (chosen < 0).any() or not np.isfinite(chosen).all() or chosen.sum() == 0:
-        raise UserError(f"weights={list(chosen)}; allowed: 0 or more, not all of them 0.")
+        raise UserError(f"weights={chosen.tolist()}; allowed: 0 or more, not all of them 0.")
     return METHODS[method](stacked, chosen)
 
 

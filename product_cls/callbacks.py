@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from torch import Tensor
 
 from product_cls.errors import UserError
 from product_cls.runs import RunFolder
@@ -48,6 +50,35 @@ class EpochRecord(Callback):
         line += f"  lr {values['lr']:.2e}  {time.monotonic() - self._start:.1f} s"
         log.info(line)
         self.folder.update_status(**fields)
+
+
+class WarmEma(WeightAveraging):
+    """Exponential moving average of the weights, buffers included; validation, checkpoints and
+    predictions use the average.
+
+    The decay rises as ``min(decay, (1 + n) / (10 + n))`` over the first n steps, as in TensorFlow's
+    ExponentialMovingAverage; a constant .999 would leave short runs with their first weights.
+
+    Args:
+        decay: share of the average that a step keeps, in [0, 1].
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay <= 1:
+            raise UserError(f"callbacks.ema.decay={decay}; allowed: 0 to 1.")
+
+        def average(mean: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+            if not mean.is_floating_point():  # batch norms count their batches
+                return new
+            n = float(count)
+            return torch.lerp(new, mean, min(decay, (1 + n) / (10 + n)))
+
+        super().__init__(use_buffers=True, avg_fn=average)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # Lightning calls this before it moves the module, and the average would stay on the CPU.
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
 
 
 def checkpoint_callbacks(folder: Path, monitor: str | None) -> list[ModelCheckpoint]:

@@ -1,7 +1,6 @@
 """From config values to objects and settings, with a sentence for each bad value."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -11,6 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from product_cls.errors import UserError
+from product_cls.launcher_jobs import usable_cores
+
+MISSING: Any = object()
 
 
 def build(node: Any, **extra: Any) -> Any:
@@ -52,6 +54,75 @@ def try_out(optimizer: Any, scheduler: Any) -> None:
         ) from None
 
 
+def _is_number(low: float, high: float = float("inf")) -> Callable[[Any], bool]:
+    return lambda x: isinstance(x, int | float) and not isinstance(x, bool) and low <= x <= high
+
+
+def _is_whole(low: int) -> Callable[[Any], bool]:
+    return lambda x: isinstance(x, int) and not isinstance(x, bool) and x >= low
+
+
+def _is_flag(x: Any) -> bool:
+    return isinstance(x, bool)
+
+
+def _is_list(x: Any) -> bool:
+    return OmegaConf.is_list(x)
+
+
+# Key -> (what holds of its value, in words). What is not here is checked where it is used.
+CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": (_is_whole(0), "a whole number, 0 or more"),
+    "exclude": (_is_list, "a list, exclude=[rotate,cutmix]"),
+    "tta": (_is_list, "a list, tta=[identity,hflip]"),
+    "rerun": (_is_flag, "true or false"),
+    "folds.n_splits": (_is_whole(2), "a whole number, 2 or more"),
+    "folds.seed": (_is_whole(0), "a whole number, 0 or more"),
+    "data.batch_size": (_is_whole(1), "1 or more"),
+    "model.drop_rate": (_is_number(0, 1), "0 to 1"),
+    "model.drop_path_rate": (_is_number(0, 1), "0 to 1"),
+    "model.channels_last": (lambda x: x == "auto" or _is_flag(x), "auto, true or false"),
+    "model.compile": (_is_flag, "true or false"),
+    "mix.mixup": (_is_number(0), "0 or more"),
+    "mix.cutmix": (_is_number(0), "0 or more"),
+    "mix.p": (_is_number(0, 1), "0 to 1"),
+    "optimizer.weight_decay": (_is_number(0), "0 or more"),
+    "trainer.max_epochs": (_is_whole(1), "1 or more"),
+    # Several devices would train the same folder at once; several runs at once are the launcher's.
+    "trainer.devices": (lambda x: x == 1, "1 (several runs at once: hydra.launcher.jobs)"),
+    "trainer.num_nodes": (lambda x: x == 1, "1"),
+    # Each epoch ends with validation, by which the best checkpoint is chosen.
+    "trainer.check_val_every_n_epoch": (lambda x: x == 1, "1"),
+    "trainer.limit_val_batches": (_is_number(1e-9), "above 0"),
+    "trainer.limit_train_batches": (_is_number(1e-9), "above 0"),
+    "trainer.fast_dev_run": (lambda x: not x, "false (trainer=debug runs two steps)"),
+}
+
+
+def check(config: DictConfig) -> None:
+    """Refuse missing and impossible values before anything is read or built.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    # Unresolved: what repeats a missing key by interpolation is not what a user sets.
+    raw = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    groups = {name: node for name, node in raw.items() if isinstance(node, dict)}
+    missing = [f"{g}.{key}=..." for g, node in groups.items() for key in node if node[key] == "???"]
+    if missing:
+        raise UserError(f"Missing: {', '.join(missing)} on the command line.")
+    for key, (holds, allowed) in CHECKS.items():
+        value = OmegaConf.select(config, key)
+        if OmegaConf.select(config, key, default=MISSING) is not MISSING and not holds(value):
+            raise UserError(f"{key}={value}; allowed: {allowed}.")
+    watched = [name for name, node in config.callbacks.items() if "monitor" in node]
+    if config.fold == "all" and watched:
+        raise UserError(
+            f"fold=all has no validation for callbacks={watched[0]} to watch; use a fold, or "
+            f"callbacks=none."
+        )
+
+
 def image_size(value: Any) -> tuple[int, int]:
     """``data.size`` as height and width: one number stands for both.
 
@@ -86,7 +157,9 @@ def precision(trainer: Mapping[str, Any]) -> str:
     """Lightning's precision for ``trainer.precision``, of which ``auto`` is ours."""
     if trainer["precision"] != "auto":
         return str(trainer["precision"])
-    return "bf16-mixed" if on_gpu(trainer) and torch.cuda.is_bf16_supported() else "32-true"
+    # Emulated bf16, which older GPUs have, is slower than float32.
+    bf16 = on_gpu(trainer) and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if bf16 else "32-true"
 
 
 def num_workers(value: int | str, gpu: bool) -> int:
@@ -96,7 +169,7 @@ def num_workers(value: int | str, gpu: bool) -> int:
         UserError: neither ``auto`` nor a number.
     """
     if value == "auto":
-        return min(8, os.cpu_count() or 1) if gpu else 0
+        return min(8, usable_cores()) if gpu else 0
     if not isinstance(value, int) or value < 0:
         raise UserError(f"data.num_workers={value}; allowed: auto, 0 or more.")
     return value

@@ -47,6 +47,9 @@ def load_runs(root: Path) -> tuple[list[Run], list[str]]:
     for folder in find_runs(root):
         status = folder.status()
         name = str(folder.path.relative_to(root)) if folder.path != root else folder.path.name
+        if status.get("limited"):
+            left_out.append(f"{name} saw a part of the pictures only (trainer=debug)")
+            continue
         if status.get("state") != "done":
             why = f": {status['error']}" if status.get("error") else ""
             left_out.append(f"{name} is {status.get('state', 'unreadable')}{why}")
@@ -72,21 +75,17 @@ def _group(folder: RunFolder) -> str:
     return ",".join(words)
 
 
-COLUMNS = ("val", "test")
-
-
 def _row(name: str, predictions: dict[str, Predictions]) -> dict[str, Any]:
-    """A row of the table: accuracies in per cent."""
+    """A row of the table: accuracies in per cent, of the scores as they are."""
     row: dict[str, Any] = {"run": name}
-    for split in COLUMNS:
+    for split in ("val", "test"):
         if split not in predictions:
             continue
         part = predictions[split]
         summary = summarise(part, part.make_task())
-        row[f"{split}"] = summary.get("accuracy")
-        row[f"{split} no TTA"] = summary.get("accuracy_no_tta")
-        for view, values in summary.get("by_view", {}).items():
-            if split == "test":
+        row[split] = summary.get("accuracy")
+        if split == "test":
+            for view, values in summary.get("by_view", {}).items():
                 row[f"test view {view}"] = values.get("accuracy")
     return {k: v * 100 if isinstance(v, float) else v for k, v in row.items() if v is not None}
 
@@ -98,14 +97,24 @@ def _mean_row(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def ensemble_table(
-    runs: Sequence[Run], blended: dict[str, Predictions], method: str
+    runs: Sequence[Run], blended: dict[str, Predictions], method: str, *, tta: bool = True
 ) -> pd.DataFrame:
     """One row a run, the mean and the vote of each group of folds, and the ensemble of all.
 
+    Args:
+        runs: finished runs.
+        blended: their blend, by split.
+        method: how they were blended.
+        tta: of the scores averaged over test-time augmentation, or of the pictures as they are.
+
     Returns:
-        Accuracies in per cent, overall, without TTA and by view of the test part.
+        Accuracies in per cent, of validation and test, the latter also by view.
     """
-    rows = [_row(run.name, run.splits) for run in runs]
+
+    def seen(splits: dict[str, Predictions]) -> dict[str, Predictions]:
+        return splits if tta else {k: part.without_tta() for k, part in splits.items()}
+
+    rows = [_row(run.name, seen(run.splits)) for run in runs]
     groups = sorted({run.group for run in runs})
     for group in groups:
         members = [k for k, run in enumerate(runs) if run.group == group]
@@ -113,15 +122,33 @@ def ensemble_table(
             continue
         rows.append(_mean_row(f"mean of {len(members)} runs: {group}", [rows[k] for k in members]))
         if len(groups) > 1:
-            voted = _blend_splits([runs[k] for k in members], method, None)
-            rows.append(_row(f"vote of {len(members)} runs: {group}", voted))
-    rows.append(_row(f"ensemble of {len(runs)} runs ({method})", blended))
+            voted = blend_runs([runs[k] for k in members], method)
+            rows.append(_row(f"vote of {len(members)} runs: {group}", seen(voted)))
+    rows.append(_row(f"ensemble of {len(runs)} runs ({method})", seen(blended)))
     return pd.DataFrame(rows)
 
 
-def _blend_splits(
-    runs: Sequence[Run], method: str, weights: Sequence[float] | None
+def blend_runs(
+    runs: Sequence[Run], method: str, weights: Sequence[float] | None = None
 ) -> dict[str, Predictions]:
+    """The runs' predictions blended, by split.
+
+    Args:
+        runs: finished runs.
+        method: see ``blend``.
+        weights: one a run; runs of weight 0 are left out.
+
+    Raises:
+        UserError: weights that do not fit, or runs that cannot be blended.
+    """
+    if weights is not None:
+        if len(weights) != len(runs):
+            names = ", ".join(run.name for run in runs)
+            raise UserError(f"{len(weights)} weights for {len(runs)} runs: {names}.")
+        if min(weights) < 0 or max(weights) <= 0:
+            raise UserError(f"weights={list(weights)}; allowed: 0 or more, not all of them 0.")
+        runs = [run for run, weight in zip(runs, weights, strict=True) if weight > 0]
+        weights = [weight for weight in weights if weight > 0]
     blended = {}
     for split, how in (("val", out_of_fold), ("test", blend_predictions)):
         having = [k for k, run in enumerate(runs) if split in run.splits]
@@ -136,32 +163,18 @@ def _blend_splits(
     return blended
 
 
-def write_submission(predictions: Predictions, root: Path, file: Path) -> None:
-    """``filename,prediction`` in the order of the sample file, by the best class of each picture.
+def write_submission(predictions: Predictions, file: Path) -> None:
+    """``filename,prediction``: the best class of each picture of the test part.
 
-    Args:
-        predictions: of the test part; ids end in the sample file's names.
-        root: the folder that holds ``sample.csv``; without one, rows come in the order of the ids.
-        file: where to.
-
-    Raises:
-        UserError: the sample file names pictures that were not predicted.
+    The rows keep the order of the predictions, which is that of the reader: of the sample file, in
+    the competition's layout.
     """
-    labels = pd.Series(
-        predictions.make_task().decide(predictions.scores),
-        index=[str(name).removeprefix("test/") for name in predictions.id],
+    table = pd.DataFrame(
+        {
+            "filename": [str(name).removeprefix("test/") for name in predictions.id],
+            "prediction": predictions.make_task().decide(predictions.scores),
+        }
     )
-    sample = root / "sample.csv"
-    if sample.is_file():
-        names = pd.read_csv(sample, dtype=str)["filename"]
-        absent = names[~names.isin(labels.index)]
-        if len(absent):
-            raise UserError(
-                f"{sample} names {len(absent)} pictures that were not predicted, the first is "
-                f"{absent.iloc[0]}."
-            )
-        labels = labels[names]
-    table = pd.DataFrame({"filename": labels.index, "prediction": labels.to_numpy()})
     write_text_whole(file, table.to_csv(index=False))
 
 
@@ -185,24 +198,25 @@ def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.ensemble")
     root = Path(arguments.runs)
     runs, left_out = load_runs(root)
-    if arguments.weights is not None and len(arguments.weights) != len(runs):
-        names = ", ".join(run.name for run in runs)
-        raise UserError(f"{len(arguments.weights)} weights for {len(runs)} runs: {names}.")
-    blended = _blend_splits(runs, arguments.method, arguments.weights)
+    blended = blend_runs(runs, arguments.method, arguments.weights)
     for sentence in left_out:
         print(f"LEFT OUT: {sentence}")
     out = Path(arguments.out) if arguments.out else root / "ensemble"
     for split, predictions in blended.items():
         predictions.save(out / "predictions" / f"{split}.npz")
-    table = ensemble_table(runs, blended, arguments.method)
-    write_text_whole(out / "table.csv", table.round(4).to_csv(index=False))
-    write_text_whole(out / "table.md", markdown(table))
-    print_table(table, title=f"{root}: accuracy in %")
+    tables = {
+        name: ensemble_table(runs, blended, arguments.method, tta=tta)
+        for name, tta in (("with TTA", True), ("without TTA", False))
+    }
+    whole = pd.concat([table.assign(tta=name == "with TTA") for name, table in tables.items()])
+    write_text_whole(out / "table.csv", whole.round(4).to_csv(index=False))
+    pages = [f"Accuracy in %, {name}:\n\n{markdown(table)}" for name, table in tables.items()]
+    write_text_whole(out / "table.md", "\n".join(pages))
+    for name, table in tables.items():
+        print_table(table, title=f"{root}: accuracy in %, {name}")
     files = [out / "table.csv", out / "table.md"]
     if "test" in blended:
-        config = yaml.safe_load(find_runs(root)[0].config_file.read_text())
-        data_root = Path(str(config["data"].get("root") or ""))
-        write_submission(blended["test"], data_root, out / "submission.csv")
+        write_submission(blended["test"], out / "submission.csv")
         files.append(out / "submission.csv")
     print("Written: " + ", ".join(map(str, files)))
 

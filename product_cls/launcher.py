@@ -54,7 +54,7 @@ class ProcessesConf:
 
     _target_: str = f"{PLUGIN_MODULE}.ProcessesLauncher"
     jobs: int | None = None  # at once; null: as many as the GPUs suffice for, one without GPUs
-    gpus: int = 1  # a job, where there are GPUs; more for DDP (trainer.devices=2)
+    gpus: int = 1  # a job, where there are GPUs; more where a job uses several
     threads: int | None = None  # CPU threads a job; null: cores // jobs, or what the user has set
     grace: float = 30.0  # seconds to finish after Ctrl-C, before SIGTERM and then SIGKILL
 

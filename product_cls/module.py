@@ -52,8 +52,10 @@ class ProductModule(LightningModule):
         self.weight_decay, self.mix, self.seed = weight_decay, mix, seed
         self.image = image
         self.val_metrics = task.metrics()
+        self._batches = 0  # mixed so far in this epoch
 
     def on_train_epoch_start(self) -> None:
+        self._batches = 0
         # Dropout's stream depends on seed and epoch alone, so that a resumed run repeats it.
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, self.global_rank, 1))
 
@@ -62,7 +64,9 @@ class ProductModule(LightningModule):
         an optimiser that evaluates the loss twice sees the same pictures twice."""
         images = self.network.prepare(batch["image"])
         if self.trainer.training and self.mix is not None:
-            draw = derive_seed(self.seed, self.global_step, self.global_rank, 2)
+            # Not by the step: with accumulated gradients several batches share one.
+            draw = derive_seed(self.seed, self.current_epoch, self._batches, self.global_rank, 2)
+            self._batches += 1
             mixed = self.mix(images, np.random.default_rng(draw))
             return batch | {"image": mixed.images, "perm": mixed.perm, "lam": mixed.lam}
         return batch | {"image": images}

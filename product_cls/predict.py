@@ -78,9 +78,13 @@ def predict_scores(
                 outputs = network(images)
             return task.scores(outputs)
 
-        by_view = {name: [scored(out) for out in view(images)] for name, view in made.items()}
-        plain = by_view["identity"][0] if "identity" in by_view else scored(images)
-        mean = torch.stack([one for several in by_view.values() for one in several]).mean(0)
+        # One vote a name: five crops are one view, as the whole picture is.
+        by_view = {
+            name: torch.stack([scored(out) for out in view(images)]).mean(0)
+            for name, view in made.items()
+        }
+        plain = by_view["identity"] if "identity" in by_view else scored(images)
+        mean = torch.stack(list(by_view.values())).mean(0)
         parts.append((np.asarray(batch["index"]), mean.cpu().numpy(), plain.cpu().numpy()))
     index, tta, unaugmented = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Scores(index, tta, unaugmented)
@@ -114,17 +118,17 @@ class Predictor:
             described, state = loaded["hyper_parameters"], loaded["state_dict"]
             spec, image = described["network"], described["image"]
             task = build_task(described["task"])
+            network = Network.from_spec(spec, task.head)
+            prefix = "network."
+            network.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
         except UserError:
             raise
         except Exception as error:
             # torch.load has no common error type for "this is no checkpoint".
             first = (str(error).splitlines() or ["empty"])[0]
             raise UserError(f"{checkpoint} is no checkpoint of product_cls: {first}") from None
-        network = Network.from_spec(spec, task.head)
-        prefix = "network."
-        network.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        )
         return cls(network.eval(), task, tuple(image["size"]), image["fit"])
 
     def picture(self, path: Path) -> Tensor:
@@ -141,9 +145,10 @@ class Predictor:
 class Arguments:
     """Name the products in pictures: the best classes as CSV, and a contact sheet.
 
-    checkpoint: a checkpoint, or several as [a,b], whose scores are averaged.
+    checkpoint: a checkpoint, or several whose scores are averaged, as "['a','b']": the inner quotes
+      keep the commas of folders such as fold=0,model=b0.
     images: a folder of pictures, one picture, or a CSV with a column `path` (or `filename`).
-    out: folder for predictions.csv and contact_sheet.png.
+    out: folder for predictions.csv and contact_sheet.png, which shows the first `shown` pictures.
     top: how many products to name.
     tta: views to average, as in training.
     device: auto, cpu, cuda.
@@ -174,10 +179,13 @@ def list_images(source: Path) -> list[tuple[str, Path]]:
         raise UserError(f"There is no folder or file {source}.")
     if source.suffix.lower() != ".csv":
         return [(source.name, source)]
-    table = pd.read_csv(source, dtype=str)
+    try:
+        table = pd.read_csv(source, dtype=str, keep_default_na=False)
+    except (ValueError, pd.errors.EmptyDataError) as error:
+        raise UserError(f"{source} is not a CSV that can be read: {error}.") from None
     column = next((name for name in ("path", "filename") if name in table), None)
-    if column is None or table.empty:
-        raise UserError(f"{source} needs a column 'path' or 'filename' with at least one row.")
+    if column is None or table.empty or (table[column] == "").any():
+        raise UserError(f"{source} needs a column 'path' or 'filename', with a path in every row.")
     return [(name, source.parent / name) for name in table[column]]
 
 
@@ -200,7 +208,7 @@ def pick_device(name: str) -> torch.device:
 
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.predict")
-    for key in ("top", "batch_size"):
+    for key in ("top", "batch_size", "shown"):
         if getattr(arguments, key) < 1:
             raise UserError(f"{key}={getattr(arguments, key)}; allowed: 1 or more.")
     given = arguments.checkpoint
@@ -252,7 +260,7 @@ def main() -> None:
         [images[i][0]] + [f"{n}  {v:.0%}" for n, v in zip(names[row], values[row], strict=True)]
         for row, i in enumerate(shown)
     ]
-    sheet = contact_sheet([load_picture(images[i][1]) for i in shown], captions)
+    sheet = contact_sheet((load_picture(images[i][1]) for i in shown), captions)
     sheet.save(out / "contact_sheet.png")
     for name, why in unreadable.items():
         print(f"left out, cannot be decoded: {name}: {why}")

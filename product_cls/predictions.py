@@ -26,7 +26,7 @@ class Predictions:
         classes: names of the columns, ``[C]``.
         task: ``Task.spec()``, from which scores can be decided and evaluated.
         target: as the task encodes it, ``[N, ...]``; the task marks what is unknown.
-        view: the condition that shifts, ``[N]``, or None.
+        view: the condition that shifts, ``[N]``, NaN or "" where unknown; or None.
     """
 
     id: np.ndarray
@@ -95,7 +95,7 @@ class Predictions:
         """The rows of each view; empty where views are unknown or all the same."""
         if self.view is None:
             return {}
-        views = sorted(pd.Series(self.view).dropna().unique())
+        views = sorted(view for view in pd.Series(self.view).dropna().unique() if view != "")
         if len(views) < 2:
             return {}
         return {view_name(view): self.rows(self.view == view) for view in views}

@@ -26,6 +26,15 @@ UNFINGERPRINTED = (
     "logger",
     "paths",
     "rerun",
+    # What the pictures, labels and folds are, the other part of the fingerprint tells better.
+    "data.name",
+    "data.root",
+    "data.file",
+    "data.test",
+    "data.samples.root",
+    "data.samples.file",
+    "data.samples.test",
+    "folds.file",
     "data.num_workers",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
@@ -49,14 +58,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def fingerprint(config: Mapping[str, Any], samples: str) -> str:
-    """What makes two runs the same run: the resolved config and the samples it was trained on.
+def fingerprint(config: Mapping[str, Any], *data: str) -> str:
+    """What makes two runs the same run: the resolved config and the data it was trained on.
 
     Args:
         config: resolved, plain containers.
-        samples: fingerprint of the sample table.
+        data: digests of samples and folds.
     """
-    return digest([_kept(config, ""), samples])
+    return digest([_kept(config, ""), *data])
 
 
 def _kept(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -17,13 +17,14 @@ import timm
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 
 from product_cls import config as settings
 from product_cls.assemble import (
     assemble_augmentation,
     assemble_data,
+    assemble_folds,
     assemble_module,
     assemble_network,
 )
@@ -31,10 +32,11 @@ from product_cls.callbacks import EpochRecord, checkpoint_callbacks
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.samples import samples_fingerprint
 from product_cls.errors import UserError
+from product_cls.models.network import Network
 from product_cls.module import ProductModule
 from product_cls.predict import Predictor, predict_scores
 from product_cls.predictions import Predictions, summarise
-from product_cls.runs import RunFolder, fingerprint, now, write_text_whole
+from product_cls.runs import RunFolder, digest, fingerprint, now, write_text_whole
 from product_cls.tasks import Task
 from product_cls.tta import build_views
 
@@ -63,6 +65,10 @@ def run(config: DictConfig) -> float | None:
             except KeyboardInterrupt:
                 _failed(folder, "Interrupted; the same command goes on from the last epoch.")
                 raise
+            except torch.OutOfMemoryError:
+                sentence = f"Out of GPU memory; lower data.batch_size={config.data.batch_size}."
+                _failed(folder, sentence)
+                raise UserError(sentence) from None
             except Exception as error:
                 _failed(folder, f"{type(error).__name__}: {error}".splitlines()[0])
                 raise
@@ -98,14 +104,16 @@ def _failed(folder: RunFolder, error: str) -> None:
 
 
 def _run(config: DictConfig, folder: RunFolder) -> float | None:
+    settings.check(config)
     build_views(config.tta)  # a misspelt view must not wait for the end of training
-    if config.trainer.max_epochs < 1:
-        raise UserError(f"trainer.max_epochs={config.trainer.max_epochs}; allowed: 1 or more.")
     samples: pd.DataFrame = settings.build(config.data.samples)
     task: Task = settings.build(config.task)
     task.fit(samples)
 
-    mark = fingerprint(settings.plain(config), samples_fingerprint(samples))
+    folds = assemble_folds(config, samples, task)
+    mark = fingerprint(
+        settings.plain(config), samples_fingerprint(samples), digest(folds.to_dict())
+    )
     plan = folder.plan(mark, rerun=bool(config.rerun))
     if plan == "skip":
         log.info("Finished earlier with the same settings (%s); nothing to do.", folder.path)
@@ -115,11 +123,12 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
         log.warning("%s is damaged; the run starts anew.", folder.last_checkpoint)
         plan, first_epoch = "fresh", 0
 
-    augment, mix = assemble_augmentation(config)
-    data = assemble_data(config, samples, task, augment, first_epoch)
+    # Everything that a wrong value can stop comes before the pictures, which can take minutes.
     pl.seed_everything(int(config.seed), verbose=False)
+    augment, mix = assemble_augmentation(config)
     network = assemble_network(config, task)
     module = assemble_module(config, task, network, mix)
+    data = assemble_data(config, samples, folds, task, augment, first_epoch)
 
     folder.begin(mark, fresh=plan == "fresh")
     write_text_whole(folder.config_file, OmegaConf.to_yaml(config, resolve=True))
@@ -127,17 +136,18 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
     monitor = task.monitor if len(data.ids["val"]) else None
     trainer = _fit(config, folder, module, data, monitor, plan == "resume")
     fitted = time.monotonic()
-    metrics = _predict(config, folder, data, trainer)
+    metrics = _predict(config, folder, data, network, trainer)
     predicted = time.monotonic()
 
     value = folder.status().get("value")
+    last = torch.load(folder.last_checkpoint, map_location="cpu", weights_only=True)
     record = {
         **metrics,
         "fold": config.fold,
         "seed": int(config.seed),
         "best_epoch": finished_epochs(folder.best_checkpoint),
-        "epochs": trainer.current_epoch,
-        "steps": trainer.global_step,
+        "epochs": last["epoch"] + 1,
+        "steps": last["global_step"],
         "parameters": sum(p.numel() for p in network.parameters()),
         "weights": network.weights.record(),
         "seconds": {"fit": round(fitted - started, 1), "predict": round(predicted - fitted, 1)},
@@ -152,7 +162,8 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
         },
     }
     write_text_whole(folder.metrics_file, json.dumps(record, indent=2) + "\n")
-    folder.update_status(state="done", finished=now(), error=None)
+    limited = isinstance(config.trainer.limit_val_batches, int)
+    folder.update_status(state="done", finished=now(), error=None, limited=limited)
     _say_result(metrics, folder)
     return value
 
@@ -193,6 +204,8 @@ def _fit(
     checkpoint = folder.last_checkpoint if resume else None
     if checkpoint is not None:
         log.info("Resuming from %s.", checkpoint)
+    if checkpoint is not None and _stopped_early(checkpoint, callbacks):
+        return trainer
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
@@ -210,11 +223,29 @@ def _fit(
     return trainer
 
 
+def _stopped_early(checkpoint: Path, callbacks: list[pl.Callback]) -> bool:
+    """Whether early stopping had ended the training that was interrupted afterwards.
+
+    Lightning restores its counter but looks at it only after another epoch.
+    """
+    states = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+    return any(
+        states[callback.state_key]["stopped_epoch"] > 0
+        for callback in callbacks
+        if isinstance(callback, EarlyStopping) and callback.state_key in states
+    )
+
+
 def _predict(
-    config: DictConfig, folder: RunFolder, data: ProductDataModule, trainer: pl.Trainer
+    config: DictConfig,
+    folder: RunFolder,
+    data: ProductDataModule,
+    network: Network,
+    trainer: pl.Trainer,
 ) -> dict[str, Any]:
     """Predictions files and metrics of the validation and test part, by the best checkpoint."""
     predictor = Predictor.load(folder.best_checkpoint)
+    predictor.network.memory_format = network.memory_format
     device = trainer.strategy.root_device
     limit = config.trainer.limit_val_batches
     metrics: dict[str, Any] = {}
@@ -250,8 +281,9 @@ def _view_column(rows: pd.DataFrame) -> np.ndarray | None:
     """Views as numbers, or as text where they are none (predictions files hold no objects)."""
     if "view" not in rows or rows["view"].isna().all():
         return None
-    view = rows["view"].to_numpy()
-    return view if np.issubdtype(view.dtype, np.number) else view.astype(np.str_)
+    if pd.api.types.is_numeric_dtype(rows["view"]):
+        return rows["view"].to_numpy()
+    return rows["view"].astype(object).where(rows["view"].notna(), "").to_numpy(dtype=np.str_)
 
 
 def _say_result(metrics: dict[str, Any], folder: RunFolder) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 # Read when huggingface_hub is imported, which is before any fixture runs.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Read by torch, here and in processes that tests start. Tiny networks gain nothing from a second
+# thread, and threads that wait for a core that something else uses cost them tenfold.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

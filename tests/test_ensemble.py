@@ -10,7 +10,7 @@ from runs_in_process import train
 
 from product_cls.blend import align, blend, blend_predictions, out_of_fold
 from product_cls.cli import guard
-from product_cls.ensemble import ensemble_table, load_runs, main
+from product_cls.ensemble import blend_runs, ensemble_table, load_runs, main
 from product_cls.errors import UserError
 from product_cls.predictions import Predictions
 
@@ -115,7 +115,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
     for fold in (0, 1):
         train(root / f"fold={fold}", tiny_root, f"fold={fold}")
     with pytest.raises(SystemExit):
-        train(root / "fold=7", tiny_root, "fold=7")
+        train(root / "a fold=7", tiny_root, "fold=7")  # first by name, and without config.yaml
+    train(root / "debug", tiny_root, "trainer=debug")
     return root
 
 
@@ -143,8 +144,11 @@ def test_table_shows_runs_their_mean_and_the_ensemble(
 ) -> None:
     status, output, _ = command(f"runs={sweep}")
     assert status == 0
-    assert "LEFT OUT: fold=7 is failed: fold=7 does not exist" in output
-    table = pd.read_csv(sweep / "ensemble" / "table.csv")
+    assert "LEFT OUT: a fold=7 is failed: fold=7 does not exist" in output
+    assert "LEFT OUT: debug saw a part of the pictures only" in output
+    both = pd.read_csv(sweep / "ensemble" / "table.csv")
+    table = both[both["tta"]].drop(columns="tta").reset_index(drop=True)
+    plain = both[~both["tta"]]
     assert table["run"].tolist() == [
         "fold=0",
         "fold=1",
@@ -152,13 +156,15 @@ def test_table_shows_runs_their_mean_and_the_ensemble(
         "ensemble of 2 runs (mean)",
     ]
     views = ["test view 0", "test view 30", "test view 60"]
-    assert list(table.columns) == ["run", "val", "val no TTA", "test", "test no TTA", *views]
+    assert list(table.columns) == ["run", "val", "test", *views]
     runs, _ = load_runs(sweep)
     blended = Predictions.load(sweep / "ensemble" / "predictions" / "test.npz")
     parts = [run.splits["test"].scores for run in runs]
     assert blended.scores == pytest.approx(np.mean(parts, axis=0), abs=1e-6)
     accuracy = (blended.scores.argmax(1) == blended.target).mean()
     assert table["test"].iloc[-1] == pytest.approx(100 * accuracy, abs=1e-3)
+    without = (blended.scores_no_tta.argmax(1) == blended.target).mean()
+    assert plain["test"].iloc[-1] == pytest.approx(100 * without, abs=1e-3)
     mean = table["test"].iloc[:2].mean()
     assert table["test"].iloc[2] == pytest.approx(mean, abs=1e-3)
     validation = Predictions.load(sweep / "ensemble" / "predictions" / "val.npz")
@@ -184,11 +190,18 @@ def test_groups_of_folds_get_their_own_vote(sweep: Path) -> None:
     ]
 
 
+def test_a_run_of_weight_zero_is_left_out(sweep: Path) -> None:
+    runs, _ = load_runs(sweep)
+    blended = blend_runs(runs, "mean", [1, 0])
+    assert blended["test"].scores == pytest.approx(runs[0].splits["test"].scores, abs=1e-6)
+    assert blended["val"].id.tolist() == runs[0].splits["val"].id.tolist()
+
+
 def test_wrong_commands(sweep: Path, tmp_path: Path, command: Command) -> None:
     for words, expected in (
         ((f"runs={tmp_path / 'absent'}",), "There is no folder"),
         ((f"runs={sweep}", "weights=[1,2,3]"), "3 weights for 2 runs: fold=0, fold=1"),
-        ((f"runs={sweep / 'fold=7'}",), "has finished"),
+        ((f"runs={sweep / 'a fold=7'}",), "has finished"),
     ):
         status, _, errors = command(*words)
         assert status == 2

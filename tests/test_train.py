@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,20 @@ def test_mixing_is_drawn_once_a_batch_and_changes_pictures(
         ("optimizer.lr=0", "optimizer.lr=0"),
         ("+scheduler.speed=3", "unexpected keyword argument 'speed'"),
         ("trainer.max_epochs=0", "trainer.max_epochs=0; allowed: 1 or more"),
+        ("trainer.max_epochs=abc", "trainer.max_epochs=abc; allowed: 1 or more"),
+        ("seed=-1", "seed=-1; allowed: a whole number"),
+        ("exclude=rotate", "exclude=rotate; allowed: a list, exclude=[rotate,cutmix]"),
+        ("tta=identity", "tta=identity; allowed: a list"),
+        ("rerun=perhaps", "rerun=perhaps; allowed: true or false"),
+        ("data.fit=stretch", "data.fit=stretch; allowed: squash, crop, pad"),
+        ("data.on_unreadable=Stop", "data.on_unreadable=Stop; allowed: stop, drop"),
+        ("data.root=???", "Missing: data.root=... on the command line"),
+        ("trainer.devices=2", "trainer.devices=2; allowed: 1"),
+        ("+trainer.check_val_every_n_epoch=2", "check_val_every_n_epoch=2; allowed: 1"),
+        ("+trainer.fast_dev_run=true", "trainer=debug runs two steps"),
+        ("model.backbone=test_vit", "'test_vit' gives no feature map"),
+        ("callbacks=early_stopping", "fold=all has no validation"),
+        ("+augment.crop={transform: RandomCrop, height: 16, width: 16, p: 1}", "(16, 16, 3)"),
         ("trainer.accelerator=gpux", "'gpux'"),
         ("trainer.precision=8", "Precision '8' is invalid"),
         ("model.drop_rate=2", "drop_rate=2; allowed: 0 to 1"),
@@ -231,7 +246,8 @@ def test_wrong_values_are_one_sentence(
     override: str,
     words: str,
 ) -> None:
-    assert words in refusal(tmp_path / "run", tiny_root, caplog, override)
+    overrides = (override, "fold=all") if "fold=all" in words else (override,)
+    assert words in refusal(tmp_path / "run", tiny_root, caplog, *overrides)
 
 
 def test_a_failed_change_leaves_finished_results(
@@ -269,6 +285,7 @@ def test_every_experiment_runs_two_steps(tmp_path: Path, tiny_root: Path, experi
         ("optimizer=sgd", "scheduler=constant", "mix=none", "augment=none"),
         ("model.pooling=gem", "trainer.gradient_clip_val=1", "augment=photo", "logger=none"),
         ("callbacks=ema", "logger=tensorboard", "+trainer.accumulate_grad_batches=2"),
+        ("model.backbone=mobilenetv3_small_050", "model.weights=none"),
         ("callbacks=early_stopping", "trainer.precision=bf16-mixed", "model.channels_last=true"),
     ],
 )
@@ -278,11 +295,59 @@ def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]
     json.dumps(run.metrics(), allow_nan=False)
 
 
+def test_other_data_or_folds_train_anew(tmp_path: Path, tiny_root: Path) -> None:
+    """Not the paths count but what is there: moved data is the same, another split is not."""
+    run = train(tmp_path / "run", tiny_root)
+    written = run.best_checkpoint.stat().st_mtime_ns
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_root, moved)
+    train(run.path, moved)
+    assert run.best_checkpoint.stat().st_mtime_ns == written
+    made, *_ = (tmp_path / "cache").glob("*/folds-*.csv")
+    own = tmp_path / "own.csv"
+    folds = pd.read_csv(made, comment="#")
+    folds.assign(fold=1 - folds["fold"]).to_csv(own, index=False)
+    train(run.path, moved, f"folds.file={own}")
+    assert run.best_checkpoint.stat().st_mtime_ns > written
+
+
+def test_accumulated_batches_are_mixed_differently(
+    tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    step = ProductModule.training_step
+
+    def spy(self: ProductModule, batch, batch_idx):  # type: ignore[no-untyped-def]
+        seen.append(batch["lam"])
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ProductModule, "training_step", spy)
+    train(tmp_path / "run", tiny_root, "mix.p=1", "trainer.accumulate_grad_batches=3")
+    assert len(seen) == len(set(seen)) == 3
+
+
+def test_early_stopping_survives_an_interruption_before_predicting(
+    tmp_path: Path, tiny_root: Path
+) -> None:
+    overrides = (
+        "callbacks=early_stopping",
+        "callbacks.early_stopping.patience=1",
+        "+callbacks.early_stopping.min_delta=2",  # nothing is ever enough
+        "trainer.max_epochs=5",
+    )
+    run = train(tmp_path / "run", tiny_root, *overrides)
+    assert run.metrics()["epochs"] == 2
+    run.update_status(state="running")
+    train(run.path, tiny_root, *overrides)
+    assert run.status()["state"] == "done"
+    assert (run.metrics()["epochs"], run.metrics()["steps"]) == (2, 6)
+
+
 def test_averaged_weights_are_what_checkpoints_hold(tmp_path: Path, tiny_root: Path) -> None:
-    """With decay 1 the average never leaves the first weights; the raw weights move."""
+    """With decay 0 the average is the newest weights, with decay 1 it lags behind them."""
     overrides = ("seed=3", "optimizer.lr=0.01", "callbacks=ema")
-    still = train(tmp_path / "still", tiny_root, *overrides, "callbacks.ema.decay=1.0")
-    follows = train(tmp_path / "follows", tiny_root, *overrides, "callbacks.ema.decay=0.0")
+    still = train(tmp_path / "still", tiny_root, *overrides, "callbacks.ema.decay=1")
+    follows = train(tmp_path / "follows", tiny_root, *overrides, "callbacks.ema.decay=0")
     key = "network.backbone.conv_stem.weight"
     plain = train(tmp_path / "plain", tiny_root, *overrides[:2])
     assert torch.allclose(weights(follows)[key], weights(plain)[key])

@@ -115,6 +115,7 @@ class ProductDataModule(LightningDataModule):
         seed: of order and augmentation.
         first_epoch: that training begins with, above 0 in a resumed run. Lightning says it too, but
             to workers too late: they fetch ahead as soon as it counts the batches.
+        pin_memory: for copies to a GPU.
 
     Raises:
         UserError: fewer training pictures than a batch holds at least (2), a batch size below 1.
@@ -133,6 +134,7 @@ class ProductDataModule(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         first_epoch: int = 0,
+        pin_memory: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -144,6 +146,7 @@ class ProductDataModule(LightningDataModule):
         self.samples, self.store, self.targets = samples, store, targets
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augment, self.seed, self.first_epoch = augment, seed, first_epoch
+        self.pin_memory = pin_memory
         test_ids = samples["id"][samples["split"] == "test"].to_numpy()
         self.ids = {"train": train_ids, "val": val_ids, "test": test_ids}
         self._row_of = pd.Series(np.arange(len(samples)), index=samples["id"])
@@ -170,7 +173,7 @@ class ProductDataModule(LightningDataModule):
             sampler=EpochSampler(len(dataset), shuffle=train, seed=self.seed),
             num_workers=self.num_workers,
             drop_last=train and len(dataset) % self.batch_size == 1 and len(dataset) > 1,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.pin_memory,
             # Of its own: starting an iteration draws a number, which from the global stream would
             # shift dropout by when Lightning starts it, and that differs in a resumed run.
             generator=torch.Generator().manual_seed(self.seed),
@@ -185,6 +188,3 @@ class ProductDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]] | list[Any]:
         return self.loader("val") if len(self.ids["val"]) else []
-
-    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
-        return self.loader("test")

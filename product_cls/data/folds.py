@@ -113,8 +113,16 @@ def load_or_make_folds(
             or written; what ``make_folds`` refuses.
     """
     rows = samples[samples["split"] != "test"]
-    # The labels belong to the fingerprint: a relabelled picture makes another stratification.
-    marks = digest(rows[["id", label]].astype(str).to_numpy().tolist())
+    # What the strategy reads belongs to the fingerprint: a relabelled picture, say, makes another
+    # stratification.
+    read = {
+        "stratified": [label],
+        "stratified_group": [label, "group"],
+        "view": ["view"],
+        "own": ["split"],
+    }.get(strategy, [])
+    columns = ["id", *(column for column in read if column in rows)]
+    marks = digest(rows[columns].astype(str).to_numpy().tolist())
     header = f"# strategy={strategy} n_splits={n_splits} seed={seed} samples={marks}"
     try:
         if not file.is_file():  # it is written whole, so reading needs neither lock nor rights

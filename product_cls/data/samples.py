@@ -109,10 +109,15 @@ def _read_table(file: Path, columns: Collection[str], **options: Any) -> pd.Data
 
 
 def samples_fingerprint(samples: pd.DataFrame) -> str:
-    """Digest of everything in the table but where the files lie."""
+    """Digest of everything in the table but where the files lie, and of the files' sizes.
+
+    Sizes, not times: a copy of the data on another machine is the same data.
+    """
     columns = sorted(set(samples.columns) - {"path"})
     rows = samples[columns].astype(str).to_numpy().tolist()
-    return digest([columns, rows])
+    files = map(Path, samples["path"])
+    sizes = [file.stat().st_size if file.exists() else -1 for file in files]
+    return digest([columns, rows, sizes])
 
 
 def read_folder(root: str | Path, *, test: str | Path | None = None) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ from product_cls.data.pictures import Fit, load_picture, resize
 from product_cls.errors import UserError
 from product_cls.runs import digest
 
+OnUnreadable = Literal["stop", "drop"]
 VERSION = 2  # raise it when decoding or resizing changes, so that old stores are built anew
 SHOWN = 20  # offenders that the message lists; a file lists all of them
 
@@ -114,7 +115,7 @@ def build_store(
     size: tuple[int, int],
     *,
     fit: Fit = "squash",
-    on_unreadable: Literal["stop", "drop"] = "stop",
+    on_unreadable: OnUnreadable = "stop",
     threads: int | None = None,
     warn: Callable[[str], None] = print,
 ) -> ImageStore:
@@ -134,6 +135,9 @@ def build_store(
         UnreadablePicturesError: with ``stop``, after all pictures were tried.
         UserError: no room on the disk, or a folder that cannot be written.
     """
+    for key, value, kind in (("fit", fit, Fit), ("on_unreadable", on_unreadable, OnUnreadable)):
+        if value not in get_args(kind):
+            raise UserError(f"data.{key}={value}; allowed: {', '.join(get_args(kind))}.")
     if min(size) < 8:
         raise UserError(f"data.size={size[0]}x{size[1]} is too small; at least 8 pixels a side.")
     try:

@@ -47,7 +47,7 @@ class Weights:
 
 
 def build_backbone(
-    name: str, weights: str = "auto", *, drop_rate: float = 0.0, drop_path_rate: float = 0.0
+    name: str, weights: str = "auto", drop_path_rate: float = 0.0
 ) -> tuple[nn.Module, Weights]:
     """A timm network without pooling and head: ``[B, 3, H, W]`` -> ``[B, C, h, w]``.
 
@@ -56,7 +56,7 @@ def build_backbone(
         weights: ``package`` (inside an installed Python package), ``hub`` (downloaded once),
             ``none`` (random), a file (a state dict of this backbone, or a checkpoint of ours), or
             ``auto``: the first of package and hub within reach, else random ones, said loudly.
-        drop_rate, drop_path_rate: as in timm, in [0, 1].
+        drop_path_rate: stochastic depth, in [0, 1); for networks that have it.
 
     Returns:
         The network, with ``num_features`` and timm's ``pretrained_cfg``, and where its weights are
@@ -70,14 +70,16 @@ def build_backbone(
         hint = f"; timm has {', '.join(close)}" if close else "; see timm.list_models()"
         raise UserError(f"model.backbone '{name}' is unknown{hint}.")
 
+    # Not every network takes it.
+    optional: dict[str, Any] = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+
     def create(pretrained: bool) -> nn.Module:
         network: nn.Module = timm.create_model(
             name,
             pretrained=pretrained,
             num_classes=0,
             global_pool="",
-            drop_rate=drop_rate,
-            drop_path_rate=drop_path_rate,
+            **optional,
         )
         return network
 

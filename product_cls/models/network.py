@@ -1,7 +1,7 @@
 """Backbone, pooling and head as one module that takes pictures as the loader gives them."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,9 +50,8 @@ class Network(nn.Module):
         for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
             if not 0 <= rate < 1:
                 raise UserError(f"model.{name}={rate}; allowed: 0 to 1, without 1.")
-        self.backbone, self.weights = build_backbone(
-            backbone, weights, drop_path_rate=drop_path_rate
-        )
+        self.backbone, self.weights = build_backbone(backbone, weights, drop_path_rate)
+        self.channels_first = getattr(self.backbone, "output_fmt", "NCHW") != "NHWC"
         own_mean, own_std = normalization(self.backbone, self.weights)
         mean, std = mean or own_mean, std or own_std
         self.spec: dict[str, Any] = {
@@ -65,7 +64,7 @@ class Network(nn.Module):
         }
         self.pool = build_pooling(pooling)
         self.dropout = nn.Dropout(drop_rate)
-        self.head = head(int(cast(Any, self.backbone).num_features))
+        self.head = head(self._count_features(backbone))
         for name, value in (("mean", mean), ("std", std)):
             pixels = torch.tensor(value, dtype=torch.float32).view(1, -1, 1, 1) * 255
             self.register_buffer(name, pixels, persistent=False)
@@ -78,7 +77,31 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised ``[B, 3, H, W]`` -> the head's outputs, ``[B, ...]``."""
-        return self.head(self.dropout(self.pool(self.backbone(images))))
+        pooled = self.dropout(self.pool(self._features(images)))
+        # In bfloat16, logits near 10 would come in steps of 1/16, and with them the scores.
+        with torch.autocast(images.device.type, enabled=False):
+            return self.head(pooled.float())
+
+    def _features(self, images: Tensor) -> Tensor:
+        features = self.backbone(images)
+        return features if self.channels_first else features.permute(0, 3, 1, 2)
+
+    def _count_features(self, name: str) -> int:
+        """Channels of the feature map, from a trial: timm's ``num_features`` is not always that."""
+        training = self.backbone.training
+        try:
+            with torch.inference_mode():
+                self.backbone.eval()
+                features = self._features(torch.zeros(1, 3, 64, 64))
+                assert features.ndim == 4
+        except (AssertionError, RuntimeError):
+            raise UserError(
+                f"model.backbone '{name}' gives no feature map for pictures of any size; "
+                f"convolutional networks do (EfficientNet, ResNet, RepVGG, NFNet, ConvNeXt, ...)."
+            ) from None
+        finally:
+            self.backbone.train(training)
+        return int(features.shape[1])
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any], head: HeadBuilder) -> "Network":

@@ -1,6 +1,6 @@
 """Sheets of pictures with captions, for people to look at."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -9,7 +9,7 @@ LINE = 15  # pixels a caption line
 
 
 def contact_sheet(
-    pictures: Sequence[np.ndarray],
+    pictures: Iterable[np.ndarray],
     captions: Sequence[Sequence[str]],
     *,
     columns: int = 5,
@@ -18,15 +18,15 @@ def contact_sheet(
     """Pictures in rows, each with its caption lines below.
 
     Args:
-        pictures: uint8 ``[h, w, 3]`` each, of any size; shrunk to fit a square.
+        pictures: uint8 ``[h, w, 3]`` each, of any size, read one at a time; shrunk to a square.
         captions: lines for each picture; the first is drawn dark, the others grey.
         columns: pictures a row.
         side: of the square, in pixels.
     """
     font = ImageFont.load_default(size=11)
     height = side + LINE * max(len(lines) for lines in captions) + 10
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
+    columns = min(columns, len(captions))
+    rows = -(-len(captions) // columns)
     sheet = Image.new("RGB", (columns * (side + 10) + 10, rows * height + 10), "white")
     draw = ImageDraw.Draw(sheet)
     for k, (picture, lines) in enumerate(zip(pictures, captions, strict=True)):
