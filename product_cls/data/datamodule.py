@@ -188,3 +188,6 @@ class ProductDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]] | list[Any]:
         return self.loader("val") if len(self.ids["val"]) else []
+
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+        return self.loader("test")

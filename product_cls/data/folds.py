@@ -139,12 +139,9 @@ def load_or_make_folds(
     found = file.read_text(errors="replace").partition("\n")[0].strip()
     # A file without the header is the user's own; its ids are checked below all the same.
     if found.startswith("#") and found != header:
-        kept = dict(word.partition("=")[::2] for word in found.strip("# ").split())
-        reason = (
-            "for other samples"
-            if kept.get("samples") not in (None, marks)
-            else f"with '{found.strip('# ').rpartition(' samples=')[0] or found[:60]}'"
-        )
+        settings, _, _ = found.strip("# ").rpartition(" samples=")
+        same = header.startswith(f"# {settings} ")
+        reason = "for other samples" if same else f"with '{settings or found[:60]}'"
         raise UserError(
             f"The folds file {file} was made {reason}, not for these {len(rows)} training pictures "
             f"with strategy={strategy} n_splits={n_splits} seed={seed}; delete it, or name another "

@@ -199,3 +199,14 @@ def test_file_that_cannot_be_written(samples: pd.DataFrame, tmp_path: Path, refu
     (tmp_path / "folds.csv").mkdir()
     with refused("folds file", "cannot be written", "folds.file"):
         load_or_make_folds(tmp_path / "folds.csv", samples, "stratified")
+
+
+def test_a_moved_validation_part_is_another_split(tmp_path: Path, refused: Any) -> None:
+    """What the strategy reads is part of the file's fingerprint, not only ids and labels."""
+    file = tmp_path / "folds.csv"
+    rows = [("a", "train", "x"), ("b", "val", "x"), ("c", "train", "y"), ("d", "val", "y")]
+    samples = pd.DataFrame(rows, columns=["id", "split", "label"])
+    load_or_make_folds(file, samples, "own", label="label")
+    moved = samples.assign(split=["val", "train", "val", "train"])
+    with refused("made for other samples"):
+        load_or_make_folds(file, moved, "own", label="label")
