@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from product_cls.cli import guard
 from product_cls.errors import UserError
 
 LABELS = ("0", "1", "2", "10")
@@ -101,3 +102,24 @@ def grocery_root() -> Path:
     if not (root := os.environ.get("GROCERY_ROOT")):
         pytest.skip("GROCERY_ROOT is not set: no GroceryStoreDataset to read")
     return Path(root)
+
+
+@pytest.fixture
+def run_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Callable[[], None]], Callable[..., tuple[int, str, str]]]:
+    """A `python -m ...` command in this process: from its words to exit status, output, errors."""
+
+    def prepare(main: Callable[[], None]) -> Callable[..., tuple[int, str, str]]:
+        def call(*words: str) -> tuple[int, str, str]:
+            monkeypatch.setattr("sys.argv", ["command", *words])
+            try:
+                guard(main)
+                status = 0
+            except SystemExit as error:
+                status = int(str(error.code))
+            return status, *capsys.readouterr()
+
+        return call
+
+    return prepare

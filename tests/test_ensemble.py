@@ -9,7 +9,6 @@ import pytest
 from runs_in_process import train
 
 from product_cls.blend import align, blend, blend_predictions, out_of_fold
-from product_cls.cli import guard
 from product_cls.ensemble import blend_runs, ensemble_table, load_runs, main
 from product_cls.errors import UserError
 from product_cls.predictions import Predictions
@@ -124,19 +123,8 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`python -m product_cls.ensemble` in this process: exit status, output, errors."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["ensemble", *words])
-        try:
-            guard(main)
-            status = 0
-        except SystemExit as error:
-            status = int(str(error.code))
-        return status, *capsys.readouterr()
-
-    return call
+def command(run_command: Callable[..., Command]) -> Command:
+    return run_command(main)
 
 
 def test_table_shows_runs_their_mean_and_the_ensemble(

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 from runs_in_process import train
 
-from product_cls.cli import guard
 from product_cls.predict import main
 from product_cls.predictions import Predictions
 from product_cls.runs import RunFolder
@@ -25,19 +24,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> RunFolder:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`python -m product_cls.predict` in this process: exit status, output, errors."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["predict", *words])
-        try:
-            guard(main)
-            status = 0
-        except SystemExit as error:
-            status = int(str(error.code))
-        return status, *capsys.readouterr()
-
-    return call
+def command(run_command: Callable[..., Command]) -> Command:
+    return run_command(main)
 
 
 def test_folder_gives_csv_and_contact_sheet(
