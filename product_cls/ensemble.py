@@ -61,7 +61,7 @@ def load_runs(root: Path) -> tuple[list[Run], list[str]]:
         }
         runs.append(Run(name, _group(folder), splits))
     if not runs:
-        raise UserError(f"No run in {root} has finished: {'; '.join(left_out)}.")
+        raise UserError(f"No run in {root} can be blended: {'; '.join(left_out)}.")
     return runs, left_out
 
 

@@ -159,19 +159,26 @@ class RunFolder:
             return "skip"
         return "resume" if self.last_checkpoint.is_file() else "fresh"
 
-    def begin(self, fingerprint: str, *, fresh: bool) -> None:
-        """Mark the run as running; a fresh one first moves other results to ``.replaced``."""
+    def begin(self, fingerprint: str, *, fresh: bool) -> Path | None:
+        """Mark the run as running; a fresh one first moves other results to ``.replaced``.
+
+        Returns:
+            Where earlier results were moved to, or None where there were none.
+        """
+        moved = None
         if fresh:
             earlier = [self.path / name for name in OUTPUTS if (self.path / name).exists()]
             replaced = self.path / ".replaced"
             if earlier:
                 shutil.rmtree(replaced, ignore_errors=True)
                 replaced.mkdir()
+                moved = replaced
             for item in earlier:
                 item.rename(replaced / item.name)
         self.update_status(
             state="running", fingerprint=fingerprint, started=now(), finished=None, error=None
         )
+        return moved
 
     @contextmanager
     def locked(self) -> Iterator[None]:

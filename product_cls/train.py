@@ -130,7 +130,12 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
     module = assemble_module(config, task, network, mix)
     data = assemble_data(config, samples, folds, task, augment, first_epoch)
 
-    folder.begin(mark, fresh=plan == "fresh")
+    if moved := folder.begin(mark, fresh=plan == "fresh"):
+        log.warning(
+            "What another run left here (other settings or data) is moved to %s, where one such is "
+            "kept; name=... keeps both.",
+            moved,
+        )
     write_text_whole(folder.config_file, OmegaConf.to_yaml(config, resolve=True))
     started = time.monotonic()
     monitor = task.monitor if len(data.ids["val"]) else None

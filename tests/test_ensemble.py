@@ -189,7 +189,7 @@ def test_wrong_commands(sweep: Path, tmp_path: Path, command: Command) -> None:
     for words, expected in (
         ((f"runs={tmp_path / 'absent'}",), "There is no folder"),
         ((f"runs={sweep}", "weights=[1,2,3]"), "3 weights for 2 runs: fold=0, fold=1"),
-        ((f"runs={sweep / 'a fold=7'}",), "has finished"),
+        ((f"runs={sweep / 'a fold=7'}",), "can be blended"),
     ):
         status, _, errors = command(*words)
         assert status == 2

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from product_cls.data.rendered.printing import load_font
 
 LINE = 15  # pixels a caption line
 
@@ -18,12 +20,12 @@ def contact_sheet(
     """Pictures in rows, each with its caption lines below.
 
     Args:
-        pictures: uint8 ``[h, w, 3]`` each, of any size, read one at a time; shrunk to a square.
+        pictures: uint8 ``[h, w, 3]`` each, of any size, read one at a time; brought into a square.
         captions: lines for each picture; the first is drawn dark, the others grey.
         columns: pictures a row.
         side: of the square, in pixels.
     """
-    font = ImageFont.load_default(size=11)
+    font = load_font(12, serif=False)  # it has Hangul, which Pillow's own font lacks
     height = side + LINE * max(len(lines) for lines in captions) + 10
     columns = min(columns, len(captions))
     rows = -(-len(captions) // columns)
@@ -31,8 +33,7 @@ def contact_sheet(
     draw = ImageDraw.Draw(sheet)
     for k, (picture, lines) in enumerate(zip(pictures, captions, strict=True)):
         x, y = 10 + k % columns * (side + 10), 10 + k // columns * height
-        small = Image.fromarray(picture)
-        small.thumbnail((side, side))
+        small = ImageOps.contain(Image.fromarray(picture), (side, side))
         sheet.paste(small, (x + (side - small.width) // 2, y + (side - small.height) // 2))
         for row, line in enumerate(lines):
             text = _fitting(line, font, side)
