@@ -9,8 +9,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from product_cls.cores import usable_cores
 from product_cls.errors import UserError
-from product_cls.launcher_jobs import usable_cores
 
 MISSING: Any = object()
 

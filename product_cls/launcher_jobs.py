@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from product_cls.cores import usable_cores
 from product_cls.errors import UserError
 from product_cls.runs import RunFolder, now
 
@@ -285,10 +286,3 @@ def job_environment(
         elif at_once > 1:
             result.setdefault(name, share)
     return result
-
-
-def usable_cores() -> int:
-    """Cores this process may run on, which a cluster or ``taskset`` may have limited."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # macOS

@@ -20,6 +20,7 @@ import pandas as pd
 from filelock import FileLock
 from tqdm import tqdm
 
+from product_cls.cores import usable_cores
 from product_cls.data.pictures import Fit, load_picture, resize
 from product_cls.errors import UserError
 from product_cls.runs import digest
@@ -202,7 +203,7 @@ def _build(
             return None
 
         jobs = list(enumerate(samples["path"]))
-        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(threads or usable_cores()) as pool:
             done = tqdm(pool.map(decode, jobs), "image store", len(jobs), unit="img", leave=False)
             try:
                 reasons = dict(filter(None, done))

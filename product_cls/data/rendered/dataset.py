@@ -18,6 +18,7 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
+from product_cls.cores import usable_cores
 from product_cls.data.rendered.artwork import draw_atlas, require_packages
 from product_cls.data.rendered.catalogue import (
     MOST_PRODUCTS,
@@ -98,7 +99,7 @@ def render_dataset(
         with FileLock(f"{out}.lock"):
             if _claim(out, parameters):
                 require_packages()
-                _render_missing(out, given, processes or _cpus(), progress)
+                _render_missing(out, given, processes or usable_cores(), progress)
                 os.replace(out / UNFINISHED, out / DONE)
     except OSError as error:
         raise UserError(
@@ -125,11 +126,6 @@ def read_rendered(
 
     render_dataset(root, products=products, size=size, seed=seed, rolls=rolls)
     return read_competition(root)
-
-
-def _cpus() -> int:
-    """CPUs that this process may use, which in a container or a job can be few of the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read(marker: Path) -> dict[str, int] | None:
