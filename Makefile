@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-fast lint clean
+.PHONY: help setup train gallery test test-fast lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ train: $(STAMP)  ## the main job: rendered products, two folds, their ensemble a
 	$(PY) train.py -m experiment=quickstart fold=0,1 hydra.launcher.jobs=2
 	$(PY) -m product_cls.ensemble runs=multirun/quickstart
 
+gallery: $(STAMP)  ## sheets of rendered products, by shape, by pitch, by likeness: data/gallery
+	$(PY) -m product_cls.data.rendered.gallery
+
 test: $(STAMP)  ## all tests
 	$(PY) -m pytest
 
@@ -34,5 +37,5 @@ lint: $(STAMP)  ## ruff (lint and format) and mypy
 	$(PY) -m mypy
 
 clean:  ## remove runs, rendered products, image stores and caches; your data stays
-	rm -rf data/cache data/rendered-* multirun/*/ outputs .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf data/cache data/rendered-* data/gallery multirun/*/ outputs .mypy_cache .ruff_cache .pytest_cache *.egg-info
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -22,7 +22,18 @@ def run_id(folder: str) -> str:
     return hashlib.sha256(os.path.abspath(folder).encode()).hexdigest()[:12]
 
 
+def rendered_name(
+    products: int, size: int, difficulty: str, seed: int, *knobs: float | None
+) -> str:
+    """The name of a rendered set; ``knobs`` (rolls, twins, items, light, jitter) where turned."""
+    names = ("rolls", "twins", "items", "light", "jitter")
+    turned = [
+        f"-{name}{value:g}" for name, value in zip(names, knobs, strict=True) if value is not None
+    ]
+    return f"rendered-{products}x{size}px-{difficulty}{''.join(turned)}-seed{seed}"
+
+
 def register_resolvers() -> None:
-    """Make ``run_dirname`` and ``run_id`` known to config files."""
-    for resolver in (run_dirname, run_id):
+    """Make the functions above known to config files."""
+    for resolver in (run_dirname, run_id, rendered_name):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +24,13 @@ from product_cls.data.rendered.artwork import draw_atlas, require_packages
 from product_cls.data.rendered.catalogue import (
     MOST_PRODUCTS,
     Product,
-    View,
     build_catalogue,
-    list_views,
-    write_tables,
 )
-from product_cls.data.rendered.geometry import FORMS
-from product_cls.data.rendered.render import RENDERER, draw, lookup
+from product_cls.data.rendered.difficulty import Knobs, choose_knobs
+from product_cls.data.rendered.picture import RENDERER, draw
+from product_cls.data.rendered.render import lookup
+from product_cls.data.rendered.shapes import FORMS
+from product_cls.data.rendered.views import View, list_views, write_tables
 from product_cls.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +47,12 @@ def render_dataset(
     products: int = 24,
     size: int = 256,
     seed: int = 0,
-    rolls: int = 24,
+    difficulty: str = "standard",
+    rolls: int | None = None,
+    twins: int | None = None,
+    items: float | None = None,
+    light: float | None = None,
+    jitter: float | None = None,
     processes: int | None = None,
     progress: bool = True,
 ) -> Path:
@@ -55,8 +61,9 @@ def render_dataset(
     Written are ``train/<label>/<n>.jpg`` (``2 * rolls`` a product, pitch 0 and 30 degrees),
     ``test/<n>.jpg`` (``3 * rolls`` a product, pitch 0, 30 and 60, at rolls in between),
     ``sample.csv``, ``views.csv`` (``id,label,roll,pitch,split``, with the test's answers) and
-    ``catalogue.csv``. The bytes depend on ``products``, ``size``, ``seed`` and ``rolls`` alone. An
-    interrupted call goes on where it was; of several calls at once one renders and the rest wait.
+    ``catalogue.csv`` (what each product is: labels for several heads). The bytes depend on
+    ``products``, ``size``, ``seed`` and the knobs alone. An interrupted call goes on where it was;
+    of several calls at once one renders and the rest wait.
 
     With more than one process the caller's main module is imported by each of them (Python's
     "spawn"): guard a script with ``if __name__ == "__main__"``.
@@ -65,7 +72,8 @@ def render_dataset(
         products: number of products (classes), 2 to `catalogue.MOST_PRODUCTS`.
         size: side of the square pictures in pixels, 32 to 1024.
         seed: which shop; 0 or more.
-        rolls: turntable positions for each pitch, 1 to 360.
+        difficulty: a preset of the knobs (`difficulty.PRESETS`): easy, standard or hard.
+        rolls, twins, items, light, jitter: single knobs (`difficulty.Knobs`) to turn.
         processes: worker processes; by default as many as the CPUs this process may use.
         progress: show a bar with pictures a second.
 
@@ -81,9 +89,8 @@ def render_dataset(
         "products": (2, MOST_PRODUCTS),
         "size": (32, 1024),
         "seed": (0, 2**31 - 1),
-        "rolls": (1, 360),
     }
-    given = {"products": products, "size": size, "seed": seed, "rolls": rolls}
+    given = {"products": products, "size": size, "seed": seed}
     for name, (low, high) in limits.items():
         if not low <= given[name] <= high:
             raise UserError(
@@ -91,7 +98,10 @@ def render_dataset(
             )
     if processes is not None and processes < 1:
         raise UserError(f"processes={processes} is not possible: it must be 1 or more.")
-    parameters = {"renderer": RENDERER, **given}
+    knobs = choose_knobs(
+        difficulty, rolls=rolls, twins=twins, items=items, light=light, jitter=jitter
+    )
+    parameters = {"renderer": RENDERER, **given, **asdict(knobs)}
     try:
         if _read(out / DONE) == parameters:
             return out
@@ -99,7 +109,7 @@ def render_dataset(
         with FileLock(f"{out}.lock"):
             if _claim(out, parameters):
                 require_packages()
-                _render_missing(out, given, processes or usable_cores(), progress)
+                _render_missing(out, given, knobs, processes or usable_cores(), progress)
                 os.replace(out / UNFINISHED, out / DONE)
     except OSError as error:
         raise UserError(
@@ -114,9 +124,7 @@ def render_dataset(
     return out
 
 
-def read_rendered(
-    root: str | Path, *, products: int, size: int, seed: int, rolls: int
-) -> "pd.DataFrame":
+def read_rendered(root: str | Path, **arguments: Any) -> "pd.DataFrame":
     """The sample table of a rendered set, which is made first where it is missing.
 
     Arguments and errors: ``render_dataset``.
@@ -124,11 +132,11 @@ def read_rendered(
     # Workers import this module; they have no use for pandas.
     from product_cls.data.samples import read_competition
 
-    render_dataset(root, products=products, size=size, seed=seed, rolls=rolls)
+    render_dataset(root, **arguments)
     return read_competition(root)
 
 
-def _read(marker: Path) -> dict[str, int] | None:
+def _read(marker: Path) -> dict[str, float] | None:
     """The parameters in a marker file; None where there is none."""
     try:
         return json.loads(marker.read_text())
@@ -138,7 +146,7 @@ def _read(marker: Path) -> dict[str, int] | None:
         return {}
 
 
-def _claim(out: Path, parameters: dict[str, int]) -> bool:
+def _claim(out: Path, parameters: dict[str, float]) -> bool:
     """Whether there is anything to render; then ``out`` carries the marker of an unfinished set."""
     for marker in (DONE, UNFINISHED):
         held = _read(out / marker)
@@ -170,9 +178,11 @@ def _write(path: Path, content: bytes) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _render_missing(out: Path, given: dict[str, int], processes: int, progress: bool) -> None:
-    catalogue = build_catalogue(given["products"], given["seed"])
-    views = list(list_views(given["products"], given["rolls"], given["seed"]))
+def _render_missing(
+    out: Path, given: dict[str, int], knobs: Knobs, processes: int, progress: bool
+) -> None:
+    catalogue = build_catalogue(given["products"], given["seed"], knobs.twins)
+    views = list(list_views(given["products"], knobs.rolls, given["seed"]))
     (out / "test").mkdir(exist_ok=True)
     for product in catalogue:
         (out / "train" / str(product.label)).mkdir(parents=True, exist_ok=True)
@@ -187,7 +197,8 @@ def _render_missing(out: Path, given: dict[str, int], processes: int, progress: 
             todo.setdefault(view.label, []).append(view)
     tasks = _split([p for p in catalogue if p.label in todo], processes)
     work = [
-        (out, task, [todo[p.label] for p in task], given["size"], given["seed"]) for task in tasks
+        (out, task, [todo[p.label] for p in task], given["size"], given["seed"], knobs)
+        for task in tasks
     ]
     total, missing = len(views), sum(map(len, todo.values()))
     with tqdm(
@@ -220,9 +231,9 @@ def _render_missing(out: Path, given: dict[str, int], processes: int, progress: 
 
 def _split(products: list[Product], processes: int) -> list[list[Product]]:
     """Tasks of products of one form, so that one table serves them all; small enough to share."""
-    forms: dict[tuple[str, str], list[Product]] = {}
+    forms: dict[tuple[str, str, str], list[Product]] = {}
     for product in products:
-        forms.setdefault((product.shape, product.form), []).append(product)
+        forms.setdefault((product.shape, product.form, product.size), []).append(product)
     most = min(PRODUCTS_A_TASK, -(-len(products) // processes))
     return [
         same[start : start + most] for same in forms.values() for start in range(0, len(same), most)
@@ -230,10 +241,15 @@ def _split(products: list[Product], processes: int) -> list[list[Product]]:
 
 
 def _render_task(
-    out: Path, products: list[Product], views: list[list[View]], size: int, seed: int
+    out: Path,
+    products: list[Product],
+    views: list[list[View]],
+    size: int,
+    seed: int,
+    knobs: Knobs,
 ) -> Iterator[int]:
     """Render ``views[i]`` of ``products[i]``, all of one form, by pose; yields pictures made."""
-    shape = FORMS[products[0].shape, products[0].form]
+    shape = FORMS[products[0].shape, products[0].form, products[0].size]
     atlases = {product.label: draw_atlas(product, size) for product in products}
     poses: dict[tuple[float, float], list[View]] = {}
     for view in chain.from_iterable(views):
@@ -244,10 +260,18 @@ def _render_task(
         return pitch, roll % shape.period if shape.period else 0.0, roll
 
     for pitch, roll in sorted(poses, key=by_traced_pose):
-        table = lookup(shape, roll, pitch, size)
+        table = lookup(shape, roll, pitch, size, knobs.light)
         for view in poses[pitch, roll]:
             rng = np.random.default_rng((seed, 2, view.label, view.split == "test", view.number))
-            picture = draw(table, atlases[view.label], size, rng)
+            picture = draw(
+                table,
+                atlases[view.label],
+                size,
+                rng,
+                items=knobs.items,
+                light=knobs.light,
+                jitter=knobs.jitter,
+            )
             _, encoded = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
             _write(out / view.id, encoded.tobytes())
         yield len(poses[pitch, roll])

@@ -9,7 +9,9 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from product_cls.data.rendered.catalogue import Area, Colour, Product, ean13
+from product_cls.data.rendered.catalogue import Product
+from product_cls.data.rendered.panels.layouts import Area
+from product_cls.data.rendered.words import Colour
 from product_cls.errors import UserError
 
 PAPER: Colour = (250, 247, 240)
@@ -146,6 +148,27 @@ def nutrition(image: Image.Image, area: Area, product: Product) -> None:
         draw.text(
             (right - 3, y), f"{rng.integers(1, 400)} {'kcal' if row == 1 else 'g'}", INK, font, "ra"
         )
+
+
+EAN_LEFT = (
+    "0001101", "0011001", "0010011", "0111101", "0100011",
+    "0110001", "0101111", "0111011", "0110111", "0001011",
+)  # fmt: skip
+EAN_PARITY = "LLGGLG"  # of numbers that begin with 2, as all of the catalogue's do
+
+
+def ean13(number: str) -> tuple[str, str]:
+    """13 digits and 95 bars (1 is black) of a 12 digit number that begins with 2 (GS1 General
+    Specifications, section 5.2)."""
+    check = -sum(int(d) * (3 if i % 2 else 1) for i, d in enumerate(number)) % 10
+    digits = [int(d) for d in number] + [check]
+    swap = str.maketrans("01", "10")
+    bars = "101"
+    for digit, parity in zip(digits[1:7], EAN_PARITY, strict=True):
+        code = EAN_LEFT[digit]
+        bars += code if parity == "L" else code.translate(swap)[::-1]
+    bars += "01010" + "".join(EAN_LEFT[d].translate(swap) for d in digits[7:]) + "101"
+    return f"{number}{check}", bars
 
 
 def barcode(image: Image.Image, area: Area, number: str) -> None:

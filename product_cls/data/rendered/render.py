@@ -1,7 +1,7 @@
-"""Pictures of products: a lookup table for each pose, coloured with the artwork of each product.
+"""A lookup table for each pose of a shape.
 
 A table holds, for every ray of the camera, the place on the artwork and the light that falls there;
-it is made once for a shape and a pose and serves all products of that shape.
+it is made once for a shape and a pose and serves all products of that shape (`picture.py`).
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 from product_cls.data.rendered.geometry import (
     CANVAS,
     MARGIN,
-    SUPERSAMPLE,
-    Floats,
-    Shape,
     atlas_offsets,
     camera_distance,
     focal_length,
@@ -28,8 +25,7 @@ from product_cls.data.rendered.geometry import (
     texel_density,
     turn,
 )
-
-RENDERER = 1  # raise it with any change that changes a picture
+from product_cls.data.rendered.shapes.base import Floats, Shape
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,13 @@ class Lookup:
 
     ``rows``, ``columns`` are where the product lies; ``texels`` (fixed point, for `cv2.remap`),
     ``mask`` (255 on the product), ``shade`` (128 keeps a colour) and ``shine`` (added) cover only
-    that part. ``floor`` is the lightness of the surroundings, shadow included, on the whole canvas.
+    that part. ``backdrop`` is the lightness of the surroundings and ``shadow`` what the product
+    leaves of it (255 is all), both on the whole canvas. ``distance`` is how far the camera is from
+    the product's centre, ``focal`` its focal length in rays.
     """
+
+    shape: Shape
+    pitch: float
 
     rows: slice
     columns: slice
@@ -47,17 +48,22 @@ class Lookup:
     mask: MatLike
     shade: MatLike
     shine: MatLike
-    floor: MatLike
+    backdrop: MatLike
+    shadow: MatLike
+    distance: float
+    focal: float
 
 
-def lookup(shape: Shape, roll: float, pitch: float, size: int) -> Lookup:
+def lookup(shape: Shape, roll: float, pitch: float, size: int, light: float = 1.0) -> Lookup:
     """The table for one pose (angles in degrees) and pictures of ``size`` pixels a side.
+
+    ``light``: how strong lamps and glare are, see `difficulty.Knobs`.
 
     Tracing is the slow part, and it is kept for the last bare pose only: ask for rolls that differ
     by a multiple of ``shape.period`` one after the other.
     """
     bare = roll % shape.period if shape.period else 0.0
-    seen = _look(shape, bare, pitch, size)
+    seen = _look(shape, bare, pitch, size, light)
     panel, u, v = shape.texture(turn(seen.points, -roll))
     placed = np.array(atlas_offsets(shape, texel_density(shape, size)), np.float32)
     left, width, height = placed[:, 0], placed[:, 1], placed[:, 2]
@@ -72,7 +78,18 @@ def lookup(shape: Shape, roll: float, pitch: float, size: int) -> Lookup:
     shine = np.zeros(seen.mask.shape, np.uint8)
     shine[inside] = (gloss[panel] * seen.shine).astype(np.uint8)
     return Lookup(
-        seen.rows, seen.columns, texels, seen.mask, seen.shade, cv2.merge([shine] * 3), seen.floor
+        shape=shape,
+        pitch=pitch,
+        rows=seen.rows,
+        columns=seen.columns,
+        texels=texels,
+        mask=seen.mask,
+        shade=seen.shade,
+        shine=cv2.merge([shine] * 3),
+        backdrop=seen.backdrop,
+        shadow=seen.shadow,
+        distance=camera_distance(shape),
+        focal=focal_length(size),
     )
 
 
@@ -86,11 +103,12 @@ class _Seen:
     points: Floats
     shade: MatLike
     shine: Floats
-    floor: MatLike
+    backdrop: MatLike
+    shadow: MatLike
 
 
 @lru_cache(maxsize=1)
-def _look(shape: Shape, roll: float, pitch: float, size: int) -> _Seen:
+def _look(shape: Shape, roll: float, pitch: float, size: int, light: float) -> _Seen:
     side = int(np.ceil(CANVAS * size / 4)) * 4  # a multiple of the coarse grid's step
     sin, cos = np.sin(np.radians(pitch)), np.cos(np.radians(pitch))
     # Everything up to the points is done in the product's frame: there the camera goes round it.
@@ -128,23 +146,25 @@ def _look(shape: Shape, roll: float, pitch: float, size: int) -> _Seen:
 
     normals = turn(surface_normals(shape.distance, points), roll)
     points, directions = turn(points, roll), turn(directions, roll)
-    shade = np.zeros(near.shape, np.uint8)
-    shade[mask > 0] = 128 * lightness(normals, points[2] + shape.height / 2)
+    shade = np.zeros((*near.shape, 3), np.uint8)
+    factors = lightness(normals, points[2] + shape.height / 2, light)
+    shade[mask > 0] = np.minimum(128 * factors, 255).T
     return _Seen(
         slice(top, bottom),
         slice(left, right),
         mask,
         points,
-        cv2.merge([shade] * 3),
-        255 * highlight(normals, directions),
-        _surroundings(shape, roll, camera, bundles, side),
+        shade,
+        np.minimum(255 * light * highlight(normals, directions), 255),
+        *_surroundings(shape, roll, camera, bundles, side),
     )
 
 
 def _surroundings(
     shape: Shape, roll: float, camera: Floats, directions: Floats, side: int
-) -> MatLike:
-    """Lightness of backdrop and floor [side, side], from rays (product's frame) on a coarse grid.
+) -> tuple[MatLike, MatLike]:
+    """Lightness of backdrop and floor [side, side] and the product's shadow on it, from rays
+    (product's frame) on a coarse grid.
 
     The floor runs into the backdrop without an edge. Where the product keeps light off, by its
     signed distance from the floor and from a point on the way to the lamp, there is soft shadow.
@@ -161,33 +181,10 @@ def _surroundings(
     contact = np.maximum(shape.distance(on_floor), 0)
     cast = np.maximum(shape.distance(on_floor + lamp), 0)
     shadow = 0.5 * np.exp(-contact / 0.035) + 0.28 * np.exp(-cast / 0.12)
-    level *= 1 - np.where(falling, np.minimum(shadow, 0.75), 0)
-    coarse = np.clip(255 * level, 0, 255).astype(np.uint8).reshape(grid, grid)
-    return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)
+    left = 1 - np.where(falling, np.minimum(shadow, 0.75), 0)
 
+    def enlarge(values: Floats) -> MatLike:
+        coarse = np.clip(255 * values, 0, 255).astype(np.uint8).reshape(grid, grid)
+        return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)
 
-def draw(table: Lookup, atlas: NDArray[np.uint8], size: int, rng: np.random.Generator) -> MatLike:
-    """One picture, uint8 [size, size, 3] BGR, with small accidents of a studio drawn from ``rng``.
-
-    They are: backdrop (lightness, tint), distance (about +-6 %), centring (+-3 % of the side) and
-    exposure (+-8 %).
-    """
-    grey = rng.uniform(222, 250)
-    tint = grey + rng.uniform(-4, 4, 3)
-    zoom, right, down = rng.uniform((0.95, -0.03, -0.03), (1.07, 0.03, 0.03))
-    exposure = rng.uniform(0.92, 1.08)
-
-    levels = (np.arange(256)[:, None] * tint / 255).astype(np.uint8)
-    canvas = cv2.merge([cv2.LUT(table.floor, np.ascontiguousarray(level)) for level in levels.T])
-    product = cv2.remap(atlas, *table.texels, cv2.INTER_LINEAR)
-    product = cv2.multiply(product, table.shade, scale=1 / 128)
-    product = cv2.add(product, table.shine)
-    cv2.copyTo(product, table.mask, canvas[table.rows, table.columns])
-    # Moving and scaling the traced square stands for moving the camera a little: averaging it down
-    # to the picture happens anyway.
-    side = round(SUPERSAMPLE * size * zoom)
-    slack = (canvas.shape[0] - side) / 2
-    top, left = (round(slack + SUPERSAMPLE * size * shift) for shift in (down, right))
-    window = canvas[top : top + side, left : left + side]
-    picture = cv2.resize(window, (size, size), interpolation=cv2.INTER_AREA)
-    return cv2.convertScaleAbs(picture, alpha=exposure)
+    return enlarge(level), enlarge(left)

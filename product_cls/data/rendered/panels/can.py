@@ -1,0 +1,52 @@
+"""A can's label, lid and bare metal."""
+
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from product_cls.data.rendered.catalogue import Product
+from product_cls.data.rendered.panels.shared import layout_of
+from product_cls.data.rendered.panels.wrapped import mirrored_background, wrap
+from product_cls.data.rendered.printing import pixels, write
+
+
+def _label_panel(size: tuple[int, int], product: Product) -> Image.Image:
+    """A can's label: two fronts opposite each other on drinks, on food one and a back."""
+    drink = product.form == "drink"
+    layout = layout_of(product, "tall" if drink else "wide")
+    image = mirrored_background(size, product, layout)
+    return wrap(image, product, layout, 0.36 if drink else 0.38, fronts=2 if drink else 1)
+
+
+@lru_cache(maxsize=8)
+def _lid(size: tuple[int, int]) -> Image.Image:
+    """Brushed metal with beads near the edge and a ring to pull."""
+    width, height = size
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    x, y = 2 * x / width - 1, 2 * y / height - 1
+    radius = np.hypot(x, y)
+    grey = 186 + 22 * np.cos(2 * np.arctan2(y, x) + 0.8) + 5 * np.sin(radius * 90)
+    for bead, depth in ((0.93, 46), (0.84, 34), (0.52, 22)):
+        grey += depth * np.sin((radius - bead) * 60) * np.exp(-(((radius - bead) / 0.03) ** 2))
+    image = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    thick = max(width // 28, 1)
+    draw.rounded_rectangle(pixels(size, (0.4, 0.3, 0.6, 0.66)), width // 10, (150, 152, 156))
+    draw.ellipse(pixels(size, (0.43, 0.48, 0.57, 0.62)), (92, 94, 98))
+    draw.ellipse(pixels(size, (0.4, 0.45, 0.6, 0.65)), None, (214, 216, 220), thick)
+    draw.ellipse(pixels(size, (0.47, 0.33, 0.53, 0.39)), (222, 224, 228), (110, 112, 116))
+    return image
+
+
+def _lid_panel(size: tuple[int, int], product: Product) -> Image.Image:
+    image = _lid(size).copy()
+    write(image, (0.32, 0.72, 0.68, 0.78), f"{product.number[-6:]} 까지", (70, 72, 80))
+    return image
+
+
+def _metal_panel(size: tuple[int, int], product: Product) -> Image.Image:
+    return Image.new("RGB", size, (176, 178, 182))
+
+
+PANELS = {"label": _label_panel, "lid": _lid_panel, "metal": _metal_panel}

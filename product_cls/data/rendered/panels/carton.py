@@ -1,0 +1,109 @@
+"""Body, roof, folded sides and fin of a milk carton."""
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from product_cls.data.rendered.catalogue import Product
+from product_cls.data.rendered.panels.shared import background, draw_front, ingredients, layout_of
+from product_cls.data.rendered.printing import (
+    INK,
+    PAPER,
+    barcode,
+    blend,
+    nutrition,
+    paste_emoji,
+    pattern,
+    pixels,
+    readable_on,
+    small_print,
+    write,
+)
+
+Size = tuple[int, int]
+
+
+def _front(size: Size, product: Product) -> Image.Image:
+    """Front and back: cartons show their name on two sides."""
+    layout = layout_of(product, "tall")
+    image = background(size, product, layout)
+    draw_front(image, product, layout)
+    return image
+
+
+def _left(size: Size, product: Product) -> Image.Image:
+    image = Image.new("RGB", size, blend(PAPER, product.base, 0.06))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle(pixels(size, (0, 0, 1, 0.2)), product.taste.accent)
+    words = "\n".join(product.name_ko.split())
+    write(image, (0.08, 0.02, 0.92, 0.18), words, readable_on(product.taste.accent), bold=0.03)
+    small_print(image, (0.08, 0.23, 0.92, 0.4), ingredients(product), INK)
+    nutrition(image, (0.12, 0.43, 0.88, 0.74), product)
+    barcode(image, (0.14, 0.78, 0.86, 0.96), product.number)
+    return image
+
+
+def _right(size: Size, product: Product) -> Image.Image:
+    accent = product.taste.accent
+    image = pattern(size, product.design // 7, accent, blend(accent, PAPER, 0.15))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle(pixels(size, (0, 0, 1, 0.18)), product.base)
+    write(image, (0.08, 0.04, 0.92, 0.15), product.brand, readable_on(product.base), bold=0.05)
+    centre, side = (size[0] // 2, round(size[1] * 0.34)), round(min(size[0], size[1] * 0.36) * 0.72)
+    paste_emoji(image, product.taste.emoji, centre, side)
+    words = "\n".join(product.name_ko.split())
+    write(image, (0.08, 0.5, 0.92, 0.7), words, readable_on(accent), bold=0.04)
+    draw.rectangle(pixels(size, (0.08, 0.73, 0.92, 0.97)), PAPER)
+    small_print(image, (0.13, 0.75, 0.88, 0.87), ingredients(product), INK)
+    write(image, (0.13, 0.87, 0.87, 0.95), product.amount, INK, bold=0.03)
+    return image
+
+
+def _roof(size: Size, product: Product) -> Image.Image:
+    """Brand above a band with the flavour: most of what is seen from above."""
+    base, accent = product.base, product.taste.accent
+    image = Image.new("RGB", size, base)
+    ImageDraw.Draw(image).rectangle(pixels(size, (0, 0.5, 1, 1)), accent)
+    edge = max(size[1] // 40, 1)
+    middle = round(0.5 * size[1])
+    ImageDraw.Draw(image).rectangle((0, middle - edge, size[0], middle), PAPER)
+    write(
+        image, (0.08, 0.08, 0.92, 0.44), product.brand, readable_on(base),
+        serif=product.serif, bold=0.05,
+    )  # fmt: skip
+    x, y, side = round(size[0] * 0.2), round(size[1] * 0.75), round(size[1] * 0.32)
+    reach = round(side * 0.62)
+    ImageDraw.Draw(image).ellipse((x - reach, y - reach, x + reach, y + reach), PAPER)
+    paste_emoji(image, product.taste.emoji, (x, y), side)
+    words = f"{product.taste.korean}\n{product.taste.english}"
+    write(image, (0.38, 0.55, 0.95, 0.95), words, readable_on(accent), bold=0.03)
+    return image
+
+
+def _gusset(size: Size, product: Product) -> Image.Image:
+    """A side folded in: the triangle that is seen, darker towards its hidden tip."""
+    width, height = size
+    base, accent = product.base, product.taste.accent
+    image = Image.new("RGB", size, blend(base, INK, 0.25))  # the roof's underside, to both sides
+    ImageDraw.Draw(image).polygon(((0, height), (width // 2, 0), (width, height)), accent)
+    paste_emoji(image, product.taste.emoji, (width // 2, round(height * 0.7)), round(height * 0.36))
+    dim = np.linspace(0.55, 1.0, height)[:, None, None]
+    return Image.fromarray((np.asarray(image) * dim).astype(np.uint8))
+
+
+def _fin(size: Size, product: Product) -> Image.Image:
+    image = Image.new("RGB", size, blend(PAPER, product.base, 0.1))
+    ImageDraw.Draw(image).rectangle(pixels(size, (0, 0.7, 1, 1)), product.base)
+    write(image, (0.3, 0.14, 0.7, 0.62), f"{product.number[-6:]} 까지", INK)
+    return image
+
+
+PANELS = {
+    "carton front": _front,
+    "carton back": _front,
+    "carton left": _left,
+    "carton right": _right,
+    "carton roof front": _roof,
+    "carton roof back": _roof,
+    "carton gusset": _gusset,
+    "carton fin": _fin,
+}

@@ -1,0 +1,22 @@
+"""The solids that products have, by (shape, form, size).
+
+A new solid needs a class with the members of `base.Shape`, an entry in its module's table, and
+artwork for panels of a new name (`panels/`).
+"""
+
+from product_cls.data.rendered.shapes.base import Panel, Shape
+from product_cls.data.rendered.shapes.box import BOXES
+from product_cls.data.rendered.shapes.carton import CARTONS
+from product_cls.data.rendered.shapes.pouch import POUCHES
+from product_cls.data.rendered.shapes.turned import BOTTLES, CANS, CUPS
+
+FORMS: dict[tuple[str, str, str], Shape] = {
+    **BOXES,
+    **CARTONS,
+    **POUCHES,
+    **CANS,
+    **BOTTLES,
+    **CUPS,
+}
+
+__all__ = ["FORMS", "Panel", "Shape"]

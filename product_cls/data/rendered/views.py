@@ -1,0 +1,59 @@
+"""The pictures that are taken of a catalogue, and the tables that go with them."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from product_cls.data.rendered.catalogue import Product
+from product_cls.data.rendered.geometry import PITCHES
+
+TRAIN_PITCHES, TEST_PITCHES = PITCHES[:2], PITCHES
+
+
+class View(NamedTuple):
+    """One picture of the set; ``number`` counts within the label and split."""
+
+    id: str
+    label: int
+    roll: float
+    pitch: float
+    split: str
+    number: int
+
+
+def list_views(products: int, rolls: int, seed: int) -> Iterator[View]:
+    """All pictures of a set: training by label, then test, whose files are numbered in an order
+    shuffled by ``seed`` so that a file name gives nothing away. Test rolls lie half a step off."""
+    step = 360 / rolls
+    for label in range(products):
+        for number in range(len(TRAIN_PITCHES) * rolls):
+            pitch, roll = TRAIN_PITCHES[number // rolls], number % rolls * step
+            yield View(f"train/{label}/{number}.jpg", label, roll, pitch, "train", number)
+    each = len(TEST_PITCHES) * rolls
+    order = np.random.default_rng((seed, 1)).permutation(products * each)
+    for file, place in enumerate(order.tolist()):
+        label, number = divmod(place, each)
+        pitch, roll = TEST_PITCHES[number // rolls], (number % rolls + 0.5) * step
+        yield View(f"test/{file}.jpg", label, roll, pitch, "test", number)
+
+
+def write_tables(out: Path, catalogue: list[Product], views: list[View]) -> None:
+    """``views.csv`` and ``catalogue.csv``, and ``sample.csv`` as a competitor would get it."""
+    columns = (
+        "label", "shape", "form", "size", "brand", "line", "flavour", "amount", "name_en",
+        "name_ko", "twin_group",
+    )  # fmt: skip
+    tables: dict[str, list[tuple[object, ...]]] = {
+        "views.csv": [View._fields[:5], *(view[:5] for view in views)],
+        "catalogue.csv": [columns, *(tuple(getattr(p, c) for c in columns) for p in catalogue)],
+        "sample.csv": [
+            ("filename", "prediction"),
+            *((Path(view.id).name, 0) for view in views if view.split == "test"),
+        ],
+    }
+    for name, rows in tables.items():
+        with (out / name).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
