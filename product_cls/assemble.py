@@ -106,7 +106,8 @@ def _cache_folder(config: DictConfig) -> Path:
     """Where stores and folds of this data set lie; two data sets of one name do not share it."""
     sources = [config.data.get(key) for key in ("root", "file")]
     mark = digest([s and os.path.abspath(Path(s).expanduser()) for s in sources])[:8]
-    return Path(config.paths.cache) / f"{config.data.name}-{mark}"
+    subset = "" if config.data.limit is None else f"-limit{config.data.limit}"
+    return Path(config.paths.cache) / f"{config.data.name}-{mark}{subset}"
 
 
 def assemble_augmentation(config: DictConfig) -> tuple[Augment, Mix | None]:

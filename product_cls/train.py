@@ -30,7 +30,7 @@ from product_cls.assemble import (
 )
 from product_cls.callbacks import EpochRecord, checkpoint_callbacks
 from product_cls.data.datamodule import ProductDataModule
-from product_cls.data.samples import samples_fingerprint
+from product_cls.data.samples import samples_fingerprint, take_subset
 from product_cls.errors import UserError
 from product_cls.models.network import Network
 from product_cls.module import ProductModule
@@ -108,6 +108,8 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
     build_views(config.tta)  # a misspelt view must not wait for the end of training
     samples: pd.DataFrame = settings.build(config.data.samples)
     task: Task = settings.build(config.task)
+    if config.data.limit is not None:
+        samples = take_subset(samples, config.data.limit, label=task.label, seed=config.folds.seed)
     task.fit(samples)
 
     folds = assemble_folds(config, samples, task)

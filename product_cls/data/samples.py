@@ -12,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from product_cls.errors import UserError
@@ -106,6 +107,41 @@ def _read_table(file: Path, columns: Collection[str], **options: Any) -> pd.Data
         if column not in table:
             raise UserError(f"{file} has no column '{column}'; it has {', '.join(table)}.")
     return table
+
+
+def take_subset(samples: pd.DataFrame, limit: int, *, label: str, seed: int) -> pd.DataFrame:
+    """A part of the pictures to learn from that respects the labels, for quick experiments.
+
+    Each class keeps its share of ``limit`` (at least 2 pictures, as many as every class needs);
+    which pictures, ``seed`` alone decides, and a smaller subset is part of a larger one. Pictures
+    of the test part all stay.
+
+    Args:
+        samples: the sample table.
+        limit: pictures to learn from; a table that has no more stays as it is.
+        label: the label column.
+        seed: 0 or more.
+
+    Raises:
+        UserError: ``limit`` has no room for 2 pictures of each class.
+    """
+    learned = samples[samples["split"] != "test"].sort_values("id")
+    counts = learned[label].value_counts().sort_index()
+    if limit >= len(learned):
+        return samples
+    if limit < 2 * len(counts):
+        raise UserError(
+            f"data.limit={limit} is too few for {len(counts)} classes: at least "
+            f"{2 * len(counts)} are needed, 2 pictures of each."
+        )
+    # Each class's pictures, in an order of chance, get evenly spaced places on one line (Webster's
+    # way to share out seats): the first `limit` on it respect the labels, whatever the limit.
+    order = np.random.default_rng((seed, 3)).permutation(len(learned))
+    rank = learned.iloc[order].groupby(label).cumcount()
+    classes = learned[label].loc[rank.index]
+    place = ((rank + 0.5) / classes.map(counts)).where(rank >= 2, 0)
+    kept = place.sort_values(kind="stable").index[:limit]
+    return samples[(samples["split"] == "test") | samples.index.isin(kept)].reset_index(drop=True)
 
 
 def samples_fingerprint(samples: pd.DataFrame) -> str:

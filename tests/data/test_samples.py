@@ -19,6 +19,7 @@ from product_cls.data.samples import (
     read_folder,
     read_grocery,
     samples_fingerprint,
+    take_subset,
 )
 
 
@@ -446,3 +447,33 @@ def test_fingerprint_is_of_content_not_of_place(tiny_root: Path, own_root: Path)
 def test_check_samples_gives_a_clean_index(tiny_root: Path) -> None:
     table = read_competition(tiny_root).iloc[::-1]
     assert check_samples(table, "here").index.tolist() == list(range(72))
+
+
+def test_subset_respects_labels_and_is_the_same_in_every_order() -> None:
+    counts = {"a": 60, "b": 30, "c": 10}
+    table = pd.DataFrame(
+        [
+            {"id": f"{c}/{n}", "label": c, "split": "train"}
+            for c, m in counts.items()
+            for n in range(m)
+        ]
+        + [{"id": f"test/{n}", "label": None, "split": "test"} for n in range(7)]
+    )
+    small = take_subset(table, 50, label="label", seed=0)
+    learned = small[small["split"] == "train"]
+    assert learned["label"].value_counts().to_dict() == {"a": 30, "b": 15, "c": 5}
+    assert (small["split"] == "test").sum() == 7
+    assert list(small.index) == list(range(57))
+    shuffled = table.sample(frac=1, random_state=1).reset_index(drop=True)
+    assert set(take_subset(shuffled, 50, label="label", seed=0)["id"]) == set(small["id"])
+    assert set(take_subset(table, 50, label="label", seed=1)["id"]) != set(small["id"])
+    assert set(take_subset(table, 23, label="label", seed=0)["id"]) < set(small["id"])
+    least = take_subset(table, 6, label="label", seed=0)
+    assert least["label"].value_counts().to_dict() == {"a": 2, "b": 2, "c": 2}
+    pd.testing.assert_frame_equal(take_subset(table, 100, label="label", seed=0), table)
+
+
+def test_subset_too_small_for_its_classes(refused: Any, tiny_root: Path) -> None:
+    samples = read_competition(tiny_root)
+    with refused("data.limit=3", "too few", "2 pictures of each"):
+        take_subset(samples, 3, label="label", seed=0)

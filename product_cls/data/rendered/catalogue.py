@@ -6,6 +6,7 @@ name, accent colour and food picture; a flavour comes in several sizes or packag
 but proportions, amount and a badge.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,9 @@ from product_cls.data.rendered.words import (
 )
 
 MOST_PRODUCTS = 5000
+# Between the accents of a line's flavours, as a distance of RGB values: as in a shop, flavours are
+# told apart by colour even where name and picture are out of sight.
+LEAST_GAP = 100
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,17 @@ def _variants(rng: np.random.Generator, kind: Kind, package: Package) -> list[tu
     return [(package, "regular"), *twins]
 
 
+def _distinct(rng: np.random.Generator, flavours: Sequence[Flavour]) -> list[Flavour]:
+    """All flavours in an order of chance; those whose colour another has before them come last."""
+    first: list[Flavour] = []
+    last: list[Flavour] = []
+    for place in rng.permutation(len(flavours)):
+        flavour = flavours[place]
+        gaps = [np.linalg.norm(np.subtract(flavour.accent, one.accent)) for one in first]
+        (last if min(gaps, default=np.inf) < LEAST_GAP else first).append(flavour)
+    return first + last
+
+
 def build_catalogue(products: int, seed: int, twins: int) -> list[Product]:
     """The first ``products`` articles of shop ``seed``; a longer list begins with a shorter.
 
@@ -83,8 +98,8 @@ def build_catalogue(products: int, seed: int, twins: int) -> list[Product]:
         base, serif = liveries[brand]
         design = int(rng.integers(1 << 16))
         variants = _variants(rng, kind, package)[: 1 if twins <= 2 else 2 if twins <= 8 else 3]
-        tastes = rng.permutation(len(kind.flavours))[: -(-twins // len(variants))]
-        members = [(kind.flavours[taste], *variant) for taste in tastes for variant in variants]
+        tastes = _distinct(rng, kind.flavours)[: -(-twins // len(variants))]
+        members = [(taste, *variant) for taste in tastes for variant in variants]
         for taste, (shape, form), size in members[:twins]:
             label = len(made)
             made.append(

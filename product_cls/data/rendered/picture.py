@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from product_cls.data.rendered.geometry import FILL, SUPERSAMPLE
 from product_cls.data.rendered.render import Lookup
 
-RENDERER = 2  # raise it with any change that changes a picture
+RENDERER = 3  # raise it with any change that changes a picture
 
 
 class Item(NamedTuple):

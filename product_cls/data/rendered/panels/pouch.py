@@ -5,7 +5,13 @@ from PIL import Image, ImageDraw
 
 from product_cls.data.rendered.catalogue import Product
 from product_cls.data.rendered.panels.layouts import Area
-from product_cls.data.rendered.panels.shared import background, draw_front, ingredients, layout_of
+from product_cls.data.rendered.panels.shared import (
+    background,
+    draw_badge,
+    draw_front,
+    ingredients,
+    layout_of,
+)
 from product_cls.data.rendered.printing import (
     INK,
     PAPER,
@@ -94,6 +100,8 @@ def _pillow_back(size: Size, product: Product) -> Image.Image:
     name = "\n".join(product.name_ko.rsplit(" ", 1))
     write(image, (0.56, 0.11, 0.75, 0.25), name, words, bold=0.03)
     _spot(image, product, (0.84, 0.19), 0.12)
+    middle = round(0.92 * size[0]), round(0.24 * size[1])
+    draw_badge(image, product, middle, round(0.13 * min(size)))
     nutrition(image, (0.13, 0.39, 0.46, 0.68), product)
     small_print(image, (0.57, 0.4, 0.88, 0.68), ingredients(product), INK)
     small_print(image, (0.13, 0.71, 0.46, 0.86), ingredients(product), INK)
@@ -143,6 +151,8 @@ def _standing_back(size: Size, product: Product) -> Image.Image:
     words = readable_on(product.base)
     write(image, (0.1, 0.19, 0.64, 0.29), product.brand, words, serif=product.serif, bold=0.05)
     _spot(image, product, (0.8, 0.24), 0.14)
+    middle = round(0.86 * size[0]), round(0.28 * size[1])
+    draw_badge(image, product, middle, round(0.13 * min(size)))
     write(image, (0.08, 0.35, 0.92, 0.42), product.name_ko, INK, bold=0.03)
     small_print(image, (0.08, 0.44, 0.92, 0.58), ingredients(product), INK)
     nutrition(image, (0.08, 0.6, 0.5, 0.88), product)
