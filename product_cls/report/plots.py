@@ -1,0 +1,251 @@
+"""Figures of an experiment. Colours are those of Okabe and Ito, which colour-blind readers can tell
+apart; what a colour says, a shape or a word says too, so that a grey print loses nothing."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from product_cls.report.experiment import Experiment, Job
+from product_cls.report.summary import Summary, p_word
+
+INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
+BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*")
+SHADES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, "#56B4E9", INK, GREY)
+VERDICTS = {"helps": BLUE, "better": BLUE, "hurts": VERMILION, "worse": VERMILION}
+NARROW = 1.5  # inches a panel of learning curves
+
+
+def png(figure: Figure, dpi: int = 150) -> bytes:
+    """The figure as a file's bytes, the same for the same figure."""
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, dpi=dpi, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _bare(axes: Axes, x: str) -> None:
+    """A panel of dots: no frame but the scale below, faint lines to read it by."""
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(GREY)
+    axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
+    axes.tick_params(axis="x", color=GREY, labelcolor=INK, labelsize=8)
+    axes.grid(axis="x", color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(x, fontsize=9, color=INK)
+
+
+def result_figure(experiment: Experiment, summary: Summary) -> Figure:
+    """Accuracy of every row, and its difference to the baseline beside the published one."""
+    count = len(experiment.rows)
+    paired = count > 1
+    height = 0.34 * count + 1.75
+    figure = Figure(figsize=(10.0 if paired else 6.5, height), layout="constrained")
+    panels = figure.subplots(1, 2 if paired else 1, sharey=True, squeeze=False)[0]
+    _accuracy_panel(panels[0], experiment, summary)
+    if paired:
+        _difference_panel(panels[1], experiment, summary)
+    axes = panels[0]
+    axes.set_yticks(range(count), _row_labels(experiment, summary))
+    axes.set_ylim(count - 0.4, -0.6)
+    axes.get_yticklabels()[summary.baseline].set_fontweight("bold")
+    if experiment.ablation:
+        axes.set_title("left out", loc="right", x=-0.02, fontsize=9, color=GREY, style="italic")
+    handles = [handle for panel in panels for handle in panel.get_legend_handles_labels()[0]]
+    labels = [label for panel in panels for label in panel.get_legend_handles_labels()[1]]
+    unique = dict(zip(labels, handles, strict=True))
+    figure.legend(
+        unique.values(),
+        unique.keys(),
+        loc="outside lower center",
+        ncols=6,
+        columnspacing=1.4,
+        frameon=False,
+        fontsize=8,
+        handletextpad=0.4,
+    )
+    return figure
+
+
+def _row_labels(experiment: Experiment, summary: Summary) -> list[str]:
+    planned = len(experiment.replicates)
+    return [
+        name if count == planned else f"{name}  ({count} of {planned} runs)"
+        for name, count in zip(experiment.rows, summary.rows.count, strict=True)
+    ]
+
+
+def _accuracy_panel(axes: Axes, experiment: Experiment, summary: Summary) -> None:
+    _bare(axes, "test accuracy (%)")
+    rows = summary.rows
+    y = np.arange(len(experiment.rows))
+    axes.hlines(y, 100 * rows.low, 100 * rows.high, color=INK, linewidth=1.6, label="95 % interval")
+    for s in range(len(experiment.replicates)):
+        # Runs stand below the line, so that they do not hide the mean.
+        axes.plot(
+            100 * summary.accuracy[:, s],
+            y + 0.22,
+            linestyle="none",
+            marker="|",
+            color=GREY,
+            markersize=6,
+            markeredgewidth=1.2,
+            label="a run",
+        )
+    axes.plot(100 * rows.mean, y, "o", color=INK, markersize=5.5, label="mean of the runs")
+    for k in np.flatnonzero(rows.count == 0):
+        axes.annotate(
+            "no finished run",
+            (0.02, k),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
+            color=VERMILION,
+        )
+
+
+def _difference_panel(axes: Axes, experiment: Experiment, summary: Summary) -> None:
+    base = experiment.rows[summary.baseline]
+    against = "nothing left out" if experiment.ablation and base == "nothing" else base
+    _bare(axes, f"difference to {against} (points)")
+    found = summary.differences
+    axes.axvline(0, color=GREY, linewidth=1)
+    for k in range(len(experiment.rows)):
+        if k == summary.baseline or not found.pairs[k]:
+            continue
+        colour = VERDICTS.get(summary.verdict[k], GREY)
+        shown = summary.verdict[k] in VERDICTS
+        low, high = 100 * found.low[k], 100 * found.high[k]
+        axes.hlines(k, low, high, color=colour, linewidth=1.8)
+        axes.plot(
+            100 * found.estimate[k],
+            k,
+            "o",
+            color=colour,
+            markersize=6,
+            markerfacecolor=colour if shown else "white",
+            markeredgewidth=1.4,
+            label="difference, shown" if shown else "difference, not shown",
+        )
+    published = summary.published - summary.published[summary.baseline]
+    others = np.arange(len(published)) != summary.baseline
+    if not np.isnan(published[others]).all():
+        axes.plot(
+            np.where(others, published, np.nan),
+            np.arange(len(published)) - 0.22,
+            linestyle="none",
+            marker="D",
+            color=ORANGE,
+            markeredgecolor=INK,
+            markeredgewidth=0.5,
+            markersize=4.5,
+            label="published (one run)",
+        )
+    for k, verdict in enumerate(summary.verdict):
+        if k != summary.baseline:
+            p = "" if np.isnan(summary.p[k]) else f"  p {_equal(p_word(summary.p[k]))}"
+            axes.annotate(
+                f"{verdict}{p}",
+                (1.02, k),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=8,
+                color=VERDICTS.get(verdict, GREY),
+                annotation_clip=False,
+            )
+
+
+def _equal(word: str) -> str:
+    return word if word.startswith("<") else f"= {word}"
+
+
+def view_figure(experiment: Experiment, summary: Summary) -> Figure:
+    """Accuracy of every row by view."""
+    count = len(experiment.rows)
+    figure = Figure(figsize=(7.5, 0.3 * count + 1.5), layout="constrained")
+    axes = figure.subplots()
+    _bare(axes, "test accuracy (%), mean over the finished runs")
+    y = np.arange(count)
+    low, high = summary.by_view.min(axis=1), summary.by_view.max(axis=1)
+    axes.hlines(y, 100 * low, 100 * high, color=PALE, linewidth=2)
+    for v, view in enumerate(summary.views):
+        axes.plot(
+            100 * summary.by_view[:, v],
+            y,
+            linestyle="none",
+            marker=SHAPES[v % len(SHAPES)],
+            color=SHADES[v % len(SHADES)],
+            markersize=6,
+            label=f"view {view}",
+        )
+    axes.set_yticks(y, _row_labels(experiment, summary))
+    axes.set_ylim(count - 0.4, -0.6)
+    columns = min(len(summary.views), 8)
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+    return figure
+
+
+def read_curve(job: Job, column: str) -> pd.Series | None:
+    """A column of a run's ``logs/metrics.csv`` by epoch (from 1); None where there is none."""
+    if job.found is None:
+        return None
+    try:
+        table = pd.read_csv(job.found.folder.path / "logs" / "metrics.csv")
+        values = table[["epoch", column]].dropna()
+    except (OSError, ValueError, KeyError):
+        return None
+    return pd.Series(values[column].to_numpy(), index=values["epoch"].to_numpy() + 1)
+
+
+def curves_figure(
+    experiment: Experiment, baseline: int, column: str, scale: float
+) -> Figure | None:
+    """Learning curves, a panel a row, the baseline's runs in each for comparison.
+
+    Args:
+        column: of ``logs/metrics.csv``.
+        scale: 100 for shares that are shown in per cent.
+
+    Returns:
+        None where no run has such a log.
+    """
+    curves = [[read_curve(job, column) for job in row] for row in experiment.jobs]
+    if all(curve is None for row in curves for curve in row):
+        return None
+    columns = min(5, len(curves))
+    lines = -(-len(curves) // columns)
+    figure = Figure(figsize=(max(2.05 * columns, 5), NARROW * lines + 0.7), layout="constrained")
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes in panels[len(curves) :]:
+        axes.set_visible(False)
+    for k, (axes, row) in enumerate(zip(panels, curves, strict=False)):
+        for curve in curves[baseline] if k != baseline else []:
+            if curve is not None:
+                axes.plot(curve.index, scale * curve, color="#b0b0b0", linewidth=0.9)
+        for curve in row:
+            if curve is not None:
+                # A single epoch is a point, which a line would not show.
+                mark = "o" if len(curve) == 1 else ""
+                axes.plot(curve.index, scale * curve, color=BLUE, linewidth=1.1, marker=mark)
+        axes.set_title(experiment.rows[k], fontsize=8, color=INK, pad=3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=7, color=GREY)
+        axes.grid(color=PALE, linewidth=0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    figure.supxlabel("epoch", fontsize=8)
+    unit = " (%)" if scale == 100 else ""
+    figure.supylabel(column.removesuffix("_epoch") + unit, fontsize=8)
+    return figure
+
+
+def monitored(jobs: Sequence[Job]) -> str:
+    """The validation metric that the runs watched."""
+    return next(
+        (str(job.status["metric"]) for job in jobs if job.status.get("metric")), "val/accuracy"
+    )

@@ -1,0 +1,169 @@
+"""Numbers by hand, by scipy, and by made-up tables that are easy to see through."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from product_cls.report.statistics import (
+    compare_rows,
+    count_hits,
+    holm,
+    rank_agreement,
+    seed_variance,
+    summarise_rows,
+)
+
+NAN = float("nan")
+
+
+def test_holm_by_hand() -> None:
+    # Sorted .005 .01 .03 .04, times 4 3 2 1: .02 .03 .06 .04, and none below the one before it.
+    adjusted = holm(np.array([0.01, 0.04, 0.03, 0.005]))
+    assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.5, 0.6])) == pytest.approx([1, 1])
+
+
+def test_holm_counts_comparisons_that_are_still_to_come() -> None:
+    adjusted = holm(np.array([0.01, NAN, NAN, 0.02]))
+    assert adjusted[[0, 3]] == pytest.approx([0.04, 0.06])
+    assert np.isnan(adjusted[[1, 2]]).all()
+
+
+def test_hits_by_product() -> None:
+    correct = np.array([[1.0, 0, 1, 1, 0], [NAN] * 5])
+    hits, sizes = count_hits(correct, np.array([1, 0, 1, 1, 0]))
+    assert hits[0].tolist() == [0, 3] and sizes.tolist() == [2, 3]
+    assert np.isnan(hits[1]).all()
+
+
+def test_seed_variance_is_pooled_but_no_row_has_less_than_its_own() -> None:
+    values = np.array([[1.0, 2, 3], [0, 0, 0], [0, 4, 8], [5, NAN, NAN]])
+    variance, freedom = seed_variance(values)
+    pooled = (2 * 1 + 2 * 0 + 2 * 16) / 6
+    assert variance == pytest.approx([pooled, pooled, 16, pooled])
+    assert freedom == pytest.approx(6 * 4 / (3 + 3))
+    # One row alone: nothing to pool, the usual n - 1.
+    variance, freedom = seed_variance(np.array([[1.0, 2, 3]]))
+    assert (variance[0], freedom) == (1, 2)
+
+
+def test_degrees_of_freedom_are_those_of_differences_to_one_baseline() -> None:
+    """Satterthwaite: twice the squared mean of the pooled variance over its variance."""
+    rng = np.random.default_rng(0)
+    runs = rng.normal(size=(20_000, 10, 3))
+    paired = runs[:, 1:] - runs[:, :1]
+    pooled = paired.var(axis=2, ddof=1).mean(axis=1)
+    assert 2 * pooled.mean() ** 2 / pooled.var() == pytest.approx(
+        seed_variance(paired[0])[1], rel=0.05
+    )
+
+
+def test_row_summary_of_a_single_row_is_the_textbook_interval() -> None:
+    values = np.array([0.90, 0.92, 0.91])
+    rows = summarise_rows(values[None])
+    expected = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+    assert (rows.low[0], rows.high[0]) == pytest.approx(expected)
+    assert rows.sd[0] == pytest.approx(values.std(ddof=1))
+
+
+def table(differences: np.ndarray, products: int = 20, size: int = 50) -> np.ndarray:
+    """Hits of a baseline at .5 and a row that differs by ``differences[seed, product]``."""
+    base = np.full((len(differences), products), size / 2)
+    return np.stack([base, base + size * differences])
+
+
+def test_difference_from_seeds_alone_is_the_paired_t_test() -> None:
+    moved = np.array([0.02, 0.05, 0.03])
+    found = compare_rows(table(np.repeat(moved[:, None], 20, 1)), np.full(20, 50), 0)
+    expected = stats.ttest_1samp(moved, 0)
+    assert found.p[1] == pytest.approx(expected.pvalue, rel=1e-6)
+    interval = expected.confidence_interval()
+    assert (found.low[1], found.high[1]) == pytest.approx((interval.low, interval.high), abs=1e-6)
+    assert found.estimate.tolist() == [0, pytest.approx(moved.mean())]
+    assert np.isnan(found.p[0])
+
+
+def test_difference_from_products_alone_is_the_bootstrap_over_products() -> None:
+    by_product = np.random.default_rng(0).normal(0.03, 0.05, 40)
+    found = compare_rows(
+        table(np.repeat(by_product[None], 3, 0), products=40), np.full(40, 50), 0, draws=20_000
+    )
+    expected = stats.t.interval(0.95, 39, by_product.mean(), stats.sem(by_product))
+    assert (found.low[1], found.high[1]) == pytest.approx(expected, abs=0.002)
+    exact = stats.ttest_1samp(by_product, 0).pvalue
+    # On the safe side far out in the tails, where resamples end.
+    assert exact < found.p[1] < 0.005
+
+
+def test_noise_within_products_is_not_counted_twice() -> None:
+    """Independent noise everywhere: as wide as the t-test over seeds says, not wider."""
+    rng = np.random.default_rng(0)
+    widths, seeds_alone = [], []
+    for _ in range(40):
+        noise = rng.normal(0, 0.1, (3, 200))
+        found = compare_rows(table(noise, products=200), np.full(200, 50), 0, draws=300)
+        widths.append(found.high[1] - found.low[1])
+        low, high = stats.t.interval(0.95, 2, 0, stats.sem(noise.mean(axis=1)))
+        seeds_alone.append(high - low)
+    assert np.mean(widths) == pytest.approx(np.mean(seeds_alone), rel=0.1)
+
+
+def test_pictures_of_one_product_are_no_independent_evidence() -> None:
+    """A row that differs in whole products: far less sure by product than by picture."""
+    rng = np.random.default_rng(3)
+    products = np.repeat(np.arange(30), 40)
+    correct = np.repeat((rng.random((2, 1, 30)) < 0.5).astype(float)[..., products], 3, axis=1)
+    correct = np.abs(correct - (rng.random(correct.shape) < 0.02))
+    by_product = compare_rows(*count_hits(correct, products), 0)
+    by_picture = compare_rows(*count_hits(correct, np.arange(1200)), 0)
+    width = by_product.high[1] - by_product.low[1]
+    assert width > 2 * (by_picture.high[1] - by_picture.low[1])
+
+
+def test_missing_runs_leave_the_pairs_that_there_are() -> None:
+    rng = np.random.default_rng(0)
+    hits = rng.binomial(50, 0.8, (4, 3, 30)).astype(float)
+    hits[1, 2] = hits[0, 0] = NAN  # row 1 shares seed 1 alone with the baseline
+    hits[2] = NAN
+    found = compare_rows(hits, np.full(30, 50), 0)
+    assert found.pairs.tolist() == [0, 1, 0, 2]
+    assert found.estimate[1] == pytest.approx((hits[1, 1] - hits[0, 1]).sum() / 1500)
+    # Row 1 has one pair; the variance between seeds is known from row 3.
+    assert found.low[1] < found.estimate[1] < found.high[1]
+    assert np.isnan([found.estimate[2], found.p[2], found.low[2]]).all()
+
+
+def test_one_run_a_row_has_no_interval() -> None:
+    hits = np.random.default_rng(0).binomial(50, 0.8, (3, 1, 30)).astype(float)
+    found = compare_rows(hits, np.full(30, 50), 0)
+    assert np.isnan(found.p).all() and np.isnan(found.low).all()
+    assert not np.isnan(found.estimate).any()
+
+
+def test_same_input_same_output_whatever_the_order_of_calls() -> None:
+    hits = np.random.default_rng(0).binomial(50, 0.8, (3, 3, 30)).astype(float)
+    first, second = (compare_rows(hits, np.full(30, 50), 0) for _ in range(2))
+    assert first.p.tolist()[1:] == second.p.tolist()[1:]
+    assert first.low.tolist()[1:] == second.low.tolist()[1:]
+
+
+def test_tau_is_that_of_scipy_and_its_interval_widens_with_noise() -> None:
+    rng = np.random.default_rng(0)
+    published = np.array([81.5, 87.2, 90.4, 90.7, 90.9, 91.0, 91.02, 91.1, 91.3])
+    widths = []
+    for noise in (0.001, 0.01, 0.05):
+        share = published[:, None, None] / 100 + rng.normal(0, noise, (9, 3, 1))
+        hits = (share * 50).clip(0, 50) * np.ones(40)
+        found = rank_agreement(hits, np.full(40, 50), published, draws=400)
+        assert found is not None and found.count == 9
+        expected = stats.kendalltau(hits.sum(axis=(1, 2)), published).statistic
+        assert found.value == pytest.approx(expected)
+        assert found.low <= found.high
+        widths.append(found.high - found.low)
+    assert widths == sorted(widths)
+
+
+def test_tau_needs_three_rows() -> None:
+    hits = np.ones((4, 3, 10))
+    hits[:2] = NAN
+    assert rank_agreement(hits, np.full(10, 5), np.arange(4.0)) is None
