@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import timm
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
@@ -58,6 +59,7 @@ def run(config: DictConfig) -> float | None:
     try:
         with folder.locked():
             try:
+                _refuse_sweep_without_m()
                 return _run(config, folder)
             except UserError as error:
                 _failed(folder, str(error))
@@ -81,6 +83,20 @@ def run(config: DictConfig) -> float | None:
     except Exception:
         log.exception("The run failed; this looks like a bug or a broken machine.")
         sys.exit(1)
+
+
+def _refuse_sweep_without_m() -> None:
+    """``sweep=...`` says what ``-m`` sweeps over: without it, one run of the defaults would start.
+
+    Raises:
+        UserError: that is what was typed. (The launcher's jobs say hydra.mode=RUN.)
+    """
+    hydra = HydraConfig.get()
+    sweep = hydra.runtime.choices.get("sweep")
+    if sweep and hydra.mode != RunMode.MULTIRUN and "hydra.mode=RUN" not in hydra.overrides.hydra:
+        raise UserError(
+            f"sweep={sweep} is a set of runs, which takes -m: python train.py -m sweep={sweep}."
+        )
 
 
 def _quiet_libraries() -> None:

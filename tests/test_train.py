@@ -258,6 +258,20 @@ def test_a_failed_change_leaves_finished_results(
     assert run.status()["state"] == "done"
 
 
+def test_a_sweep_without_m_is_refused(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = refusal(tmp_path / "run", tiny_root, caplog, "sweep=ablation")
+    assert "sweep=ablation" in said and "-m" in said
+
+
+def test_limit_takes_a_subset_with_a_store_of_its_own(tmp_path: Path, tiny_root: Path) -> None:
+    run = train(tmp_path / "run", tiny_root, "data.limit=16")
+    metrics = run.metrics()
+    assert metrics["val"]["count"] == 8 and metrics["test"]["count"] == 32
+    assert len(list((tmp_path / "cache").glob("*-limit16"))) == 1
+
+
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
 

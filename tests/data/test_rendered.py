@@ -27,6 +27,7 @@ from product_cls.data.rendered.geometry import (
     march,
     surface_normals,
     texel_density,
+    width_along,
 )
 from product_cls.data.rendered.picture import _place, draw
 from product_cls.data.rendered.printing import ean13
@@ -448,6 +449,13 @@ def test_groups_show_several_items_of_which_none_leaves_the_frame() -> None:
             draw(table, atlas, 64, np.random.default_rng(3), items=items) for items in (0.0, 1.0)
         )
         assert np.abs(alone.astype(int) - several).mean() > 5
+
+
+def test_width_along_a_bearing() -> None:
+    # The tall box is 0.70 wide and 0.24 deep; a quarter turn swaps them.
+    for roll, bearing, width in ((0, 0, 0.70), (0, 90, 0.24), (90, 0, 0.24), (180, 0, 0.70)):
+        assert width_along(BOX, roll, bearing) == pytest.approx(width, abs=0.05)
+    assert width_along(CAN, 30, 77) == pytest.approx(2 * 0.285, abs=0.03)
 
 
 def test_light_colours_what_it_meets() -> None:

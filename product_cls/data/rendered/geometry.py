@@ -5,6 +5,7 @@ the product turns about z, and a positive roll takes its front to the viewer's r
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -32,6 +33,23 @@ def camera_distance(shape: Shape) -> float:
         edge = FILL * np.tan(np.radians(FIELD_OF_VIEW / 2))
         needed = max(needed, float((np.maximum(np.abs(x), np.abs(up)) / edge + nearer).max()))
     return needed
+
+
+@lru_cache(maxsize=64)
+def _footprint(shape: Shape) -> Floats:
+    """Places [2, N] on the floor above which the solid is, from a grid of points inside it."""
+    across, up = np.linspace(-shape.radius, shape.radius, 41), np.linspace(-0.5, 0.5, 11)
+    x, y, z = np.meshgrid(across, across, up * shape.height, indexing="ij")
+    points = np.stack([x, y, z]).reshape(3, -1).astype(np.float32)
+    return points[:2, shape.distance(points) < shape.radius / 40]
+
+
+def width_along(shape: Shape, roll: float, bearing: float) -> float:
+    """Width of the product's shadow at noon in a direction of the room (degrees from the right, 90
+    is away from the camera): two that are turned alike and as far apart there do not meet."""
+    angle = np.radians(bearing - roll)
+    places = np.cos(angle) * _footprint(shape)[0] + np.sin(angle) * _footprint(shape)[1]
+    return float(places.max() - places.min())
 
 
 def focal_length(size: int) -> float:

@@ -7,10 +7,10 @@ import numpy as np
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
-from product_cls.data.rendered.geometry import FILL, SUPERSAMPLE
+from product_cls.data.rendered.geometry import FILL, SUPERSAMPLE, width_along
 from product_cls.data.rendered.render import Lookup
 
-RENDERER = 3  # raise it with any change that changes a picture
+RENDERER = 4  # raise it with any change that changes a picture
 
 
 class Item(NamedTuple):
@@ -73,13 +73,16 @@ def draw(
 def _place(table: Lookup, size: int, rng: np.random.Generator) -> list[Item]:
     """Two or three items, the farthest first: one in front, one or two behind it to the sides, all
     turned alike and none in another's way; then the camera steps back until it sees them all."""
-    apart = 2 * table.shape.radius
-    sides = (1, -1) if rng.random() < 0.5 else (-1, 1)
     places = [(0.0, 0.0)]
-    for side in sides[: 1 + (rng.random() < 0.4)]:
-        # Up to 60 degrees behind, the items at both sides keep clear of each other.
-        bearing, gap = np.radians(rng.uniform(10, 60)), apart * rng.uniform(1.0, 1.1)
-        places.append((side * gap * np.cos(bearing), gap * np.sin(bearing)))
+    sides = (1, -1) if rng.random() < 0.5 else (-1, 1)
+    for side in sides[: 1 + (rng.random() < 0.45)]:
+        bearing = rng.uniform(10, 60) if side > 0 else rng.uniform(120, 170)
+        gap = rng.uniform(1.02, 1.15) * width_along(table.shape, table.roll, bearing)
+        x, y = gap * np.cos(np.radians(bearing)), gap * np.sin(np.radians(bearing))
+        between = x - places[-1][0], y - places[-1][1]
+        room = width_along(table.shape, table.roll, np.degrees(np.arctan2(*between[::-1])))
+        if np.hypot(*between) > 0.99 * room:  # else a third item would stand in the second
+            places.append((x, y))
 
     sin, cos = np.sin(np.radians(table.pitch)), np.cos(np.radians(table.pitch))
     group = []

@@ -40,6 +40,7 @@ class Lookup:
     """
 
     shape: Shape
+    roll: float
     pitch: float
 
     rows: slice
@@ -79,6 +80,7 @@ def lookup(shape: Shape, roll: float, pitch: float, size: int, light: float = 1.
     shine[inside] = (gloss[panel] * seen.shine).astype(np.uint8)
     return Lookup(
         shape=shape,
+        roll=roll,
         pitch=pitch,
         rows=seen.rows,
         columns=seen.columns,

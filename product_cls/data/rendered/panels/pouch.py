@@ -75,8 +75,16 @@ def _spot(image: Image.Image, product: Product, place: tuple[float, float], shar
     paste_emoji(image, product.taste.emoji, (x, y), side)
 
 
+def _edges(image: Image.Image, product: Product, top: float, bottom: float) -> None:
+    """Stripes in the flavour's colour along both sides: all that is seen of a bag edge-on."""
+    draw = ImageDraw.Draw(image)
+    for left, right in ((0, 0.07), (0.93, 1)):
+        draw.rectangle(pixels(image.size, (left, top, right, bottom)), product.taste.accent)
+
+
 def _pillow_seals(image: Image.Image, product: Product) -> None:
     colour = FOIL if product.design // 3 % 2 else product.base
+    _edges(image, product, PILLOW_SEAL, 1 - PILLOW_SEAL)
     # A strip in the flavour's colour where it is seen from above, too.
     strip = ImageDraw.Draw(image)
     strip.rectangle(pixels(image.size, (0, 0, 1, PILLOW_SEAL + 0.03)), product.taste.accent)
@@ -118,6 +126,7 @@ def _standing_parts(image: Image.Image, product: Product) -> None:
     width, height = image.size
     draw = ImageDraw.Draw(image)
     accent = product.taste.accent
+    _edges(image, product, 0, 0.86)
     draw.rectangle(pixels(image.size, (0, 0, 1, ZIP + 0.015)), accent)
     _crimp(image, (0, 0, 1, STANDING_SEAL * 0.8), blend(product.base, FOIL, 0.25))
     tear = round(height * STANDING_SEAL * 0.8)

@@ -52,8 +52,8 @@ class Box:
 BOXES: dict[tuple[str, str, str], Shape] = {
     ("box", "tall", "small"): Box(0.74, 0.82, 0.26),
     ("box", "tall", "regular"): Box(0.70, 1.0, 0.24),
-    ("box", "tall", "large"): Box(0.64, 1.12, 0.34),
-    ("box", "wide", "small"): Box(0.80, 0.66, 0.26),
+    ("box", "tall", "large"): Box(0.64, 1.12, 0.44),
+    ("box", "wide", "small"): Box(0.80, 0.66, 0.20),
     ("box", "wide", "regular"): Box(1.0, 0.66, 0.30),
     ("box", "wide", "large"): Box(1.12, 0.62, 0.42),
 }

@@ -127,10 +127,10 @@ class StandingPouch:
 
 
 POUCHES: dict[tuple[str, str, str], Shape] = {
-    ("pouch", "pillow", "small"): PillowBag(0.80, 0.78, 0.30),
-    ("pouch", "pillow", "regular"): PillowBag(0.74, 1.0, 0.32),
-    ("pouch", "pillow", "large"): PillowBag(0.68, 1.16, 0.38),
+    ("pouch", "pillow", "small"): PillowBag(0.80, 0.78, 0.34),
+    ("pouch", "pillow", "regular"): PillowBag(0.74, 1.0, 0.30),
+    ("pouch", "pillow", "large"): PillowBag(0.68, 1.16, 0.27),
     ("pouch", "standing", "small"): StandingPouch(0.74, 0.78, 0.34),
     ("pouch", "standing", "regular"): StandingPouch(0.70, 1.0, 0.32),
-    ("pouch", "standing", "large"): StandingPouch(0.64, 1.16, 0.40),
+    ("pouch", "standing", "large"): StandingPouch(0.64, 1.16, 0.28),
 }
