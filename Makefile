@@ -23,7 +23,7 @@ train: $(STAMP)  ## the main job: rendered products, two folds, their ensemble a
 	$(PY) -m product_cls.ensemble runs=multirun/quickstart
 
 gallery: $(STAMP)  ## sheets of rendered products, by shape, by pitch, by likeness: data/gallery
-	$(PY) -m product_cls.data.rendered.gallery
+	$(PY) -m product_cls.report.gallery
 
 test: $(STAMP)  ## all tests
 	$(PY) -m pytest

@@ -9,7 +9,7 @@ from product_cls.data.rendered import render_dataset
 
 @dataclass
 class Arguments:
-    """Render made-up products, 120 pictures each, in the competition's layout.
+    """Render made-up products, 120 pictures each at 24 rolls, in the competition's layout.
 
     products: how many; size: side of the square pictures in pixels; out: the folder; seed: which
     shop; processes: 0 for as many as CPUs. difficulty: easy, standard or hard, presets of: rolls

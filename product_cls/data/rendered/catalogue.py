@@ -1,4 +1,4 @@
-"""Made-up products, and the list of pictures that is taken of them.
+"""Made-up products.
 
 The shop is a tree: brand -> line -> flavour -> size or package, and every level has near-twins.
 Lines of a brand share its colour and lettering; flavours of a line share all of the design but
@@ -6,6 +6,7 @@ name, accent colour and food picture; a flavour comes in several sizes or packag
 but proportions, amount and a badge.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,8 +27,11 @@ from product_cls.data.rendered.words import (
 )
 
 MOST_PRODUCTS = 5000
-# Between the accents of a line's flavours, as a distance of RGB values: as in a shop, flavours are
-# told apart by colour even where name and picture are out of sight.
+
+Names = tuple[int, int, int]  # of a line: which brand, series and kind
+
+# Between the accents of a line's flavours, as a distance of RGB values, as long as there are such:
+# flavours in a shop differ in colour, which is seen where name and picture are not.
 LEAST_GAP = 100
 
 
@@ -54,6 +58,12 @@ class Product:
     design: int  # which layout and pattern, see panels/
     number: str  # 12 digits of the barcode, without the check digit
 
+    @property
+    def best_before(self) -> str:
+        """The date on lids and fins; one a line, for it must not tell products apart."""
+        month, day = self.design % 12 + 1, self.design // 12 % 28 + 1
+        return f"2028.{month:02d}.{day:02d} 까지"
+
 
 def _variants(rng: np.random.Generator, kind: Kind, package: Package) -> list[tuple[Package, str]]:
     """Packages and sizes in which a line may be had, the ones to choose first at the front."""
@@ -74,6 +84,17 @@ def _distinct(rng: np.random.Generator, flavours: Sequence[Flavour]) -> list[Fla
     return first + last
 
 
+def _unused(rng: np.random.Generator, lines: set[Names]) -> tuple[Package, Names]:
+    """The package of the next line, shelf by shelf, and names that no line has yet."""
+    for turn in range(len(SHELVES)):
+        package = SHELVES[(len(lines) + turn) % len(SHELVES)]
+        kinds = [number for number, kind in enumerate(KINDS) if package in kind.packages]
+        every = itertools.product(range(len(BRANDS)), range(len(SERIES)), kinds)
+        if free := [names for names in every if names not in lines]:
+            return package, free[int(rng.integers(len(free)))]
+    raise AssertionError(f"{len(lines)} lines are all there are")
+
+
 def build_catalogue(products: int, seed: int, twins: int) -> list[Product]:
     """The first ``products`` articles of shop ``seed``; a longer list begins with a shorter.
 
@@ -84,17 +105,14 @@ def build_catalogue(products: int, seed: int, twins: int) -> list[Product]:
     liveries = {}
     for brand, _ in BRANDS:
         liveries[brand] = BASES[int(rng.integers(len(BASES)))], bool(rng.integers(2))
-    lines: set[tuple[int, ...]] = set()
+    lines: set[Names] = set()
     made: list[Product] = []
     while len(made) < products:
         line = len(lines)
-        package = SHELVES[line % len(SHELVES)]
-        kinds = [kind for kind in KINDS if package in kind.packages]
-        while len(lines) == line:
-            names = tuple(int(rng.integers(len(words))) for words in (BRANDS, SERIES, kinds))
-            lines.add((*names[:2], KINDS.index(kinds[names[2]])))
+        package, names = _unused(rng, lines)
+        lines.add(names)
         (brand, brand_ko), (series, series_ko) = BRANDS[names[0]], SERIES[names[1]]
-        kind = kinds[names[2]]
+        kind = KINDS[names[2]]
         base, serif = liveries[brand]
         design = int(rng.integers(1 << 16))
         variants = _variants(rng, kind, package)[: 1 if twins <= 2 else 2 if twins <= 8 else 3]
@@ -122,7 +140,7 @@ def build_catalogue(products: int, seed: int, twins: int) -> list[Product]:
                     serif=serif,
                     design=design,
                     # 29 is for numbers that shops give themselves: no article in a trade has it.
-                    number=f"29{line:05d}{label:05d}",
+                    number=f"29{rng.integers(10**10):010d}",
                 )
             )
     return made[:products]

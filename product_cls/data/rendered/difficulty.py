@@ -1,6 +1,7 @@
 """How hard a rendered set is: a few knobs, and presets of them."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from product_cls.errors import UserError
 
@@ -15,7 +16,8 @@ class Knobs:
         items: share of the pictures that show two or three items, 0 to 1.
         light: strength of the lamps' direction, colour and glare, and of differences of exposure
             and white balance between pictures, 0 (even light) to 2.
-        jitter: differences of distance and centring between pictures, 0 (none) to 1.5.
+        jitter: differences of distance and centring between pictures, 0 (none) to 1.5; beyond 1.2 a
+            product may leave the frame by a few per cent of its side.
     """
 
     rolls: int
@@ -33,6 +35,20 @@ PRESETS = {
 }
 
 
+def in_range(name: str, value: Any, low: int, high: float, *, whole: bool = True) -> None:
+    """Refuse what is no number from ``low`` to ``high``.
+
+    Raises:
+        UserError: it is not.
+    """
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        what = "a whole number" if whole else "a number"
+        raise UserError(
+            f"{name}={value} cannot be rendered: it must be {what} from {low} to {high}."
+        )
+
+
 def choose_knobs(difficulty: str, **changes: float | None) -> Knobs:
     """A preset with some knobs turned; None leaves a knob where the preset has it.
 
@@ -45,7 +61,5 @@ def choose_knobs(difficulty: str, **changes: float | None) -> Knobs:
         )
     given = {name: value for name, value in changes.items() if value is not None}
     for name, value in given.items():
-        low, high = LIMITS[name]
-        if not low <= value <= high:
-            raise UserError(f"{name}={value} cannot be rendered: it must be from {low} to {high}.")
+        in_range(name, value, *LIMITS[name], whole=name in ("rolls", "twins"))
     return replace(PRESETS[difficulty], **given)  # type: ignore[arg-type]

@@ -93,7 +93,7 @@ def march(
     """Sphere tracing (Hart 1996): how far along each ray the solid is met; ``reach`` where not.
 
     With ``spread`` > 0 a ray stands for the cone of that half angle around it, and the answer is
-    how far the whole cone is known to be free.
+    where the solid first comes into the cone; a share of two ``spread`` before it all is free.
     """
     found = np.full(directions.shape[1], reach, np.float32)
     left = np.arange(directions.shape[1])

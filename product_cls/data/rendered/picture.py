@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from product_cls.data.rendered.geometry import FILL, SUPERSAMPLE, width_along
 from product_cls.data.rendered.render import Lookup
 
-RENDERER = 4  # raise it with any change that changes a picture
+RENDERER = 5  # raise it with any change that changes a picture
 
 
 class Item(NamedTuple):
@@ -42,7 +42,7 @@ def draw(
     """
     grey = rng.uniform(222, 250)
     tint = grey + rng.uniform(-4, 4, 3)
-    zoom, right, down = np.array((1.0, 0, 0)) + jitter * rng.uniform(
+    away, right, down = np.array((1.0, 0, 0)) + jitter * rng.uniform(
         (-0.06, -0.03, -0.03), (0.06, 0.03, 0.03)
     )
     gains = (1 + 0.08 * light * rng.uniform(-1, 1)) * (1 + 0.03 * light * rng.uniform(-1, 1, 3))
@@ -61,7 +61,7 @@ def draw(
 
     # Moving and scaling the traced square stands for moving the camera a little: averaging it down
     # to the picture happens anyway.
-    side = round(SUPERSAMPLE * size * zoom)
+    side = round(SUPERSAMPLE * size * away)
     slack = (canvas.shape[0] - side) / 2
     top, left = (round(slack + SUPERSAMPLE * size * shift) for shift in (down, right))
     window = canvas[top : top + side, left : left + side]
@@ -72,7 +72,11 @@ def draw(
 
 def _place(table: Lookup, size: int, rng: np.random.Generator) -> list[Item]:
     """Two or three items, the farthest first: one in front, one or two behind it to the sides, all
-    turned alike and none in another's way; then the camera steps back until it sees them all."""
+    turned alike and none in another's way; then the picture is scaled down until all are in it.
+
+    All are drawn from one table, as if seen from straight ahead: what perspective would turn the
+    outer ones by (up to 20 degrees) is left out.
+    """
     places = [(0.0, 0.0)]
     sides = (1, -1) if rng.random() < 0.5 else (-1, 1)
     for side in sides[: 1 + (rng.random() < 0.45)]:
@@ -125,12 +129,17 @@ def _paste(canvas: MatLike, product: MatLike, table: Lookup, item: Item) -> None
     mask, half = table.mask, canvas.shape[0] / 2
     if item.scale != 1:
         height, width = (max(round(item.scale * side), 1) for side in mask.shape)
+        # Black outside the mask: what is averaged at the edge is already weighted with its share.
         product = cv2.resize(product, (width, height), interpolation=cv2.INTER_AREA)
-        mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+        mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
     top = round(half + item.scale * (table.rows.start - half) + item.down)
     left = round(half + item.scale * (table.columns.start - half) + item.right)
     height, width = mask.shape
     above, before = max(-top, 0), max(-left, 0)  # a sharp pose may leave the canvas by a ray
     place = canvas[top + above : top + height, left + before : left + width]
     seen = slice(above, above + place.shape[0]), slice(before, before + place.shape[1])
-    cv2.copyTo(product[seen], mask[seen], place)
+    if item.scale == 1:
+        cv2.copyTo(product[seen], mask[seen], place)
+    else:
+        behind = cv2.multiply(place, cv2.merge([255 - mask[seen]] * 3), scale=1 / 255)
+        cv2.add(behind, product[seen], dst=place)

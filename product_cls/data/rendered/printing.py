@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from product_cls.data.rendered.catalogue import Product
-from product_cls.data.rendered.panels.layouts import Area
 from product_cls.data.rendered.words import Colour
 from product_cls.errors import UserError
+
+Area = tuple[float, float, float, float]  # left, top, right, bottom as shares of a picture
 
 PAPER: Colour = (250, 247, 240)
 INK: Colour = (38, 34, 40)
@@ -129,7 +130,7 @@ def pattern(size: tuple[int, int], design: int, first: Colour, second: Colour) -
 
 
 def nutrition(image: Image.Image, area: Area, product: Product) -> None:
-    """A nutrition table whose figures belong to the flavour."""
+    """A nutrition table; its figures (for 100 g) are those of the line's flavour."""
     left, top, right, bottom = pixels(image.size, area)
     draw = ImageDraw.Draw(image)
     draw.rectangle((left, top, right, bottom), (255, 255, 255), INK, 1)
@@ -138,7 +139,7 @@ def nutrition(image: Image.Image, area: Area, product: Product) -> None:
     write(
         image, (head[0] + 0.01, head[1] + 0.01, head[2] - 0.01, head[3] - 0.01), "영양정보", PAPER
     )
-    rng = np.random.default_rng(int(product.number))
+    rng = np.random.default_rng((product.twin_group, product.kind.flavours.index(product.taste)))
     names = ("열량", "나트륨", "탄수화물", "당류", "지방", "단백질")
     font = load_font(max((bottom - top) // 10, 7), False)
     for row, name in enumerate(names, 1):

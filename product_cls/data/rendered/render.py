@@ -132,6 +132,7 @@ def _look(shape: Shape, roll: float, pitch: float, size: int, light: float) -> _
         shape.distance, camera, bundles, np.zeros(bundles.shape[1], np.float32), reach, 3 / focal
     )
     hit = start.reshape(grid.size, grid.size) < reach
+    start *= 1 - 2 * 3 / focal
     rows = np.flatnonzero(hit.any(1))
     columns = np.flatnonzero(hit.any(0))
     top, bottom, left, right = rows[0] * 4, rows[-1] * 4 + 4, columns[0] * 4, columns[-1] * 4 + 4

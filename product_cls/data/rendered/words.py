@@ -109,7 +109,7 @@ SERIES = (
     ("Moonlight", "달빛"), ("Royal", "로얄"),
 )  # fmt: skip
 BRANDS = (
-    ("NARUBI", "나루비"), ("OKSOLEE", "옥솔이"), ("DALMORE", "달모레"), ("TOBARIN", "토바린"),
+    ("NARUBI", "나루비"), ("OKSOLEE", "옥솔이"), ("DALMUREN", "달무렌"), ("TOBARIN", "토바린"),
     ("MIRUENA", "미루에나"), ("HASOOLA", "하술라"), ("PODONGI", "포동이"), ("SEBYEOL", "세별"),
     ("KONGMARU", "콩마루"), ("YEORUM", "여룸"), ("GARAMTO", "가람토"), ("BOMDURE", "봄두레"),
     ("JANDIE", "잔디에"), ("NOEULPO", "노을포"), ("SANSUYA", "산수야"), ("ARAMBI", "아람비"),

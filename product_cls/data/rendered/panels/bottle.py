@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from product_cls.data.rendered.catalogue import Product
-from product_cls.data.rendered.panels.shared import layout_of
+from product_cls.data.rendered.panels.shared import layout_of, write_brand
 from product_cls.data.rendered.panels.wrapped import mirrored_background, wrap
 from product_cls.data.rendered.printing import PAPER, blend, pixels, readable_on, write
 from product_cls.data.rendered.shapes.base import Floats
@@ -94,9 +94,9 @@ def _cap_top_panel(size: tuple[int, int], product: Product) -> Image.Image:
     image = _tinted(size, colour, light)
     ink = readable_on(colour)
     if product.form == "drink":
-        write(image, (0.24, 0.36, 0.76, 0.64), product.brand, ink, serif=product.serif)
+        write_brand(image, (0.24, 0.36, 0.76, 0.64), product, ink)
         return image
-    write(image, (0.2, 0.18, 0.8, 0.36), product.brand, ink, serif=product.serif, bold=0.05)
+    write_brand(image, (0.2, 0.18, 0.8, 0.36), product, ink)
     write(image, (0.28, 0.42, 0.72, 0.58), product.brand_ko, ink, bold=0.02)
     draw = ImageDraw.Draw(image)
     band = pixels(size, (0.22, 0.64, 0.78, 0.8))

@@ -9,6 +9,7 @@ from product_cls.data.rendered.panels.shared import (
     draw_front,
     ingredients,
     layout_of,
+    write_brand,
 )
 from product_cls.data.rendered.printing import (
     INK,
@@ -37,7 +38,7 @@ def _back_panel(size: tuple[int, int], product: Product) -> Image.Image:
     draw = ImageDraw.Draw(image)
     draw.rectangle(pixels(size, (0, 0, 1, 0.15)), product.base)
     draw.rectangle(pixels(size, (0, 0.15, 1, 0.18)), product.taste.accent)
-    write(image, (0.1, 0.03, 0.9, 0.13), product.brand, readable_on(product.base), bold=0.05)
+    write_brand(image, (0.1, 0.03, 0.9, 0.13), product, readable_on(product.base))
     write(image, (0.06, 0.2, 0.66, 0.29), product.name_ko, INK, bold=0.03)
     small_print(image, (0.06, 0.31, 0.62, 0.52), ingredients(product), INK)
     left, top, right, bottom = pixels(size, (0.66, 0.2, 0.96, 0.52))
@@ -53,7 +54,7 @@ def _back_panel(size: tuple[int, int], product: Product) -> Image.Image:
 def _left_panel(size: tuple[int, int], product: Product) -> Image.Image:
     image = Image.new("RGB", size, product.base)
     turned = Image.new("RGB", (size[1] * 3 // 5, size[0]), product.base)
-    write(turned, (0.06, 0.15, 0.94, 0.6), product.brand, readable_on(product.base), bold=0.05)
+    write_brand(turned, (0.06, 0.15, 0.94, 0.6), product, readable_on(product.base))
     write(turned, (0.06, 0.62, 0.94, 0.9), product.name_ko, readable_on(product.base), bold=0.02)
     image.paste(turned.transpose(Image.Transpose.ROTATE_90), (0, 0))
     draw = ImageDraw.Draw(image)
@@ -84,14 +85,14 @@ def _top_panel(size: tuple[int, int], product: Product) -> Image.Image:
     side = round(size[1] * 0.6)
     paste_emoji(image, product.taste.emoji, (round(size[0] * 0.12), round(size[1] * 0.42)), side)
     words = readable_on(product.base)
-    write(image, (0.24, 0.08, 0.96, 0.5), product.brand, words, bold=0.05)
+    write_brand(image, (0.24, 0.08, 0.96, 0.5), product, words)
     write(image, (0.24, 0.5, 0.96, 0.76), product.name_ko, words, bold=0.02)
     return image
 
 
 def _bottom_panel(size: tuple[int, int], product: Product) -> Image.Image:
     image = Image.new("RGB", size, blend(PAPER, product.base, 0.25))
-    write(image, (0.3, 0.3, 0.7, 0.6), product.brand, INK)
+    write_brand(image, (0.3, 0.3, 0.7, 0.6), product, INK)
     return image
 
 

@@ -41,7 +41,7 @@ def _lid(size: tuple[int, int]) -> Image.Image:
 
 def _lid_panel(size: tuple[int, int], product: Product) -> Image.Image:
     image = _lid(size).copy()
-    write(image, (0.32, 0.72, 0.68, 0.78), f"{product.number[-6:]} 까지", (70, 72, 80))
+    write(image, (0.32, 0.72, 0.68, 0.78), product.best_before, (70, 72, 80))
     return image
 
 

@@ -4,7 +4,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from product_cls.data.rendered.catalogue import Product
-from product_cls.data.rendered.panels.shared import background, draw_front, ingredients, layout_of
+from product_cls.data.rendered.panels.shared import (
+    background,
+    draw_front,
+    ingredients,
+    layout_of,
+    write_brand,
+)
 from product_cls.data.rendered.printing import (
     INK,
     PAPER,
@@ -47,7 +53,7 @@ def _right(size: Size, product: Product) -> Image.Image:
     image = pattern(size, product.design // 7, accent, blend(accent, PAPER, 0.15))
     draw = ImageDraw.Draw(image)
     draw.rectangle(pixels(size, (0, 0, 1, 0.18)), product.base)
-    write(image, (0.08, 0.04, 0.92, 0.15), product.brand, readable_on(product.base), bold=0.05)
+    write_brand(image, (0.08, 0.04, 0.92, 0.15), product, readable_on(product.base))
     centre, side = (size[0] // 2, round(size[1] * 0.34)), round(min(size[0], size[1] * 0.36) * 0.72)
     paste_emoji(image, product.taste.emoji, centre, side)
     words = "\n".join(product.name_ko.split())
@@ -66,10 +72,7 @@ def _roof(size: Size, product: Product) -> Image.Image:
     edge = max(size[1] // 40, 1)
     middle = round(0.5 * size[1])
     ImageDraw.Draw(image).rectangle((0, middle - edge, size[0], middle), PAPER)
-    write(
-        image, (0.08, 0.08, 0.92, 0.44), product.brand, readable_on(base),
-        serif=product.serif, bold=0.05,
-    )  # fmt: skip
+    write_brand(image, (0.08, 0.08, 0.92, 0.44), product, readable_on(base))  # fmt: skip
     x, y, side = round(size[0] * 0.2), round(size[1] * 0.75), round(size[1] * 0.32)
     reach = round(side * 0.62)
     ImageDraw.Draw(image).ellipse((x - reach, y - reach, x + reach, y + reach), PAPER)
@@ -93,7 +96,7 @@ def _gusset(size: Size, product: Product) -> Image.Image:
 def _fin(size: Size, product: Product) -> Image.Image:
     image = Image.new("RGB", size, blend(PAPER, product.base, 0.1))
     ImageDraw.Draw(image).rectangle(pixels(size, (0, 0.7, 1, 1)), product.base)
-    write(image, (0.3, 0.14, 0.7, 0.62), f"{product.number[-6:]} 까지", INK)
+    write(image, (0.3, 0.14, 0.7, 0.62), product.best_before, INK)
     return image
 
 

@@ -6,12 +6,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from product_cls.data.rendered.catalogue import Product
-from product_cls.data.rendered.panels.layouts import Area
-from product_cls.data.rendered.panels.shared import background, draw_front, layout_of
+from product_cls.data.rendered.panels.shared import background, draw_front, layout_of, write_brand
 from product_cls.data.rendered.panels.wrapped import mirrored_background, wrap
 from product_cls.data.rendered.printing import (
     INK,
     PAPER,
+    Area,
     blend,
     on_paper,
     paste_emoji,
@@ -100,7 +100,7 @@ def _foil_lid_panel(size: tuple[int, int], product: Product) -> Image.Image:
     accent = product.taste.accent
     image = Image.new("RGB", size, ground)
     ink = on_paper(product.base) if bare else readable_on(ground)
-    write(image, (0.24, 0.13, 0.76, 0.28), product.brand, ink, serif=product.serif, bold=0.05)
+    write_brand(image, (0.24, 0.13, 0.76, 0.28), product, ink)
     write(image, (0.36, 0.29, 0.64, 0.35), product.brand_ko, ink, bold=0.02)
     draw = ImageDraw.Draw(image)
     draw.rectangle(pixels(size, (0, 0.37, 1, 0.63)), accent)

@@ -4,7 +4,7 @@ Bands (in the accent colour or the base colour) run round the whole label of a c
 cup; the rest is repeated wherever a front is.
 """
 
-Area = tuple[float, float, float, float]  # left, top, right, bottom as shares of a panel
+from product_cls.data.rendered.printing import Area
 
 LAYOUTS: dict[str, tuple[dict[str, Area], ...]] = {
     "tall": (

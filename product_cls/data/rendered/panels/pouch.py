@@ -4,17 +4,18 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from product_cls.data.rendered.catalogue import Product
-from product_cls.data.rendered.panels.layouts import Area
 from product_cls.data.rendered.panels.shared import (
     background,
     draw_badge,
     draw_front,
     ingredients,
     layout_of,
+    write_brand,
 )
 from product_cls.data.rendered.printing import (
     INK,
     PAPER,
+    Area,
     barcode,
     blend,
     nutrition,
@@ -104,7 +105,7 @@ def _pillow_back(size: Size, product: Product) -> Image.Image:
     draw = ImageDraw.Draw(image)
     draw.rectangle(pixels(size, (0, 0.27, 1, 0.3)), product.taste.accent)
     draw.rectangle(pixels(size, (0.1, 0.36, 0.9, 0.88)), PAPER)
-    write(image, (0.12, 0.12, 0.47, 0.25), product.brand, words, serif=product.serif, bold=0.05)
+    write_brand(image, (0.12, 0.12, 0.47, 0.25), product, words)
     name = "\n".join(product.name_ko.rsplit(" ", 1))
     write(image, (0.56, 0.11, 0.75, 0.25), name, words, bold=0.03)
     _spot(image, product, (0.84, 0.19), 0.12)
@@ -158,7 +159,7 @@ def _standing_back(size: Size, product: Product) -> Image.Image:
     draw.rectangle(pixels(size, (0, 0.31, 1, 0.33)), product.taste.accent)
     draw.rectangle(pixels(size, (0, 0.92, 1, 1)), product.base)
     words = readable_on(product.base)
-    write(image, (0.1, 0.19, 0.64, 0.29), product.brand, words, serif=product.serif, bold=0.05)
+    write_brand(image, (0.1, 0.19, 0.64, 0.29), product, words)
     _spot(image, product, (0.8, 0.24), 0.14)
     middle = round(0.86 * size[0]), round(0.28 * size[1])
     draw_badge(image, product, middle, round(0.13 * min(size)))

@@ -5,10 +5,11 @@ import math
 from PIL import Image, ImageDraw
 
 from product_cls.data.rendered.catalogue import Product
-from product_cls.data.rendered.panels.layouts import LAYOUTS, Area
+from product_cls.data.rendered.panels.layouts import LAYOUTS
 from product_cls.data.rendered.printing import (
     INK,
     PAPER,
+    Area,
     blend,
     on_paper,
     paste_emoji,
@@ -90,11 +91,16 @@ def draw_front(image: Image.Image, product: Product, layout: dict[str, Area]) ->
 
     plain = colour_at("brand")
     brand = on_paper(product.base) if plain == PAPER else readable_on(plain)
-    write(image, layout["brand"], product.brand, brand, serif=product.serif, bold=0.05)
+    write_brand(image, layout["brand"], product, brand)
     write(image, layout["brand_ko"], product.brand_ko, brand, bold=0.02)
     name = "\n".join(product.name_ko.rsplit(" ", 1))
     write(image, layout["korean"], name, readable_on(colour_at("korean")), bold=0.03)
     write(image, layout["english"], product.name_en, readable_on(colour_at("english")), bold=0.015)
+
+
+def write_brand(image: Image.Image, area: Area, product: Product, colour: Colour) -> None:
+    """The brand in its own lettering, the same on all its packages."""
+    write(image, area, product.brand, colour, serif=product.serif, bold=0.05)
 
 
 def draw_badge(image: Image.Image, product: Product, centre: tuple[int, int], half: int) -> None:

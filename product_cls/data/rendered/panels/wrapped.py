@@ -4,16 +4,17 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from product_cls.data.rendered.catalogue import Product
-from product_cls.data.rendered.panels.layouts import Area
 from product_cls.data.rendered.panels.shared import (
     background,
     draw_front,
     ingredients,
     is_dark,
+    write_brand,
 )
 from product_cls.data.rendered.printing import (
     INK,
     PAPER,
+    Area,
     barcode,
     nutrition,
     on_paper,
@@ -66,7 +67,7 @@ def wrap(
         brand = readable_on(product.base) if is_dark(product, layout) else on_paper(product.base)
         if "base band" in layout:
             brand = readable_on(product.base)
-        write(image, (0.34, 0.06, 0.66, 0.24), product.brand, brand, bold=0.05)
+        write_brand(image, (0.34, 0.06, 0.66, 0.24), product, brand)
         ImageDraw.Draw(image).rectangle(pixels(size, (0.34, 0.32, 0.66, 0.94)), PAPER)
         small_print(image, (0.35, 0.35, 0.54, 0.92), ingredients(product), INK)
         centre = (round(size[0] * 0.6), round(size[1] * 0.63))

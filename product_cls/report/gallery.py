@@ -1,11 +1,11 @@
-"""``python -m product_cls.data.rendered.gallery``: sheets of a rendered set, for people to look at.
+"""``python -m product_cls.report.gallery``: sheets of a rendered set, for people to look at.
 
 A sheet a shape and a camera pitch, the products most alike, and the test pictures that come nearest
 to a training picture.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from product_cls import cli
 from product_cls.data.pictures import load_picture, resize
-from product_cls.data.rendered.dataset import render_dataset
+from product_cls.data.rendered import render_dataset
+from product_cls.data.rendered.difficulty import Knobs
 from product_cls.report.pictures import contact_sheet
+from product_cls.resolvers import rendered_name
 
-THUMBNAIL = 32  # pixels a side, in which pictures are compared
+THUMBNAIL = 32  # pixels a side, in which test and training pictures are compared
+SMALL = 16  # the same where all products are, at once
 PAIRS = 12  # most alike, that are shown
 COLUMNS = 8
 POSES_A_PRODUCT = 4  # rolls that a sheet of shapes shows at each pitch
@@ -28,30 +31,33 @@ class Arguments:
     """Render products (unless they are there) and write sheets of them that a person can look at.
 
     products, size, seed, difficulty: of the set, as for python -m product_cls.data.rendered.
-    root: where it is or will be; out: folder of the sheets.
+    root: where it is or will be; null: data/rendered-..., by its parameters.
+    out: folder of the sheets.
     """
 
     products: int = 48
     size: int = 256
     seed: int = 0
     difficulty: str = "standard"
-    root: str = "data/gallery/set"
+    root: str | None = None
     out: str = "data/gallery"
 
 
 def nearest_training(root: str | Path, views: pd.DataFrame) -> pd.DataFrame:
-    """For each test picture of a rendered set, the nearest training picture of the same product.
+    """For each test picture of a rendered set, the nearest training picture of its line (the same
+    product and its near-twins).
 
     Args:
-        root: of the set. views: its ``views.csv``.
+        root: of the set.
+        views: its ``views.csv``, with the column ``twin_group`` of its ``catalogue.csv``.
 
     Returns:
         Columns ``test``, ``train`` (ids) and ``distance``: root mean square difference of the two
         as thumbnails of 32 x 32 pixels, in grey levels (0: a copy), nearest first.
     """
     found = []
-    for _, of_product in views.groupby("label"):
-        train, test = (of_product[of_product.split == split] for split in ("train", "test"))
+    for _, of_line in views.groupby("twin_group"):
+        train, test = (of_line[of_line.split == split] for split in ("train", "test"))
         known, asked = (_thumbnails(Path(root), part.id.tolist()) for part in (train, test))
         square = (
             (asked**2).mean(1)[:, None]
@@ -77,7 +83,10 @@ def nearest_twins(root: str | Path, views: pd.DataFrame, count: int) -> pd.DataF
     train = views[views.split == "train"].sort_values(["pitch", "roll"])
     labels = sorted(train.label.unique())
     every = np.stack(
-        [_thumbnails(Path(root), train[train.label == label].id.tolist()) for label in labels]
+        [
+            _thumbnails(Path(root), train[train.label == label].id.tolist(), SMALL)
+            for label in labels
+        ]
     ).reshape(len(labels), -1)
     square = (every**2).mean(1)
     apart = square[:, None] + square - 2 * every @ every.T / every.shape[1]
@@ -98,6 +107,9 @@ def write_gallery(root: str | Path, out: str | Path) -> list[str]:
     out.mkdir(parents=True, exist_ok=True)
     views = pd.read_csv(root / "views.csv")
     catalogue = pd.read_csv(root / "catalogue.csv", index_col="label")
+    views["twin_group"] = catalogue.twin_group.loc[views.label].to_numpy()
+    for old in (*out.glob("shape-*.png"), *out.glob("pitch-*.png")):  # of another set, perhaps
+        old.unlink()
     lines = []
 
     def save(
@@ -121,8 +133,9 @@ def write_gallery(root: str | Path, out: str | Path) -> list[str]:
     for shape, of_shape in catalogue.groupby("shape"):
         # A product of each form and size, all round at each pitch.
         examples = of_shape.reset_index().drop_duplicates(["form", "size"]).label
-        rolls = sorted(test.roll.unique())[:: max(test.roll.nunique() // POSES_A_PRODUCT, 1)]
-        chosen = test[test.label.isin(examples) & test.roll.isin(rolls[:POSES_A_PRODUCT])]
+        every = np.sort(test.roll.unique())
+        rolls = every[np.arange(POSES_A_PRODUCT) * len(every) // POSES_A_PRODUCT]
+        chosen = test[test.label.isin(examples) & test.roll.isin(rolls)]
         show(f"shape-{shape}", chosen, columns=3 * POSES_A_PRODUCT)
     for pitch, at_pitch in test.groupby("pitch"):
         show(f"pitch-{pitch:g}", at_pitch.groupby("label").head(1), columns=COLUMNS)
@@ -152,22 +165,25 @@ def write_gallery(root: str | Path, out: str | Path) -> list[str]:
     return lines
 
 
-def _thumbnails(root: Path, ids: list[str]) -> NDArray[np.float32]:
-    """[N, THUMBNAIL * THUMBNAIL * 3] grey levels."""
-    small = [resize(load_picture(root / one), (THUMBNAIL, THUMBNAIL)) for one in ids]
+def _thumbnails(root: Path, ids: list[str], side: int = THUMBNAIL) -> NDArray[np.float32]:
+    """[N, side * side * 3] grey levels."""
+    small = [resize(load_picture(root / one), (side, side)) for one in ids]
     return np.stack(small).reshape(len(ids), -1).astype(np.float32)
 
 
 def main() -> None:
-    args = cli.parse_arguments(Arguments, prog="python -m product_cls.data.rendered.gallery")
+    args = cli.parse_arguments(Arguments, prog="python -m product_cls.report.gallery")
+    root = args.root or "data/" + rendered_name(
+        args.products, args.size, args.difficulty, args.seed, *[None] * len(fields(Knobs))
+    )
     render_dataset(
-        args.root,
+        root,
         products=args.products,
         size=args.size,
         seed=args.seed,
         difficulty=args.difficulty,
     )
-    print("\n".join(write_gallery(args.root, args.out)))
+    print("\n".join(write_gallery(root, args.out)))
 
 
 if __name__ == "__main__":
