@@ -102,9 +102,10 @@ def build_catalogue(products: int, seed: int, twins: int) -> list[Product]:
     flavour in 2 sizes or packages, beyond 8 in 3.
     """
     rng = np.random.default_rng((seed, 0))
-    liveries = {}
-    for brand, _ in BRANDS:
-        liveries[brand] = BASES[int(rng.integers(len(BASES)))], bool(rng.integers(2))
+    liveries = {
+        brand: (BASES[place], bool(rng.integers(2)))
+        for (brand, _), place in zip(BRANDS, rng.permutation(len(BASES)), strict=True)
+    }
     lines: set[Names] = set()
     made: list[Product] = []
     while len(made) < products:

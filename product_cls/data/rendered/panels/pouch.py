@@ -77,10 +77,16 @@ def _spot(image: Image.Image, product: Product, place: tuple[float, float], shar
 
 
 def _edges(image: Image.Image, product: Product, top: float, bottom: float) -> None:
-    """Stripes in the flavour's colour along both sides: all that is seen of a bag edge-on."""
+    """Stripes in the flavour's and the brand's colour along both sides: all that is seen of a bag
+    edge-on."""
     draw = ImageDraw.Draw(image)
-    for left, right in ((0, 0.07), (0.93, 1)):
-        draw.rectangle(pixels(image.size, (left, top, right, bottom)), product.taste.accent)
+    for left, right, colour in (
+        (0, 0.035, product.taste.accent),
+        (0.035, 0.085, product.base),
+        (0.915, 0.965, product.base),
+        (0.965, 1, product.taste.accent),
+    ):
+        draw.rectangle(pixels(image.size, (left, top, right, bottom)), colour)
 
 
 def _pillow_seals(image: Image.Image, product: Product) -> None:
