@@ -46,9 +46,14 @@ Plan = Literal["fresh", "resume", "skip"]
 
 def write_text_whole(path: Path, text: str) -> None:
     """Write beside and rename, so that a reader sees the old text or the new, never a part."""
+    write_bytes_whole(path, text.encode())
+
+
+def write_bytes_whole(path: Path, content: bytes) -> None:
+    """The same for what is no text."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content)
     os.replace(partial, path)
 
 

@@ -3,7 +3,6 @@
 python -m product_cls.report runs=multirun/ablation
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from product_cls.report.summary import (
     view_table,
 )
 from product_cls.report.tables import markdown, print_table
-from product_cls.runs import write_text_whole
+from product_cls.runs import write_bytes_whole, write_text_whole
 
 
 @dataclass
@@ -88,9 +87,7 @@ def write_report(
         parts += ["Accuracy in % by view:", markdown(view_table(experiment, summary))]
     write_text_whole(out / "table.md", "\n\n".join(part.strip() for part in parts if part) + "\n")
     write_text_whole(out / "table.csv", csv_table(experiment, summary).round(6).to_csv(index=False))
-    partial = out / f".plot.png.{os.getpid()}"
-    partial.write_bytes(png(result_figure(experiment, summary), dpi=200))
-    os.replace(partial, out / "plot.png")
+    write_bytes_whole(out / "plot.png", png(result_figure(experiment, summary), dpi=200))
     write_text_whole(out / "report.html", page)
     return [out / name for name in ("table.md", "table.csv", "plot.png", "report.html")], said
 

@@ -1,7 +1,6 @@
 """What the short reports (models, validation) share: resampling, words for numbers,
 figures (of their tables, with the colours of ``plots``) and files."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from product_cls.report.plots import (
 )
 from product_cls.report.statistics import DRAWS, LEVEL
 from product_cls.report.tables import markdown, print_table
-from product_cls.runs import write_text_whole
+from product_cls.runs import write_bytes_whole, write_text_whole
 
 # A bootstrap of few ranks is too sure of itself: without any correlation its 95 % interval leaves
 # out 0 in 13 % of tables of 5 things, in 3 % of 6, 5 % of 8 and 6 % of 12 (500 tables each).
@@ -121,11 +120,6 @@ def compare_orders(by: Mapping[str, np.ndarray], target: np.ndarray) -> dict[str
     drawn["difference"] = drawn[second] - drawn[first]
     ends = {k: interval(d) if count >= FEWEST else (np.nan, np.nan) for k, d in drawn.items()}
     return {key: Rank(value[key], *ends[key]) for key in value}
-
-
-def runs_word(count: int, planned: int) -> str:
-    """``5``, or ``4 of 5``."""
-    return f"{count}" if count == planned else f"{count} of {planned}"
 
 
 def reader_notes(experiment: Experiment) -> list[str]:
@@ -294,8 +288,6 @@ def publish(
     text = "\n\n".join(part.strip() for part in parts if part) + "\n"
     write_text_whole(out / "table.md", text)
     write_text_whole(out / "table.csv", table.round(6).to_csv(index=False))
-    partial = out / f".plot.png.{os.getpid()}"
-    partial.write_bytes(png(figure, dpi=200))
-    os.replace(partial, out / "plot.png")
+    write_bytes_whole(out / "plot.png", png(figure, dpi=200))
     names = ("table.md", "table.csv", "plot.png")
     print("Written: " + ", ".join(str(out / name) for name in names))

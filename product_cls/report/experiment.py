@@ -99,16 +99,15 @@ class Experiment:
         return [job for row in self.jobs for job in row if job.state != "done"]
 
 
-def excluded(value: str) -> frozenset[str]:
-    """``[mixup,cutmix]`` as a set."""
-    return frozenset(name.strip() for name in value.strip("[]").split(",") if name.strip())
+def excluded(value: str) -> list[str]:
+    """The names in ``[mixup,cutmix]``."""
+    return [name.strip() for name in value.strip("[]").split(",") if name.strip()]
 
 
 def row_name(factors: Sequence[str], cell: Cell) -> str:
     """A setting in few words: the value of a single factor, ``key=value`` of several."""
     if tuple(factors) == ("exclude",):
-        names = [name.strip() for name in cell[0].strip("[]").split(",") if name.strip()]
-        return " and ".join(names) or "nothing"
+        return " and ".join(excluded(cell[0])) or "nothing"
     if len(factors) == 1:
         return cell[0] or "(not set)"
     return ", ".join(f"{key}={value}" for key, value in zip(factors, cell, strict=True)) or "all"

@@ -22,7 +22,6 @@ from product_cls.report.common import (
     models_figure,
     publish,
     reader_notes,
-    runs_word,
     with_interval,
 )
 from product_cls.report.experiment import Experiment, Job, read_experiment
@@ -30,6 +29,7 @@ from product_cls.report.notes import FEW, headline
 from product_cls.report.outcomes import Pictures
 from product_cls.report.published import MODELS, TTA_GAIN, VOTE_GAIN
 from product_cls.report.statistics import count_hits
+from product_cls.report.summary import runs_word
 from product_cls.report.tables import markdown
 
 ALL = "all models"

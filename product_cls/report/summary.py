@@ -105,7 +105,7 @@ def summarise_experiment(
     table = published or {}
     known = np.full(len(p), np.nan)
     for k, cell in enumerate(experiment.cells if table else []):
-        known[k] = table.get(excluded(cell[0]), np.nan)
+        known[k] = table.get(frozenset(excluded(cell[0])), np.nan)
     views = sorted({view for view in pictures.view if view}, key=natural_key)
     views = views if len(views) > 1 else []
     parts = [correct[:, :, pictures.view == view].mean(axis=2) for view in views]
@@ -136,9 +136,8 @@ def _verdict(ablation: bool, found: Differences, p: np.ndarray, row: int, baseli
     return lower if found.estimate[row] < 0 else higher
 
 
-def runs_word(experiment: Experiment, summary: Summary, row: int) -> str:
+def runs_word(count: int, planned: int) -> str:
     """``3``, or ``2 of 3`` where runs are missing."""
-    count, planned = int(summary.rows.count[row]), len(experiment.replicates)
     return str(count) if count == planned else f"{count} of {planned}"
 
 
@@ -172,7 +171,7 @@ def result_table(experiment: Experiment, summary: Summary) -> pd.DataFrame:
                 "published": summary.published[k],
                 "published difference": "" if k == summary.baseline else _signed(change),
             }
-        line["runs"] = runs_word(experiment, summary, k)
+        line["runs"] = runs_word(int(rows.count[k]), len(experiment.replicates))
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -226,7 +225,7 @@ def view_table(experiment: Experiment, summary: Summary) -> pd.DataFrame:
             "row": experiment.rows,
             **columns,
             "all": 100 * summary.rows.mean,
-            "runs": [runs_word(experiment, summary, k) for k in range(len(experiment.rows))],
+            "runs": [runs_word(int(n), len(experiment.replicates)) for n in summary.rows.count],
         }
         if columns
         else {}

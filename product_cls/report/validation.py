@@ -20,13 +20,13 @@ from product_cls.report.common import (
     compare_orders,
     publish,
     reader_notes,
-    runs_word,
     validation_figure,
 )
 from product_cls.report.experiment import Experiment, read_experiment, row_name
 from product_cls.report.notes import headline
 from product_cls.report.outcomes import read_outcome
 from product_cls.report.statistics import known_mean
+from product_cls.report.summary import runs_word
 
 FACTOR, RANDOM, VIEW = "folds.strategy", "stratified", "view"
 UNKNOWN = "unknown"  # a view

@@ -4,9 +4,8 @@ from PIL import Image, ImageDraw
 
 from product_cls.data.rendered.catalogue import Product
 from product_cls.data.rendered.panels.shared import (
-    background,
     draw_badge,
-    draw_front,
+    front,
     ingredients,
     layout_of,
     write_brand,
@@ -28,9 +27,7 @@ from product_cls.data.rendered.printing import (
 
 def _front_panel(size: tuple[int, int], product: Product) -> Image.Image:
     layout = layout_of(product, "tall" if size[1] > size[0] else "wide")
-    image = background(size, product, layout)
-    draw_front(image, product, layout)
-    return image
+    return front(size, product, layout)
 
 
 def _back_panel(size: tuple[int, int], product: Product) -> Image.Image:

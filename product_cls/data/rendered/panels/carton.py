@@ -5,8 +5,7 @@ from PIL import Image, ImageDraw
 
 from product_cls.data.rendered.catalogue import Product
 from product_cls.data.rendered.panels.shared import (
-    background,
-    draw_front,
+    front,
     ingredients,
     layout_of,
     write_brand,
@@ -31,9 +30,7 @@ Size = tuple[int, int]
 def _front(size: Size, product: Product) -> Image.Image:
     """Front and back: cartons show their name on two sides."""
     layout = layout_of(product, "tall")
-    image = background(size, product, layout)
-    draw_front(image, product, layout)
-    return image
+    return front(size, product, layout)
 
 
 def _left(size: Size, product: Product) -> Image.Image:

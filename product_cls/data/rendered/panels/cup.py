@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from product_cls.data.rendered.catalogue import Product
-from product_cls.data.rendered.panels.shared import background, draw_front, layout_of, write_brand
+from product_cls.data.rendered.panels.shared import front, layout_of, write_brand
 from product_cls.data.rendered.panels.wrapped import mirrored_background, wrap
 from product_cls.data.rendered.printing import (
     INK,
@@ -59,8 +59,7 @@ def _tab(image: Image.Image, words: str) -> None:
 
 def _paper_lid_panel(size: tuple[int, int], product: Product) -> Image.Image:
     layout = PAPER_LIDS[product.design // 12 % len(PAPER_LIDS)]
-    image = background(size, product, layout)
-    draw_front(image, product, layout)
+    image = front(size, product, layout)
     if "base band" in layout:
         words = "▲ 표시선까지 여십시오 · 뜨거우니 주의"
         write(image, (0.25, 0.81, 0.75, 0.86), words, INK)

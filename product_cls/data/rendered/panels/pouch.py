@@ -5,9 +5,8 @@ from PIL import Image, ImageDraw
 
 from product_cls.data.rendered.catalogue import Product
 from product_cls.data.rendered.panels.shared import (
-    background,
     draw_badge,
-    draw_front,
+    front,
     ingredients,
     layout_of,
     write_brand,
@@ -50,9 +49,7 @@ def _within(layout: dict[str, Area], area: Area) -> dict[str, Area]:
 def _front(size: Size, product: Product, area: Area) -> Image.Image:
     shape = (area[2] - area[0]) * size[0], (area[3] - area[1]) * size[1]
     layout = _within(layout_of(product, "tall" if shape[1] > 0.9 * shape[0] else "wide"), area)
-    image = background(size, product, layout)
-    draw_front(image, product, layout)
-    return image
+    return front(size, product, layout)
 
 
 def _crimp(image: Image.Image, area: Area, colour: Colour, *, upright: bool = False) -> None:

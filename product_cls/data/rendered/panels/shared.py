@@ -98,6 +98,13 @@ def draw_front(image: Image.Image, product: Product, layout: dict[str, Area]) ->
     write(image, layout["english"], product.name_en, readable_on(colour_at("english")), bold=0.015)
 
 
+def front(size: tuple[int, int], product: Product, layout: dict[str, Area]) -> Image.Image:
+    """A whole front on its background."""
+    image = background(size, product, layout)
+    draw_front(image, product, layout)
+    return image
+
+
 def write_brand(image: Image.Image, area: Area, product: Product, colour: Colour) -> None:
     """The brand in its own lettering, the same on all its packages."""
     write(image, area, product.brand, colour, serif=product.serif, bold=0.05)
