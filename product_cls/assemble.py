@@ -138,7 +138,7 @@ def assemble_network(config: DictConfig, task: Task) -> Network:
     Raises:
         UserError: whatever the network refuses.
     """
-    model, gpu = config.model, settings.on_gpu(config.trainer)
+    model = config.model
     network = Network(
         model.backbone,
         task.head,
@@ -146,7 +146,7 @@ def assemble_network(config: DictConfig, task: Task) -> Network:
         weights=str(model.weights),
         drop_rate=model.drop_rate,
         drop_path_rate=model.drop_path_rate,
-        channels_last=gpu if model.channels_last == "auto" else bool(model.channels_last),
+        channels_last=model.channels_last,
     )
     log.info("%s, weights: %s.", model.backbone, network.weights.source)
     if model.compile:

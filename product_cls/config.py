@@ -82,7 +82,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.limit": (lambda x: x is None or _is_whole(1)(x), "a whole number of pictures, or null"),
     "model.drop_rate": (_is_number(0, 1), "0 to 1"),
     "model.drop_path_rate": (_is_number(0, 1), "0 to 1"),
-    "model.channels_last": (lambda x: x == "auto" or _is_flag(x), "auto, true or false"),
+    "model.channels_last": (_is_flag, "true or false"),
     "model.compile": (_is_flag, "true or false"),
     "mix.mixup": (_is_number(0), "0 or more"),
     "mix.cutmix": (_is_number(0), "0 or more"),

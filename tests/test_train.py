@@ -300,7 +300,7 @@ def test_every_experiment_runs_two_steps(tmp_path: Path, tiny_root: Path, experi
         ("model.pooling=gem", "trainer.gradient_clip_val=1", "augment=photo", "logger=none"),
         ("callbacks=ema", "logger=tensorboard", "+trainer.accumulate_grad_batches=2"),
         ("model.backbone=mobilenetv3_small_050", "model.weights=none"),
-        ("callbacks=early_stopping", "trainer.precision=bf16-mixed", "model.channels_last=true"),
+        ("callbacks=early_stopping", "trainer.precision=bf16-mixed", "model.channels_last=false"),
     ],
 )
 def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]) -> None:
