@@ -5,7 +5,12 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train gallery test test-fast lint clean
+.PHONY: help setup train ablation models validation gallery test test-fast lint clean
+
+# make ablation ABLATION=full is the published setting, for a GPU; make models MODELS=b0,b1,b2 needs
+# the model hub once.
+ABLATION ?= small
+MODELS ?= lite0,lite1,lite2
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,6 +26,19 @@ $(STAMP): requirements.lock pyproject.toml
 train: $(STAMP)  ## the main job: rendered products, two folds, their ensemble and a submission
 	$(PY) train.py -m experiment=quickstart fold=0,1 hydra.launcher.jobs=2
 	$(PY) -m product_cls.ensemble runs=multirun/quickstart
+
+# The report says which jobs failed, so it is wanted most when some did.
+ablation: $(STAMP)  ## what each step of recipe A is worth: table, plot, report.html
+	$(PY) train.py -m sweep=ablation experiment=ablation_$(ABLATION); status=$$?; \
+	$(PY) -m product_cls.report runs=multirun/ablation_$(ABLATION) && exit $$status
+
+models: $(STAMP)  ## model sizes x 5 folds: one fold, votes, test-time augmentation
+	$(PY) train.py -m sweep=models model=$(MODELS); status=$$?; \
+	$(PY) -m product_cls.report.models runs=multirun/models && exit $$status
+
+validation: $(STAMP)  ## what to believe: random folds, held-out views, the test
+	$(PY) train.py -m sweep=validation; status=$$?; \
+	$(PY) -m product_cls.report.validation runs=multirun/validation && exit $$status
 
 gallery: $(STAMP)  ## sheets of rendered products, by shape, by pitch, by likeness: data/gallery
 	$(PY) -m product_cls.report.gallery
