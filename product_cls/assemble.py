@@ -94,6 +94,7 @@ def assemble_data(
         train_ids=train_ids,
         val_ids=val_ids,
         batch_size=config.data.batch_size,
+        per_class=config.data.per_class,
         augment=augment,
         num_workers=settings.num_workers(config.data.num_workers, gpu),
         pin_memory=gpu,
@@ -110,11 +111,12 @@ def _cache_folder(config: DictConfig) -> Path:
     return Path(config.paths.cache) / f"{config.data.name}-{mark}{subset}"
 
 
-def assemble_augmentation(config: DictConfig) -> tuple[Augment, Mix | None]:
+def assemble_augmentation(config: DictConfig, task: Task) -> tuple[Augment, Mix | None]:
     """Augmentation and mixing without what ``exclude`` names.
 
     Raises:
-        UserError: a name that is in use in neither, or a step or value that they refuse.
+        UserError: a name that is in use in neither, a step or value that they refuse, or mixing
+            for a task that cannot learn from mixed pictures.
     """
     steps = {k: step for k, step in settings.plain(config.augment).items() if step is not None}
     mixing = [name for name in MIX_NAMES if config.mix.get(name, 0) > 0]
@@ -129,7 +131,12 @@ def assemble_augmentation(config: DictConfig) -> tuple[Augment, Mix | None]:
         augment(blank, seed)
     left_out = {name: 0.0 for name in MIX_NAMES if name in config.exclude}
     mix: Mix = settings.build(config.mix, **left_out)
-    return augment, mix if mix.alphas and mix.p > 0 else None
+    mixes = bool(mix.alphas and mix.p > 0)
+    if mixes and not task.mixes:
+        raise UserError(
+            "loss=triplet compares whole pictures, which mixed ones are not; set mix=none."
+        )
+    return augment, mix if mixes else None
 
 
 def assemble_network(config: DictConfig, task: Task) -> Network:

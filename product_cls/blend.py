@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from product_cls.errors import UserError
-from product_cls.predictions import Predictions
+from product_cls.predictions import OPTIONAL, Predictions
 
 TINY = np.finfo(np.float32).tiny  # below it the logarithm would be -inf
 
@@ -97,6 +97,8 @@ def blend_predictions(
 ) -> Predictions:
     """Blend runs that predict the same pictures; scores sum to 1 again (errors: ``align``)."""
     aligned = align(parts)
+    # Embeddings of different runs have nothing in common to average.
+    of_one_run: dict[str, Any] = dict.fromkeys(name for name in OPTIONAL if name != "view")
 
     def mixed(arrays: list[np.ndarray]) -> np.ndarray:
         scores = blend(arrays, method, weights)
@@ -106,6 +108,7 @@ def blend_predictions(
         aligned[0],
         scores=mixed([part.scores for part in aligned]),
         scores_no_tta=mixed([part.scores_no_tta for part in aligned]),
+        **of_one_run,
     )
 
 

@@ -79,6 +79,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "folds.n_splits": (_is_whole(2), "a whole number, 2 or more"),
     "folds.seed": (_is_whole(0), "a whole number, 0 or more"),
     "data.batch_size": (_is_whole(1), "1 or more"),
+    "data.per_class": (lambda x: x is None or _is_whole(2)(x), "2 or more, or null"),
     "data.limit": (lambda x: x is None or _is_whole(1)(x), "a whole number of pictures, or null"),
     "model.drop_rate": (_is_number(0, 1), "0 to 1"),
     "model.drop_path_rate": (_is_number(0, 1), "0 to 1"),

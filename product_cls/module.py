@@ -58,6 +58,8 @@ class ProductModule(LightningModule):
         self._batches = 0
         # Dropout's stream depends on seed and epoch alone, so that a resumed run repeats it.
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, self.global_rank, 1))
+        assert self.trainer.max_epochs is not None
+        self.task.begin_epoch(self.current_epoch / self.trainer.max_epochs)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise on the device and, in training, mix: once a batch and before the step, so that
@@ -84,7 +86,7 @@ class ProductModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         outputs, target = self.network(batch["image"]), batch["target"]
-        self.val_metrics.update(outputs, target)
+        self.val_metrics.update(self.task.scores(outputs), target)
         self.log("val/loss", self.task.loss(outputs, target), batch_size=len(target))
 
     def on_validation_epoch_end(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from product_cls.cli import MISSING, guard, parse_arguments
@@ -34,11 +35,15 @@ class Scores:
         index: int64 ``[N]``, as the batches gave it.
         tta: float32 ``[N, C]``, mean over the views.
         plain: float32 ``[N, C]``, of the picture as it is.
+        embedding, embedding_plain: the same of embeddings, float32 ``[N, D]``, of length 1; None in
+            tasks without.
     """
 
     index: np.ndarray
     tta: np.ndarray
     plain: np.ndarray
+    embedding: np.ndarray | None = None
+    embedding_plain: np.ndarray | None = None
 
 
 @torch.inference_mode()
@@ -66,28 +71,34 @@ def predict_scores(
     made = build_views(views)
     network.to(device).eval()
     cast = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    parts: list[tuple[np.ndarray, ...]] = []
     bar = tqdm(batches, description, disable=description is None, unit="batch", leave=False)
     for count, batch in enumerate(bar):
         if limit is not None and count >= limit:
             break
         images = network.prepare(batch["image"].to(device, non_blocking=True))
 
-        def scored(images: Tensor) -> Tensor:
+        def scored(images: Tensor) -> list[Tensor]:
             with cast:
                 outputs = network(images)
-            return task.scores(outputs)
+            embedding = task.embedding(outputs)
+            return [task.scores(outputs)] + ([] if embedding is None else [embedding])
 
         # One vote a name: five crops are one view, as the whole picture is.
         by_view = {
-            name: torch.stack([scored(out) for out in view(images)]).mean(0)
-            for name, view in made.items()
+            name: _means([scored(out) for out in view(images)]) for name, view in made.items()
         }
         plain = by_view["identity"] if "identity" in by_view else scored(images)
-        mean = torch.stack(list(by_view.values())).mean(0)
-        parts.append((np.asarray(batch["index"]), mean.cpu().numpy(), plain.cpu().numpy()))
-    index, tta, unaugmented = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Scores(index, tta, unaugmented)
+        mean = _means(list(by_view.values()))
+        mean[1:] = [normalize(embedding, dim=1) for embedding in mean[1:]]
+        arrays = [array.cpu().numpy() for pair in zip(mean, plain, strict=True) for array in pair]
+        parts.append((np.asarray(batch["index"]), *arrays))
+    return Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _means(views: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """The mean over views of each of the tensors that a view gives."""
+    return [torch.stack(same).mean(0) for same in zip(*views, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ import pandas as pd
 from product_cls.errors import UserError
 from product_cls.tasks import Task, build_task
 
+# Fields of ``Predictions`` that not every run has.
+OPTIONAL = ("view", "embedding", "embedding_no_tta", "class_scores", "class_scores_no_tta")
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -27,6 +30,9 @@ class Predictions:
         task: ``Task.spec()``, from which scores can be decided and evaluated.
         target: as the task encodes it, ``[N, ...]``; the task marks what is unknown.
         view: the condition that shifts, ``[N]``, NaN or "" where unknown; or None.
+        embedding, embedding_no_tta: float32 ``[N, D]``, of length 1; None in tasks without.
+        class_scores, class_scores_no_tta: float32 ``[N, C]``, of the head, where ``scores`` are a
+            vote of neighbours; else None.
     """
 
     id: np.ndarray
@@ -36,6 +42,10 @@ class Predictions:
     task: dict[str, Any]
     target: np.ndarray
     view: np.ndarray | None = None
+    embedding: np.ndarray | None = None
+    embedding_no_tta: np.ndarray | None = None
+    class_scores: np.ndarray | None = None
+    class_scores_no_tta: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         assert len(self.id) == len(self.scores) == len(self.scores_no_tta) == len(self.target)
@@ -45,7 +55,7 @@ class Predictions:
         """Write whole or not at all; no pickle in it."""
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f".{file.name}.{os.getpid()}.npz")
-        view: dict[str, Any] = {} if self.view is None else {"view": self.view}
+        known = {name: getattr(self, name) for name in OPTIONAL}
         np.savez(
             partial,
             id=self.id.astype(np.str_),
@@ -54,7 +64,7 @@ class Predictions:
             classes=self.classes.astype(np.str_),
             task=np.array(json.dumps(self.task)),
             target=self.target,
-            **view,
+            **{name: array for name, array in known.items() if array is not None},
         )
         os.replace(partial, file)
 
@@ -78,17 +88,26 @@ class Predictions:
 
     def without_tta(self) -> "Predictions":
         """The same, with the scores of the pictures as they are."""
-        return replace(self, scores=self.scores_no_tta)
+        return replace(
+            self,
+            scores=self.scores_no_tta,
+            embedding=self.embedding_no_tta,
+            class_scores=self.class_scores_no_tta,
+        )
 
     def rows(self, rows: np.ndarray) -> "Predictions":
         """Some rows, by position or mask."""
+        optional: dict[str, Any] = {
+            name: None if (array := getattr(self, name)) is None else array[rows]
+            for name in OPTIONAL
+        }
         return replace(
             self,
             id=self.id[rows],
             scores=self.scores[rows],
             scores_no_tta=self.scores_no_tta[rows],
             target=self.target[rows],
-            view=None if self.view is None else self.view[rows],
+            **optional,
         )
 
     def by_view(self) -> dict[str, "Predictions"]:

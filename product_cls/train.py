@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import platform
 import sys
 import time
@@ -35,10 +36,13 @@ from product_cls.data.samples import samples_fingerprint, take_subset
 from product_cls.errors import UserError
 from product_cls.models.network import Network
 from product_cls.module import ProductModule
-from product_cls.predict import Predictor, predict_scores
+from product_cls.predict import Predictor, Scores, predict_scores
 from product_cls.predictions import Predictions, summarise
+from product_cls.retrieval.features import Features, retrieval_summary, vote_by_neighbours
+from product_cls.retrieval.validation import GalleryValidation
 from product_cls.runs import RunFolder, digest, fingerprint, now, write_text_whole
 from product_cls.tasks import Task
+from product_cls.tasks.retrieval import Retrieval
 from product_cls.tta import build_views
 
 log = logging.getLogger(__name__)
@@ -143,7 +147,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
 
     # Everything that a wrong value can stop comes before the pictures, which can take minutes.
     pl.seed_everything(int(config.seed), verbose=False)
-    augment, mix = assemble_augmentation(config)
+    augment, mix = assemble_augmentation(config, task)
     network = assemble_network(config, task)
     module = assemble_module(config, task, network, mix)
     data = assemble_data(config, samples, folds, task, augment, first_epoch)
@@ -209,6 +213,9 @@ def _fit(
 ) -> pl.Trainer:
     loggers: list[Logger] = [settings.build(node) for node in config.logger.values()]
     callbacks = [settings.build(node) for node in config.callbacks.values()]
+    if isinstance(module.task, Retrieval) and monitor is not None and module.task.gallery_every:
+        # First, so that it still sees the averaged weights that callbacks=ema validates by.
+        callbacks.insert(0, GalleryValidation(module.task.gallery_every))
     callbacks += checkpoint_callbacks(folder.checkpoints, monitor)
     callbacks.append(EpochRecord(folder, monitor))
     bar = bool(config.trainer.enable_progress_bar) and sys.stdout.isatty()
@@ -269,15 +276,13 @@ def _predict(
     """Predictions files and metrics of the validation and test part, by the best checkpoint."""
     predictor = Predictor.load(folder.best_checkpoint)
     predictor.network.memory_format = network.memory_format
-    device = trainer.strategy.root_device
+    task, device = predictor.task, trainer.strategy.root_device
     limit = config.trainer.limit_val_batches
-    metrics: dict[str, Any] = {}
-    for split in ("val", "test"):
-        if not len(data.ids[split]):
-            continue
-        scores = predict_scores(
+
+    def scores_of(split: str) -> Scores:
+        return predict_scores(
             predictor.network,
-            predictor.task,
+            task,
             data.loader(split),
             config.tta,
             device=device,
@@ -285,19 +290,51 @@ def _predict(
             limit=limit if isinstance(limit, int) else None,
             description=f"predict {split}" if sys.stdout.isatty() else None,
         )
+
+    gallery = None
+    if isinstance(task, Retrieval):
+        gallery = _gallery(data, scores_of("gallery"), task)
+        gallery.save(folder.predictions_file("gallery"))
+    metrics: dict[str, Any] = {}
+    for split in ("val", "test"):
+        if not len(data.ids[split]):
+            continue
+        scores = scores_of(split)
         rows = data.samples.iloc[scores.index]
         predictions = Predictions(
             id=rows["id"].to_numpy(dtype=np.str_),
             scores=scores.tta,
             scores_no_tta=scores.plain,
-            classes=np.asarray(predictor.task.classes),
-            task=predictor.task.spec(),
+            classes=np.asarray(task.classes),
+            task=task.spec(),
             target=data.targets[scores.index],
             view=_view_column(rows),
+            embedding=scores.embedding,
+            embedding_no_tta=scores.embedding_plain,
         )
+        if gallery is not None:
+            assert isinstance(task, Retrieval)
+            others = gallery.without(predictions.id)
+            predictions = vote_by_neighbours(predictions, others, task.vote, device)
         predictions.save(folder.predictions_file(split))
-        metrics[split] = summarise(predictions, predictor.task)
+        metrics[split] = summarise(predictions, task)
+        if gallery is not None:
+            metrics[split] |= retrieval_summary(predictions, others, device)
     return metrics
+
+
+def _gallery(data: ProductDataModule, scores: Scores, task: Task) -> Features:
+    """All pictures whose label is known, those held out too, embedded."""
+    rows = data.samples.iloc[scores.index]
+    assert scores.embedding is not None and scores.embedding_plain is not None
+    return Features(
+        id=rows["id"].to_numpy(dtype=np.str_),
+        path=np.array([os.path.abspath(path) for path in rows["path"]]),
+        target=data.targets[scores.index],
+        classes=np.asarray(task.classes),
+        embedding=scores.embedding,
+        embedding_no_tta=scores.embedding_plain,
+    )
 
 
 def _view_column(rows: pd.DataFrame) -> np.ndarray | None:

@@ -53,6 +53,57 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return ((int(position), epoch) for position in order)
 
 
+class ClassSampler(EpochSampler):
+    """Batches of P classes with K pictures of each, for losses that compare pictures.
+
+    Each epoch deals every class's pictures, shuffled, into hands of K, and the hands to batches in
+    rounds, a hand of each class a round. What does not fill a hand waits for another epoch's
+    shuffle; a class with fewer than K pictures repeats some. A class comes twice in a batch only
+    where too few others are left, at the end of an epoch with classes of very different sizes.
+
+    Args:
+        labels: int64 ``[N]``, class of each position.
+        batch_size: pictures a batch, a multiple of ``per_class``.
+        per_class: K, 2 or more.
+        seed: of the order.
+
+    Raises:
+        UserError: a batch that K does not divide, or with more classes than there are.
+    """
+
+    def __init__(self, labels: np.ndarray, *, batch_size: int, per_class: int, seed: int) -> None:
+        self.members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        self.classes, rest = divmod(batch_size, per_class)
+        if per_class < 2 or rest or not 2 <= self.classes <= len(self.members):
+            raise UserError(
+                f"data.batch_size={batch_size} cannot hold {per_class} pictures (data.per_class) "
+                f"of each of 2 or more classes; it must be a multiple, for at most "
+                f"{len(self.members)} classes."
+            )
+        self.per_class = per_class
+        self.hands = [max(1, len(member) // per_class) for member in self.members]
+        super().__init__(sum(self.hands) * per_class, shuffle=True, seed=seed)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rng = np.random.default_rng(derive_seed(self.seed, self.epoch))
+        dealt = []
+        for member, hands in zip(self.members, self.hands, strict=True):
+            shuffled = np.resize(rng.permutation(member), hands * self.per_class)
+            dealt.append(shuffled.reshape(hands, self.per_class))
+        order: list[int] = []  # of classes, a hand each
+        for turn in range(max(self.hands)):
+            holding = [c for c, hands in enumerate(self.hands) if hands > turn]
+            begun = order[len(order) - len(order) % self.classes :]
+            # Those in the batch that the last round left open come last.
+            order += sorted(rng.permutation(holding).tolist(), key=lambda c: c in begun)
+        turns = [0] * len(self.members)
+        epoch = self.epoch
+        for label in order:
+            for position in dealt[label][turns[label]]:
+                yield int(position), epoch
+            turns[label] += 1
+
+
 class PictureDataset(Dataset[dict[str, Any]]):
     """Some rows of the sample table with their pictures; items are asked for by (position, epoch).
 
@@ -110,6 +161,7 @@ class ProductDataModule(LightningDataModule):
         targets: encoded by the task, ``[len(samples), ...]``.
         train_ids, val_ids: which samples to learn from and to hold out.
         batch_size: pictures a batch, on each device.
+        per_class: pictures of each class in a training batch; None for whatever chance draws.
         augment: for training pictures; None for none.
         num_workers: loader processes.
         seed: of order and augmentation.
@@ -130,6 +182,7 @@ class ProductDataModule(LightningDataModule):
         train_ids: np.ndarray,
         val_ids: np.ndarray,
         batch_size: int,
+        per_class: int | None = None,
         augment: Augment | None = None,
         num_workers: int = 0,
         seed: int = 0,
@@ -144,15 +197,20 @@ class ProductDataModule(LightningDataModule):
         if len(train_ids) < 2:
             raise UserError(f"{len(train_ids)} training pictures are left; at least 2 are needed.")
         self.samples, self.store, self.targets = samples, store, targets
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.batch_size, self.per_class, self.num_workers = batch_size, per_class, num_workers
         self.augment, self.seed, self.first_epoch = augment, seed, first_epoch
         self.pin_memory = pin_memory
         test_ids = samples["id"][samples["split"] == "test"].to_numpy()
-        self.ids = {"train": train_ids, "val": val_ids, "test": test_ids}
+        self.ids = {
+            "train": train_ids,
+            "val": val_ids,
+            "test": test_ids,
+            "gallery": np.concatenate([train_ids, val_ids]),  # all whose label is known
+        }
         self._row_of = pd.Series(np.arange(len(samples)), index=samples["id"])
 
     def indices(self, split: str) -> np.ndarray:
-        """Rows of the sample table in ``train``, ``val`` or ``test``, int64."""
+        """Rows of the sample table in ``train``, ``val``, ``test`` or ``gallery``, int64."""
         return self._row_of[self.ids[split]].to_numpy()
 
     def loader(self, split: str, *, train: bool = False) -> DataLoader[dict[str, Any]]:
@@ -167,12 +225,20 @@ class ProductDataModule(LightningDataModule):
             augment=self.augment if train else None,
             seed=self.seed,
         )
+        sampler = EpochSampler(len(dataset), shuffle=train, seed=self.seed)
+        if train and self.per_class is not None:
+            sampler = ClassSampler(
+                self.targets[indices],
+                batch_size=self.batch_size,
+                per_class=self.per_class,
+                seed=self.seed,
+            )
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(len(dataset), shuffle=train, seed=self.seed),
+            sampler=sampler,
             num_workers=self.num_workers,
-            drop_last=train and len(dataset) % self.batch_size == 1 and len(dataset) > 1,
+            drop_last=train and len(sampler) % self.batch_size == 1 and len(dataset) > 1,
             pin_memory=self.pin_memory,
             # Of its own: starting an iteration draws a number, which from the global stream would
             # shift dropout by when Lightning starts it, and that differs in a resumed run.

@@ -25,11 +25,13 @@ class Task(ABC):
         name: of the module in ``product_cls.tasks`` that defines it.
         monitor: the validation metric that decides which checkpoint is best; higher is better.
         classes: names of the columns of the scores.
+        mixes: whether its loss makes sense for mixed pictures.
     """
 
     name: ClassVar[str]
     monitor: ClassVar[str] = "val/accuracy"
     classes: list[str]
+    mixes: bool = True
 
     @property
     @abstractmethod
@@ -49,16 +51,24 @@ class Task(ABC):
         """Features ``[B, in_features]`` -> outputs."""
 
     @abstractmethod
-    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """A scalar."""
+    def loss(self, outputs: Any, target: Tensor) -> Tensor:
+        """What the head gives, and targets -> a scalar."""
 
     @abstractmethod
     def metrics(self) -> MetricCollection:
-        """Fresh metrics, updated with ``(outputs, target)`` batch by batch."""
+        """Fresh metrics, updated with ``(scores, target)`` batch by batch."""
 
     @abstractmethod
-    def scores(self, outputs: Tensor) -> Tensor:
-        """Outputs -> what predictions files hold and ensembles average, float32 ``[B, C]``."""
+    def scores(self, outputs: Any) -> Tensor:
+        """Outputs -> what is decided by and what ensembles average, float32 ``[B, C]``."""
+
+    def embedding(self, outputs: Any) -> Tensor | None:
+        """Outputs -> embeddings of length 1, float32 ``[B, D]``; None in tasks without."""
+        return None
+
+    def begin_epoch(self, done: float) -> None:  # noqa: B027 (most tasks have no schedule)
+        """Called before each training epoch with the share of training that is done, in [0, 1);
+        for what the task changes by a schedule."""
 
     @abstractmethod
     def decide(self, scores: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ class SingleLabel(Task):
     def head(self, in_features: int) -> nn.Module:
         return nn.Linear(in_features, len(self.classes))
 
-    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+    def loss(self, outputs: Any, target: Tensor) -> Tensor:
         value: Tensor = self._loss(outputs, target)
         return value
 
@@ -79,7 +79,7 @@ class SingleLabel(Task):
         count = len(self.classes)
         return MetricCollection({"accuracy": MulticlassAccuracy(count, average="micro")})
 
-    def scores(self, outputs: Tensor) -> Tensor:
+    def scores(self, outputs: Any) -> Tensor:
         return torch.softmax(outputs.float(), dim=-1)
 
     def decide(self, scores: np.ndarray) -> np.ndarray:

@@ -1,0 +1,49 @@
+"""Votes of neighbours; the winners' one with the reference's numbers."""
+
+import numpy as np
+import pytest
+
+from product_cls.retrieval.votes import Vote
+
+SIMILARITY = np.array([[0.9, 0.85, 0.8, 0.7, 0.6]], np.float32)
+LABELS = np.array([[7, 3, 3, 7, 5]])
+
+
+def test_winners_vote() -> None:
+    class_scores = np.zeros((1, 10))
+    class_scores[0, [3, 7]] = 0.6, 0.55
+    votes = Vote("winners").raw(SIMILARITY, LABELS, 10, class_scores)[0]
+    assert votes[7] == pytest.approx(0.0010835308403364197, rel=1e-6)
+    assert votes[3] == pytest.approx(0.0022120628425967227, rel=1e-6)
+    assert votes[5] == pytest.approx(1.0077699604065515e-82, rel=1e-5)
+    assert votes.argmax() == 3 and votes[[0, 1, 2, 4, 6, 8, 9]].sum() == 0
+
+
+def test_nearest_decides_or_the_sum_does() -> None:
+    nearest = Vote("nearest").raw(SIMILARITY, LABELS, 10)[0]
+    assert nearest[[7, 3, 5]].tolist() == pytest.approx([0.9, 0.85, 0.6])
+    weighted = Vote("weighted").raw(SIMILARITY, LABELS, 10)[0]
+    assert weighted[[7, 3, 5]].tolist() == pytest.approx([1.6, 1.65, 0.6])
+
+
+@pytest.mark.parametrize("kind", ["nearest", "weighted"])
+def test_scores_are_shares(kind: str) -> None:
+    scores = Vote(kind).scores(SIMILARITY, LABELS, 10)
+    assert scores.dtype == np.float32 and scores.sum() == pytest.approx(1)
+
+
+def test_who_does_not_vote() -> None:
+    similarity = np.array([[0.5, 0.4, -0.3], [-0.1, -0.2, -0.3]])
+    labels = np.array([[-1, 2, 1], [0, 1, 2]])
+    scores = Vote("weighted").scores(similarity, labels, 4)
+    assert scores[0].tolist() == [0, 0, 1, 0]  # unknown label, negative cosine
+    assert scores[1].tolist() == [0.25] * 4  # nobody votes: nothing is known
+
+
+def test_wrong_votes(refused) -> None:  # type: ignore[no-untyped-def]
+    with refused("vote=best", "nearest, weighted, winners"):
+        Vote("best")
+    with refused("k=0"):
+        Vote(k=0)
+    with refused("vote=winners needs class scores"):
+        Vote("winners").raw(SIMILARITY, LABELS, 10)

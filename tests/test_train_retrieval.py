@@ -1,0 +1,110 @@
+"""Runs of task=retrieval: what they leave, and what their numbers mean."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs_in_process import train
+
+from product_cls.predict import Predictor
+from product_cls.predictions import Predictions
+from product_cls.retrieval.features import Features
+from product_cls.runs import RunFolder
+
+RETRIEVAL = ("task=retrieval", "model.pooling=gem", "task.embedding=16")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> RunFolder:
+    return train(tmp_path_factory.mktemp("retrieval") / "run", tiny_root, *RETRIEVAL)
+
+
+def test_a_run_leaves_gallery_and_votes(finished: RunFolder, tiny_root: Path) -> None:
+    gallery = Features.load(finished.predictions_file("gallery"))
+    assert len(gallery.id) == 40 and gallery.embedding.shape == (40, 16)
+    assert np.allclose(np.linalg.norm(gallery.embedding, axis=1), 1, atol=1e-5)
+    assert all(Path(path).is_file() for path in gallery.path)
+    for split, count in (("val", 20), ("test", 32)):
+        part = Predictions.load(finished.predictions_file(split))
+        assert part.embedding is not None and part.embedding.shape == (count, 16)
+        assert part.class_scores is not None
+        assert np.allclose(part.scores.sum(axis=1), 1, atol=1e-5)
+        # The vote by hand: cosines of the five nearest, summed by label.
+        others = gallery.without(part.id)
+        cosine = part.embedding @ others.embedding.T
+        for row in range(count):
+            nearest = np.argsort(-cosine[row])[:5]
+            votes = np.zeros(4)
+            np.add.at(votes, others.target[nearest], np.maximum(cosine[row][nearest], 0))
+            assert part.scores[row] == pytest.approx(votes / votes.sum(), abs=1e-4)
+
+
+def test_validation_pictures_do_not_find_themselves(finished: RunFolder) -> None:
+    gallery = Features.load(finished.predictions_file("gallery"))
+    val = Predictions.load(finished.predictions_file("val"))
+    assert np.isin(val.id, gallery.id).all()
+    assert not np.isin(val.id, gallery.without(val.id).id).any()
+
+
+def test_metrics_name_both_systems(finished: RunFolder) -> None:
+    for split in ("val", "test"):
+        part = finished.metrics()[split]
+        assert {"accuracy", "class_accuracy", "recall@1", "recall@5", "mAP@R"} <= set(part)
+        assert part["recall@1"] <= part["recall@5"]
+    rows = (finished.path / "logs" / "metrics.csv").read_text().splitlines()
+    assert {"val/recall@1", "val/recall@5", "val/mAP@R"} <= set(rows[0].split(","))
+
+
+def test_a_checkpoint_rebuilds_the_embedding(finished: RunFolder, tiny_root: Path) -> None:
+    import torch
+
+    predictor = Predictor.load(finished.best_checkpoint)
+    gallery = Features.load(finished.predictions_file("gallery"))
+    picture = predictor.picture(Path(str(gallery.path[3])))[None]
+    with torch.inference_mode():
+        outputs = predictor.network(predictor.network.prepare(picture))
+        embedding = predictor.task.embedding(outputs)
+    assert embedding is not None
+    assert embedding[0].numpy() == pytest.approx(gallery.embedding_no_tta[3], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("mix=mixup_cutmix", "mix.p=1", "callbacks=ema"),
+        ("task.subcenters=2", "task.margin_range=[0.1,0.4]", "task.margin_warmup=0.5"),
+        ("mix=none", "loss=triplet", "data.per_class=4", "task.weights=null"),
+        ("mix=none", "loss=triplet", "data.per_class=4", "task.vote.kind=winners"),
+        ("fold=all", "task.vote.kind=nearest"),
+    ],
+)
+def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]) -> None:
+    if "loss=triplet" in overrides:
+        pytest.importorskip("pytorch_metric_learning")
+    run = train(tmp_path / "run", tiny_root, *RETRIEVAL, *overrides)
+    assert run.status()["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("loss=triplet",), "set mix=none"),
+        (("loss=triplet", "mix=none", "data.per_class=3"), "data.per_class"),
+        (("task.margin=2",), "margin=2"),
+        (("task.margin_range=[0.5,0.1]",), "task.margin_range=[0.5,0.1]"),
+        (("task.weights=cube",), "class_weights=cube"),
+        (("task.vote.kind=best",), "vote=best"),
+        (("task.embedding=0",), "task.embedding=0"),
+    ],
+)
+def test_wrong_values_are_one_sentence(
+    tmp_path: Path,
+    tiny_root: Path,
+    caplog: pytest.LogCaptureFixture,
+    overrides: tuple[str, ...],
+    words: str,
+) -> None:
+    with pytest.raises(SystemExit):
+        train(tmp_path / "run", tiny_root, *RETRIEVAL, *overrides)
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1 and words in errors[0] and "\n" not in errors[0], errors
