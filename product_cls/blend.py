@@ -117,12 +117,27 @@ def out_of_fold(
     method: str = "mean",
     weights: Sequence[float] | None = None,
 ) -> Predictions:
-    """Blend validation parts: each picture over the runs that held it out.
+    """Blend validation parts: each picture over the runs that held it out (errors: ``by_fold``)."""
+    chosen = np.ones(len(parts)) if weights is None else np.asarray(weights, dtype=np.float64)
+
+    def blended(members: list[int]) -> Predictions:
+        return blend_predictions([parts[k] for k in members], method, chosen[members].tolist())
+
+    return by_fold(parts, blended)
+
+
+def by_fold(
+    parts: Sequence[tuple[str, Predictions]], combine: Callable[[list[int]], Predictions]
+) -> Predictions:
+    """Combine the runs that held out the same pictures; stand the folds below one another.
+
+    Args:
+        parts: (run's name, predictions of its validation part).
+        combine: positions in ``parts`` of the runs of one fold -> their predictions as one.
 
     Raises:
-        UserError: the runs' classes differ.
+        UserError: the runs were split by different folds files, or their classes differ.
     """
-    chosen = np.ones(len(parts)) if weights is None else np.asarray(weights, dtype=np.float64)
     # Runs that held out the same pictures are one block; blocks of different folds do not overlap
     # unless the runs were split differently, which then is said.
     blocks: dict[frozenset[str], list[int]] = {}
@@ -134,10 +149,7 @@ def out_of_fold(
             "The runs' validation parts overlap without being the same: they were split by "
             "different folds files."
         )
-    blended = [
-        blend_predictions([parts[k] for k in members], method, chosen[members].tolist())
-        for members in blocks.values()
-    ]
+    blended = [combine(members) for members in blocks.values()]
     first = blended[0]
     if any(not np.array_equal(other.classes, first.classes) for other in blended):
         raise UserError("The runs cannot be blended: their classes differ.")

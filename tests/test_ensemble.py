@@ -9,9 +9,10 @@ import pytest
 from runs_in_process import train
 
 from product_cls.blend import align, blend, blend_predictions, out_of_fold
-from product_cls.ensemble import blend_runs, ensemble_table, load_runs, main
+from product_cls.ensemble import ensemble_table, main
 from product_cls.errors import UserError
 from product_cls.predictions import Predictions
+from product_cls.systems import Blended, blend_runs, load_runs
 
 TASK = {"name": "single_label", "label": "label", "classes": ["a", "b", "c"]}
 
@@ -171,7 +172,7 @@ def test_groups_of_folds_get_their_own_vote(sweep: Path) -> None:
     runs, _ = load_runs(sweep)
     others = [type(run)(f"b1,{run.name}", "b1", run.splits) for run in runs]
     every = [*runs, *others]
-    table = ensemble_table(every, {"test": runs[0].splits["test"]}, "mean")
+    table = ensemble_table(every, Blended({"test": runs[0].splits["test"]}), "mean")
     assert [name for name in table["run"] if "vote" in name] == [
         "vote of 2 runs: b1",
         "vote of 2 runs: test_efficientnet",
@@ -180,7 +181,7 @@ def test_groups_of_folds_get_their_own_vote(sweep: Path) -> None:
 
 def test_a_run_of_weight_zero_is_left_out(sweep: Path) -> None:
     runs, _ = load_runs(sweep)
-    blended = blend_runs(runs, "mean", [1, 0])
+    blended = blend_runs(runs, "mean", [1, 0]).splits
     assert blended["test"].scores == pytest.approx(runs[0].splits["test"].scores, abs=1e-6)
     assert blended["val"].id.tolist() == runs[0].splits["val"].id.tolist()
 

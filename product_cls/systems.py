@@ -1,0 +1,193 @@
+"""Finished runs as one system: softmax runs vote, retrieval runs are joined by their features."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from product_cls.blend import blend_predictions, out_of_fold
+from product_cls.errors import UserError
+from product_cls.predictions import Predictions
+from product_cls.retrieval.features import Features
+from product_cls.retrieval.joint import (
+    RetrievalRun,
+    blend_share,
+    join_out_of_fold,
+    join_runs,
+    tune_share,
+)
+from product_cls.runs import RunFolder, find_runs
+
+SPLITS = ("val", "test")
+HOW = {"val": out_of_fold, "test": blend_predictions}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as the ensemble sees it.
+
+    Attributes:
+        name: its folder's name.
+        group: what it shares with the runs that differ from it only by the fold and seed.
+        splits: its predictions by split.
+        gallery: of a retrieval run, its embeddings of the pictures whose label is known; else None.
+    """
+
+    name: str
+    group: str
+    splits: dict[str, Predictions]
+    gallery: Features | None = None
+
+
+def load_runs(root: Path) -> tuple[list[Run], list[str]]:
+    """Finished runs below ``root``, and sentences about those that are not.
+
+    Raises:
+        UserError: none has finished.
+    """
+    runs, left_out = [], []
+    for folder in find_runs(root):
+        status = folder.status()
+        name = str(folder.path.relative_to(root)) if folder.path != root else folder.path.name
+        if status.get("limited"):
+            left_out.append(f"{name} saw a part of the pictures only (trainer=debug)")
+            continue
+        if status.get("state") != "done":
+            why = f": {status['error']}" if status.get("error") else ""
+            left_out.append(f"{name} is {status.get('state', 'unreadable')}{why}")
+            continue
+        splits = {
+            split: Predictions.load(folder.predictions_file(split))
+            for split in ("val", "test")
+            if folder.predictions_file(split).is_file()
+        }
+        gallery = folder.predictions_file("gallery")
+        embedded = Features.load(gallery) if gallery.is_file() else None
+        runs.append(Run(name, _group(folder), splits, embedded))
+    if not runs:
+        raise UserError(f"No run in {root} can be blended: {'; '.join(left_out)}.")
+    return runs, left_out
+
+
+def load_all_runs(roots: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """``load_runs`` of several folders, whose runs are then named with their folder.
+
+    Raises:
+        UserError: none of a folder's runs has finished, or a folder is given twice.
+    """
+    if len(roots) == 1:
+        return load_runs(roots[0])
+    if len(set(roots)) < len(roots):
+        raise UserError(f"runs names a folder twice: {', '.join(map(str, roots))}.")
+    runs, left_out = [], []
+    for root in roots:
+        found, sentences = load_runs(root)
+        runs += [
+            replace(r, name=f"{root}/{r.name}", group=f"{root.name}: {r.group}") for r in found
+        ]
+        left_out += [f"{root}: {sentence}" for sentence in sentences]
+    return runs, left_out
+
+
+def _group(folder: RunFolder) -> str:
+    """What a run is besides its fold and seed, in few words."""
+    config = yaml.safe_load(folder.config_file.read_text())
+    words = [config["model"]["backbone"]]
+    for word in folder.path.name.split(","):
+        if not word.startswith(("fold=", "seed=", "model=", "default")):
+            words.append(word)
+    return ",".join(words)
+
+
+@dataclass(frozen=True)
+class Blended:
+    """Several runs as one system.
+
+    Attributes:
+        splits: its predictions, by split.
+        share: of the retrieval runs where there are softmax runs, too; else None.
+        source: where the share comes from, in words.
+    """
+
+    splits: dict[str, Predictions]
+    share: float | None = None
+    source: str = ""
+
+
+def blend_runs(
+    runs: Sequence[Run],
+    method: str,
+    weights: Sequence[float] | None = None,
+    share: float | None = None,
+) -> Blended:
+    """The runs as one system: softmax runs vote, retrieval runs are joined by their features.
+
+    Args:
+        runs: finished runs.
+        method: of the vote, see ``blend``.
+        weights: one a run; runs of weight 0 are left out.
+        share: of the retrieval runs in a joint system, 0 to 1; None tunes it on the out-of-fold
+            predictions, without which (fold=all) both count one half.
+
+    Raises:
+        UserError: weights or a share that do not fit, or runs that cannot be blended.
+    """
+    if share is not None and not 0 <= share <= 1:
+        raise UserError(f"share={share}; allowed: 0 to 1, or null to tune it.")
+    if weights is not None:
+        if len(weights) != len(runs):
+            names = ", ".join(run.name for run in runs)
+            raise UserError(f"{len(weights)} weights for {len(runs)} runs: {names}.")
+        if min(weights) < 0 or max(weights) <= 0:
+            raise UserError(f"weights={list(weights)}; allowed: 0 or more, not all of them 0.")
+        runs = [run for run, weight in zip(runs, weights, strict=True) if weight > 0]
+        weights = [weight for weight in weights if weight > 0]
+    chosen = [1.0] * len(runs) if weights is None else list(weights)
+    pairs = list(zip(runs, chosen, strict=True))
+    softmax = {s: _vote([p for p in pairs if p[0].gallery is None], s, method) for s in SPLITS}
+    retrieval = {s: _join([p for p in pairs if p[0].gallery is not None], s) for s in SPLITS}
+    if not any(softmax.values()) or not any(retrieval.values()):
+        only = softmax if any(softmax.values()) else retrieval
+        return Blended({split: part for split, part in only.items() if part is not None})
+    source, val = "as given", (softmax["val"], retrieval["val"])
+    if share is None and val[0] is not None and val[1] is not None:
+        share, source = tune_share(val[0], val[1])[0], "tuned out of fold"
+    elif share is None:
+        share, source = 0.5, "nothing to tune it on"
+    splits = {
+        split: blend_share(one, other, share)
+        for split in SPLITS
+        if (one := softmax[split]) is not None and (other := retrieval[split]) is not None
+    }
+    return Blended(splits, share, source)
+
+
+def _having(pairs: Sequence[tuple[Run, float]], split: str) -> list[tuple[Run, float]]:
+    """Those with predictions of the split: fold=all leaves no validation part.
+
+    Raises:
+        UserError: some have predictions of the test part, and some have none.
+    """
+    having = [pair for pair in pairs if split in pair[0].splits]
+    if split == "test" and 0 < len(having) < len(pairs):
+        lacking = next(run.name for run, _ in pairs if split not in run.splits)
+        raise UserError(f"Run '{lacking}' has no predictions of the test part, others have.")
+    return having
+
+
+def _vote(pairs: Sequence[tuple[Run, float]], split: str, method: str) -> Predictions | None:
+    """Softmax runs' predictions as one; None where there are none."""
+    if not (having := _having(pairs, split)):
+        return None
+    parts = [(run.name, run.splits[split]) for run, _ in having]
+    return HOW[split](parts, method, [weight for _, weight in having])
+
+
+def _join(pairs: Sequence[tuple[Run, float]], split: str) -> Predictions | None:
+    """Retrieval runs' predictions as one; None where there are none."""
+    if not (having := _having(pairs, split)):
+        return None
+    weights = [weight for _, weight in having]
+    runs = [RetrievalRun(r.name, r.splits, r.gallery) for r, _ in having if r.gallery is not None]
+    return join_runs(runs, split, weights) if split == "test" else join_out_of_fold(runs, weights)
