@@ -38,7 +38,7 @@ def search_exact(
     *,
     device: torch.device | None = None,
     query_block: int = 4096,
-    gallery_block: int = 4096,
+    gallery_block: int = 1024,
 ) -> Neighbours:
     """The ``k`` nearest gallery rows of each query.
 
@@ -55,7 +55,8 @@ def search_exact(
         gallery: ``[M, D]``, L2-normalised.
         k: neighbours of each query, 1 to M.
         device: where to multiply; the CPU where None.
-        query_block, gallery_block: rows; 4096 of 5,120 numbers are 80 MiB.
+        query_block, gallery_block: rows; the gallery is read once for each block of queries.
+            With the defaults and 5,120 dimensions a search takes about 200 MiB.
 
     Raises:
         UserError: an empty gallery, a ``k`` it has not, other dimensions, NaN or infinity.
@@ -77,19 +78,19 @@ def nearest_and_farthest(
     *,
     device: torch.device | None = None,
     query_block: int = 4096,
-    gallery_block: int = 4096,
+    gallery_block: int = 1024,
 ) -> tuple[Neighbours, np.ndarray]:
     """As ``search_exact``, with each query's lowest similarity to the gallery, float32 ``[N]``."""
-    check_search(queries.shape[1], len(gallery), gallery.shape[1], k)
+    check_search(len(gallery), k)
+    check_dimension(queries, gallery.shape[1], "queries")
     assert query_block > 0 and gallery_block > 0
     device = torch.device("cpu") if device is None else device
     kept = min(k + SPARE, len(gallery))
     similarity = np.empty((len(queries), k), np.float32)
     position = np.empty((len(queries), k), np.int64)
     farthest = np.empty(len(queries), np.float32)
-    for start in range(0, len(queries), query_block):
-        rows = slice(start, start + query_block)
-        block = copy_rows(queries, start, query_block, "queries")
+    for rows in blocks(len(queries), query_block):
+        block = copy_rows(queries, rows, "queries")
         keys, where, lowest = _scan(block, gallery, kept, device, gallery_block)
         found = keys + where * TIE_BREAK
         near = np.flatnonzero((found[:, :-1] - found[:, 1:] < NEAR_TIE).any(axis=1))
@@ -120,17 +121,19 @@ def _scan(
         keys = torch.empty((len(rows), 0), dtype=torch.float64, device=device)
         where = torch.empty((len(rows), 0), dtype=torch.int64, device=device)
         lowest = torch.full((len(rows),), torch.inf, device=device)
-        for start in range(0, len(gallery), gallery_block):
-            others = torch.from_numpy(copy_rows(gallery, start, gallery_block, "gallery")).to(
-                device
-            )
+        # Kept from block to block: on the CPU fresh memory costs more than the sums put into it.
+        scored = torch.empty(
+            (len(rows), min(gallery_block, len(gallery))), dtype=torch.float64, device=device
+        )
+        for positions in blocks(len(gallery), gallery_block):
+            others = torch.from_numpy(copy_rows(gallery, positions, "gallery")).to(device)
             products = rows @ others.T
             lowest = torch.minimum(lowest, products.amin(dim=1))
-            positions = torch.arange(len(others), dtype=torch.float64, device=device) + start
-            scored = products.double().sub_(positions * TIE_BREAK)
-            best = scored.topk(min(kept, len(others)), dim=1)
+            trifle = torch.from_numpy(positions * TIE_BREAK).to(device)
+            part = scored[:, : len(others)].copy_(products).sub_(trifle)
+            best = part.topk(min(kept, len(others)), dim=1)
             keys = torch.cat([keys, best.values], dim=1)
-            where = torch.cat([where, best.indices + start], dim=1)
+            where = torch.cat([where, best.indices + int(positions[0])], dim=1)
             keys, columns = keys.topk(min(kept, keys.shape[1]), dim=1)
             where = where.gather(1, columns)
     return keys.cpu().numpy(), where.cpu().numpy(), lowest.cpu().numpy()
@@ -148,39 +151,54 @@ def _full_precision(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def copy_rows(embeddings: np.ndarray, start: int, rows: int, name: str) -> np.ndarray:
+def blocks(count: int, size: int) -> Iterator[np.ndarray]:
+    """Positions 0 to ``count`` in order, at most ``size`` at a time."""
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count))
+
+
+def copy_rows(embeddings: np.ndarray, positions: np.ndarray, name: str) -> np.ndarray:
     """Some rows as a float32 array of their own, which torch and FAISS need of a read-only map.
 
     Args:
         embeddings: ``[M, D]``.
-        start, rows: which; fewer where the array ends.
+        positions: of the rows, ``[B]``.
         name: of the array, for the message.
 
     Raises:
         UserError: NaN or infinity among them.
     """
-    block = np.array(embeddings[start : start + rows], dtype=np.float32, order="C")
-    finite = np.isfinite(block).all(axis=1)
+    rows = np.asarray(embeddings[positions], dtype=np.float32, order="C")
+    finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         raise UserError(
-            f"Row {start + int(finite.argmin())} of the {name} has a value that is NaN or infinite; "
-            "embeddings must be finite."
+            f"Row {positions[finite.argmin()]} of the {name} has a value that is NaN or infinite; "
+            "allowed: finite embeddings."
         )
-    return block
+    return rows
 
 
-def check_search(dimension: int, count: int, gallery_dimension: int, k: int) -> None:
-    """Refuse what no search of ``count`` rows can answer.
+def check_search(count: int, k: int) -> None:
+    """Refuse what no gallery of ``count`` rows can answer.
 
     Raises:
-        UserError: an empty gallery, a ``k`` it has not, queries of another dimension.
+        UserError: there are none, or not ``k`` of them.
     """
     if count == 0:
         raise UserError("The gallery is empty; it must have at least one embedding.")
-    if dimension != gallery_dimension:
-        raise UserError(
-            f"The queries have {dimension} dimensions and the gallery {gallery_dimension}; both "
-            "must come from the same model."
-        )
     if not 1 <= k <= count:
         raise UserError(f"k={k}; allowed: 1 to {count}, the size of the gallery.")
+
+
+def check_dimension(embeddings: np.ndarray, dimension: int, name: str) -> None:
+    """Refuse what cannot be compared with a gallery of ``dimension`` numbers a row.
+
+    Raises:
+        UserError: another dimension.
+    """
+    assert embeddings.ndim == 2
+    if embeddings.shape[1] != dimension:
+        raise UserError(
+            f"The {name} have {embeddings.shape[1]} dimensions and the gallery has {dimension}; "
+            "both must come from the same model."
+        )

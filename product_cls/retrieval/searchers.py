@@ -15,16 +15,24 @@ import numpy as np
 import torch
 
 from product_cls.errors import UserError
-from product_cls.retrieval.neighbours import Neighbours, check_search, copy_rows, search_exact
+from product_cls.retrieval.neighbours import (
+    Neighbours,
+    blocks,
+    check_dimension,
+    check_search,
+    copy_rows,
+    search_exact,
+)
 
-BLOCK = 16384  # rows copied at a time into FAISS; its search goes through queries in blocks itself
+BLOCK = 4096  # rows copied at a time into FAISS
 
 CONNECTIONS = 32  # of a row in the HNSW graph; more: better recall, more memory
 BUILD_BREADTH = 200  # rows looked at for a new row's connections
 SEARCH_BREADTH = 128  # rows looked at for a query, and never fewer than 2 k
-CODE_WORDS = 256  # of each part of a product quantiser, so that its code is one byte
-PART_WIDTH = 8  # numbers that share a byte at most: 512 numbers become 64 bytes
-ROWS_PER_LIST = 39  # of an inverted list at least; FAISS's k-means warns below it
+CODE_WORDS = 256  # for each part of a product quantiser, so that its code is one byte
+PART_WIDTH = 4  # numbers of an embedding that share a byte: 512 numbers become 128 bytes
+MOST_PARTS = 512  # bytes from which wider parts do: long embeddings repeat themselves
+ROWS_PER_CENTRE = 39  # that k-means learns from; FAISS warns below it, and more take longer
 PROBED = 32  # inverted lists looked at for a query
 
 INDEXES = {"IndexFlatIP": "flat", "IndexHNSWFlat": "hnsw", "IndexIVFPQ": "ivfpq"}
@@ -74,8 +82,8 @@ class ExactSearcher:
         return search_exact(queries, self.gallery, k, device=self.device)
 
     def add(self, embeddings: np.ndarray) -> None:
-        check_search(embeddings.shape[1], self.count, self.gallery.shape[1], 1)
-        new = copy_rows(embeddings, 0, len(embeddings), "new rows")
+        check_dimension(embeddings, self.gallery.shape[1], "new rows")
+        new = copy_rows(embeddings, np.arange(len(embeddings)), "new rows")
         self.gallery = np.concatenate([self.gallery, new])
 
 
@@ -96,17 +104,17 @@ class FaissSearcher:
         return int(self.index.ntotal)
 
     def search(self, queries: np.ndarray, k: int) -> Neighbours:
-        check_search(queries.shape[1], self.count, self.index.d, k)
+        check_search(self.count, k)
+        check_dimension(queries, self.index.d, "queries")
         similarity = np.empty((len(queries), k), np.float32)
         position = np.empty((len(queries), k), np.int64)
-        for start in range(0, len(queries), BLOCK):
-            rows = slice(start, start + BLOCK)
-            block = copy_rows(queries, start, BLOCK, "queries")
+        for rows in blocks(len(queries), BLOCK):
+            block = copy_rows(queries, rows, "queries")
             similarity[rows], position[rows] = self._search(block, k, everywhere=False)
         # The graph's breadth and the lists probed may hold fewer than k rows: -1 stands for them.
         short = np.flatnonzero((position < 0).any(axis=1))
         if len(short):
-            block = np.array(queries[short], dtype=np.float32)
+            block = copy_rows(queries, short, "queries")
             similarity[short], position[short] = self._search(block, k, everywhere=True)
         if (position < 0).any():
             raise UserError(
@@ -118,7 +126,7 @@ class FaissSearcher:
     def _search(
         self, block: np.ndarray, k: int, *, everywhere: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        faiss = _faiss(self.kind)
+        faiss = _faiss()
         if self.kind == "hnsw":
             breadth = self.count if everywhere else max(SEARCH_BREADTH, 2 * k)
             parameters = faiss.SearchParametersHNSW(efSearch=breadth)
@@ -135,9 +143,9 @@ class FaissSearcher:
                 f"This index (kind={self.kind}) was opened memory-mapped, which is read-only; open "
                 "it with mapped=False to add to it."
             )
-        check_search(embeddings.shape[1], max(self.count, 1), self.index.d, 1)
-        for start in range(0, len(embeddings), BLOCK):
-            self.index.add(copy_rows(embeddings, start, BLOCK, "gallery"))
+        check_dimension(embeddings, self.index.d, "new rows")
+        for rows in blocks(len(embeddings), BLOCK):
+            self.index.add(copy_rows(embeddings, rows, "new rows"))
 
 
 def build_searcher(
@@ -148,8 +156,8 @@ def build_searcher(
     Args:
         kind: ``exact``, in blocks with nothing to build, on any device; ``flat``, the same over
             FAISS; ``hnsw``, a graph (Malkov & Yashunin 2018, arXiv 1603.09320), quickest to search
-            and slow to build; ``ivfpq``, inverted lists of codes (Jegou et al. 2011), of which a
-            row takes about a byte for ``PART_WIDTH`` numbers.
+            and slow to build; ``ivfpq``, inverted lists of codes (Jegou et al. 2011), a byte
+            for ``PART_WIDTH`` numbers or more, for galleries that do not fit into memory.
         gallery: ``[M, D]``, L2-normalised, may be memory-mapped.
         device: of ``exact``; FAISS runs on the CPU.
 
@@ -160,14 +168,14 @@ def build_searcher(
     if kind not in KINDS:
         raise UserError(f"kind={kind}; allowed: {', '.join(KINDS)}.")
     count, dimension = gallery.shape
-    check_search(dimension, count, dimension, 1)
+    check_search(count, 1)
     if kind == "exact":
         return ExactSearcher(gallery, device)
     if device is not None and device.type != "cpu":
         raise UserError(
             f"kind={kind} runs on the CPU, not on device={device}; use kind=exact there."
         )
-    faiss = _faiss(kind)
+    faiss = _faiss()
     if kind == "flat":
         index = faiss.IndexFlatIP(dimension)
     elif kind == "hnsw":
@@ -188,20 +196,19 @@ def _trained_ivfpq(faiss: Any, gallery: np.ndarray) -> Any:
             f"kind=ivfpq needs a gallery of at least {CODE_WORDS} embeddings to learn its codes "
             f"from, and this one has {count}; use kind=flat."
         )
-    lists = max(1, min(round(4 * math.sqrt(count)), count // ROWS_PER_LIST))
-    parts = next(
-        m for m in range(math.ceil(dimension / PART_WIDTH), dimension + 1) if dimension % m == 0
-    )
+    lists = max(1, min(round(4 * math.sqrt(count)), count // ROWS_PER_CENTRE))
+    least = min(math.ceil(dimension / PART_WIDTH), MOST_PARTS)
+    parts = next(m for m in range(least, dimension + 1) if dimension % m == 0)
     quantizer = faiss.IndexFlatIP(dimension)
     index = faiss.IndexIVFPQ(
         quantizer, dimension, lists, parts, int(math.log2(CODE_WORDS)), faiss.METRIC_INNER_PRODUCT
     )
-    # Few rows a code word only make it warn: the codes are for the rows they are learnt from.
+    # Fewer rows a code word do no harm: codes are for the rows that they are learnt from.
     index.pq.cp.min_points_per_centroid = 1
-    rows = min(count, ROWS_PER_LIST * max(lists, CODE_WORDS))
-    index.train(
-        copy_rows(gallery[np.linspace(0, count - 1, rows).round().astype(int)], 0, rows, "gallery")
-    )
+    index.pq.cp.max_points_per_centroid = ROWS_PER_CENTRE
+    rows = min(count, ROWS_PER_CENTRE * max(lists, CODE_WORDS))
+    spread = np.linspace(0, count - 1, rows).round().astype(np.int64)
+    index.train(copy_rows(gallery, spread, "gallery"))
     return index
 
 
@@ -217,7 +224,7 @@ def save_searcher(searcher: Searcher, file: Path) -> None:
         )
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}")
-    _faiss(searcher.kind).write_index(searcher.index, str(partial))
+    _faiss().write_index(searcher.index, str(partial))
     os.replace(partial, file)
 
 
@@ -231,7 +238,7 @@ def load_searcher(file: Path, *, mapped: bool = True) -> Searcher:
     Raises:
         UserError: the file is missing or no such index, or FAISS is missing.
     """
-    faiss = _faiss("index")
+    faiss = _faiss()
     if not file.is_file():
         raise UserError(f"There is no index {file}.")
     try:
@@ -248,10 +255,11 @@ def load_searcher(file: Path, *, mapped: bool = True) -> Searcher:
     return FaissSearcher(index, mapped=mapped)
 
 
-def _faiss(kind: str) -> Any:
+def _faiss() -> Any:
     try:
         return importlib.import_module("faiss")
     except ImportError:
         raise UserError(
-            f'kind={kind} needs FAISS, which is not installed: pip install "product-cls[retrieval]".'
+            f"FAISS is not installed, and kind={', '.join(INDEXES.values())} need it: "
+            'pip install "product-cls[retrieval]".'
         ) from None
