@@ -66,25 +66,19 @@ def check_weights(weights: Sequence[float] | None, runs: int) -> np.ndarray:
     return chosen
 
 
-def join_features(
-    runs: Sequence[tuple[str, Features]], weights: Sequence[float] | None = None
-) -> Features:
-    """The galleries of several runs as one, in the order of the first run's ids.
+def align_features(runs: Sequence[tuple[str, Features]]) -> list[Features]:
+    """The galleries of several runs in the order of the first run's ids.
 
     Args:
         runs: (run's name, its gallery), at least one.
-        weights: see ``join_embeddings``.
-
-    Returns:
-        The first one's ids, paths and labels; both kinds of embeddings joined.
 
     Raises:
-        UserError: an empty gallery, weights that do not fit, or two runs whose galleries hold other
-            pictures, classes or labels, named.
+        UserError: an empty gallery, or two runs whose galleries hold other pictures, classes or
+            labels, named.
     """
     (first_name, first), *others = runs
     if not len(first.id):
-        raise UserError(f"The gallery of run '{first_name}' is empty.")
+        raise UserError(f"The gallery of run '{first_name}' is empty; it must hold a picture.")
     aligned = [first]
     for name, other in others:
         pair = f"Runs '{first_name}' and '{name}' cannot be joined"
@@ -104,12 +98,28 @@ def join_features(
         unlike = np.flatnonzero(first.target != other.target)
         if len(unlike):
             raise UserError(
-                f"{pair}: their galleries label {len(unlike)} pictures otherwise, the first is "
+                f"{pair}: their galleries name {len(unlike)} pictures otherwise, the first is "
                 f"'{first.id[unlike[0]]}'."
             )
         aligned.append(other)
+    return aligned
+
+
+def join_features(
+    runs: Sequence[tuple[str, Features]], weights: Sequence[float] | None = None
+) -> Features:
+    """The galleries of several runs as one, with the first one's order of ids, and its paths.
+
+    Args:
+        runs: (run's name, its gallery), at least one.
+        weights: see ``join_embeddings``.
+
+    Raises:
+        UserError: what ``align_features`` and ``join_embeddings`` refuse.
+    """
+    aligned = align_features(runs)
     return replace(
-        first,
+        aligned[0],
         embedding=join_embeddings([run.embedding for run in aligned], weights),
         embedding_no_tta=join_embeddings([run.embedding_no_tta for run in aligned], weights),
     )

@@ -1,0 +1,283 @@
+"""Naming the products in pictures by an index, products added later too."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Refused
+from made_index import made_index
+from PIL import Image
+from runs_in_process import train
+
+from product_cls.predictions import Predictions
+from product_cls.retrieval.features import Features
+from product_cls.retrieval.gallery_index import GalleryIndex, Rejection
+from product_cls.retrieval.index import Arguments, add_products, build
+from product_cls.retrieval.search import list_queries, main, read_threshold
+from product_cls.retrieval.votes import Vote
+from product_cls.runs import RunFolder
+
+Command = Callable[..., tuple[int, str, str]]
+NEW = "10"  # the product that training does not see
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> RunFolder:
+    """A run on the tiny data without one of its products; of that, test pictures stay."""
+    root = shutil.copytree(tiny_root, tmp_path_factory.mktemp("search") / "data")
+    shutil.rmtree(root / "train" / NEW)
+    return train(
+        root.parent / "run",
+        root,
+        "task=retrieval",
+        "model.pooling=gem",
+        "task.embedding=16",
+        "task.gallery_every=0",
+        "mix=none",
+        "augment=none",
+        # Enough for similarities that differ: after an epoch of the default all are above .99.
+        "trainer.max_epochs=6",
+        "optimizer.lr=0.01",
+    )
+
+
+@pytest.fixture(scope="module")
+def index(run: RunFolder) -> Path:
+    """Of the three products that training saw; not to be changed."""
+    out = run.path.parent / "products"
+    build(Arguments(runs=str(run.path), out=str(out)))
+    return out
+
+
+@pytest.fixture(scope="module")
+def grown(index: Path, tiny_root: Path) -> Path:
+    """The same with the fourth product, by 5 pictures."""
+    new = index.parent / "new" / NEW
+    new.mkdir(parents=True)
+    for n in range(5):
+        shutil.copy(tiny_root / "train" / NEW / f"{n}.jpg", new)
+    out = shutil.copytree(index, index.parent / "grown")
+    add_products(Arguments(index=str(out), add=str(new.parent)))
+    return out
+
+
+@pytest.fixture(scope="module")
+def asked(run: RunFolder) -> Path:
+    """All test pictures as a CSV with labels."""
+    views = pd.read_csv(run.path.parent / "data" / "views.csv", dtype=str)
+    file = run.path.parent / "data" / "asked.csv"
+    test = views[views["split"] == "test"]
+    test.rename(columns={"id": "path"})[["path", "label"]].to_csv(file, index=False)
+    return file
+
+
+@pytest.fixture
+def command(run_command: Callable[..., Command]) -> Command:
+    return run_command(main)
+
+
+def read(file: Path) -> pd.DataFrame:
+    return pd.read_csv(
+        file, dtype={"label": str, "prediction": str, "label_1": str, "label_2": str}
+    )
+
+
+@pytest.mark.parametrize("vote", ["weighted", "nearest", "winners"])
+def test_search_says_what_the_run_said(
+    run: RunFolder, index: Path, asked: Path, tmp_path: Path, command: Command, vote: str
+) -> None:
+    words = (
+        f"index={index}",
+        f"images={asked}",
+        f"out={tmp_path}",
+        f"vote={vote}",
+        "k=3",
+        "shown=2",
+    )
+    status, output, _ = command(*words)
+    assert status == 0 and "32 pictures ->" in output
+    gallery = Features.load(run.predictions_file("gallery"))
+    test = Predictions.load(run.predictions_file("test"))
+    cosine = test.embedding @ gallery.embedding.T
+    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :3]
+    similarity = np.take_along_axis(cosine, nearest, axis=1)
+    scores = Vote(vote, 3).scores(similarity, gallery.target[nearest], 3, test.class_scores)
+    neighbours = read(tmp_path / "neighbours.csv").set_index("image").loc[test.id]
+    assert neighbours["similarity"].to_numpy() == pytest.approx(similarity[:, 0], abs=2e-4)
+    for k in range(3):
+        found = neighbours[f"similarity_{k + 1}"].to_numpy()
+        assert found == pytest.approx(similarity[:, k], abs=2e-4)
+    predictions = read(tmp_path / "predictions.csv").set_index("image").loc[test.id]
+    assert predictions["prediction"].tolist() == test.classes[scores.argmax(axis=1)].tolist()
+    assert predictions["score_1"].to_numpy() == pytest.approx(scores.max(axis=1), abs=1e-3)
+    with Image.open(tmp_path / "contact_sheet.png") as sheet:
+        assert sheet.width < 4 * 220 + 60  # a query and three neighbours
+
+
+def test_a_product_added_later_is_found(
+    index: Path, grown: Path, asked: Path, tmp_path: Path, command: Command
+) -> None:
+    of = {}
+    for name, folder in (("before", index), ("after", grown)):
+        out = tmp_path / name
+        status, output, _ = command(
+            f"index={folder}", f"images={asked}", f"out={out}", "k=3", "shown=2"
+        )
+        assert status == 0
+        of[name] = read(out / "neighbours.csv")
+        right = of[name]["prediction"] == of[name]["label"]
+        assert f"accuracy {right.mean():.1%} of 32 pictures" in output
+        assert ("8 of them are of products that the index lacks" in output) == (name == "before")
+    new = of["after"]["label"] == NEW
+    assert new.sum() == 8 and NEW not in set(of["before"]["prediction"])
+    assert (of["after"]["prediction"][new] == NEW).mean() == 1
+    assert (of["after"]["prediction"] == of["after"]["label"])[~new].mean() >= 0.9
+    assert of["after"]["id_1"][new].str.startswith("new/10/").all()
+
+
+def test_winners_note_products_that_no_head_knows(
+    grown: Path, asked: Path, tmp_path: Path, command: Command
+) -> None:
+    status, output, _ = command(
+        f"index={grown}", f"images={asked}", f"out={tmp_path}", "vote=winners", "shown=2"
+    )
+    assert status == 0 and "no head knows the 1 products" in output
+
+
+def test_below_the_threshold_the_answer_is_unknown(
+    index: Path, asked: Path, tmp_path: Path, command: Command
+) -> None:
+    words = (f"index={index}", f"images={asked}", f"out={tmp_path}", "shown=2")
+    assert command(*words)[0] == 0
+    free = read(tmp_path / "neighbours.csv")
+    limit = float(np.sort(free["similarity"])[10]) - 5e-5
+    status, output, _ = command(*words, f"threshold={limit}")
+    table = read(tmp_path / "neighbours.csv")
+    refused = table["similarity"] < limit
+    assert status == 0 and refused.sum() == 10
+    assert (table["prediction"][refused] == "unknown").all()
+    assert table["prediction"][~refused].tolist() == free["prediction"][~refused].tolist()
+    strange = table["label"] == NEW  # of which `unknown` is right
+    right = np.where(strange, refused, table["prediction"] == table["label"])
+    assert f"accuracy {right.mean():.1%}" in output
+    assert f"8 of them are of products that the index lacks, {(strange & refused).sum()}" in output
+    assert command(*words, "threshold=tuned")[0] == 0
+    tuned = GalleryIndex.open(index).rejection
+    assert tuned is not None
+    table = read(tmp_path / "neighbours.csv")
+    assert ((table["similarity"] < tuned.threshold) == (table["prediction"] == "unknown")).all()
+
+
+def test_folders_named_by_products_are_labels(
+    index: Path, tiny_root: Path, tmp_path: Path, command: Command
+) -> None:
+    images = tmp_path / "images"
+    for folder in ("0", "2", "holiday"):
+        (images / folder).mkdir(parents=True)
+        shutil.copy(tiny_root / "train" / "0" / "3.jpg", images / folder)
+    (images / "0" / "cut.jpg").write_bytes(b"no picture")
+    queries = list_queries(images, ["0", "1", "2"])
+    assert {query.name: query.label for query in queries} == {
+        "0/3.jpg": "0",
+        "0/cut.jpg": "0",
+        "2/3.jpg": "2",
+        "holiday/3.jpg": None,
+    }
+    status, output, _ = command(f"index={index}", f"images={images}", f"out={tmp_path / 'out'}")
+    assert status == 0 and "LEFT OUT, cannot be decoded: 0/cut.jpg" in output
+    assert "accuracy 50.0% of 2 pictures" in output
+    # A picture of the gallery finds itself.
+    table = pd.read_csv(tmp_path / "out" / "neighbours.csv")
+    assert table["id_1"].tolist() == 3 * ["train/0/3.jpg"]
+    assert table["similarity"].tolist() == pytest.approx([1, 1, 1], abs=1e-4)
+    status, output, _ = command(
+        f"index={index}", f"images={images / '0' / '3.jpg'}", f"out={tmp_path / 'out'}"
+    )
+    assert status == 0 and "labels are not known" in output
+
+
+def test_refinements(index: Path, asked: Path, tmp_path: Path, command: Command) -> None:
+    words = (f"index={index}", f"images={asked}", f"out={tmp_path}", "k=3")
+    status, output, _ = command(
+        *words, "expand=2", "augment=2", "prototypes=true", "rerank=true", "shown=3", "top=2"
+    )
+    assert status == 0 and "accuracy" in output
+    assert "label_3" not in read(tmp_path / "predictions.csv")
+    neighbours = read(tmp_path / "neighbours.csv")
+    labels = neighbours[["label_1", "label_2", "label_3"]].astype(str)
+    assert (labels.nunique(axis=1) == 3).all()  # a prototype a product
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("index={data}", "images={data}"), "is no index: it has no index.json"),
+        (("index={index}", "images=nowhere"), "There is no folder or file nowhere"),
+        (("index={index}", "images={data}/views.csv"), "needs a column 'path' or 'filename'"),
+        (("index={index}", "images={data}", "k=31"), "k=31; allowed: 1 to 30, the size of the"),
+        (("index={index}", "images={data}", "k=0"), "k=0; allowed: a whole number, 1 or more"),
+        (("index={index}", "images={data}", "prototypes=true"), "k=5; allowed: 1 to 3"),
+        (("index={index}", "images={data}", "vote=best"), "vote=best; allowed: nearest, weighted"),
+        (("index={index}", "images={data}", "expand=31"), "expand=31; allowed: 0 (none) to 30"),
+        (("index={index}", "images={data}", "augment=30"), "augment=30; allowed: 0 (none) to 29"),
+        (("index={index}", "images={data}", "shown=0"), "shown=0; allowed: 1 or more"),
+        (("index={index}", "images={data}", "threshold=low"), "threshold=low; allowed: a number"),
+        (
+            ("index={index}", "images={data}", "threshold=tuned", "expand=1"),
+            "threshold=tuned was tuned without expand",
+        ),
+        (("index={index}",), "Missing: images=..."),
+    ],
+)
+def test_wrong_input_is_one_sentence(
+    index: Path,
+    tiny_root: Path,
+    tmp_path: Path,
+    command: Command,
+    words: tuple[str, ...],
+    expected: str,
+) -> None:
+    filled = [word.format(data=tiny_root, index=index) for word in words]
+    status, _, errors = command(*filled, f"out={tmp_path / 'out'}")
+    assert status == 2 and expected in errors and errors.count("\n") == 1, errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_or_missing_weights(
+    run: RunFolder, index: Path, asked: Path, tmp_path: Path, command: Command
+) -> None:
+    copy = shutil.copytree(index, tmp_path / "products")
+    meta = json.loads((copy / "index.json").read_text())
+    checkpoint = torch.load(run.best_checkpoint, weights_only=True)
+    name = next(key for key in checkpoint["state_dict"] if key.endswith("neck.0.weight"))
+    checkpoint["state_dict"][name][0, 0] += 1e-3
+    torch.save(checkpoint, tmp_path / "best.ckpt")
+    meta["sources"][0]["checkpoint"] = str(tmp_path / "best.ckpt")
+    (copy / "index.json").write_text(json.dumps(meta))
+    words = (f"index={copy}", f"images={asked}", f"out={tmp_path / 'out'}")
+    status, _, errors = command(*words)
+    assert status == 2 and "was made with other weights than" in errors
+    (tmp_path / "best.ckpt").unlink()
+    status, _, errors = command(*words)
+    assert status == 2 and "best.ckpt, which is missing" in errors
+
+
+def test_thresholds(refused: Refused) -> None:
+    index = made_index(6, 4)
+    assert read_threshold(None, index, ["expand"]) is None
+    assert read_threshold("0.25", index, ["expand"]) == 0.25
+    for wrong in ("high", "nan"):
+        with refused(f"threshold={wrong}; allowed: a number, tuned, null"):
+            read_threshold(wrong, index, [])
+    with refused("threshold=tuned", "no run held pictures out"):
+        read_threshold("tuned", index, [])
+    index = replace(index, rejection=Rejection(0.7, 0.9, 0.8))
+    assert read_threshold("tuned", index, []) == 0.7
+    with refused("threshold=tuned was tuned without rerank"):
+        read_threshold("tuned", index, ["rerank"])
