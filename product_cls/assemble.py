@@ -17,6 +17,8 @@ from product_cls.data.store import build_store
 from product_cls.errors import UserError
 from product_cls.models.network import Network
 from product_cls.module import ProductModule
+from product_cls.optim.groups import Finetune, backbone_depths
+from product_cls.optim.sam import SAM
 from product_cls.runs import digest
 from product_cls.tasks import Task
 
@@ -167,16 +169,30 @@ def assemble_module(
     """Network, task, optimiser and schedule as one LightningModule.
 
     Raises:
-        UserError: an argument that optimiser or scheduler does not take.
+        UserError: an argument that optimiser or scheduler does not take, values of ``finetune`` out
+            of range, or a trainer that the optimiser does not go with.
     """
     optimizer, scheduler = settings.build(config.optimizer), settings.build(config.scheduler)
-    settings.try_out(optimizer, scheduler)
+    trial = settings.try_out(optimizer, scheduler)
+    if isinstance(trial, SAM):
+        settings.check_sam(config.trainer)
+    finetune: Finetune = settings.build(config.finetune)
+    if finetune.layer_decay is not None:
+        backbone_depths(network)  # may refuse
+    if finetune.freeze != "all" and finetune.freeze >= config.trainer.max_epochs:
+        log.warning(
+            "finetune.freeze=%d is all of trainer.max_epochs=%d: only the head learns.",
+            finetune.freeze,
+            config.trainer.max_epochs,
+        )
     return ProductModule(
         network,
         task,
         optimizer=optimizer,
         scheduler=scheduler,
+        lr=float(trial.defaults["lr"]),
         weight_decay=float(config.optimizer.get("weight_decay", 0.0)),
+        finetune=finetune,
         mix=mix,
         seed=int(config.seed),
         image={"size": list(settings.image_size(config.data.size)), "fit": config.data.fit},

@@ -8,9 +8,10 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.optim import Optimizer
 
 from product_cls.cores import usable_cores
-from product_cls.errors import UserError
+from product_cls.errors import UserError, reason
 
 MISSING: Any = object()
 
@@ -29,29 +30,45 @@ def build(node: Any, **extra: Any) -> Any:
         if isinstance(cause, UserError):
             raise cause from None
         if isinstance(cause, TypeError | ValueError | MisconfigurationException):
-            raise UserError(f"{node._target_} refuses its arguments: {one_line(cause)}") from cause
+            raise UserError(f"{node._target_} refuses its arguments: {reason(cause)}.") from cause
         raise
 
 
-def one_line(error: BaseException) -> str:
-    """An exception's message without line breaks, ending in a full stop."""
-    return " ".join(str(error).split()).rstrip(".") + "."
-
-
-def try_out(optimizer: Any, scheduler: Any) -> None:
+def try_out(optimizer: Any, scheduler: Any) -> Optimizer:
     """Call both once, so that a wrong argument is said before training sets out.
+
+    Returns:
+        An optimiser of a single weight: its kind and defaults are those of the run's.
 
     Raises:
         UserError: an argument that one of them does not take.
     """
     try:
-        scheduler(optimizer([torch.nn.Parameter(torch.zeros(1))]), 10)
+        trial: Optimizer = optimizer([torch.nn.Parameter(torch.zeros(1))])
+        scheduler(trial, 10)
     except UserError:
         raise
     except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer or scheduler refuses its arguments: {reason(error)}.") from None
+    return trial
+
+
+def check_sam(trainer: Mapping[str, Any]) -> None:
+    """Refuse what a step of two gradients does not go with.
+
+    Raises:
+        UserError: batches are accumulated, or losses are scaled for float16.
+    """
+    if (batches := trainer["accumulate_grad_batches"]) != 1:
         raise UserError(
-            f"optimizer or scheduler refuses its arguments: {one_line(error)}"
-        ) from None
+            f"trainer.accumulate_grad_batches={batches} does not go with SAM, whose step takes two "
+            f"gradients of one batch; allowed: 1, with a larger data.batch_size."
+        )
+    if precision(trainer).startswith("16"):
+        raise UserError(
+            f"trainer.precision={trainer['precision']} does not go with SAM, whose first gradient "
+            f"is taken without float16's care for overflow; allowed: auto, bf16-mixed, 32-true."
+        )
 
 
 def _is_number(low: float, high: float = float("inf")) -> Callable[[Any], bool]:

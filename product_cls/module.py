@@ -1,11 +1,14 @@
 """ProductModule: one training step, one validation step, whatever the task."""
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.strategies import ParallelStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -13,7 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from product_cls.data.datamodule import derive_seed
 from product_cls.data.mix import Mix
 from product_cls.models.network import Network
-from product_cls.optim.groups import parameter_groups
+from product_cls.optim.groups import Finetune, parameter_groups
+from product_cls.optim.sam import SAM, same_draws, statistics_kept
 from product_cls.tasks import Task
 
 Batch = dict[str, Any]
@@ -27,7 +31,9 @@ class ProductModule(LightningModule):
         task: loss, metrics and what goes into the checkpoint's description.
         optimizer: parameter groups -> optimiser.
         scheduler: (optimiser, total steps) -> scheduler, stepped after each step.
+        lr: the optimiser's learning rate.
         weight_decay: of all parameters but norms and biases.
+        finetune: rates of layers and head, and for how long the backbone is frozen.
         mix: mixes training batches; None for none.
         seed: of mixing and dropout.
         image: ``{"size": [H, W], "fit": ...}``, what the store did to the pictures; kept in the
@@ -41,7 +47,9 @@ class ProductModule(LightningModule):
         *,
         optimizer: Callable[[Iterable[Any]], Optimizer],
         scheduler: Callable[[Optimizer, int], LRScheduler],
+        lr: float,
         weight_decay: float,
+        finetune: Finetune,
         mix: Mix | None,
         seed: int,
         image: dict[str, Any],
@@ -49,10 +57,12 @@ class ProductModule(LightningModule):
         super().__init__()
         self.network, self.task = network, task
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.weight_decay, self.mix, self.seed = weight_decay, mix, seed
-        self.image = image
+        self.lr, self.weight_decay, self.finetune = lr, weight_decay, finetune
+        self.mix, self.seed, self.image = mix, seed, image
         self.val_metrics = task.metrics()
         self._batches = 0  # mixed so far in this epoch
+        self._second_pass = False
+        self._backbone = [p for p in network.backbone.parameters() if p.requires_grad]
 
     def on_train_epoch_start(self) -> None:
         self._batches = 0
@@ -60,6 +70,10 @@ class ProductModule(LightningModule):
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, self.global_rank, 1))
         assert self.trainer.max_epochs is not None
         self.task.begin_epoch(self.current_epoch / self.trainer.max_epochs)
+        frozen = self.finetune.frozen(self.current_epoch)
+        for parameter in self._backbone:
+            parameter.requires_grad_(not frozen)
+        self.network.backbone.train(not frozen)  # batch norms in eval mode keep their statistics
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise on the device and, in training, mix: once a batch and before the step, so that
@@ -78,11 +92,50 @@ class ProductModule(LightningModule):
         loss = self.task.loss(outputs, target)
         if (lam := batch.get("lam", 1.0)) < 1.0:
             loss = lam * loss + (1.0 - lam) * self.task.loss(outputs, target[batch["perm"]])
+        if self._second_pass:
+            return loss
         # No training accuracy: under mixing it would mean nothing.
         count = len(target)
         self.log("train/loss", loss, prog_bar=True, on_epoch=True, on_step=True, batch_size=count)
+        # The first group's rate is the highest.
         self.log("lr", self.optimizers().param_groups[0]["lr"], prog_bar=True)  # type: ignore[union-attr]
         return loss
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """One step; for SAM, two passes over the same batch with the same dropout.
+
+        The first pass is the one that is logged and updates batch norms. Clipping and what else
+        Lightning does before a step come after the closure given to it, so to the second gradient.
+        """
+        sam = self.optimizers(use_pl_optimizer=False)
+        if not isinstance(sam, SAM):
+            return super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        assert optimizer_closure is not None
+        strategy = self.trainer.strategy
+        # Each rank climbs its own batch's slope, as published; only second gradients are averaged.
+        unsynced = (
+            strategy.block_backward_sync()
+            if isinstance(strategy, ParallelStrategy)
+            else nullcontext()
+        )
+        with unsynced, same_draws(self.device):
+            optimizer_closure()
+
+        def second_pass() -> Any:
+            self._second_pass = True
+            try:
+                with sam.perturbed(), statistics_kept(self.network):
+                    return optimizer_closure()
+            finally:
+                self._second_pass = False
+
+        super().optimizer_step(epoch, batch_idx, optimizer, second_pass)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         outputs, target = self.network(batch["image"]), batch["target"]
@@ -95,7 +148,8 @@ class ProductModule(LightningModule):
         self.val_metrics.reset()
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer(parameter_groups(self.network, self.weight_decay))
+        groups = parameter_groups(self.network, self.weight_decay, self.lr, self.finetune)
+        optimizer = self.make_optimizer(groups)
         scheduler = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
         return {
             "optimizer": optimizer,

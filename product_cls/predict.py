@@ -19,7 +19,7 @@ from tqdm import tqdm
 from product_cls.cli import MISSING, guard, parse_arguments
 from product_cls.data.pictures import load_picture, resize
 from product_cls.data.samples import list_pictures
-from product_cls.errors import UserError
+from product_cls.errors import UserError, reason
 from product_cls.models.network import Network
 from product_cls.predictions import top_k
 from product_cls.report.pictures import contact_sheet
@@ -138,8 +138,9 @@ class Predictor:
             raise
         except Exception as error:
             # torch.load has no common error type for "this is no checkpoint".
-            first = (str(error).splitlines() or ["empty"])[0]
-            raise UserError(f"{checkpoint} is no checkpoint of product_cls: {first}") from None
+            raise UserError(
+                f"{checkpoint} is no checkpoint of product_cls: {reason(error)}."
+            ) from None
         return cls(network.eval(), task, tuple(image["size"]), image["fit"])
 
     def picture(self, path: Path) -> Tensor:
@@ -193,7 +194,7 @@ def list_images(source: Path) -> list[tuple[str, Path]]:
     try:
         table = pd.read_csv(source, dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"{source} is not a CSV that can be read: {error}.") from None
+        raise UserError(f"{source} is not a CSV that can be read: {reason(error)}.") from None
     column = next((name for name in ("path", "filename") if name in table), None)
     if column is None or table.empty or (table[column] == "").any():
         raise UserError(f"{source} needs a column 'path' or 'filename', with a path in every row.")
@@ -242,7 +243,7 @@ def main() -> None:
                 try:
                     read.append((index, predictor.picture(images[index][1])))
                 except OSError as error:
-                    unreadable[images[index][0]] = " ".join(str(error).split())
+                    unreadable[images[index][0]] = reason(error)
             if read:
                 index_of, pictures = zip(*read, strict=True)
                 yield {"image": torch.stack(pictures), "index": np.array(index_of)}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from product_cls.errors import UserError
+from product_cls.errors import UserError, reason
 from product_cls.tasks import Task, build_task
 
 # Fields of ``Predictions`` that not every run has.
@@ -80,7 +80,7 @@ class Predictions:
                 fields = {key: stored[key] for key in stored.files}
             return cls(**fields | {"task": json.loads(str(fields["task"]))})
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise UserError(f"{file} is no predictions file: {error}.") from None
+            raise UserError(f"{file} is no predictions file: {reason(error)}.") from None
 
     def make_task(self) -> Task:
         """The task that can decide and evaluate these scores."""

@@ -13,7 +13,7 @@ import albumentations as A
 import numpy as np
 from pydantic import ValidationError
 
-from product_cls.errors import UserError
+from product_cls.errors import UserError, reason
 
 Steps = Mapping[str, Mapping[str, Any] | None]
 
@@ -150,7 +150,7 @@ def _build(name: str, step: Mapping[str, Any]) -> A.BasicTransform:
             warnings.filterwarnings("ignore", message="ShiftScaleRotate is a special case")
             return kind(**arguments)
     except (UserWarning, ValueError, TypeError) as error:
-        why = " ".join(str(error).split()).rstrip(".")
+        why = reason(error)
         if isinstance(cause := error.__cause__, ValidationError):  # its text takes a paragraph
             why = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in cause.errors())
         raise UserError(f"{name} ({kind.__name__}) refuses its arguments: {why}.") from None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from product_cls.errors import UserError
+from product_cls.errors import UserError, reason
 from product_cls.runs import digest
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
@@ -97,7 +97,7 @@ def _read_table(file: Path, columns: Collection[str], **options: Any) -> pd.Data
     try:
         table = pd.read_csv(file, keep_default_na=False, na_values=[""], **options)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        why = " ".join(str(error).split()).rstrip(".")
+        why = reason(error)
         raise UserError(f"{file} cannot be read as a CSV: {why}.") from None
     if table.empty:
         raise UserError(f"{file} has no rows.")

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from product_cls.cores import usable_cores
 from product_cls.data.pictures import Fit, load_picture, resize
-from product_cls.errors import UserError
+from product_cls.errors import UserError, reason
 from product_cls.runs import digest
 
 OnUnreadable = Literal["stop", "drop"]
@@ -73,7 +73,7 @@ class ImageStore:
             pixels = np.load(folder / "pixels.npy", mmap_mode="r")
             store = cls(folder, index["ids"], pixels, index["fingerprint"], index["unreadable"])
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder} is not an image store: {error}.") from None
+            raise UserError(f"{folder} is not an image store: {reason(error)}.") from None
         if len(store.ids) != len(pixels):
             raise UserError(
                 f"{folder} holds {len(pixels)} pictures for {len(store.ids)} ids; delete it."
@@ -199,7 +199,7 @@ def _build(
             try:
                 pixels[row] = resize(load_picture(path), size, fit)
             except (OSError, cv2.error) as error:
-                return path, " ".join(str(error).split())
+                return path, reason(error)
             return None
 
         jobs = list(enumerate(samples["path"]))

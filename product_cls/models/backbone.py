@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from product_cls.errors import UserError
+from product_cls.errors import UserError, reason
 
 log = logging.getLogger(__name__)
 
@@ -164,8 +164,7 @@ def _load_file(backbone: nn.Module, file: Path, name: str) -> None:
             state = loaded.get("state_dict", loaded)
     except Exception as error:
         # torch.load and safetensors have no common error type for "this is no weights file".
-        first = (str(error).splitlines() or ["empty"])[0]
-        raise UserError(f"model.weights={file} cannot be read: {first}") from None
+        raise UserError(f"model.weights={file} cannot be read: {reason(error)}.") from None
     prefix = "network.backbone."
     if any(key.startswith(prefix) for key in state):
         state = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}

@@ -1,13 +1,12 @@
 """Learning rates as functions of the step, and the schedulers made of them.
 
 A scheduler here is a function ``(optimizer, total_steps) -> LRScheduler`` that is stepped after
-each optimiser step; bind its other arguments in ``conf/scheduler``. The base rate is each parameter
-group's own ``lr``.
+each optimiser step; bind its other arguments in ``conf/scheduler``. Rates are those of the
+optimiser's own ``lr``; parameter groups with another one keep their ratio to it throughout.
 """
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -25,17 +24,63 @@ def cosine_lr(step: int, total_steps: int, base: float, end: float, warmup_steps
         warmup_steps: steps of the rise from ``base / (warmup_steps + 1)``.
     """
     if step < warmup_steps:
-        return base * (step + 1) / (warmup_steps + 1)
+        return _rising(step, base, warmup_steps)
     span = max(total_steps - warmup_steps, 1)
-    progress = min((step - warmup_steps) / span, 1.0)
-    return end + (base - end) * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return _half_cosine((step - warmup_steps) / span, base, end)
 
 
-def polynomial_lr(step: int, total_steps: int, base: float, end: float, power: float) -> float:
-    """``(base - end) * (1 - step / total_steps)^power + end``; ``end`` after ``total_steps``."""
+def restarts_lr(
+    step: int,
+    total_steps: int,
+    base: float,
+    end: float,
+    period: float,
+    multiplier: float = 1.0,
+    decay: float = 1.0,
+    warmup_steps: int = 0,
+) -> float:
+    """Linear warm-up, then cycles of half a cosine, each beginning anew at a peak (SGDR; Loshchilov
+    & Hutter 2017, arXiv 1608.03983).
+
+    The last cycle ends with the run: it is shortened, or, where less than half of another would
+    fit, lengthened.
+
+    Args:
+        step, total_steps, base, end, warmup_steps: as for ``cosine_lr``.
+        period: steps of the first cycle, above 0; need not be whole.
+        multiplier: a cycle's length as a multiple of the one before, 1 or more.
+        decay: a cycle's peak as a multiple of the one before, in [0, 1]; never below ``end``.
+    """
+    if step < warmup_steps:
+        return _rising(step, base, warmup_steps)
+    start, length, peak = float(warmup_steps), period, base
+    while (left := total_steps - start - length) >= multiplier * length / 2:
+        if step < start + length:
+            return _half_cosine((step - start) / length, peak, end)
+        start, length, peak = start + length, length * multiplier, max(peak * decay, end)
+    return _half_cosine((step - start) / max(length + left, 1.0), peak, end)
+
+
+def polynomial_lr(
+    step: int, total_steps: int, base: float, end: float, power: float, warmup_steps: int = 0
+) -> float:
+    """Linear warm-up, then ``(base - end) * (1 - t / T)^power + end`` at step t of the T that
+    follow it; ``end`` after ``total_steps``. Arguments as for ``cosine_lr``."""
+    if step < warmup_steps:
+        return _rising(step, base, warmup_steps)
     if step >= total_steps:
         return end
-    return (base - end) * (1.0 - step / total_steps) ** power + end
+    progress = (step - warmup_steps) / (total_steps - warmup_steps)
+    return (base - end) * (1.0 - progress) ** power + end
+
+
+def _rising(step: int, base: float, warmup_steps: int) -> float:
+    return base * (step + 1) / (warmup_steps + 1)
+
+
+def _half_cosine(progress: float, base: float, end: float) -> float:
+    """From ``base`` at 0 to ``end`` at 1 and after."""
+    return end + (base - end) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
 
 
 def cosine(
@@ -50,9 +95,7 @@ def cosine(
     Raises:
         UserError: a value outside its range.
     """
-    if not 0 <= warmup < 1:
-        raise UserError(f"scheduler.warmup={warmup} is no share of the steps; allowed: 0 to 1.")
-    warmup_steps = round(warmup * total_steps)
+    warmup_steps = _warmup_steps(warmup, total_steps)
     return _scheduler(
         optimizer,
         end_lr,
@@ -60,41 +103,91 @@ def cosine(
     )
 
 
-def polynomial(
-    optimizer: Optimizer, total_steps: int, *, end_lr: float = 1e-6, power: float = 0.9
+def cosine_restarts(
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    period: float,
+    multiplier: float = 1.0,
+    decay: float = 1.0,
+    end_lr: float = 1e-6,
+    warmup: float = 0.0,
 ) -> LambdaLR:
-    """Polynomial decay.
+    """Cosine annealing with warm restarts, after one linear warm-up.
+
+    Args:
+        period: length of the first cycle as a share of the steps after the warm-up, in (0, 1].
+        multiplier: a cycle's length as a multiple of the one before, 1 or more.
+        decay: a cycle's peak as a multiple of the one before, in (0, 1].
+        end_lr: where each cycle ends, in [0, the optimiser's lr].
+        warmup: share of the steps spent warming up, in [0, 1).
+
+    Raises:
+        UserError: a value outside its range.
+    """
+    if not 0 < period <= 1:
+        raise UserError(f"scheduler.period={period}; allowed: above 0 and up to 1, all the steps.")
+    if multiplier < 1:
+        raise UserError(f"scheduler.multiplier={multiplier}; allowed: 1 or more.")
+    if not 0 < decay <= 1:
+        raise UserError(f"scheduler.decay={decay}; allowed: above 0 and up to 1.")
+    warmup_steps = _warmup_steps(warmup, total_steps)
+    first = max(period * (total_steps - warmup_steps), 1.0)
+
+    def rate(step: int, base: float) -> float:
+        return restarts_lr(step, total_steps, base, end_lr, first, multiplier, decay, warmup_steps)
+
+    return _scheduler(optimizer, end_lr, rate)
+
+
+def polynomial(
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    end_lr: float = 1e-6,
+    power: float = 0.9,
+    warmup: float = 0.0,
+) -> LambdaLR:
+    """Polynomial decay, optionally after a linear warm-up.
 
     Args:
         end_lr: the last learning rate, in [0, the optimiser's lr].
-        power: 1 is a straight line.
+        power: above 0; 1 is a straight line.
+        warmup: share of the steps spent warming up, in [0, 1).
 
     Raises:
         UserError: a value outside its range.
     """
     if power <= 0:
         raise UserError(f"scheduler.power={power}; it must be above 0.")
+    warmup_steps = _warmup_steps(warmup, total_steps)
     return _scheduler(
-        optimizer, end_lr, lambda step, base: polynomial_lr(step, total_steps, base, end_lr, power)
+        optimizer,
+        end_lr,
+        lambda step, base: polynomial_lr(step, total_steps, base, end_lr, power, warmup_steps),
     )
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> LambdaLR:
     """The optimiser's own learning rate throughout."""
-    return LambdaLR(optimizer, lambda step: 1.0)
+    return _scheduler(optimizer, 0.0, lambda step, base: base)
+
+
+def _warmup_steps(warmup: float, total_steps: int) -> int:
+    if not 0 <= warmup < 1:
+        raise UserError(
+            f"scheduler.warmup={warmup} is no share of the steps; allowed: 0 to 1, without 1."
+        )
+    return round(warmup * total_steps)
 
 
 def _scheduler(
     optimizer: Optimizer, end_lr: float, rate: Callable[[int, float], float]
 ) -> LambdaLR:
-    bases = [float(group["lr"]) for group in optimizer.param_groups]
-    if min(bases) <= 0:
-        raise UserError(f"optimizer.lr={min(bases):g}; it must be above 0.")
-    if not 0 <= end_lr <= min(bases):
-        raise UserError(f"scheduler.end_lr={end_lr}; allowed: 0 to optimizer.lr={min(bases)}.")
-    # LambdaLR multiplies each group's own rate, so it gets the absolute rate's share of that.
-    return LambdaLR(optimizer, [partial(_share, rate, base) for base in bases])
-
-
-def _share(rate: Callable[[int, float], float], base: float, step: int) -> float:
-    return rate(step, base) / base
+    base = float(optimizer.defaults["lr"])
+    if base <= 0:
+        raise UserError(f"optimizer.lr={base:g}; it must be above 0.")
+    if not 0 <= end_lr <= base:
+        raise UserError(f"scheduler.end_lr={end_lr}; allowed: 0 to optimizer.lr={base}.")
+    # LambdaLR multiplies each group's own rate, so it gets the share of the optimiser's.
+    return LambdaLR(optimizer, lambda step: rate(step, base) / base)

@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 from omegaconf import OmegaConf
 
+from product_cls.errors import reason
 from product_cls.report.experiment import Experiment, Job
 
 WORST = 8  # pairs shown
@@ -102,7 +103,7 @@ def find_pictures(
         samples = _read_samples(job)
     # Whatever it is that keeps an old run's data from being read, the report can do without.
     except Exception as error:
-        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        why = reason(error)
         return [], f"No pictures of them: the samples of {job.row} cannot be read ({why})."
     by_id = samples.set_index("id")
     if not {pair.picture for pair in pairs} <= set(by_id.index):

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
-from product_cls.errors import UserError
+from product_cls.errors import UserError, reason
 from product_cls.runs import UNFINGERPRINTED, RunFolder
 
 REPLICATES = ("seed", "fold")  # what tells runs of one setting apart
@@ -67,7 +67,7 @@ def read_grid(root: Path) -> Grid | None:
         by_key = {override.get_key_element(): override for override in overrides}
         swept = {k: _values(o) for k, o in by_key.items() if o.is_sweep_override()}
     except (OSError, yaml.YAMLError, HydraException, KeyError, TypeError, AttributeError) as error:
-        why = " ".join(str(error).split()).rstrip(".")
+        why = reason(error)
         raise UserError(
             f"{file} cannot be understood ({type(error).__name__}: {why}); without that file the "
             "report goes by the runs it finds."

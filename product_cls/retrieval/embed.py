@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from product_cls.cores import usable_cores
 from product_cls.data.pictures import load_picture, resize
-from product_cls.errors import UserError
+from product_cls.errors import UserError, reason
 from product_cls.predict import Predictor, predict_scores
 from product_cls.retrieval.gallery_index import GalleryIndex
 from product_cls.retrieval.join import join_embeddings
@@ -101,7 +101,7 @@ def embed_pictures(
         try:
             picture = load_picture(paths[row])
         except OSError as error:
-            unreadable[row] = " ".join(str(error).split())
+            unreadable[row] = reason(error)
             return None
         return {
             shape: torch.from_numpy(resize(picture, *shape).transpose(2, 0, 1).copy())

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from product_cls.errors import UserError
+from product_cls.errors import UserError, reason
 from product_cls.predictions import Predictions
 from product_cls.retrieval.measures import retrieval_measures
 from product_cls.retrieval.neighbours import search_exact
@@ -64,7 +64,7 @@ class Features:
             with np.load(file, allow_pickle=False) as stored:
                 return cls(**{key: stored[key] for key in stored.files})
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            why = " ".join(str(error).split()).rstrip(".")
+            why = reason(error)
             raise UserError(f"{file} is no file of gallery embeddings: {why}.") from None
 
     def rows(self, rows: np.ndarray) -> "Features":

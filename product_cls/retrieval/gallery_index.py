@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from filelock import FileLock
 
-from product_cls.errors import UserError
+from product_cls.errors import UserError, reason
 from product_cls.retrieval.neighbours import GATHERED, Neighbours, blocks, search_exact
 from product_cls.retrieval.searchers import (
     KINDS,
@@ -133,7 +133,7 @@ class GalleryIndex:
         except UserError:
             raise
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            why = " ".join(str(error).split()).rstrip(".")
+            why = reason(error)
             raise UserError(f"{folder} is a damaged index ({why}); build it anew.") from None
 
     def search(

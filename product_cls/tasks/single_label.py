@@ -37,9 +37,10 @@ class SingleLabel(Task):
         self._loss = loss or nn.CrossEntropyLoss()
         self.classes = list(classes or [])
         # torch says so only when the loss is called, which is after the pictures were decoded.
-        smoothing = getattr(self._loss, "label_smoothing", 0.0)
-        if not 0 <= smoothing <= 1:
-            raise UserError(f"loss.label_smoothing={smoothing}; allowed: 0 to 1.")
+        for part in self._loss.modules():
+            smoothing = getattr(part, "label_smoothing", 0.0)
+            if not 0 <= smoothing <= 1:
+                raise UserError(f"loss.label_smoothing={smoothing}; allowed: 0 to 1.")
 
     @property
     def label(self) -> str:
@@ -71,7 +72,8 @@ class SingleLabel(Task):
         return nn.Linear(in_features, len(self.classes))
 
     def loss(self, outputs: Any, target: Tensor) -> Tensor:
-        value: Tensor = self._loss(outputs, target)
+        # The task is no module: weights of classes do not move with the network.
+        value: Tensor = self._loss.to(outputs.device)(outputs, target)
         return value
 
     def metrics(self) -> MetricCollection:

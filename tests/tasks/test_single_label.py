@@ -65,7 +65,7 @@ def test_spec_rebuilds_the_task(task: SingleLabel) -> None:
     again = build_task(task.spec())
     assert isinstance(again, SingleLabel)
     assert (again.classes, again.label) == (task.classes, task.label)
-    with pytest.raises(UserError, match=r"task 'os' is unknown; known: single_label"):
+    with pytest.raises(UserError, match=r"task 'os' is unknown; known: .*single_label"):
         build_task({"name": "os"})
 
 
