@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from product_cls.errors import UserError
-from product_cls.losses import class_weights, weigh
 from product_cls.models.heads import ArcMargin, Embedded, EmbeddingHead
 from product_cls.retrieval.votes import Vote
 from product_cls.tasks.single_label import SingleLabel
@@ -22,20 +21,21 @@ class Retrieval(SingleLabel):
     predictions files hold as scores is the neighbours' vote.
 
     Args:
-        label, loss, classes: as for ``SingleLabel``; a loss with ``on_embeddings`` (triplet) shapes
-            the embedding alone, and class directions then follow it by cross entropy.
+        label, loss, classes, weights: as for ``SingleLabel``; a loss with ``on_embeddings``
+            (triplet) shapes the embedding alone, and class directions then follow it by cross
+            entropy, which is what weights go to.
         embedding: features of the embedding.
         scale, margin, easy_margin, subcenters: of ``ArcMargin``.
         margin_range: margins of the most and the least frequent class, between which those of the
             others go by n^(-1/4) (Ha et al. 2020, arXiv 2010.05350); in place of ``margin``.
         margin_warmup: share of the training in which the margin rises from 0, in [0, 1].
-        weights: of classes in the loss, a kind of ``class_weights``; None for equal ones.
         vote: arguments of ``Vote``: how neighbours become scores.
         gallery_every: epochs between searches of the validation pictures in the training gallery;
             0 for none.
     """
 
     name: ClassVar[str] = "retrieval"
+    embeds: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Retrieval(SingleLabel):
         vote: dict[str, Any] | None = None,
         gallery_every: int = 1,
     ) -> None:
-        super().__init__(label, loss, classes)
+        super().__init__(label, loss, classes, weights=weights)
         if embedding < 1:
             raise UserError(f"task.embedding={embedding}; allowed: 1 or more.")
         if not 0 <= margin_warmup <= 1:
@@ -71,28 +71,27 @@ class Retrieval(SingleLabel):
         }
         self.margin: float | list[float] = margin
         self.margin_range, self.margin_warmup = margin_range, margin_warmup
-        self.weights, self.vote, self.gallery_every = weights, Vote(**vote or {}), gallery_every
-        self.by_triplets = getattr(self._loss, "on_embeddings", False)
-        self.mixes = not self.by_triplets
-        self._class_loss = nn.CrossEntropyLoss() if self.by_triplets else self._loss
+        self.vote, self.gallery_every = Vote(**vote or {}), gallery_every
+        self.mixes = not self.takes_embeddings
+        self._class_loss = nn.CrossEntropyLoss() if self.takes_embeddings else self._loss
         ArcMargin(1, 1, margin=margin, **self.arc)  # refuses wrong values before anything is read
         self._margin: ArcMargin | None = None
 
+    @property
+    def class_loss(self) -> nn.Module:
+        return self._class_loss
+
     def fit(self, samples: pd.DataFrame) -> None:
         super().fit(samples)
-        learned = samples[self._label][samples["split"] != "test"].astype(str)
-        counts = learned.value_counts().reindex(self.classes).to_numpy()
         if self.margin_range is not None:
-            self.margin = margins_by_size(counts, *self.margin_range)
-        if self.weights is not None:
-            weigh(self._class_loss, class_weights(counts, self.weights))
+            self.margin = margins_by_size(self.counts, *self.margin_range)
 
     def head(self, in_features: int) -> EmbeddingHead:
         self._margin = ArcMargin(
             self.embedding_size, len(self.classes), margin=self.margin, **self.arc
         )
         return EmbeddingHead(
-            in_features, self.embedding_size, self._margin, detached=self.by_triplets
+            in_features, self.embedding_size, self._margin, detached=self.takes_embeddings
         )
 
     def begin_epoch(self, done: float) -> None:
@@ -101,9 +100,9 @@ class Retrieval(SingleLabel):
 
     def loss(self, outputs: Embedded, target: Tensor) -> Tensor:
         assert self._margin is not None, "the head is made first"
-        logits = self._margin.logits(outputs.cosine, None if self.by_triplets else target)
+        logits = self._margin.logits(outputs.cosine, None if self.takes_embeddings else target)
         value: Tensor = self._class_loss.to(logits.device)(logits, target)
-        if self.by_triplets:
+        if self.takes_embeddings:
             value = value + self._loss(outputs.embedding, target)
         return value
 

@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from product_cls.data.samples import natural_key
 from product_cls.errors import UserError
+from product_cls.losses import class_weights, weigh
 from product_cls.tasks.base import Task
 
 UNKNOWN = -1  # no label: left out of every metric
@@ -26,16 +27,25 @@ class SingleLabel(Task):
         label: column of the sample table.
         loss: takes logits ``[B, C]`` and targets ``[B]``; cross entropy where None.
         classes: given when a checkpoint is rebuilt; else learnt by ``fit``.
+        weights: of classes in the loss, a kind of ``class_weights``; None for equal ones.
     """
 
     name: ClassVar[str] = "single_label"
+    embeds: ClassVar[bool] = False  # whether the head gives embeddings, too
 
     def __init__(
-        self, label: str = "label", loss: nn.Module | None = None, classes: list[str] | None = None
+        self,
+        label: str = "label",
+        loss: nn.Module | None = None,
+        classes: list[str] | None = None,
+        *,
+        weights: str | None = None,
     ) -> None:
-        self._label = label
+        self._label, self._weights = label, weights
         self._loss = loss or nn.CrossEntropyLoss()
         self.classes = list(classes or [])
+        if self.takes_embeddings and not self.embeds:
+            raise UserError("loss=triplet is over embeddings, which task=retrieval has.")
         # torch says so only when the loss is called, which is after the pictures were decoded.
         for part in self._loss.modules():
             smoothing = getattr(part, "label_smoothing", 0.0)
@@ -46,19 +56,32 @@ class SingleLabel(Task):
     def label(self) -> str:
         return self._label
 
+    @property
+    def takes_embeddings(self) -> bool:
+        """Whether the loss is over embeddings, not over logits."""
+        return getattr(self._loss, "on_embeddings", False)
+
+    @property
+    def class_loss(self) -> nn.Module:
+        """The loss over logits, which weights of classes go to."""
+        return self._loss
+
     def fit(self, samples: pd.DataFrame) -> None:
         """Classes in natural order: '2' before '10' before 'a'.
 
         Raises:
-            UserError: the samples have no such column.
+            UserError: the samples have no such column, or the loss takes no weights.
         """
         if self._label not in samples:
             raise UserError(
                 f"task.label '{self._label}' is no column of the samples; "
                 f"they have {', '.join(map(str, samples.columns))}."
             )
-        learned = samples[self._label][samples["split"] != "test"]
-        self.classes = sorted(set(learned.astype(str)), key=natural_key)
+        learned = samples[self._label][samples["split"] != "test"].astype(str)
+        self.classes = sorted(set(learned), key=natural_key)
+        self.counts = learned.value_counts().reindex(self.classes).to_numpy()
+        if self._weights is not None:
+            weigh(self.class_loss, class_weights(self.counts, self._weights))
 
     def encode(self, samples: pd.DataFrame) -> np.ndarray:
         """int64 ``[N]``; -1 for a missing label, -2 for one that training does not have."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from product_cls.errors import UserError
+from product_cls.losses import TripletLoss
 from product_cls.tasks import build_task
 from product_cls.tasks.single_label import SingleLabel
 
@@ -72,3 +73,21 @@ def test_spec_rebuilds_the_task(task: SingleLabel) -> None:
 def test_missing_label_column(task: SingleLabel) -> None:
     with pytest.raises(UserError, match=r"task.label 'brand' is no column .* id, split, label"):
         SingleLabel(label="brand").fit(SAMPLES)
+
+
+def test_weights_of_classes_count_in_the_loss() -> None:
+    samples = pd.DataFrame({"label": list("aaaaaaab"), "split": "train"})
+    logits, target = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])
+    plain, weighted = SingleLabel(), SingleLabel(weights="inverse")
+    for task in (plain, weighted):
+        task.fit(samples)
+    each = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+    assert plain.loss(logits, target).item() == pytest.approx(each.mean().item())
+    expected = (each * torch.tensor([1.0, 7.0])).sum() / 8
+    assert weighted.loss(logits, target).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_a_loss_over_embeddings_is_refused() -> None:
+    pytest.importorskip("pytorch_metric_learning")
+    with pytest.raises(UserError, match="task=retrieval"):
+        SingleLabel(loss=TripletLoss())
