@@ -3,6 +3,7 @@
 import csv
 import os
 import random
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,6 +13,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Read by torch, here and in processes that tests start. Tiny networks gain nothing from a second
 # thread, and threads that wait for a core that something else uses cost them tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A script that starts the tests in the background leaves Ctrl-C ignored, which all processes that
+# tests start would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest

@@ -109,10 +109,6 @@ def app(tmp_path: Path) -> Path:
 
 
 def start(app: Path, *words: str, **environ: str) -> subprocess.Popen[str]:
-    # The tests themselves may run with SIGINT ignored, which children inherit.
-    def wake() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
     kept = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
     return subprocess.Popen(
         [sys.executable, *words],
@@ -121,7 +117,6 @@ def start(app: Path, *words: str, **environ: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=wake,
     )
 
 
