@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from product_cls.data.rendered.geometry import FILL, SUPERSAMPLE, width_along
 from product_cls.data.rendered.render import Lookup
 
-RENDERER = 8  # raise it with any change that changes a picture
+RENDERER = 9  # raise it with any change that changes a picture
 
 
 class Item(NamedTuple):

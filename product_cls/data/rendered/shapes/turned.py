@@ -235,7 +235,7 @@ CANS: dict[tuple[str, str, str], Shape] = {
     ("can", "drink", "small"): can(0.27, 0.76, neck=0.225, shoulder=0.08, foot=0.055),
     ("can", "drink", "regular"): can(0.285, 1.0, neck=0.235, shoulder=0.09, foot=0.06),
     ("can", "drink", "large"): can(0.285, 1.28, neck=0.235, shoulder=0.09, foot=0.06),
-    ("can", "food", "small"): can(0.37, 0.66, neck=0.37, shoulder=0.03, foot=0.03),
+    ("can", "food", "small"): can(0.40, 0.58, neck=0.40, shoulder=0.03, foot=0.03),
     ("can", "food", "regular"): can(0.40, 0.86, neck=0.40, shoulder=0.03, foot=0.03),
     ("can", "food", "large"): can(0.42, 1.06, neck=0.42, shoulder=0.03, foot=0.03),
 }
