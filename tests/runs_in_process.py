@@ -1,12 +1,16 @@
 """Runs in this process: composing the config and training as `python train.py` does, without the
 seconds that a new process spends on imports."""
 
+import logging
 from pathlib import Path
 
+import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
+from pytorch_lightning import Callback
 
 import product_cls.launcher  # noqa: F401  (conf/config.yaml names its launcher)
 from product_cls.resolvers import register_resolvers
@@ -54,3 +58,51 @@ def train(folder: Path, data: Path, *overrides: str) -> RunFolder:
     finally:
         GlobalHydra.instance().clear()
     return RunFolder(folder)
+
+
+class Stop(Callback):
+    """Ends a run in the middle of an epoch, as a crash would, while it is ``armed``."""
+
+    armed = False
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
+        if trainer.current_epoch == self.epoch and batch_idx == 1 and Stop.armed:
+            raise RuntimeError("the power failed")
+
+
+def train_interrupted(folder: Path, data: Path, *overrides: str, epoch: int) -> RunFolder:
+    """``train``, ended in the middle of ``epoch`` (counted from 0) and typed again."""
+    stop = f"+callbacks.stop={{_target_: runs_in_process.Stop, epoch: {epoch}}}"
+    Stop.armed = True
+    try:
+        with pytest.raises(SystemExit):
+            train(folder, data, stop, *overrides)
+    finally:
+        Stop.armed = False
+    status = RunFolder(folder).status()
+    assert (status["state"], status["epoch"]) == ("failed", epoch)
+    assert status["error"] == "RuntimeError: the power failed"
+    run = train(folder, data, stop, *overrides)
+    assert run.status()["state"] == "done"
+    return run
+
+
+def refusal(run: Path, data: Path, caplog: pytest.LogCaptureFixture, *overrides: str) -> str:
+    """The sentence that a run with a mistake ends with."""
+    caplog.clear()
+    with pytest.raises(SystemExit) as exit_:
+        train(run, data, *overrides)
+    assert exit_.value.code == 1
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1 and errors[0].exc_info is None, errors
+    assert "\n" not in errors[0].getMessage()
+    return errors[0].getMessage()
+
+
+def weights(run: RunFolder) -> dict[str, torch.Tensor]:
+    """Of its last epoch, by name."""
+    checkpoint = torch.load(run.last_checkpoint, weights_only=True)
+    return dict(checkpoint["state_dict"])

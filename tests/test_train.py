@@ -1,7 +1,6 @@
 """One run, from config to metrics and predictions; and the same command typed again."""
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -9,44 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pytorch_lightning import Callback
-from runs_in_process import ROOT, train
+from runs_in_process import ROOT, refusal, train, train_interrupted, weights
 
 from product_cls.module import ProductModule
 from product_cls.predict import Predictor
 from product_cls.predictions import Predictions
-from product_cls.runs import RunFolder
-
-
-class Stop(Callback):
-    """Ends a run in the middle of an epoch, as a crash would."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
-        if trainer.current_epoch == self.epoch and batch_idx == 1 and not ALLOWED:
-            raise RuntimeError("the power failed")
-
-
-ALLOWED: list[bool] = []
-
-
-def weights(run: RunFolder) -> dict[str, torch.Tensor]:
-    checkpoint = torch.load(run.last_checkpoint, weights_only=True)
-    return dict(checkpoint["state_dict"])
-
-
-def refusal(run: Path, data: Path, caplog: pytest.LogCaptureFixture, *overrides: str) -> str:
-    """The sentence that a run with a mistake ends with."""
-    caplog.clear()
-    with pytest.raises(SystemExit) as exit_:
-        train(run, data, *overrides)
-    assert exit_.value.code == 1
-    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(errors) == 1 and errors[0].exc_info is None, errors
-    assert "\n" not in errors[0].getMessage()
-    return errors[0].getMessage()
 
 
 def test_a_run_leaves_what_the_design_says(tmp_path: Path, tiny_root: Path) -> None:
@@ -104,22 +70,8 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, tiny_root: Path, workers: 
         "model.drop_rate=0.3",
         "optimizer.lr=0.01",
     )
-    stop = "+callbacks={stop: {_target_: test_train.Stop, epoch: 2}}"
-    ALLOWED.append(True)
-    try:
-        whole = train(tmp_path / "whole", tiny_root, stop, *overrides)
-        ALLOWED.clear()
-        with pytest.raises(SystemExit):
-            train(tmp_path / "broken", tiny_root, stop, *overrides)
-        broken = RunFolder(tmp_path / "broken")
-        assert broken.status()["state"] == "failed"
-        assert broken.status()["error"] == "RuntimeError: the power failed"
-        assert broken.status()["epoch"] == 2
-        ALLOWED.append(True)
-        train(tmp_path / "broken", tiny_root, stop, *overrides)
-    finally:
-        ALLOWED.clear()
-    assert broken.status()["state"] == "done"
+    whole = train(tmp_path / "whole", tiny_root, *overrides)
+    broken = train_interrupted(tmp_path / "broken", tiny_root, *overrides, epoch=2)
     assert broken.metrics()["steps"] == whole.metrics()["steps"] == 12
     for name, value in weights(whole).items():
         assert value.equal(weights(broken)[name]), name

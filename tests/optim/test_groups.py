@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from pytorch_lightning import Callback
-from runs_in_process import train
-from test_train import ALLOWED, refusal, weights
+from runs_in_process import refusal, train, train_interrupted, weights
 
 from product_cls.models.network import Network
 from product_cls.optim.groups import Finetune, backbone_depths, parameter_groups
@@ -139,22 +138,10 @@ def test_frozen_for_the_first_epochs_then_learning_and_resumed(
     tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     overrides = ("finetune.freeze=1", "finetune.layer_decay=0.7", "trainer.max_epochs=3")
-    callbacks = (
-        "+callbacks={rates: {_target_: test_groups.Rates}, "
-        "stop: {_target_: test_train.Stop, epoch: 2}}"
-    )
-    ALLOWED.append(True)
-    try:
-        whole = train(tmp_path / "whole", tiny_root, callbacks, *overrides)
-        assert Rates.modes == [(False, False)] * 3 + [(True, True)] * 6
-        ALLOWED.clear()
-        with pytest.raises(SystemExit):
-            train(tmp_path / "broken", tiny_root, callbacks, *overrides)
-        ALLOWED.append(True)
-        broken = train(tmp_path / "broken", tiny_root, callbacks, *overrides)
-        assert Rates.modes == [(True, True)] * 3
-    finally:
-        ALLOWED.clear()
+    whole = train(tmp_path / "whole", tiny_root, WATCH, *overrides)
+    assert Rates.modes == [(False, False)] * 3 + [(True, True)] * 6
+    broken = train_interrupted(tmp_path / "broken", tiny_root, WATCH, *overrides, epoch=2)
+    assert Rates.modes == [(True, True)] * 3
     assert not moved(broken, weights(whole))
     assert "only the head learns" not in caplog.text
 

@@ -11,13 +11,11 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from runs_in_process import train
-from test_train import ALLOWED, refusal, weights
+from runs_in_process import refusal, train, train_interrupted, weights
 
 from product_cls.module import ProductModule
 from product_cls.optim.sam import SAM, same_draws, statistics_kept
 from product_cls.optim.schedules import polynomial
-from product_cls.runs import RunFolder
 
 # Three steps on f = w' diag(1, 2, .5) w / 2 from [1, -2, 3], SGD lr .1 momentum .9: where the
 # second gradient is taken, and the weights after the step.
@@ -222,20 +220,9 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, tiny_root: Path) -> None:
         "trainer.max_epochs=3",
         "mix.p=1",
         "model.drop_rate=0.3",
-        "+callbacks={stop: {_target_: test_train.Stop, epoch: 1}}",
     )
-    ALLOWED.append(True)
-    try:
-        whole = train(tmp_path / "whole", tiny_root, *overrides)
-        ALLOWED.clear()
-        with pytest.raises(SystemExit):
-            train(tmp_path / "broken", tiny_root, *overrides)
-        broken = RunFolder(tmp_path / "broken")
-        assert broken.status()["epoch"] == 1
-        ALLOWED.append(True)
-        train(broken.path, tiny_root, *overrides)
-    finally:
-        ALLOWED.clear()
+    whole = train(tmp_path / "whole", tiny_root, *overrides)
+    broken = train_interrupted(tmp_path / "broken", tiny_root, *overrides, epoch=1)
     assert broken.metrics()["steps"] == whole.metrics()["steps"] == 9
     for name, value in weights(whole).items():
         assert value.equal(weights(broken)[name]), name
