@@ -88,7 +88,7 @@ def check_samples(table: pd.DataFrame, source: str | Path, *, label: str = "labe
     return table.reset_index(drop=True)
 
 
-def _read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataFrame:
+def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataFrame:
     """A CSV in which only an empty cell is missing: 'NA' and 'None' are names of classes, too.
 
     Raises:
@@ -243,7 +243,7 @@ def read_csv(
     named = [column for column in roles.values() if column is not None]
     if twice := [column for column in named if named.count(column) > 1]:
         raise UserError(f"{source}: the column '{twice[0]}' is named twice; one meaning a column.")
-    table = _read_table(source, named, dtype={path_column: str, label_column: str})
+    table = read_table(source, named, dtype={path_column: str, label_column: str})
     # A column that merely has one of our names makes way for the one that was asked for.
     table = table.drop(
         columns=[c for c in table if roles.get(str(c)) is not None and c not in named]
@@ -253,13 +253,16 @@ def read_csv(
         raise UserError(f"{source}: row {int(table['id'].isna().argmax()) + 2} has no path.")
     base = source.parent if root is None else existing_folder(root, "the CSV's paths start there")
     table["path"] = [str(base / name) for name in table["id"]]
-    _require_files(table["path"], source)
+    require_files(table["path"], source)
     if split_column is None:
         table["split"] = table["label"].isna().map({True: "test", False: "train"})
     return check_samples(table, source)
 
 
-def _require_files(paths: "pd.Series[str]", source: Path) -> None:
+def require_files(paths: "pd.Series[str]", source: Path) -> None:
+    """Raises:
+    UserError: some do not exist, with the first of them.
+    """
     absent = [path for path in paths if not Path(path).is_file()]
     if absent:
         raise UserError(
@@ -283,15 +286,15 @@ def read_competition(root: str | Path, *, sample_file: str = "sample.csv") -> pd
     sample = folder / sample_file
     if not sample.is_file():
         raise UserError(f"There is no {sample} (filename,prediction: the pictures to predict).")
-    names = _read_table(sample, ["filename"], dtype=str)["filename"]
+    names = read_table(sample, ["filename"], dtype=str)["filename"]
     if names.isna().any():
         raise UserError(f"{sample}: row {int(names.isna().argmax()) + 2} is without a filename.")
     rows += [(f"test/{name}", str(folder / "test" / name), "test", None) for name in names]
     table = pd.DataFrame(rows, columns=["id", "path", "split", "label"])
-    _require_files(table["path"][table["split"] == "test"], sample)
+    require_files(table["path"][table["split"] == "test"], sample)
     views = folder / "views.csv"
     if views.is_file():
-        known = _read_table(views, ["id", "label", "pitch"], dtype={"id": str, "label": str})
+        known = read_table(views, ["id", "label", "pitch"], dtype={"id": str, "label": str})
         known = known.set_index("id")
         if known.index.has_duplicates:
             twice = known.index[known.index.duplicated()][0]
@@ -322,7 +325,7 @@ def read_grocery(root: str | Path) -> pd.DataFrame:
     for name in ("train.txt", "classes.csv"):
         if not (folder / name).is_file():
             raise UserError(f"There is no {folder / name} (GroceryStoreDataset); check data.root.")
-    classes = _read_table(folder / "classes.csv", [], dtype=str)
+    classes = read_table(folder / "classes.csv", [], dtype=str)
     if classes.shape[1] < 4:
         raise UserError(
             f"{folder / 'classes.csv'} needs 4 columns (class, its id, coarse class, its id); "
@@ -336,7 +339,7 @@ def read_grocery(root: str | Path) -> pd.DataFrame:
         if not file.is_file():
             continue
         columns = ["id", "fine", "coarse"]
-        part = _read_table(file, [], names=columns, dtype=str, skipinitialspace=True)
+        part = read_table(file, [], names=columns, dtype=str, skipinitialspace=True)
         part["label"], part["coarse"] = part["fine"].map(fine), part["coarse"].map(coarse)
         bad = part["id"][part[["id", "label", "coarse"]].isna().any(axis=1)]
         if len(bad):
@@ -345,6 +348,6 @@ def read_grocery(root: str | Path) -> pd.DataFrame:
                 f"does not name, the first is '{bad.iloc[0]}'."
             )
         part["path"] = [str(folder / name) for name in part["id"]]
-        _require_files(part["path"], file)
+        require_files(part["path"], file)
         parts.append(part.assign(split=split)[["id", "path", "split", "label", "coarse"]])
     return check_samples(pd.concat(parts), folder)
