@@ -137,10 +137,12 @@ class ProductModule(LightningModule):
 
         super().optimizer_step(epoch, batch_idx, optimizer, second_pass)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """The pictures' embeddings, for ``GalleryValidation``; None in tasks without."""
         outputs, target = self.network(batch["image"]), batch["target"]
         self.val_metrics.update(self.task.scores(outputs), target)
         self.log("val/loss", self.task.loss(outputs, target), batch_size=len(target))
+        return self.task.embedding(outputs)
 
     def on_validation_epoch_end(self) -> None:
         values = {f"val/{name}": value for name, value in self.val_metrics.compute().items()}

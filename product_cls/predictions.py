@@ -1,8 +1,6 @@
 """Predictions files: what a run leaves for ensembles, tables and reports."""
 
 import json
-import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from product_cls.errors import UserError, reason
+from product_cls.arrays import load_arrays, save_arrays
 from product_cls.tasks import Task, build_task
 
 # Fields of ``Predictions`` that not every run has.
@@ -53,20 +51,16 @@ class Predictions:
 
     def save(self, file: Path) -> None:
         """Write whole or not at all; no pickle in it."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.{os.getpid()}.npz")
         known = {name: getattr(self, name) for name in OPTIONAL}
-        np.savez(
-            partial,
-            id=self.id.astype(np.str_),
-            scores=self.scores.astype(np.float32),
-            scores_no_tta=self.scores_no_tta.astype(np.float32),
-            classes=self.classes.astype(np.str_),
-            task=np.array(json.dumps(self.task)),
-            target=self.target,
-            **{name: array for name, array in known.items() if array is not None},
-        )
-        os.replace(partial, file)
+        arrays = {
+            "id": self.id.astype(np.str_),
+            "scores": self.scores.astype(np.float32),
+            "scores_no_tta": self.scores_no_tta.astype(np.float32),
+            "classes": self.classes.astype(np.str_),
+            "task": np.array(json.dumps(self.task)),
+            "target": self.target,
+        }
+        save_arrays(file, arrays | {name: a for name, a in known.items() if a is not None})
 
     @classmethod
     def load(cls, file: Path) -> "Predictions":
@@ -75,12 +69,11 @@ class Predictions:
         Raises:
             UserError: it is missing or no such file.
         """
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                fields = {key: stored[key] for key in stored.files}
-            return cls(**fields | {"task": json.loads(str(fields["task"]))})
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise UserError(f"{file} is no predictions file: {reason(error)}.") from None
+
+        def made(arrays: dict[str, Any]) -> "Predictions":
+            return cls(**arrays | {"task": json.loads(str(arrays["task"]))})
+
+        return load_arrays(file, made, "predictions file")
 
     def make_task(self) -> Task:
         """The task that can decide and evaluate these scores."""

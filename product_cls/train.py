@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -291,15 +291,17 @@ def _predict(
             description=f"predict {split}" if sys.stdout.isatty() else None,
         )
 
+    splits = ("train", "val", "test") if isinstance(task, Retrieval) else ("val", "test")
+    scored = {split: scores_of(split) for split in splits if len(data.ids[split])}
     gallery = None
     if isinstance(task, Retrieval):
-        gallery = _gallery(data, scores_of("gallery"), task)
+        gallery = _gallery(data, [scored[k] for k in ("train", "val") if k in scored], task)
         gallery.save(folder.predictions_file("gallery"))
     metrics: dict[str, Any] = {}
     for split in ("val", "test"):
-        if not len(data.ids[split]):
+        if split not in scored:
             continue
-        scores = scores_of(split)
+        scores = scored[split]
         rows = data.samples.iloc[scores.index]
         predictions = Predictions(
             id=rows["id"].to_numpy(dtype=np.str_),
@@ -323,17 +325,19 @@ def _predict(
     return metrics
 
 
-def _gallery(data: ProductDataModule, scores: Scores, task: Task) -> Features:
+def _gallery(data: ProductDataModule, parts: Sequence[Scores], task: Task) -> Features:
     """All pictures whose label is known, those held out too, embedded."""
-    rows = data.samples.iloc[scores.index]
-    assert scores.embedding is not None and scores.embedding_plain is not None
+    index = np.concatenate([part.index for part in parts])
+    rows = data.samples.iloc[index]
     return Features(
         id=rows["id"].to_numpy(dtype=np.str_),
         path=np.array([os.path.abspath(path) for path in rows["path"]]),
-        target=data.targets[scores.index],
+        target=data.targets[index],
         classes=np.asarray(task.classes),
-        embedding=scores.embedding,
-        embedding_no_tta=scores.embedding_plain,
+        embedding=np.concatenate([part.embedding for part in parts if part.embedding is not None]),
+        embedding_no_tta=np.concatenate(
+            [part.embedding_plain for part in parts if part.embedding_plain is not None]
+        ),
     )
 
 

@@ -201,16 +201,11 @@ class ProductDataModule(LightningDataModule):
         self.augment, self.seed, self.first_epoch = augment, seed, first_epoch
         self.pin_memory = pin_memory
         test_ids = samples["id"][samples["split"] == "test"].to_numpy()
-        self.ids = {
-            "train": train_ids,
-            "val": val_ids,
-            "test": test_ids,
-            "gallery": np.concatenate([train_ids, val_ids]),  # all whose label is known
-        }
+        self.ids = {"train": train_ids, "val": val_ids, "test": test_ids}
         self._row_of = pd.Series(np.arange(len(samples)), index=samples["id"])
 
     def indices(self, split: str) -> np.ndarray:
-        """Rows of the sample table in ``train``, ``val``, ``test`` or ``gallery``, int64."""
+        """Rows of the sample table in ``train``, ``val`` or ``test``, int64."""
         return self._row_of[self.ids[split]].to_numpy()
 
     def loader(self, split: str, *, train: bool = False) -> DataLoader[dict[str, Any]]:

@@ -1,14 +1,12 @@
 """Embeddings of labelled pictures, as a run leaves them, and what their neighbours say."""
 
-import os
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from product_cls.errors import UserError, reason
+from product_cls.arrays import load_arrays, save_arrays
 from product_cls.predictions import Predictions
 from product_cls.retrieval.measures import retrieval_measures
 from product_cls.retrieval.neighbours import search_exact
@@ -41,17 +39,12 @@ class Features:
 
     def save(self, file: Path) -> None:
         """Write whole or not at all; no pickle in it."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.{os.getpid()}.npz")
         text = {name: getattr(self, name).astype(np.str_) for name in ("id", "path", "classes")}
-        np.savez(
-            partial,
-            target=self.target.astype(np.int64),
-            embedding=self.embedding.astype(np.float32),
-            embedding_no_tta=self.embedding_no_tta.astype(np.float32),
-            **text,
-        )
-        os.replace(partial, file)
+        vectors = {
+            name: getattr(self, name).astype(np.float32)
+            for name in ("embedding", "embedding_no_tta")
+        }
+        save_arrays(file, {**text, "target": self.target.astype(np.int64), **vectors})
 
     @classmethod
     def load(cls, file: Path) -> "Features":
@@ -60,12 +53,7 @@ class Features:
         Raises:
             UserError: it is missing or no such file.
         """
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                return cls(**{key: stored[key] for key in stored.files})
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            why = reason(error)
-            raise UserError(f"{file} is no file of gallery embeddings: {why}.") from None
+        return load_arrays(file, lambda arrays: cls(**arrays), "file of gallery embeddings")
 
     def rows(self, rows: np.ndarray) -> "Features":
         """Some rows, by position or mask."""

@@ -178,11 +178,7 @@ class GalleryIndex:
         for rows in blocks(len(queries), max(1, GATHERED // size)):
             gathered = self.embedding[found.position[rows]]
             similarity[rows] = np.einsum("nkd,nd->nk", gathered, queries[rows])
-        order = np.argsort(-similarity, axis=1, kind="stable")
-        return Neighbours(
-            np.take_along_axis(similarity, order, axis=1),
-            np.take_along_axis(found.position, order, axis=1),
-        )
+        return Neighbours(similarity, found.position).best(similarity.shape[1])
 
     def with_added(
         self,

@@ -30,6 +30,14 @@ class Neighbours:
     similarity: np.ndarray
     position: np.ndarray
 
+    def best(self, k: int) -> "Neighbours":
+        """The ``k`` best, in order; of equal ones the lower position comes first."""
+        order = np.lexsort((self.position, -self.similarity))[:, :k]
+        return Neighbours(
+            np.take_along_axis(self.similarity, order, axis=1),
+            np.take_along_axis(self.position, order, axis=1),
+        )
+
 
 def search_exact(
     queries: np.ndarray,
@@ -101,10 +109,8 @@ def nearest_and_farthest(
                 gallery[where[part]].astype(np.float64),
                 block[part].astype(np.float64),
             )
-        found = found.astype(np.float32)
-        order = np.lexsort((where, -found))[:, :k]
-        similarity[rows] = np.take_along_axis(found, order, axis=1)
-        position[rows] = np.take_along_axis(where, order, axis=1)
+        best = Neighbours(found.astype(np.float32), where).best(k)
+        similarity[rows], position[rows] = best.similarity, best.position
         farthest[rows] = lowest
     return Neighbours(similarity, position), farthest
 

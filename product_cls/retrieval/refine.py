@@ -138,11 +138,7 @@ def rerank(
     jaccard = 1 - overlap / (2 - overlap)
     distance = _distance(first.similarity, largest[: len(queries), None])
     similarity = (1 - ((1 - lam) * jaccard + lam * distance)).astype(np.float32)
-    order = np.lexsort((first.position, -similarity))[:, :k]
-    return Neighbours(
-        np.take_along_axis(similarity, order, axis=1),
-        np.take_along_axis(first.position, order, axis=1),
-    )
+    return Neighbours(similarity, first.position).best(k)
 
 
 def prototypes(

@@ -2,16 +2,20 @@
 
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 
 from product_cls.data.datamodule import ProductDataModule
-from product_cls.predict import Scores, predict_scores
+from product_cls.predict import predict_scores
 from product_cls.retrieval.measures import retrieval_measures
 
 
 class GalleryValidation(Callback):
     """Logs ``val/recall@1``, ``val/recall@5`` and ``val/mAP@R``.
+
+    Queries are what validation steps return; the training pictures are embedded for the search.
 
     Args:
         every: epochs from one search to the next; the last epoch always has one.
@@ -19,34 +23,48 @@ class GalleryValidation(Callback):
 
     def __init__(self, every: int = 1) -> None:
         self.every = every
+        self._queries: list[tuple[Tensor, Tensor]] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._due(trainer):
+            self._queries.append((outputs.cpu(), batch["target"].cpu()))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
-        if epoch % self.every and epoch != trainer.max_epochs:
+        if not self._due(trainer):
             return
+        queries, targets = (torch.cat(part).numpy() for part in zip(*self._queries, strict=True))
+        self._queries.clear()
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ProductDataModule)
         module: Any = pl_module
         limit = trainer.limit_val_batches
-
-        def embed(split: str) -> Scores:
-            return predict_scores(
-                module.network,
-                module.task,
-                data.loader(split),
-                ["identity"],
-                device=pl_module.device,
-                bf16=str(trainer.precision).startswith("bf16"),
-                limit=limit if isinstance(limit, int) else None,
-            )
-
-        queries, gallery = embed("val"), embed("train")
-        assert queries.embedding is not None and gallery.embedding is not None
+        gallery = predict_scores(
+            module.network,
+            module.task,
+            data.loader("train"),
+            ["identity"],
+            device=pl_module.device,
+            bf16=str(trainer.precision).startswith("bf16"),
+            limit=limit if isinstance(limit, int) else None,
+        )
+        assert gallery.embedding is not None
         measures = retrieval_measures(
-            queries.embedding,
-            data.targets[queries.index],
+            queries,
+            targets,
             gallery.embedding,
             data.targets[gallery.index],
             device=pl_module.device,
         )
         pl_module.log_dict({f"val/{name}": value for name, value in measures.items()})
+
+    def _due(self, trainer: Trainer) -> bool:
+        epoch = trainer.current_epoch + 1
+        return epoch % self.every == 0 or epoch == trainer.max_epochs
