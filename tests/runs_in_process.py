@@ -28,6 +28,16 @@ TINY = (
     "trainer.accelerator=cpu",
     "folds.n_splits=2",
 )
+RETRIEVAL = ("task=retrieval", "model.pooling=gem", "task.embedding=16")
+# An index wants similarities that differ: after an epoch of the default all are above .99.
+INDEXED = (
+    *RETRIEVAL,
+    "task.gallery_every=0",
+    "mix=none",
+    "augment=none",
+    "trainer.max_epochs=3",
+    "optimizer.lr=0.01",
+)
 
 
 def train(folder: Path, data: Path, *overrides: str) -> RunFolder:

@@ -4,14 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs_in_process import refusal, train
+from runs_in_process import RETRIEVAL, refusal, train
 
 from product_cls.predict import Predictor
 from product_cls.predictions import Predictions
 from product_cls.retrieval.features import Features
 from product_cls.runs import RunFolder
-
-RETRIEVAL = ("task=retrieval", "model.pooling=gem", "task.embedding=16")
 
 
 @pytest.fixture(scope="module")

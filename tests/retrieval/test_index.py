@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import Refused
 from PIL import Image
-from runs_in_process import train
+from runs_in_process import INDEXED, train
 
 from product_cls.predictions import Predictions
 from product_cls.retrieval.embed import embed_pictures, load_predictors
@@ -23,17 +23,6 @@ from product_cls.retrieval.tuning import tune_rejection
 from product_cls.runs import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
-RETRIEVAL = (
-    "task=retrieval",
-    "model.pooling=gem",
-    "task.embedding=16",
-    "task.gallery_every=0",
-    "mix=none",
-    "augment=none",
-    # Enough for similarities that differ: after an epoch of the default all are above .99.
-    "trainer.max_epochs=3",
-    "optimizer.lr=0.01",
-)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +30,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
     """Two folds, in folders named as a sweep names them."""
     root = tmp_path_factory.mktemp("index") / "sweep"
     for fold in (0, 1):
-        train(root / f"fold={fold},seed=0", tiny_root, *RETRIEVAL, f"fold={fold}")
+        train(root / f"fold={fold},seed=0", tiny_root, *INDEXED, f"fold={fold}")
     return root
 
 

@@ -13,7 +13,7 @@ import torch
 from conftest import Refused
 from made_index import made_index
 from PIL import Image
-from runs_in_process import train
+from runs_in_process import INDEXED, train
 
 from product_cls.predictions import Predictions
 from product_cls.retrieval.features import Features
@@ -32,19 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> RunFolder:
     """A run on the tiny data without one of its products; of that, test pictures stay."""
     root = shutil.copytree(tiny_root, tmp_path_factory.mktemp("search") / "data")
     shutil.rmtree(root / "train" / NEW)
-    return train(
-        root.parent / "run",
-        root,
-        "task=retrieval",
-        "model.pooling=gem",
-        "task.embedding=16",
-        "task.gallery_every=0",
-        "mix=none",
-        "augment=none",
-        # Enough for similarities that differ: after an epoch of the default all are above .99.
-        "trainer.max_epochs=6",
-        "optimizer.lr=0.01",
-    )
+    return train(root.parent / "run", root, *INDEXED, "trainer.max_epochs=6")
 
 
 @pytest.fixture(scope="module")
