@@ -286,7 +286,8 @@ def _predict(
             data.loader(split),
             config.tta,
             device=device,
-            bf16=str(trainer.precision).startswith("bf16"),
+            # Embeddings go into an index and are searched by float32 ones, so they must be such.
+            bf16=str(trainer.precision).startswith("bf16") and not isinstance(task, Retrieval),
             limit=limit if isinstance(limit, int) else None,
             description=f"predict {split}" if sys.stdout.isatty() else None,
         )

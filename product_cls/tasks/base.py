@@ -29,7 +29,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    monitor: ClassVar[str] = "val/accuracy"
+    monitor: str = "val/accuracy"
     classes: list[str]
     mixes: bool = True
 
