@@ -146,8 +146,7 @@ def composed() -> Iterator[Callable[..., dict[str, Any]]]:
     folder = str(Path(__file__).parents[1] / "conf")
 
     def plain(*overrides: str) -> dict[str, Any]:
-        with initialize_config_dir(folder, version_base="1.3"):
-            return dict(OmegaConf.to_container(compose("config", list(overrides))))  # type: ignore[arg-type]
+        return dict(OmegaConf.to_container(compose("config", list(overrides))))  # type: ignore[arg-type]
 
-    yield plain
-    GlobalHydra.instance().clear()
+    with initialize_config_dir(folder, version_base="1.3"):
+        yield plain
