@@ -119,7 +119,7 @@ def main() -> None:
     root = roots[0]
     blended = blend_runs(runs, arguments.method, arguments.weights, arguments.share)
     for sentence in left_out:
-        print(f"LEFT OUT: {sentence}")
+        print(f"LEFT OUT: {sentence}.")
     out = Path(arguments.out) if arguments.out else root / "ensemble"
     for split, predictions in blended.splits.items():
         predictions.save(out / "predictions" / f"{split}.npz")

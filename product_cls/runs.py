@@ -140,6 +140,17 @@ class RunFolder:
         except (OSError, ValueError):
             return {}
 
+    def shortcoming(self) -> str | None:
+        """Why the run's results are not to be used, as a predicate without a full stop ("is failed:
+        Out of memory"); None where it has finished."""
+        status = self.status()
+        if status.get("limited"):
+            return "saw a part of the pictures only (trainer=debug)"
+        if status.get("state") == "done":
+            return None
+        why = f": {str(status['error']).rstrip('.')}" if status.get("error") else ""
+        return f"is {status.get('state', 'unreadable')}{why}"
+
     def update_status(self, **fields: Any) -> None:
         """Change some keys of ``status.json``."""
         write_text_whole(self.status_file, json.dumps(self.status() | fields, indent=2) + "\n")
