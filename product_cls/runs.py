@@ -26,6 +26,7 @@ UNFINGERPRINTED = (
     "logger",
     "paths",
     "rerun",
+    "epochs_from",  # what it comes to is trainer.max_epochs
     # What the pictures, labels and folds are, the other part of the fingerprint tells better.
     "data.name",
     "data.root",
@@ -70,12 +71,13 @@ def fingerprint(config: Mapping[str, Any], *data: str) -> str:
         config: resolved, plain containers.
         data: digests of samples and folds.
     """
-    return digest([_kept(config, ""), *data])
+    return digest([fingerprinted(config), *data])
 
 
-def _kept(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+def fingerprinted(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The config without what does not change what a run computes."""
     return {
-        key: _kept(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        key: fingerprinted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
         for key, value in config.items()
         if prefix + key not in UNFINGERPRINTED
     }
