@@ -9,6 +9,7 @@ import pandas as pd
 
 from product_cls.errors import UserError
 from product_cls.predictions import OPTIONAL, Predictions
+from product_cls.weights import check_weights
 
 TINY = np.finfo(np.float32).tiny  # below it the logarithm would be -inf
 
@@ -54,12 +55,7 @@ def blend(
     stacked = np.asarray(scores, dtype=np.float64)
     if method not in METHODS:
         raise UserError(f"method={method}; allowed: {', '.join(METHODS)}.")
-    chosen = np.ones(len(stacked)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if len(chosen) != len(stacked):
-        raise UserError(f"{len(chosen)} weights for {len(stacked)} runs; give one for each.")
-    if (chosen < 0).any() or not np.isfinite(chosen).all() or chosen.sum() == 0:
-        raise UserError(f"weights={chosen.tolist()}; allowed: 0 or more, not all of them 0.")
-    return METHODS[method](stacked, chosen)
+    return METHODS[method](stacked, check_weights(weights, len(stacked)))
 
 
 def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
@@ -118,7 +114,7 @@ def out_of_fold(
     weights: Sequence[float] | None = None,
 ) -> Predictions:
     """Blend validation parts: each picture over the runs that held it out (errors: ``by_fold``)."""
-    chosen = np.ones(len(parts)) if weights is None else np.asarray(weights, dtype=np.float64)
+    chosen = check_weights(weights, len(parts))
 
     def blended(members: list[int]) -> Predictions:
         return blend_predictions([parts[k] for k in members], method, chosen[members].tolist())

@@ -9,13 +9,14 @@ the out-of-fold predictions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from product_cls.cli import MISSING, guard, parse_arguments
+from product_cls.group_weights import check_numbers, find_weights
 from product_cls.predictions import Predictions, summarise
 from product_cls.report.tables import markdown, print_table
 from product_cls.runs import write_text_whole
@@ -44,7 +45,12 @@ def _mean_row(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def ensemble_table(
-    runs: Sequence[Run], blended: Blended, method: str, *, tta: bool = True
+    runs: Sequence[Run],
+    blended: Blended,
+    method: str,
+    *,
+    tta: bool = True,
+    weights: Sequence[float] | None = None,
 ) -> pd.DataFrame:
     """One row a run, the mean and the vote of each group of folds, and the ensemble of all.
 
@@ -53,6 +59,7 @@ def ensemble_table(
         blended: their blend.
         method: how they were blended.
         tta: of the scores averaged over test-time augmentation, or of the pictures as they are.
+        weights: of the runs in the blend; a column where they are not all equal (None).
 
     Returns:
         Accuracies in per cent, of validation and test, the latter also by view.
@@ -74,7 +81,11 @@ def ensemble_table(
             rows.append(_row(f"{how} of {len(members)} runs: {group}", seen(voted.splits)))
     joint = "" if blended.share is None else f"; {blended.share:.2f} retrieval, {blended.source}"
     rows.append(_row(f"ensemble of {len(runs)} runs ({method}{joint})", seen(blended.splits)))
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if weights is not None:
+        others = len(table) - len(runs)
+        table.insert(1, "weight", [*map(float, weights), *[float("nan")] * others])
+    return table
 
 
 def write_submission(predictions: Predictions, file: Path) -> None:
@@ -100,14 +111,15 @@ class Arguments:
     out: where to write; null: RUNS/ensemble, of the first folder.
     method: mean, gmean (geometric mean) or sharpened (mean of square roots), for softmax runs;
       retrieval runs are joined by their features.
-    weights: one number a run, in the order of the folders and of the runs' names; null: equal.
+    weights: one number a run, in the order of the folders and of the runs' names; null: equal;
+      greedy or optimised: found for groups of softmax runs on the pictures that they held out.
     share: of the retrieval runs beside softmax runs, 0 to 1; null: tuned out of fold.
     """
 
     runs: Any = MISSING
     out: str | None = None
     method: str = "mean"
-    weights: list[float] | None = None
+    weights: Any = None
     share: float | None = None
 
 
@@ -117,20 +129,29 @@ def main() -> None:
     roots = [Path(str(name)) for name in (given if isinstance(given, list) else [given])]
     runs, left_out = load_all_runs(roots)
     root = roots[0]
-    blended = blend_runs(runs, arguments.method, arguments.weights, arguments.share)
-    for sentence in left_out:
-        print(f"LEFT OUT: {sentence}")
+    found = None
+    if isinstance(arguments.weights, str):
+        found = find_weights(runs, arguments.weights, arguments.method)
+    weights = check_numbers(arguments.weights) if found is None else found.runs
+    blended = blend_runs(runs, arguments.method, weights, arguments.share)
+    notes = []
+    if found is not None:
+        # By these very weights, validation would look better than new pictures will.
+        blended = replace(blended, splits=blended.splits | {"val": found.val})
+        notes = found.sentences
+    for sentence in [*(f"LEFT OUT: {one}." for one in left_out), *notes]:
+        print(sentence)
     out = Path(arguments.out) if arguments.out else root / "ensemble"
     for split, predictions in blended.splits.items():
         predictions.save(out / "predictions" / f"{split}.npz")
     tables = {
-        name: ensemble_table(runs, blended, arguments.method, tta=tta)
+        name: ensemble_table(runs, blended, arguments.method, tta=tta, weights=weights)
         for name, tta in (("with TTA", True), ("without TTA", False))
     }
     whole = pd.concat([table.assign(tta=name == "with TTA") for name, table in tables.items()])
     write_text_whole(out / "table.csv", whole.round(4).to_csv(index=False))
     pages = [f"Accuracy in %, {name}:\n\n{markdown(table)}" for name, table in tables.items()]
-    write_text_whole(out / "table.md", "\n".join(pages))
+    write_text_whole(out / "table.md", "\n".join([*pages, *(f"{note}\n" for note in notes)]))
     for name, table in tables.items():
         print_table(table, title=f"{', '.join(map(str, roots))}: accuracy in %, {name}")
     files = [out / "table.csv", out / "table.md"]

@@ -18,6 +18,7 @@ from product_cls.retrieval.joint import (
     tune_share,
 )
 from product_cls.runs import RunFolder, find_runs
+from product_cls.weights import check_weights
 
 SPLITS = ("val", "test")
 HOW = {"val": out_of_fold, "test": blend_predictions}
@@ -48,14 +49,9 @@ def load_runs(root: Path) -> tuple[list[Run], list[str]]:
     """
     runs, left_out = [], []
     for folder in find_runs(root):
-        status = folder.status()
         name = str(folder.path.relative_to(root)) if folder.path != root else folder.path.name
-        if status.get("limited"):
-            left_out.append(f"{name} saw a part of the pictures only (trainer=debug)")
-            continue
-        if status.get("state") != "done":
-            why = f": {status['error']}" if status.get("error") else ""
-            left_out.append(f"{name} is {status.get('state', 'unreadable')}{why}")
+        if shortcoming := folder.shortcoming():
+            left_out.append(f"{name} {shortcoming}")
             continue
         splits = {
             split: Predictions.load(folder.predictions_file(split))
@@ -135,16 +131,8 @@ def blend_runs(
     """
     if share is not None and not 0 <= share <= 1:
         raise UserError(f"share={share}; allowed: 0 to 1, or null to tune it.")
-    if weights is not None:
-        if len(weights) != len(runs):
-            names = ", ".join(run.name for run in runs)
-            raise UserError(f"{len(weights)} weights for {len(runs)} runs: {names}.")
-        if min(weights) < 0 or max(weights) <= 0:
-            raise UserError(f"weights={list(weights)}; allowed: 0 or more, not all of them 0.")
-        runs = [run for run, weight in zip(runs, weights, strict=True) if weight > 0]
-        weights = [weight for weight in weights if weight > 0]
-    chosen = [1.0] * len(runs) if weights is None else list(weights)
-    pairs = list(zip(runs, chosen, strict=True))
+    chosen = check_weights(weights, len(runs), [run.name for run in runs]).tolist()
+    pairs = [(run, weight) for run, weight in zip(runs, chosen, strict=True) if weight > 0]
     softmax = {s: _vote([p for p in pairs if p[0].gallery is None], s, method) for s in SPLITS}
     retrieval = {s: _join([p for p in pairs if p[0].gallery is not None], s) for s in SPLITS}
     if not any(softmax.values()) or not any(retrieval.values()):

@@ -34,6 +34,7 @@ from product_cls.callbacks import EpochRecord, checkpoint_callbacks
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.samples import samples_fingerprint, take_subset
 from product_cls.errors import UserError
+from product_cls.final import epochs_from_folds
 from product_cls.models.network import Network
 from product_cls.module import ProductModule
 from product_cls.predict import Predictor, Scores, predict_scores
@@ -125,6 +126,11 @@ def _failed(folder: RunFolder, error: str) -> None:
 
 def _run(config: DictConfig, folder: RunFolder) -> float | None:
     settings.check(config)
+    if config.epochs_from is not None:
+        epochs, why = epochs_from_folds(settings.plain(config), Path(str(config.epochs_from)))
+        log.info(why)
+        config = config.copy()
+        config.trainer.max_epochs = epochs
     build_views(config.tta)  # a misspelt view must not wait for the end of training
     samples: pd.DataFrame = settings.build(config.data.samples)
     task: Task = settings.build(config.task)

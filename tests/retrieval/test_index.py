@@ -251,7 +251,7 @@ def test_products_are_added(built: Path, tiny_root: Path, tmp_path: Path, comman
         ),
         (("runs={sweep}", "out={out}", "kind=ivfpq"), "kind=ivfpq needs a gallery of at least 256"),
         (("runs={sweep}", "out={data}"), "exists and is no index"),
-        (("runs={sweep}", "out={out}", "weights=[1]"), "1 weights for 2 runs; give one for each"),
+        (("runs={sweep}", "out={out}", "weights=[1]"), "1 weights for 2 runs: "),
         (("runs={sweep}", "out={out}", "weights=[0,0]"), "allowed: 0 or more, not all of them 0"),
         (("runs={sweep}", "out={out}", "precision=2"), "precision=2.0; allowed: above 0"),
         (("runs=['{sweep}','{sweep}']", "out={out}"), "fold=0,seed=0 twice"),
