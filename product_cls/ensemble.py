@@ -8,15 +8,17 @@ vote; retrieval runs are joined by their features; of both together, the share o
 the out-of-fold predictions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from product_cls.cli import MISSING, guard, parse_arguments
 from product_cls.group_weights import check_numbers, find_weights
+from product_cls.predict import pick_device
 from product_cls.predictions import Predictions, summarise
 from product_cls.report.tables import markdown, print_table
 from product_cls.runs import write_text_whole
@@ -44,9 +46,25 @@ def _mean_row(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"run": name, **{str(column): mean for column, mean in frame.mean().items()}}
 
 
+def group_votes(
+    runs: Sequence[Run], method: str, device: torch.device | None = None
+) -> dict[str, Blended]:
+    """The blend of each group of several runs, see ``blend_runs``; none where all are one group."""
+    groups = sorted({run.group for run in runs})
+    if len(groups) == 1:
+        return {}
+    members = {group: [run for run in runs if run.group == group] for group in groups}
+    return {
+        group: blend_runs(some, method, device=device)
+        for group, some in members.items()
+        if len(some) > 1
+    }
+
+
 def ensemble_table(
     runs: Sequence[Run],
     blended: Blended,
+    votes: Mapping[str, Blended],
     method: str,
     *,
     tta: bool = True,
@@ -57,6 +75,7 @@ def ensemble_table(
     Args:
         runs: finished runs.
         blended: their blend.
+        votes: of ``group_votes``.
         method: how they were blended.
         tta: of the scores averaged over test-time augmentation, or of the pictures as they are.
         weights: of the runs in the blend; a column where they are not all equal (None).
@@ -69,16 +88,14 @@ def ensemble_table(
         return splits if tta else {k: part.without_tta() for k, part in splits.items()}
 
     rows = [_row(run.name, seen(run.splits)) for run in runs]
-    groups = sorted({run.group for run in runs})
-    for group in groups:
+    for group in sorted({run.group for run in runs}):
         members = [k for k, run in enumerate(runs) if run.group == group]
         if len(members) < 2:
             continue
         rows.append(_mean_row(f"mean of {len(members)} runs: {group}", [rows[k] for k in members]))
-        if len(groups) > 1:
-            voted = blend_runs([runs[k] for k in members], method)
+        if group in votes:
             how = "joined features" if runs[members[0]].gallery is not None else "vote"
-            rows.append(_row(f"{how} of {len(members)} runs: {group}", seen(voted.splits)))
+            rows.append(_row(f"{how} of {len(members)} runs: {group}", seen(votes[group].splits)))
     joint = "" if blended.share is None else f"; {blended.share:.2f} retrieval, {blended.source}"
     rows.append(_row(f"ensemble of {len(runs)} runs ({method}{joint})", seen(blended.splits)))
     table = pd.DataFrame(rows)
@@ -114,6 +131,7 @@ class Arguments:
     weights: one number a run, in the order of the folders and of the runs' names; null: equal;
       greedy or optimised: found for groups of softmax runs on the pictures that they held out.
     share: of the retrieval runs beside softmax runs, 0 to 1; null: tuned out of fold.
+    device: where retrieval runs are searched: auto, cpu, cuda.
     """
 
     runs: Any = MISSING
@@ -121,6 +139,7 @@ class Arguments:
     method: str = "mean"
     weights: Any = None
     share: float | None = None
+    device: str = "auto"
 
 
 def main() -> None:
@@ -133,7 +152,9 @@ def main() -> None:
     if isinstance(arguments.weights, str):
         found = find_weights(runs, arguments.weights, arguments.method)
     weights = check_numbers(arguments.weights) if found is None else found.runs
-    blended = blend_runs(runs, arguments.method, weights, arguments.share)
+    device = pick_device(arguments.device)
+    blended = blend_runs(runs, arguments.method, weights, arguments.share, device)
+    votes = group_votes(runs, arguments.method, device)
     notes = []
     if found is not None:
         # By these very weights, validation would look better than new pictures will.
@@ -145,7 +166,7 @@ def main() -> None:
     for split, predictions in blended.splits.items():
         predictions.save(out / "predictions" / f"{split}.npz")
     tables = {
-        name: ensemble_table(runs, blended, arguments.method, tta=tta, weights=weights)
+        name: ensemble_table(runs, blended, votes, arguments.method, tta=tta, weights=weights)
         for name, tta in (("with TTA", True), ("without TTA", False))
     }
     whole = pd.concat([table.assign(tta=name == "with TTA") for name, table in tables.items()])
