@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from product_cls.blend import align, blend, out_of_fold
 from product_cls.errors import UserError
-from product_cls.predictions import Predictions
+from product_cls.predictions import Predictions, view_name
 from product_cls.systems import Run
 from product_cls.weights import TUNERS, cross_fit, log_loss
 
@@ -27,7 +28,8 @@ class FoundWeights:
     Attributes:
         runs: one weight a run, their mean is 1, so that 1 is as much as with equal weights.
         val: held-out pictures, each voted on by weights that were found without its fold.
-        sentences: each group's share of the vote, and the comparison with equal weights.
+        sentences: each group's share of the vote, the comparison with equal weights, and a warning
+            where held-out pictures cannot tell how the test will be.
     """
 
     runs: list[float]
@@ -92,7 +94,7 @@ def find_weights(runs: Sequence[Run], how: str, method: str) -> FoundWeights:
     return FoundWeights(
         runs=_by_run(runs, members, dict(zip(names, weights, strict=True))),
         val=val,
-        sentences=[shares, *_compare(how, parts, val, equal)],
+        sentences=[shares, *_compare(how, parts, val, equal), *_unseen_views(runs)],
     )
 
 
@@ -189,3 +191,22 @@ def _compare(how: str, parts: str, val: Predictions, equal: np.ndarray) -> list[
             "(weights=null) are the safer choice."
         )
     return sentences
+
+
+def _unseen_views(runs: Sequence[Run]) -> list[str]:
+    """A warning where the test shows other views than random folds hold out."""
+
+    def views(run: Run, split: str) -> set[str]:
+        view = run.splits[split].view if split in run.splits else None
+        return {view_name(one) for one in pd.Series(view).dropna().unique() if one != ""}
+
+    held_out = [views(run, "val") for run in runs]
+    unseen = views(runs[0], "test") - {one for block in held_out for one in block}
+    # Folds that hold out a view each have asked the right question.
+    if not unseen or max(map(len, held_out)) < 2:
+        return []
+    return [
+        f"The test shows views that no held-out picture does ({', '.join(sorted(unseen))}), and "
+        f"what is best on random folds may be worst there: folds.strategy=view holds out whole "
+        f"views."
+    ]

@@ -106,6 +106,20 @@ def test_one_fold_is_divided_at_random() -> None:
     assert "5 random parts of one fold" in find_weights(runs, "greedy", "mean").sentences[1]
 
 
+def test_views_that_only_the_test_shows_are_warned_of() -> None:
+    def seen(run: Run, val: list[int], test: list[int]) -> Run:
+        views = {"val": np.resize(val, 200), "test": np.resize(test, 50)}
+        return replace(run, splits={k: replace(run.splits[k], view=views[k]) for k in views})
+
+    def last(val: list[int], test: list[int]) -> str:
+        runs = [seen(run, val, test) for run in made_runs()]
+        return find_weights(runs, "greedy", "mean").sentences[-1]
+
+    assert "views that no held-out picture does (60)" in last([0, 30], [0, 30, 60])
+    assert "folds.strategy=view" not in last([0, 30], [0, 30])
+    assert "folds.strategy=view" not in last([0], [0, 30, 60])  # which these folds do
+
+
 def test_what_weights_cannot_be_found_for(refused: Refused) -> None:
     runs = made_runs()
     with refused("weights=best; allowed: greedy, optimised, [one number a run], or null"):

@@ -61,9 +61,14 @@ def test_finished_runs_are_skipped_and_changed_ones_run_anew(
     assert run.best_checkpoint.stat().st_mtime_ns > again
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_resumed_equals_uninterrupted(tmp_path: Path, tiny_root: Path, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "augment"), [(0, "product"), (2, "product"), (0, "randaugment")]
+)
+def test_resumed_equals_uninterrupted(
+    tmp_path: Path, tiny_root: Path, workers: int, augment: str
+) -> None:
     overrides = (
+        f"augment={augment}",
         "trainer.max_epochs=4",
         f"data.num_workers={workers}",
         "mix.p=1",
@@ -151,6 +156,7 @@ def test_mixing_is_drawn_once_a_batch_and_changes_pictures(
         ("fold=some", "fold=some; allowed: the number of a fold, or all"),
         ("exclude=[rotat]", "'rotat'"),
         ("exclude=[rotat]", "Did you mean 'rotate'?"),
+        ("augment.rotate.transform=RandAugmen", "did you mean 'RandAugment'?"),
         ("folds.n_splits=11", "at most 10"),
         ("folds.strategy=random", "'random'; allowed: stratified, stratified_group, view, own"),
         ("data.root=/nowhere", "There is no folder /nowhere"),
@@ -248,7 +254,8 @@ def test_every_experiment_runs_two_steps(tmp_path: Path, tiny_root: Path, experi
     [
         ("optimizer=adam", "scheduler=polynomial", "mix=mixup"),
         ("optimizer=adamw", "scheduler=warmup_cosine", "mix=cutmix"),
-        ("optimizer=sgd", "scheduler=constant", "mix=none", "augment=none"),
+        ("optimizer=sgd", "scheduler=constant", "mix=none", "augment=normalize_only"),
+        ("augment=autoaugment", "exclude=[auto_augment,cutmix]", "data.num_workers=1"),
         ("model.pooling=gem", "trainer.gradient_clip_val=1", "augment=photo", "logger=none"),
         ("callbacks=ema", "logger=tensorboard", "+trainer.accumulate_grad_batches=2"),
         ("model.backbone=mobilenetv3_small_050", "model.weights=none"),
