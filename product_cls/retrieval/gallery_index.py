@@ -8,7 +8,8 @@ have one, ``gallery.faiss``. It is written beside and renamed when whole.
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from product_cls.retrieval.searchers import (
     load_searcher,
     save_searcher,
 )
+from product_cls.runs import check_place
 
 FORMAT = 1  # raise it when the files change, so that older indexes are refused
 META, EMBEDDINGS, PICTURES, FAISS = "index.json", "embeddings.npy", "pictures.csv", "gallery.faiss"
@@ -216,22 +218,38 @@ class GalleryIndex:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse to replace what is no index.
+    """Refuse to replace what is no index, and places where none can be made.
 
     Raises:
-        UserError: a file, or a folder that holds something else.
+        UserError: a file, a folder that holds something else, or what ``check_place`` refuses.
     """
+    check_place(folder.resolve().parent)  # it is written beside, and renamed
     if folder.is_dir() and ((folder / META).is_file() or not any(folder.iterdir())):
         return
     if folder.exists():
         raise UserError(f"{folder} exists and is no index; choose another place with out=...")
 
 
-def lock_index(folder: Path) -> FileLock:
-    """A lock on an index that is built or added to; the second of two commands waits."""
+@contextmanager
+def lock_index(folder: Path) -> Iterator[None]:
+    """Hold an index that is built or added to; the second of two commands waits.
+
+    Raises:
+        UserError: the lock cannot be put beside it.
+    """
     folder = folder.resolve()  # `index=.` has no name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.with_name(f".{folder.name}.lock"))
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise UserError(
+            f"The index {folder} cannot be locked: {error.strerror or error}."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_index(

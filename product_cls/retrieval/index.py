@@ -53,7 +53,7 @@ class Arguments:
     batch_size: pictures embedded at once.
 
     To either:
-    device: auto, cpu, cuda.
+    device: auto, cpu, cuda, cuda:<n>, mps.
     """
 
     runs: Any = None

@@ -24,7 +24,7 @@ from product_cls.retrieval.lookup import Found, find_neighbours
 from product_cls.retrieval.neighbours import check_search
 from product_cls.retrieval.sheet import Cell, neighbour_sheet
 from product_cls.retrieval.votes import Vote
-from product_cls.runs import write_text_whole
+from product_cls.runs import check_place, write_text_whole
 
 UNKNOWN = "unknown"
 SHOWN_NEIGHBOURS = 5  # on the sheet
@@ -50,7 +50,7 @@ class Arguments:
       augment, prototypes and rerank search exactly, whatever the index's kind.
     top: products that predictions.csv names, best first.
     batch_size: pictures embedded at once.
-    device: auto, cpu, cuda.
+    device: auto, cpu, cuda, cuda:<n>, mps.
     shown: pictures on the sheet, spread evenly over all.
     """
 
@@ -158,7 +158,8 @@ def main() -> None:
     )
     check_search(len(np.unique(index.target)) if arguments.prototypes else len(index.id), vote.k)
     queries = list_queries(Path(arguments.images), index.classes)
-    device = pick_device(arguments.device)
+    out, device = Path(arguments.out), pick_device(arguments.device)
+    check_place(out)
     predictors = load_predictors(index)
     embedded = embed_pictures(
         index,
@@ -182,7 +183,6 @@ def main() -> None:
     if threshold is not None:
         answers[found.similarity[:, 0] < threshold] = UNKNOWN
     asked = [queries[row] for row in embedded.row]
-    out = Path(arguments.out)
     table = neighbour_table(index, asked, answers, found)
     write_text_whole(out / "neighbours.csv", table.to_csv(index=False))
     named = _named(asked, answers, *top_k(scores, index.classes, arguments.top))

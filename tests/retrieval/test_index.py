@@ -16,7 +16,7 @@ from runs_in_process import INDEXED, train
 from product_cls.predictions import Predictions
 from product_cls.retrieval.embed import embed_pictures, load_predictors
 from product_cls.retrieval.features import Features
-from product_cls.retrieval.gallery_index import GalleryIndex
+from product_cls.retrieval.gallery_index import GalleryIndex, lock_index
 from product_cls.retrieval.index import Arguments, build, main
 from product_cls.retrieval.sources import load_runs
 from product_cls.retrieval.tuning import tune_rejection
@@ -251,6 +251,9 @@ def test_products_are_added(built: Path, tiny_root: Path, tmp_path: Path, comman
         ),
         (("runs={sweep}", "out={out}", "kind=ivfpq"), "kind=ivfpq needs a gallery of at least 256"),
         (("runs={sweep}", "out={data}"), "exists and is no index"),
+        (("runs={sweep}", "out={data}/views.csv/x/y"), "views.csv: Not a directory"),
+        (("runs={sweep}", "out=/proc/nope/x"), "/proc/nope cannot be written (/"),
+        (("runs={sweep}", "out={out}", "device=meta"), "device=meta; allowed: auto, cpu"),
         (("runs={sweep}", "out={out}", "weights=[1]"), "1 weights for 2 runs; give one for each"),
         (("runs={sweep}", "out={out}", "weights=[0,0]"), "allowed: 0 or more, not all of them 0"),
         (("runs={sweep}", "out={out}", "precision=2"), "precision=2.0; allowed: above 0"),
@@ -274,6 +277,19 @@ def test_wrong_input_is_one_sentence(
     status, _, errors = command(*(word.format(**places) for word in words))
     assert status == 2 and expected in errors and errors.count("\n") == 1, errors
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refused: Refused
+) -> None:
+    monkeypatch.setattr("product_cls.retrieval.index.load_runs", lambda *_, **__: pytest.fail())
+    (tmp_path / "index.json").touch()
+    out = tmp_path / "index.json" / "z"
+    with refused("cannot be written", f"({out.parent}: Not a directory)", "out=FOLDER"):
+        build(Arguments(runs="sweep", out=str(out)))
+    with refused("cannot be locked"), lock_index(out):
+        pytest.fail()
+    assert [path.name for path in tmp_path.iterdir()] == ["index.json"]
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,8 @@ def test_refinements(index: Path, asked: Path, tmp_path: Path, command: Command)
             ("index={index}", "images={data}", "threshold=tuned", "expand=1"),
             "threshold=tuned was tuned without expand",
         ),
+        (("index={index}", "images={data}", "out={data}/views.csv"), "views.csv: Not a directory"),
+        (("index={index}", "images={data}", "out=/proc/x"), "/proc/x cannot be written (/"),
         (("index={index}",), "Missing: images=..."),
     ],
 )
@@ -232,7 +234,7 @@ def test_wrong_input_is_one_sentence(
     expected: str,
 ) -> None:
     filled = [word.format(data=tiny_root, index=index) for word in words]
-    status, _, errors = command(*filled, f"out={tmp_path / 'out'}")
+    status, _, errors = command(f"out={tmp_path / 'out'}", *filled)
     assert status == 2 and expected in errors and errors.count("\n") == 1, errors
     assert not (tmp_path / "out").exists()
 
