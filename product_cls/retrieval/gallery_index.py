@@ -28,9 +28,10 @@ from product_cls.retrieval.searchers import (
     load_searcher,
     save_searcher,
 )
+from product_cls.retrieval.votes import Vote
 from product_cls.runs import check_place
 
-FORMAT = 1  # raise it when the files change, so that older indexes are refused
+FORMAT = 2  # raise it when the files change, so that older indexes are refused
 META, EMBEDDINGS, PICTURES, FAISS = "index.json", "embeddings.npy", "pictures.csv", "gallery.faiss"
 
 
@@ -59,7 +60,7 @@ class Rejection:
 
     Attributes:
         threshold: a cosine.
-        precision, recall: see ``rejection.Threshold``, in [0, 1].
+        precision, recall: of the index's vote, see ``rejection.Threshold``, in [0, 1].
     """
 
     threshold: float
@@ -75,6 +76,7 @@ class GalleryIndex:
         sources: whose embeddings are joined, in this order.
         classes: names of the products; those of the networks' heads stand first.
         kind: one of ``searchers.KINDS``.
+        vote: how neighbours answer where a search does not say; rejection is tuned for it.
         rejection: None where nothing was there to tune it on.
         id, path: of the pictures, ``[N]``; ids are unique, paths absolute.
         target: int64 ``[N]``, positions in ``classes``.
@@ -85,6 +87,7 @@ class GalleryIndex:
     sources: list[Source]
     classes: list[str]
     kind: str
+    vote: Vote
     rejection: Rejection | None
     id: np.ndarray
     path: np.ndarray
@@ -125,6 +128,7 @@ class GalleryIndex:
                 sources=[Source(**source) for source in meta["sources"]],
                 classes=meta["classes"],
                 kind=meta["kind"],
+                vote=Vote(**meta["vote"]),
                 rejection=meta["rejection"] and Rejection(**meta["rejection"]),
                 id=pictures["id"].to_numpy(dtype=np.str_),
                 path=pictures["path"].to_numpy(dtype=np.str_),
@@ -280,6 +284,7 @@ def write_index(
         "count": len(index.id),
         "dimension": index.embedding.shape[1],
         "sources": [asdict(source) for source in index.sources],
+        "vote": index.vote.spec(),
         "rejection": index.rejection and asdict(index.rejection),
         "classes": index.classes,
     }

@@ -35,8 +35,15 @@ class Vote:
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
             raise UserError(f"k={self.k}; allowed: a whole number, 1 or more.")
 
+    def __str__(self) -> str:
+        return f"vote={self.kind} k={self.k}"
+
     def spec(self) -> dict[str, Any]:
         return asdict(self)
+
+    def altered(self, kind: str | None, k: int | None) -> "Vote":
+        """The same but for what is given."""
+        return Vote(self.kind if kind is None else kind, self.k if k is None else k)
 
     def raw(
         self,
