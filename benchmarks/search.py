@@ -29,6 +29,7 @@ import torch
 from product_cls.cli import guard, parse_arguments
 from product_cls.cores import usable_cores
 from product_cls.errors import UserError
+from product_cls.predict import pick_device
 from product_cls.report.tables import print_table
 from product_cls.retrieval.searchers import KINDS, build_searcher
 from product_cls.runs import now, write_text_whole
@@ -52,8 +53,8 @@ class Arguments:
     limit gives a kind fewer queries, e.g. 'limit={exact: 8192, ivfpq: 8192}' (in quotes, with the
     space); the time of all is then extrapolated in proportion, and marked. Whole blocks of 4096
     queries give the fairest share. Misses are counted against exact, if it is among the kinds.
-    device is that of exact (cpu, cuda); FAISS runs on the CPU. folder takes the embeddings, 4 bytes
-    a number.
+    device is that of exact (auto, cpu, cuda, cuda:<n>); FAISS runs on the CPU. folder takes the
+    embeddings, 4 bytes a number.
     """
 
     queries: int = 72000
@@ -142,7 +143,9 @@ def measure(kind: str, folder: Path, k: int, count: int, device: str | None) -> 
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit,
         "private_start_mib": memory.start,
         "private_peak_mib": memory.peak,
-        "gpu_peak_mib": torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None,
+        "gpu_peak_mib": torch.cuda.max_memory_allocated(device) / 2**20
+        if device is not None and device.startswith("cuda")
+        else None,
         "threads": torch.get_num_threads(),
     }
 
@@ -253,6 +256,7 @@ def main() -> None:
     for name, count in (*sizes, *arguments.limit.items()):
         if count < 1:
             raise UserError(f"{name}={count}; allowed: 1 or more.")
+    arguments.device = str(pick_device(arguments.device))
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         rows = measure_kinds(arguments, Path(folder))
     size = {name: getattr(arguments, name) for name in (*SIZES, "seed")}

@@ -21,6 +21,7 @@ from product_cls.optim.groups import Finetune, backbone_depths
 from product_cls.optim.sam import SAM
 from product_cls.runs import digest
 from product_cls.tasks import Task
+from product_cls.tasks.retrieval import Retrieval
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +66,14 @@ def assemble_data(
         first_epoch: that training begins with.
 
     Raises:
-        UserError: whatever store or loaders refuse.
+        UserError: whatever store or loaders refuse; one picture a batch where the head has a batch
+            norm over embeddings.
     """
+    if isinstance(task, Retrieval) and config.data.batch_size == 1:
+        raise UserError(
+            "data.batch_size=1 is too few for task=retrieval, whose batch norm learns from the "
+            "embeddings of a batch; allowed: 2 or more."
+        )
     fold, size = settings.check_fold(config.fold), settings.image_size(config.data.size)
     gpu = settings.on_gpu(config.trainer)
     store = build_store(

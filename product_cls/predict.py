@@ -3,6 +3,7 @@
 python -m product_cls.predict checkpoint=RUN/checkpoints/best.ckpt images=FOLDER_OR_CSV
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from product_cls.errors import UserError, reason
 from product_cls.models.network import Network
 from product_cls.predictions import top_k
 from product_cls.report.pictures import contact_sheet
+from product_cls.runs import check_place
 from product_cls.tasks import Task, build_task
 from product_cls.tta import build_views
 
@@ -163,7 +165,7 @@ class Arguments:
     out: folder for predictions.csv and contact_sheet.png, which shows the first `shown` pictures.
     top: how many products to name.
     tta: views to average, as in training.
-    device: auto, cpu, cuda.
+    device: auto, cpu, cuda, cuda:<n>, mps.
     """
 
     checkpoint: Any = MISSING
@@ -202,20 +204,26 @@ def list_images(source: Path) -> list[tuple[str, Path]]:
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` takes a GPU where there is one.
+    """The device of a name: ``auto`` (a GPU of CUDA where there is one), ``cpu``, ``cuda``,
+    ``cuda:<n>``, and ``mps`` where there is that.
 
     Raises:
-        UserError: no such device here.
+        UserError: another name, or no such device here.
     """
+    gpu = torch.cuda.is_available()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device={name}; allowed: auto, cpu, cuda, cuda:<n>.") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+        return torch.device("cuda" if gpu else "cpu")
+    # torch knows a dozen more, on which nothing of ours runs, and takes cuda:128 for cuda:-128.
+    names = ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), "cuda"]
+    found = re.fullmatch(r"cuda:(\d+)", name)
+    if name not in names and found is None:
+        raise UserError(f"device={name}; allowed: auto, {', '.join(names)}, cuda:<n>.")
+    if name.startswith("cuda") and not gpu:
         raise UserError(f"device={name}: there is no GPU here; use device=cpu.")
-    return device
+    if found is not None and int(found[1]) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise UserError(f"device={name}: there are GPUs up to cuda:{last} here.")
+    return torch.device(name)
 
 
 def main() -> None:
@@ -233,7 +241,8 @@ def main() -> None:
             "The checkpoints name different classes, so their scores cannot be averaged."
         )
     images = list_images(Path(arguments.images))
-    device = pick_device(arguments.device)
+    out, device = Path(arguments.out), pick_device(arguments.device)
+    check_place(out)
     unreadable: dict[str, str] = {}
 
     def batches(predictor: Predictor) -> Iterable[dict[str, Any]]:
@@ -264,7 +273,6 @@ def main() -> None:
     table = pd.DataFrame({"image": [images[i][0] for i in scores.index]})
     for k in range(names.shape[1]):
         table[f"label_{k + 1}"], table[f"score_{k + 1}"] = names[:, k], values[:, k].round(4)
-    out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "predictions.csv", index=False)
     shown = scores.index[: arguments.shown]

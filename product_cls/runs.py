@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
@@ -56,6 +57,26 @@ def write_bytes_whole(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_bytes(content)
     os.replace(partial, path)
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to, before work is put into what goes there.
+
+    Raises:
+        UserError: naming the nearest folder above it that exists, and what speaks against it.
+    """
+    place = Path(os.path.abspath(folder))
+    while not os.path.lexists(place):
+        place = place.parent
+    try:
+        # Tried, for permissions do not tell: root has all of them, and /proc takes no files.
+        with TemporaryDirectory(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({place}: {error.strerror}); choose another place "
+            "(out=FOLDER)."
+        ) from None
 
 
 def digest(value: Any) -> str:

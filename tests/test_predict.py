@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from conftest import Refused
 from PIL import Image
 from runs_in_process import train
 
-from product_cls.predict import main
+from product_cls.predict import main, pick_device
 from product_cls.predictions import Predictions
 from product_cls.runs import RunFolder
 
@@ -97,6 +99,8 @@ def test_unreadable_pictures_are_named_and_left_out(
         (("checkpoint={best}", "images={data}/train/0/0.jpg", "tta=[flip]"), "tta names 'flip'"),
         (("checkpoint={best}", "images={data}", "top=0"), "top=0; allowed: 1 or more"),
         (("checkpoint={best}", "images={data}/views.csv"), "column 'path' or 'filename'"),
+        (("checkpoint={best}", "images={data}", "device=meta"), "device=meta; allowed: auto, cpu"),
+        (("checkpoint={best}", "images={data}", "out={text}/x"), "text.ckpt: Not a directory"),
         (("checkpoint={best}",), "Missing: images=..."),
     ],
 )
@@ -113,3 +117,26 @@ def test_wrong_input_is_one_sentence(
     filled = [w.format(data=tiny_root, text=text, best=run.best_checkpoint) for w in words]
     status, _, errors = command(*filled)
     assert status == 2 and expected in errors and errors.count("\n") == 1
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
+    for name in ("meta", "cpu:1", "xla", "mps", "cuda:x", "cuda:-1", "gpu", ""):
+        with refused(f"device={name}; allowed: auto, cpu, cuda, cuda:<n>"):
+            pick_device(name)
+    for name in ("cuda", "cuda:0"):
+        with refused(f"device={name}: there is no GPU here"):
+            pick_device(name)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert pick_device("mps") == torch.device("mps")
+    with refused("device=meta; allowed: auto, cpu, mps, cuda, cuda:<n>"):
+        pick_device("meta")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda")
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    for name in ("cuda:2", "cuda:128", "cuda:999999999999"):
+        with refused(f"device={name}: there are GPUs up to cuda:1 here"):
+            pick_device(name)

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs_in_process import RETRIEVAL, refusal, train
+from hydra import compose, initialize_config_dir
+from runs_in_process import RETRIEVAL, ROOT, refusal, train
 
 from product_cls.predict import Predictor
 from product_cls.predictions import Predictions
@@ -17,6 +18,20 @@ from product_cls.runs import RunFolder
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> RunFolder:
     return train(tmp_path_factory.mktemp("retrieval") / "run", tiny_root, *RETRIEVAL)
+
+
+def test_the_recipe_is_the_published_one() -> None:
+    recipe = (ROOT / "conf" / "experiment" / "retrieval.yaml").read_text()
+    command = next(line for line in recipe.splitlines() if "data=competition" in line)
+    words = command.partition("experiment=retrieval")[2].split()
+    single = [word for word in words if "," not in word]  # what varies is no part of it
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("config", ["experiment=retrieval", *single])
+    assert (config.data.size, config.data.batch_size, config.trainer.max_epochs) == (256, 32, 30)
+    assert (config.model.pooling, config.model.drop_rate) == ("gem", 0)  # no dropout is published
+    assert (config.task.scale, config.task.margin, config.task.weights) == (45, 0.4, "log")
+    optimizer = config.optimizer
+    assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (2e-3, 0.9, 1e-4)
 
 
 def test_a_run_leaves_gallery_and_votes(finished: RunFolder, tiny_root: Path) -> None:
@@ -118,7 +133,9 @@ def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]
         (("task.margin_range=[0.5,0.1]",), "task.margin_range=[0.5,0.1]"),
         (("task.weights=cube",), "class_weights=cube"),
         (("task.vote.kind=best",), "vote=best"),
-        (("task.embedding=0",), "task.embedding=0"),
+        (("task.embedding=0",), "task.embedding=0; allowed: a whole number, 1 or more"),
+        (("task.embedding=16.5",), "task.embedding=16.5; allowed: a whole number, 1 or more"),
+        (("data.batch_size=1",), "data.batch_size=1 is too few for task=retrieval"),
     ],
 )
 def test_wrong_values_are_one_sentence(

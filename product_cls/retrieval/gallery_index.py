@@ -8,7 +8,8 @@ have one, ``gallery.faiss``. It is written beside and renamed when whole.
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ from product_cls.retrieval.searchers import (
     load_searcher,
     save_searcher,
 )
+from product_cls.retrieval.votes import Vote
+from product_cls.runs import check_place
 
-FORMAT = 1  # raise it when the files change, so that older indexes are refused
+FORMAT = 2  # raise it when the files change, so that older indexes are refused
 META, EMBEDDINGS, PICTURES, FAISS = "index.json", "embeddings.npy", "pictures.csv", "gallery.faiss"
 
 
@@ -57,7 +60,7 @@ class Rejection:
 
     Attributes:
         threshold: a cosine.
-        precision, recall: see ``rejection.Threshold``, in [0, 1].
+        precision, recall: of the index's vote, see ``rejection.Threshold``, in [0, 1].
     """
 
     threshold: float
@@ -73,6 +76,7 @@ class GalleryIndex:
         sources: whose embeddings are joined, in this order.
         classes: names of the products; those of the networks' heads stand first.
         kind: one of ``searchers.KINDS``.
+        vote: how neighbours answer where a search does not say; rejection is tuned for it.
         rejection: None where nothing was there to tune it on.
         id, path: of the pictures, ``[N]``; ids are unique, paths absolute.
         target: int64 ``[N]``, positions in ``classes``.
@@ -83,6 +87,7 @@ class GalleryIndex:
     sources: list[Source]
     classes: list[str]
     kind: str
+    vote: Vote
     rejection: Rejection | None
     id: np.ndarray
     path: np.ndarray
@@ -123,6 +128,7 @@ class GalleryIndex:
                 sources=[Source(**source) for source in meta["sources"]],
                 classes=meta["classes"],
                 kind=meta["kind"],
+                vote=Vote(**meta["vote"]),
                 rejection=meta["rejection"] and Rejection(**meta["rejection"]),
                 id=pictures["id"].to_numpy(dtype=np.str_),
                 path=pictures["path"].to_numpy(dtype=np.str_),
@@ -216,22 +222,38 @@ class GalleryIndex:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse to replace what is no index.
+    """Refuse to replace what is no index, and places where none can be made.
 
     Raises:
-        UserError: a file, or a folder that holds something else.
+        UserError: a file, a folder that holds something else, or what ``check_place`` refuses.
     """
+    check_place(folder.resolve().parent)  # it is written beside, and renamed
     if folder.is_dir() and ((folder / META).is_file() or not any(folder.iterdir())):
         return
     if folder.exists():
         raise UserError(f"{folder} exists and is no index; choose another place with out=...")
 
 
-def lock_index(folder: Path) -> FileLock:
-    """A lock on an index that is built or added to; the second of two commands waits."""
+@contextmanager
+def lock_index(folder: Path) -> Iterator[None]:
+    """Hold an index that is built or added to; the second of two commands waits.
+
+    Raises:
+        UserError: the lock cannot be put beside it.
+    """
     folder = folder.resolve()  # `index=.` has no name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.with_name(f".{folder.name}.lock"))
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise UserError(
+            f"The index {folder} cannot be locked: {error.strerror or error}."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_index(
@@ -262,6 +284,7 @@ def write_index(
         "count": len(index.id),
         "dimension": index.embedding.shape[1],
         "sources": [asdict(source) for source in index.sources],
+        "vote": index.vote.spec(),
         "rejection": index.rejection and asdict(index.rejection),
         "classes": index.classes,
     }

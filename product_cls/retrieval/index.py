@@ -26,6 +26,7 @@ from product_cls.retrieval.gallery_index import (
     lock_index,
     write_index,
 )
+from product_cls.retrieval.neighbours import check_search
 from product_cls.retrieval.searchers import KINDS
 from product_cls.retrieval.sources import EmbeddedRun, build_index, load_runs
 from product_cls.retrieval.tuning import rejection_figure, tune_rejection
@@ -45,6 +46,9 @@ class Arguments:
     weights: one number a run, in the order of their folders; null: equal.
     kind: exact; or of FAISS: flat, hnsw (quick), ivfpq (small).
     tta: take the embeddings averaged over test-time augmentation.
+    vote: weighted, nearest or winners: how neighbours answer, see `retrieval.search`; null: as the
+      first run says (task.vote). The rejection threshold holds for this vote only.
+    k: neighbours that vote; null: as the first run says.
     precision: of the answers that the rejection threshold leaves, 0 to 1; null: the best F1.
 
     To add to one:
@@ -53,7 +57,7 @@ class Arguments:
     batch_size: pictures embedded at once.
 
     To either:
-    device: auto, cpu, cuda.
+    device: auto, cpu, cuda, cuda:<n>, mps.
     """
 
     runs: Any = None
@@ -61,6 +65,8 @@ class Arguments:
     weights: list[float] | None = None
     kind: str = "exact"
     tta: bool = True
+    vote: str | None = None
+    k: int | None = None
     precision: float | None = None
     index: str | None = None
     add: str | None = None
@@ -68,7 +74,7 @@ class Arguments:
     device: str = "auto"
 
 
-BUILDING = ("runs", "out", "weights", "kind", "tta", "precision")
+BUILDING = ("runs", "out", "weights", "kind", "tta", "vote", "k", "precision")
 ADDING = ("index", "add", "batch_size")
 
 
@@ -103,10 +109,12 @@ def build(arguments: Arguments) -> None:
     for sentence in left_out:
         print(f"LEFT OUT: {sentence}.")
     runs = _weighted(runs, arguments.weights)
-    index = build_index(runs, kind=arguments.kind)
+    vote = runs[0].vote.altered(arguments.vote, arguments.k)
+    index = build_index(runs, vote, kind=arguments.kind)
+    check_search(len(index.id), vote.k)
     extras: dict[str, bytes] = {}
     if any(run.val is not None for run in runs):
-        tuned = tune_rejection(runs, precision=arguments.precision, device=device)
+        tuned = tune_rejection(runs, vote, precision=arguments.precision, device=device)
         index = replace(index, rejection=tuned.rejection)
         extras[CURVE] = tuned.table().to_csv(index=False).encode()
         extras[PLOT] = png(rejection_figure(tuned))
@@ -122,15 +130,15 @@ def build(arguments: Arguments) -> None:
     count, dimension = index.embedding.shape
     print(
         f"{count} pictures of {len(index.classes)} products, {dimension} numbers each, "
-        f"kind={index.kind} -> {out}"
+        f"kind={index.kind}, {index.vote} -> {out}"
     )
     if index.rejection is None:
         print("No run held pictures out (fold=all), so there is no tuned threshold.")
     else:
         print(
             f"Unknown below similarity {index.rejection.threshold:.4f}: precision "
-            f"{index.rejection.precision:.1%}, recall {index.rejection.recall:.1%} on held-out "
-            f"pictures -> {out / CURVE}, {out / PLOT}"
+            f"{index.rejection.precision:.1%}, recall {index.rejection.recall:.1%} with "
+            f"{index.vote} on held-out pictures -> {out / CURVE}, {out / PLOT}"
         )
 
 

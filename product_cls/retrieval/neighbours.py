@@ -62,7 +62,7 @@ def search_exact(
         queries: ``[N, D]``, L2-normalised.
         gallery: ``[M, D]``, L2-normalised.
         k: neighbours of each query, 1 to M.
-        device: where to multiply; the CPU where None.
+        device: where to multiply; the CPU where None, and for ``mps``.
         query_block, gallery_block: rows; the gallery is read once for each block of queries.
             With the defaults and 5,120 dimensions a search takes about 200 MiB.
 
@@ -92,7 +92,8 @@ def nearest_and_farthest(
     check_search(len(gallery), k)
     check_dimension(queries, gallery.shape[1], "queries")
     assert query_block > 0 and gallery_block > 0
-    device = torch.device("cpu") if device is None else device
+    if device is None or device.type == "mps":  # which has no float64, that keys are kept in
+        device = torch.device("cpu")
     kept = min(k + SPARE, len(gallery))
     similarity = np.empty((len(queries), k), np.float32)
     position = np.empty((len(queries), k), np.int64)

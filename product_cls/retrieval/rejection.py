@@ -1,7 +1,8 @@
 """Unknown products: when the nearest picture is too far away to believe its label.
 
-A query is answered where its best similarity is at least a threshold. What an unknown product
-would get is measured by taking each validation query's own class out of the gallery.
+A query is answered, by the vote of its neighbours, where its best similarity is at least a
+threshold. What an unknown product would get is measured by taking each validation query's own class
+out of the gallery.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 
 from product_cls.errors import UserError
 from product_cls.retrieval.neighbours import check_search, search_exact
+from product_cls.retrieval.votes import Vote
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class LeaveClassOut:
 
     Attributes:
         known_similarity: float32 ``[K]``, of the queries whose class the gallery has, in order.
-        known_right: bool ``[K]``, whether the nearest picture is of the query's class.
+        known_right: bool ``[K]``, whether the vote is for the query's class.
         unknown_similarity: float32 ``[N]``, of all queries, their class taken out.
     """
 
@@ -55,7 +57,9 @@ def leave_class_out(
     query_labels: np.ndarray,
     gallery: np.ndarray,
     gallery_labels: np.ndarray,
+    vote: Vote,
     *,
+    class_scores: np.ndarray | None = None,
     device: torch.device | None = None,
 ) -> LeaveClassOut:
     """Search each query among all classes, and among all but its own.
@@ -65,9 +69,11 @@ def leave_class_out(
         query_labels: int64 ``[N]``, 0 or more, also of classes that the gallery has not.
         gallery: ``[M, D]``, L2-normalised.
         gallery_labels: int64 ``[M]``, 0 or more.
+        vote: which neighbours answer, and how; all of a gallery that has fewer than ``vote.k``.
+        class_scores: ``[N, C]``, of the head; for ``winners``.
 
     Raises:
-        UserError: a gallery of one class only, and what ``search_exact`` refuses.
+        UserError: a gallery of one class only, and what ``search_exact`` and the vote refuse.
     """
     assert len(queries) == len(query_labels) and len(gallery) == len(gallery_labels)
     assert (query_labels >= 0).all() and (gallery_labels >= 0).all()
@@ -79,13 +85,18 @@ def leave_class_out(
         )
     # Past all pictures of the query's class there is one of another.
     own = pictures[query_labels]
-    found = search_exact(queries, gallery, int(own.max(initial=0)) + 1, device=device)
-    is_own = gallery_labels[found.position] == query_labels[:, None]
-    other = is_own.argmin(axis=1)[:, None]
+    voters = min(vote.k, len(gallery))
+    reach = max(int(own.max(initial=0)) + 1, voters)
+    found = search_exact(queries, gallery, reach, device=device)
+    labels = gallery_labels[found.position]
+    other = (labels == query_labels[:, None]).argmin(axis=1)[:, None]
+    scores = vote.scores(
+        found.similarity[:, :voters], labels[:, :voters], len(pictures), class_scores
+    )
     known = own > 0
     return LeaveClassOut(
         known_similarity=found.similarity[known, 0],
-        known_right=is_own[known, 0],
+        known_right=(scores.argmax(axis=1) == query_labels)[known],
         unknown_similarity=np.take_along_axis(found.similarity, other, axis=1)[:, 0],
     )
 

@@ -24,7 +24,7 @@ from product_cls.retrieval.lookup import Found, find_neighbours
 from product_cls.retrieval.neighbours import check_search
 from product_cls.retrieval.sheet import Cell, neighbour_sheet
 from product_cls.retrieval.votes import Vote
-from product_cls.runs import write_text_whole
+from product_cls.runs import check_place, write_text_whole
 
 UNKNOWN = "unknown"
 SHOWN_NEIGHBOURS = 5  # on the sheet
@@ -39,10 +39,11 @@ class Arguments:
       the labels are known (folders named by products of the index, or a column `label`), accuracy
       is printed, and the sheet says right or wrong.
     out: folder for predictions.csv, neighbours.csv and contact_sheet.png.
-    vote: weighted (sum of similarities), nearest, or winners (which asks the heads, too).
-    k: neighbours that vote.
+    vote: weighted (sum of similarities), nearest, or winners (which asks the heads, too); null: as
+      the index says.
+    k: neighbours that vote; null: as the index says.
     threshold: below this similarity of the nearest neighbour the answer is `unknown`: a number,
-      tuned (the index's own), or null.
+      tuned (the index's own, which holds for its own vote and k), or null.
     expand: neighbours that join the query before the search that counts (alpha query expansion).
     augment: neighbours that join each picture of the gallery (database-side augmentation).
     prototypes: search one mean embedding a product instead of the pictures.
@@ -50,15 +51,15 @@ class Arguments:
       augment, prototypes and rerank search exactly, whatever the index's kind.
     top: products that predictions.csv names, best first.
     batch_size: pictures embedded at once.
-    device: auto, cpu, cuda.
+    device: auto, cpu, cuda, cuda:<n>, mps.
     shown: pictures on the sheet, spread evenly over all.
     """
 
     index: str = MISSING
     images: str = MISSING
     out: str = "predictions"
-    vote: str = "weighted"
-    k: int = 5
+    vote: str | None = None
+    k: int | None = None
     threshold: str | None = None
     expand: int = 0
     augment: int = 0
@@ -106,15 +107,19 @@ def list_queries(source: Path, classes: Sequence[str]) -> list[Query]:
     return [Query(*image, label) for image, label in zip(images, labels, strict=True)]
 
 
-def read_threshold(given: str | None, index: GalleryIndex, changed: Sequence[str]) -> float | None:
+def read_threshold(
+    given: str | None, index: GalleryIndex, vote: Vote, changed: Sequence[str]
+) -> float | None:
     """The similarity below which the answer is ``unknown``; None where all are answered.
 
     Args:
         given: a number, ``tuned`` or None.
+        vote: that answers.
         changed: settings that give similarities another scale than the tuned one.
 
     Raises:
-        UserError: neither, or a tuned one that the index has not or that does not hold here.
+        UserError: neither, or a tuned one that the index has not, or that does not hold for these
+            changes or another vote than the index's.
     """
     if given is None:
         return None
@@ -136,6 +141,11 @@ def read_threshold(given: str | None, index: GalleryIndex, changed: Sequence[str
             f"threshold=tuned was tuned without {changed[0]}, which changes the similarities; give "
             "a number or leave it out."
         )
+    if vote != index.vote:
+        raise UserError(
+            f"threshold=tuned was tuned with {index.vote} and does not hold with {vote}; leave "
+            "vote and k out, give a number, or build the index with that vote."
+        )
     return index.rejection.threshold
 
 
@@ -144,8 +154,8 @@ def main() -> None:
     for key in ("top", "batch_size", "shown"):
         if getattr(arguments, key) < 1:
             raise UserError(f"{key}={getattr(arguments, key)}; allowed: 1 or more.")
-    vote = Vote(arguments.vote, arguments.k)
     index = GalleryIndex.open(Path(arguments.index))
+    vote = index.vote.altered(arguments.vote, arguments.k)
     for key, most in (("expand", len(index.id)), ("augment", len(index.id) - 1)):
         if not 0 <= getattr(arguments, key) <= most:
             raise UserError(
@@ -154,11 +164,12 @@ def main() -> None:
             )
     changed = ("expand", "augment", "prototypes", "rerank")
     threshold = read_threshold(
-        arguments.threshold, index, [key for key in changed if getattr(arguments, key)]
+        arguments.threshold, index, vote, [key for key in changed if getattr(arguments, key)]
     )
     check_search(len(np.unique(index.target)) if arguments.prototypes else len(index.id), vote.k)
     queries = list_queries(Path(arguments.images), index.classes)
-    device = pick_device(arguments.device)
+    out, device = Path(arguments.out), pick_device(arguments.device)
+    check_place(out)
     predictors = load_predictors(index)
     embedded = embed_pictures(
         index,
@@ -182,7 +193,6 @@ def main() -> None:
     if threshold is not None:
         answers[found.similarity[:, 0] < threshold] = UNKNOWN
     asked = [queries[row] for row in embedded.row]
-    out = Path(arguments.out)
     table = neighbour_table(index, asked, answers, found)
     write_text_whole(out / "neighbours.csv", table.to_csv(index=False))
     named = _named(asked, answers, *top_k(scores, index.classes, arguments.top))
@@ -202,7 +212,7 @@ def main() -> None:
     print(table.loc[:9, :"similarity"].to_string(index=False))
     print(_accuracy(asked, answers, index.classes))
     files = ", ".join(str(out / name) for name in ("predictions.csv", "neighbours.csv"))
-    print(f"{len(asked)} pictures -> {files}, {out / 'contact_sheet.png'}")
+    print(f"{len(asked)} pictures, {vote} -> {files}, {out / 'contact_sheet.png'}")
 
 
 def _named(

@@ -14,6 +14,7 @@ from product_cls.retrieval.embed import weights_digest
 from product_cls.retrieval.features import Features
 from product_cls.retrieval.gallery_index import GalleryIndex, Source
 from product_cls.retrieval.join import align_features, join_embeddings
+from product_cls.retrieval.votes import Vote
 from product_cls.runs import RunFolder, find_runs
 from product_cls.tasks.retrieval import Retrieval
 
@@ -26,11 +27,13 @@ class EmbeddedRun:
         source: of weight 1.
         gallery: its two embeddings are the same array, the one that was asked for.
         val: the pictures it held out, of the same kind; None with ``fold=all``.
+        vote: of its task.
     """
 
     source: Source
     gallery: Features
     val: Predictions | None
+    vote: Vote
 
 
 def load_runs(roots: Sequence[Path], *, tta: bool) -> tuple[list[EmbeddedRun], list[str]]:
@@ -66,6 +69,7 @@ def load_runs(roots: Sequence[Path], *, tta: bool) -> tuple[list[EmbeddedRun], l
 
 
 def _embedded(folder: RunFolder, predictor: Predictor, tta: bool) -> EmbeddedRun:
+    assert isinstance(predictor.task, Retrieval)
     file = folder.predictions_file("gallery")
     if not file.is_file():
         raise UserError(f"The run {folder.path} has left no gallery {file}; run it anew.")
@@ -86,10 +90,11 @@ def _embedded(folder: RunFolder, predictor: Predictor, tta: bool) -> EmbeddedRun
         # The other kind is let go: of ten runs and 48,000 pictures it takes another 1 GB.
         replace(gallery, embedding_no_tta=gallery.embedding),
         val if val is None or tta else val.without_tta(),
+        predictor.task.vote,
     )
 
 
-def build_index(runs: Sequence[EmbeddedRun], *, kind: str) -> GalleryIndex:
+def build_index(runs: Sequence[EmbeddedRun], vote: Vote, *, kind: str) -> GalleryIndex:
     """The joined gallery of runs, by their sources' weights; without rejection, in memory.
 
     Raises:
@@ -102,6 +107,7 @@ def build_index(runs: Sequence[EmbeddedRun], *, kind: str) -> GalleryIndex:
         sources=[run.source for run in runs],
         classes=first.classes.tolist(),
         kind=kind,
+        vote=vote,
         rejection=None,
         id=first.id,
         path=first.path,

@@ -3,7 +3,8 @@
 Most networks of a joined index have learned from any given training picture, and see it nearer to
 its own product than a new picture would be. So each validation picture is embedded only by the runs
 that held it out, joined as in the index, and searched in their gallery without all that they held
-out; then the queries of all folds are pooled.
+out; then the queries of all folds are pooled. Right is an answer of the vote that the index keeps,
+so the figures hold for no other vote.
 
 Three things the curve does not know:
 
@@ -35,6 +36,7 @@ from product_cls.retrieval.rejection import (
     tune_threshold,
 )
 from product_cls.retrieval.sources import EmbeddedRun
+from product_cls.retrieval.votes import Vote
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Tuned:
 
 def tune_rejection(
     runs: Sequence[EmbeddedRun],
+    vote: Vote,
     *,
     precision: float | None = None,
     device: torch.device | None = None,
@@ -78,6 +81,7 @@ def tune_rejection(
     Args:
         runs: of one index; those without held-out pictures take no part, the others are one or
             more.
+        vote: that answers.
         precision: see ``tune_threshold``.
         device: where to search.
 
@@ -88,7 +92,7 @@ def tune_rejection(
     for run in runs:
         if run.val is not None:
             folds.setdefault(frozenset(run.val.id.tolist()), []).append(run)
-    parts = [_search_fold(members, device) for members in folds.values()]
+    parts = [_search_fold(members, vote, device) for members in folds.values()]
     searched = LeaveClassOut(
         known_similarity=np.concatenate([part.known_similarity for part in parts]),
         known_right=np.concatenate([part.known_right for part in parts]),
@@ -105,12 +109,15 @@ def tune_rejection(
     )
 
 
-def _search_fold(members: Sequence[EmbeddedRun], device: torch.device | None) -> LeaveClassOut:
+def _search_fold(
+    members: Sequence[EmbeddedRun], vote: Vote, device: torch.device | None
+) -> LeaveClassOut:
     """The held-out pictures of runs that held out the same ones."""
     weights = [run.source.weight for run in members]
     queries = align([(run.source.name, run.val) for run in members if run.val is not None])
     galleries = align_features([(run.source.name, run.gallery) for run in members])
     others = [gallery.without(queries[0].id) for gallery in galleries]
+    heads = [part.class_scores for part in queries if part.class_scores is not None]
     return leave_class_out(
         join_embeddings(
             [part.embedding for part in queries if part.embedding is not None], weights
@@ -118,6 +125,8 @@ def _search_fold(members: Sequence[EmbeddedRun], device: torch.device | None) ->
         queries[0].target,
         join_embeddings([gallery.embedding for gallery in others], weights),
         others[0].target,
+        vote,
+        class_scores=np.average(heads, axis=0, weights=weights),
         device=device,
     )
 

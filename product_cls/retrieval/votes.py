@@ -10,7 +10,6 @@ from product_cls.errors import UserError
 KINDS = ("nearest", "weighted", "winners")
 FLOOR = 1e-8  # a class probability that the winners' vote counts at least
 POWERS = (9, 10)  # of similarity and class probability, as published
-SMALLEST = 1e-300  # float64; what no neighbour votes for must not become 0 / 0
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,15 @@ class Vote:
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
             raise UserError(f"k={self.k}; allowed: a whole number, 1 or more.")
 
+    def __str__(self) -> str:
+        return f"vote={self.kind} k={self.k}"
+
     def spec(self) -> dict[str, Any]:
         return asdict(self)
+
+    def altered(self, kind: str | None, k: int | None) -> "Vote":
+        """The same but for what is given."""
+        return Vote(self.kind if kind is None else kind, self.k if k is None else k)
 
     def raw(
         self,
@@ -81,7 +87,12 @@ class Vote:
     ) -> np.ndarray:
         """``raw`` as shares that sum to 1, float32 ``[N, C]``.
 
-        A row for which nobody votes has equal shares.
+        Where nobody votes, the nearest neighbour that has a label gets all; where none has one,
+        shares are equal.
         """
-        votes = self.raw(similarity, labels, num_classes, class_scores) + SMALLEST
+        votes = self.raw(similarity, labels, num_classes, class_scores)
+        silent = np.flatnonzero(votes.sum(axis=1) == 0)
+        near = np.where(labels[silent] >= 0, similarity[silent], -np.inf).argmax(axis=1)
+        chosen = labels[silent, near][:, None]
+        votes[silent] = (chosen < 0) | (chosen == np.arange(num_classes))
         return (votes / votes.sum(axis=1, keepdims=True)).astype(np.float32)

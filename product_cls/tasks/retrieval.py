@@ -57,8 +57,8 @@ class Retrieval(SingleLabel):
         gallery_every: int = 1,
     ) -> None:
         super().__init__(label, loss, classes, weights=weights)
-        if embedding < 1:
-            raise UserError(f"task.embedding={embedding}; allowed: 1 or more.")
+        if isinstance(embedding, bool) or not isinstance(embedding, int) or embedding < 1:
+            raise UserError(f"task.embedding={embedding}; allowed: a whole number, 1 or more.")
         if not 0 <= margin_warmup <= 1:
             raise UserError(f"task.margin_warmup={margin_warmup}; allowed: 0 to 1.")
         if gallery_every < 0:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from product_cls.retrieval.gallery_index import GalleryIndex, Source
+from product_cls.retrieval.votes import Vote
 
 
 def made_index(count: int, dimension: int, *, kind: str = "exact") -> GalleryIndex:
@@ -12,6 +13,7 @@ def made_index(count: int, dimension: int, *, kind: str = "exact") -> GalleryInd
         sources=[Source("run", "/absent.ckpt", "0", 1.0, ["identity"])],
         classes=["a", "b", "c"],
         kind=kind,
+        vote=Vote(),
         rejection=None,
         id=np.array([f"{k}.jpg" for k in range(count)]),
         path=np.array([f"/data/{k}.jpg" for k in range(count)]),

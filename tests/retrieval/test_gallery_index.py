@@ -10,15 +10,16 @@ from conftest import Refused
 from made_index import made_index
 
 from product_cls.retrieval.gallery_index import GalleryIndex, Rejection, write_index
+from product_cls.retrieval.votes import Vote
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    index = replace(made_index(7, 4), rejection=Rejection(0.7, 0.9, 0.8))
+    index = replace(made_index(7, 4), vote=Vote("nearest", 2), rejection=Rejection(0.7, 0.9, 0.8))
     write_index(index, tmp_path / "products", extras={"note.txt": b"read me"})
     opened = GalleryIndex.open(tmp_path / "products")
     for name in ("id", "path", "target", "embedding"):
         assert (getattr(opened, name) == getattr(index, name)).all()
-    for name in ("sources", "classes", "kind", "rejection"):
+    for name in ("sources", "classes", "kind", "vote", "rejection"):
         assert getattr(opened, name) == getattr(index, name)
     assert (tmp_path / "products" / "note.txt").read_bytes() == b"read me"
 
@@ -63,7 +64,7 @@ def test_damaged_indexes(tmp_path: Path, refused: Refused) -> None:
     write_index(made_index(40, 4), built)
     meta = json.loads((built / "index.json").read_text())
     for changed, words in (
-        ({"format": 0}, "is an index of format 0, and this version reads format 1"),
+        ({"format": 0}, "is an index of format 0, and this version reads format 2"),
         ({"count": 39}, "is a damaged index (its files disagree); build it anew"),
         ({"kind": "tree"}, "is a damaged index (its files disagree)"),
         ({"classes": ["0"]}, "is a damaged index"),

@@ -15,11 +15,12 @@ from runs_in_process import INDEXED, train
 
 from product_cls.predictions import Predictions
 from product_cls.retrieval.embed import embed_pictures, load_predictors
-from product_cls.retrieval.features import Features
-from product_cls.retrieval.gallery_index import GalleryIndex
+from product_cls.retrieval.features import Features, neighbour_scores
+from product_cls.retrieval.gallery_index import GalleryIndex, lock_index
 from product_cls.retrieval.index import Arguments, build, main
 from product_cls.retrieval.sources import load_runs
 from product_cls.retrieval.tuning import tune_rejection
+from product_cls.retrieval.votes import Vote
 from product_cls.runs import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
@@ -136,7 +137,14 @@ def test_without_tta_and_without_a_run(sweep: Path, tmp_path: Path, command: Com
     ]
 
 
-def test_threshold_is_tuned_on_what_each_run_held_out(sweep: Path, joint: Path) -> None:
+@pytest.mark.parametrize("vote", [Vote(), Vote("nearest", 1), Vote("winners", 3)])
+def test_threshold_is_tuned_on_what_each_run_held_out(
+    sweep: Path, tmp_path: Path, command: Command, vote: Vote
+) -> None:
+    out = tmp_path / "index"
+    words = () if vote == Vote() else (f"vote={vote.kind}", f"k={vote.k}")  # as the runs say
+    status, output, _ = command(f"runs={sweep}", f"out={out}", *words)
+    assert status == 0 and f"with {vote} on held-out pictures" in output
     known, right, unknown = [], [], []
     for run, gallery in zip(folders(sweep), galleries(sweep), strict=True):
         val = Predictions.load(run.predictions_file("val"))
@@ -145,27 +153,33 @@ def test_threshold_is_tuned_on_what_each_run_held_out(sweep: Path, joint: Path) 
         cosine = val.embedding @ others.embedding.T
         own = others.target == val.target[:, None]
         known.append(cosine.max(axis=1))
-        right.append(others.target[cosine.argmax(axis=1)] == val.target)
+        scores = neighbour_scores(
+            val.embedding, others.embedding, others.target, 4, vote, class_scores=val.class_scores
+        )
+        right.append(scores.argmax(axis=1) == val.target)
         unknown.append(np.where(own, -2, cosine).max(axis=1))
     similar, hits, strange = map(np.concatenate, (known, right, unknown))
-    rejection = GalleryIndex.open(joint).rejection
-    assert rejection is not None
+    index = GalleryIndex.open(out)
+    rejection = index.rejection
+    assert rejection is not None and index.vote == vote
     answered = (similar >= rejection.threshold - 1e-6, strange >= rejection.threshold - 1e-6)
     right_answers = (hits & answered[0]).sum()
     total = answered[0].sum() + answered[1].sum()
     assert rejection.recall == pytest.approx(right_answers / 40)
     assert rejection.precision == pytest.approx(right_answers / total)
-    curve = pd.read_csv(joint / "rejection.csv")
+    curve = pd.read_csv(out / "rejection.csv")
     assert curve.columns.tolist() == ["threshold", "precision", "recall"]
     f1 = 2 * curve["precision"] * curve["recall"] / (curve["precision"] + curve["recall"])
-    assert curve["threshold"][f1.fillna(0).argmax()] == pytest.approx(rejection.threshold)
-    with Image.open(joint / "rejection.png") as plot:
+    chosen = (curve["threshold"] - rejection.threshold).abs().argmin()
+    assert f1[chosen] == pytest.approx(f1.max(), abs=1e-5)
+    assert curve["precision"][chosen] == pytest.approx(rejection.precision, abs=1e-6)
+    with Image.open(out / "rejection.png") as plot:
         assert plot.width > 800
 
 
 def test_runs_of_one_fold_are_joined_before_they_are_pooled(sweep: Path) -> None:
     runs = load_runs([sweep], tta=True)[0]
-    alone = tune_rejection(runs)
+    alone = tune_rejection(runs, Vote())
     # The same networks with their numbers turned round: cosines stay, joined or not.
     twins = []
     for run in runs:
@@ -173,7 +187,7 @@ def test_runs_of_one_fold_are_joined_before_they_are_pooled(sweep: Path) -> None
         gallery = replace(run.gallery, embedding=run.gallery.embedding[:, ::-1])
         val = replace(run.val, embedding=run.val.embedding[:, ::-1])
         twins.append(replace(run, gallery=gallery, val=val))
-    both = tune_rejection([*runs, *twins])
+    both = tune_rejection([*runs, *twins], Vote())
     assert len(both.searched.known_similarity) == len(alone.searched.known_similarity) == 40
     assert both.threshold.thresholds == pytest.approx(alone.threshold.thresholds, abs=1e-5)
     assert both.rejection.recall == pytest.approx(alone.rejection.recall)
@@ -252,7 +266,13 @@ def test_products_are_added(built: Path, tiny_root: Path, tmp_path: Path, comman
         (("runs={sweep}", "out={out}", "kind=ivfpq"), "kind=ivfpq needs a gallery of at least 256"),
         (("runs={sweep}", "out={data}"), "exists and is no index"),
         (("runs={sweep}", "out={out}", "weights=[1]"), "1 weights for 2 runs: "),
+        (("runs={sweep}", "out={data}/views.csv/x/y"), "views.csv: Not a directory"),
+        (("runs={sweep}", "out=/proc/nope/x"), "/proc/nope cannot be written (/"),
+        (("runs={sweep}", "out={out}", "device=meta"), "device=meta; allowed: auto, cpu"),
         (("runs={sweep}", "out={out}", "weights=[0,0]"), "allowed: 0 or more, not all of them 0"),
+        (("runs={sweep}", "out={out}", "vote=best"), "vote=best; allowed: nearest, weighted"),
+        (("runs={sweep}", "out={out}", "k=41"), "k=41; allowed: 1 to 40, the size of the gallery"),
+        (("index={out}", "add={data}", "vote=nearest"), "vote=... has no effect where products"),
         (("runs={sweep}", "out={out}", "precision=2"), "precision=2.0; allowed: above 0"),
         (("runs=['{sweep}','{sweep}']", "out={out}"), "fold=0,seed=0 twice"),
         (("runs={softmax}", "out={out}"), "is of task=single_label, not retrieval"),
@@ -274,6 +294,19 @@ def test_wrong_input_is_one_sentence(
     status, _, errors = command(*(word.format(**places) for word in words))
     assert status == 2 and expected in errors and errors.count("\n") == 1, errors
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refused: Refused
+) -> None:
+    monkeypatch.setattr("product_cls.retrieval.index.load_runs", lambda *_, **__: pytest.fail())
+    (tmp_path / "index.json").touch()
+    out = tmp_path / "index.json" / "z"
+    with refused("cannot be written", f"({out.parent}: Not a directory)", "out=FOLDER"):
+        build(Arguments(runs="sweep", out=str(out)))
+    with refused("cannot be locked"), lock_index(out):
+        pytest.fail()
+    assert [path.name for path in tmp_path.iterdir()] == ["index.json"]
 
 
 @pytest.mark.parametrize(

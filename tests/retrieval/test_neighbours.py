@@ -41,6 +41,12 @@ def test_agrees_with_brute_force(k: int) -> None:
     assert (np.diff(found.similarity, axis=1) <= 0).all()
 
 
+def test_a_device_without_float64_leaves_the_search_to_the_cpu() -> None:
+    queries, gallery = random_rows(0, 4), random_rows(1, 30)
+    found = search_exact(queries, gallery, 3, device=torch.device("mps"))
+    np.testing.assert_array_equal(found.position, brute_force(queries, gallery, 3)[1])
+
+
 @pytest.mark.parametrize("blocks", BLOCKS)
 def test_blocks_change_no_position(blocks: tuple[int, int]) -> None:
     queries, gallery = random_rows(2, 15), random_rows(3, 51)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from product_cls.retrieval.rejection import leave_class_out, tune_threshold
+from product_cls.retrieval.votes import Vote
 
 
 def angles(*degrees: float) -> np.ndarray:
@@ -19,11 +20,33 @@ def cosines(*degrees: float) -> np.ndarray:
 def test_a_class_is_taken_out() -> None:
     gallery, labels = angles(0, 5, 10, 60, 90), np.array([3, 3, 3, 1, 1])
     queries, truth = angles(1, 58, 40, 200), np.array([3, 1, 3, 7])
-    found = leave_class_out(queries, truth, gallery, labels)
+    found = leave_class_out(queries, truth, gallery, labels, Vote("nearest", 1))
     # The third is nearer to class 1; class 7 is in no picture of the gallery.
     np.testing.assert_allclose(found.known_similarity, cosines(1, 2, 20), atol=1e-6)
     assert found.known_right.tolist() == [True, True, False]
     np.testing.assert_allclose(found.unknown_similarity, cosines(59, 48, 20, 110), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("vote", "right"),
+    [
+        (Vote("nearest", 3), [False, True]),
+        (Vote("weighted", 3), [True, False]),
+        (Vote("weighted", 1), [False, True]),
+        (Vote("weighted", 9), [False, True]),  # all five of the gallery vote
+        (Vote("winners", 3), [True, True]),
+    ],
+)
+def test_right_is_what_the_vote_says(vote: Vote, right: list[bool]) -> None:
+    gallery, labels = angles(0, 4, 5, 40, 41), np.array([1, 0, 0, 1, 1])
+    # Nearest is class 1, of the three nearest two are of class 0, of all three of class 1.
+    queries, truth = angles(1, 1), np.array([0, 1])
+    head = np.array([[0.9, 0.1], [0.2, 0.8]])
+    found = leave_class_out(queries, truth, gallery, labels, vote, class_scores=head)
+    assert found.known_right.tolist() == right
+    # Whoever votes: the threshold is on the best similarity.
+    np.testing.assert_allclose(found.known_similarity, cosines(1, 1), atol=1e-6)
+    np.testing.assert_allclose(found.unknown_similarity, cosines(1, 3), atol=1e-6)
 
 
 KNOWN = np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32)
@@ -75,7 +98,7 @@ def test_an_unknown_product_is_refused_and_known_ones_are_answered() -> None:
         rows = np.eye(16)[labels] + 0.1 * rng.normal(size=(48, 16))
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
-    found = leave_class_out(pictures(), labels, pictures(), labels)
+    found = leave_class_out(pictures(), labels, pictures(), labels, Vote())
     tuned = tune_threshold(
         found.known_similarity, found.known_right, found.unknown_similarity, precision=0.99
     )
@@ -95,6 +118,6 @@ def test_what_is_refused(refused: Any) -> None:
         tune_threshold(np.array([np.nan]), np.array([True]), UNKNOWN)
     rows = angles(0, 1)
     with refused("one class", "2 or more"):
-        leave_class_out(rows, np.zeros(2, int), rows, np.zeros(2, int))
+        leave_class_out(rows, np.zeros(2, int), rows, np.zeros(2, int), Vote())
     with refused("gallery is empty"):
-        leave_class_out(rows, np.zeros(2, int), rows[:0], np.zeros(0, int))
+        leave_class_out(rows, np.zeros(2, int), rows[:0], np.zeros(0, int), Vote())

@@ -89,7 +89,7 @@ def test_search_says_what_the_run_said(
         "shown=2",
     )
     status, output, _ = command(*words)
-    assert status == 0 and "32 pictures ->" in output
+    assert status == 0 and f"32 pictures, vote={vote} k=3 ->" in output
     gallery = Features.load(run.predictions_file("gallery"))
     test = Predictions.load(run.predictions_file("test"))
     cosine = test.embedding @ gallery.embedding.T
@@ -106,6 +106,18 @@ def test_search_says_what_the_run_said(
     assert predictions["score_1"].to_numpy() == pytest.approx(scores.max(axis=1), abs=1e-3)
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.width < 4 * 220 + 60  # a query and three neighbours
+
+
+def test_the_index_says_how_to_vote(
+    run: RunFolder, asked: Path, tmp_path: Path, command: Command
+) -> None:
+    out = tmp_path / "products"
+    build(Arguments(runs=str(run.path), out=str(out), vote="nearest", k=2))
+    words = (f"index={out}", f"images={asked}", f"out={tmp_path}", "shown=2")
+    status, output, _ = command(*words, "threshold=tuned")
+    assert status == 0 and "32 pictures, vote=nearest k=2 ->" in output
+    status, output, _ = command(*words, "k=4")
+    assert status == 0 and "32 pictures, vote=nearest k=4 ->" in output
 
 
 def test_a_product_added_later_is_found(
@@ -217,9 +229,15 @@ def test_refinements(index: Path, asked: Path, tmp_path: Path, command: Command)
         (("index={index}", "images={data}", "shown=0"), "shown=0; allowed: 1 or more"),
         (("index={index}", "images={data}", "threshold=low"), "threshold=low; allowed: a number"),
         (
+            ("index={index}", "images={data}", "threshold=tuned", "vote=nearest"),
+            "threshold=tuned was tuned with vote=weighted k=5 and does not hold with vote=nearest",
+        ),
+        (
             ("index={index}", "images={data}", "threshold=tuned", "expand=1"),
             "threshold=tuned was tuned without expand",
         ),
+        (("index={index}", "images={data}", "out={data}/views.csv"), "views.csv: Not a directory"),
+        (("index={index}", "images={data}", "out=/proc/x"), "/proc/x cannot be written (/"),
         (("index={index}",), "Missing: images=..."),
     ],
 )
@@ -232,7 +250,7 @@ def test_wrong_input_is_one_sentence(
     expected: str,
 ) -> None:
     filled = [word.format(data=tiny_root, index=index) for word in words]
-    status, _, errors = command(*filled, f"out={tmp_path / 'out'}")
+    status, _, errors = command(f"out={tmp_path / 'out'}", *filled)
     assert status == 2 and expected in errors and errors.count("\n") == 1, errors
     assert not (tmp_path / "out").exists()
 
@@ -257,15 +275,17 @@ def test_other_or_missing_weights(
 
 
 def test_thresholds(refused: Refused) -> None:
-    index = made_index(6, 4)
-    assert read_threshold(None, index, ["expand"]) is None
-    assert read_threshold("0.25", index, ["expand"]) == 0.25
+    index, vote = made_index(6, 4), Vote()
+    assert read_threshold(None, index, vote, ["expand"]) is None
+    assert read_threshold("0.25", index, Vote("nearest"), ["expand"]) == 0.25
     for wrong in ("high", "nan"):
         with refused(f"threshold={wrong}; allowed: a number, tuned, null"):
-            read_threshold(wrong, index, [])
+            read_threshold(wrong, index, vote, [])
     with refused("threshold=tuned", "no run held pictures out"):
-        read_threshold("tuned", index, [])
+        read_threshold("tuned", index, vote, [])
     index = replace(index, rejection=Rejection(0.7, 0.9, 0.8))
-    assert read_threshold("tuned", index, []) == 0.7
+    assert read_threshold("tuned", index, vote, []) == 0.7
+    with refused("tuned with vote=weighted k=5 and does not hold with vote=weighted k=3"):
+        read_threshold("tuned", index, Vote(k=3), [])
     with refused("threshold=tuned was tuned without rerank"):
-        read_threshold("tuned", index, ["rerank"])
+        read_threshold("tuned", index, vote, ["rerank"])

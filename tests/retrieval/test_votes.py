@@ -32,12 +32,16 @@ def test_scores_are_shares(kind: str) -> None:
     assert scores.dtype == np.float32 and scores.sum() == pytest.approx(1)
 
 
-def test_who_does_not_vote() -> None:
-    similarity = np.array([[0.5, 0.4, -0.3], [-0.1, -0.2, -0.3]])
-    labels = np.array([[-1, 2, 1], [0, 1, 2]])
-    scores = Vote("weighted").scores(similarity, labels, 4)
+@pytest.mark.parametrize("kind", ["nearest", "weighted", "winners"])
+def test_who_does_not_vote(kind: str) -> None:
+    similarity = np.array([[0.5, 0.4, -0.3], [-0.1, -0.2, -0.3], [0, -0.2, -0.3], [0.9, 0.8, 0.7]])
+    labels = np.array([[-1, 2, 1], [3, 1, 2], [-1, 2, 1], [-1, -1, -1]])
+    scores = Vote(kind).scores(similarity, labels, 4, np.full((4, 4), 0.25))
     assert scores[0].tolist() == [0, 0, 1, 0]  # unknown label, negative cosine
-    assert scores[1].tolist() == [0.25] * 4  # nobody votes: nothing is known
+    # Nobody votes: the nearest neighbour with a label names the class.
+    assert scores[1].tolist() == [0, 0, 0, 1]
+    assert scores[2].tolist() == [0, 0, 1, 0]
+    assert scores[3].tolist() == [0.25] * 4  # no label at all: nothing is known
 
 
 def test_wrong_votes(refused) -> None:  # type: ignore[no-untyped-def]
