@@ -43,7 +43,7 @@ from product_cls.retrieval.validation import GalleryValidation
 from product_cls.runs import RunFolder, digest, fingerprint, now, write_text_whole
 from product_cls.tasks import Task
 from product_cls.tasks.retrieval import Retrieval
-from product_cls.tta import build_views
+from product_cls.tta import check_views
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,8 @@ def _failed(folder: RunFolder, error: str) -> None:
 
 def _run(config: DictConfig, folder: RunFolder) -> float | None:
     settings.check(config)
-    build_views(config.tta)  # a misspelt view must not wait for the end of training
+    # A misspelt view must not wait for the end of training.
+    check_views(config.tta, settings.image_size(config.data.size))
     samples: pd.DataFrame = settings.build(config.data.samples)
     task: Task = settings.build(config.task)
     if config.data.limit is not None:
@@ -134,7 +135,9 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
 
     folds = assemble_folds(config, samples, task)
     mark = fingerprint(
-        settings.plain(config), samples_fingerprint(samples), digest(folds.to_dict())
+        settings.plain(config),
+        samples_fingerprint(samples, task.label),
+        digest(folds.to_dict()),
     )
     plan = folder.plan(mark, rerun=bool(config.rerun))
     if plan == "skip":
@@ -352,6 +355,8 @@ def _say_result(metrics: dict[str, Any], folder: RunFolder) -> None:
         text = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
         views: Collection[tuple[str, Any]] = values.get("by_view", {}).items()
         for view, part in views:
-            text += f"  view {view}: " + " ".join(f"{value:.4f}" for value in part.values())
+            named = len(part) > 1
+            words = [f"{k} {v:.4f}" if named else f"{v:.4f}" for k, v in part.items()]
+            text += f"  view {view}: " + " ".join(words)
         log.info("%s (%d pictures): %s", split, values["count"], text or "labels unknown")
     log.info("Results: %s", folder.path)
