@@ -13,7 +13,6 @@ from product_cls.data.augment import Augment, step_names, unknown_step
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.folds import load_or_make_folds, split_rows
 from product_cls.data.mix import MIX_NAMES, Mix
-from product_cls.data.samples import label_columns
 from product_cls.data.store import build_store
 from product_cls.errors import UserError
 from product_cls.models.network import Network
@@ -35,15 +34,14 @@ def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd
         UserError: whatever ``load_or_make_folds``, ``split_rows`` and the task refuse.
     """
     given = config.folds
-    labels = "+".join(label_columns(task.label))
-    name = f"folds-{labels}-{given.strategy}-{given.n_splits}-seed{given.seed}.csv"
+    name = f"folds-{task.label}-{given.strategy}-{given.n_splits}-seed{given.seed}.csv"
     folds = load_or_make_folds(
         Path(given.file or _cache_folder(config) / name),
         samples,
         given.strategy,
         n_splits=given.n_splits,
         seed=given.seed,
-        label=task.label,
+        label=task.strata(samples),
     )
     targets, ids = task.encode(samples), samples["id"]
     parts = split_rows(folds, settings.check_fold(config.fold))

@@ -92,8 +92,9 @@ def write_submission(predictions: Predictions, file: Path) -> None:
     The rows keep the order of the predictions, which is that of the reader: of the sample file, in
     the competition's layout.
     """
-    table = pd.DataFrame(predictions.make_task().submission(predictions.scores))
-    table.insert(0, "filename", [str(name).removeprefix("test/") for name in predictions.id])
+    names = [str(name).removeprefix("test/") for name in predictions.id]
+    columns = predictions.make_task().submission(predictions.scores)
+    table = pd.DataFrame({"filename": names, **columns})
     write_text_whole(file, table.to_csv(index=False))
 
 

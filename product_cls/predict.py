@@ -261,17 +261,13 @@ def main() -> None:
         )
         all_scores.append(scores.tta)
     mean = np.mean(all_scores, axis=0)
-    answers = first.task.answers(mean, arguments.top)
-    table = answers.round(4)
-    table.insert(0, "image", [images[i][0] for i in scores.index])
+    columns, lines = first.task.answers(mean, arguments.top)
+    table = pd.DataFrame({"image": [images[i][0] for i in scores.index], **columns})
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "predictions.csv", index=False)
     shown = scores.index[: arguments.shown]
-    captions = [
-        [images[i][0]] + [f"{n}  {v:.0%}" for n, v in zip(row[::2], row[1::2], strict=True)]
-        for i, row in zip(shown, answers.itertuples(index=False), strict=False)
-    ]
+    captions = [[images[i][0], *lines[row]] for row, i in enumerate(shown)]
     sheet = contact_sheet((load_picture(images[i][1]) for i in shown), captions)
     sheet.save(out / "contact_sheet.png")
     for name, why in unreadable.items():

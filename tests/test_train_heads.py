@@ -40,7 +40,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Path:
     """As recipe D's: two sizes and another network, on the same fold."""
     root = tmp_path_factory.mktemp("sweep") / "people"
     train(root / "data.size=[48,40]", people, *PEOPLE, "data.size=[48,40]")
-    train(root / "default", people, *PEOPLE, "optimizer.lr=0.01", "trainer.max_epochs=2")
+    train(root / "default", people, *PEOPLE, "optimizer.lr=0.01")
     train(root / "model=other", people, *PEOPLE, "seed=1")
     return root
 
@@ -129,7 +129,7 @@ def test_predict_names_each_head(
 
 
 def test_learned_weights_train_and_survive_an_interruption(tmp_path: Path, people: Path) -> None:
-    overrides = (*PEOPLE, "task.uncertainty=true", "trainer.max_epochs=3", "optimizer.lr=0.01")
+    overrides = (*PEOPLE, "task.uncertainty=true", "trainer.max_epochs=2", "optimizer.lr=0.01")
     whole = train(tmp_path / "whole", people, *overrides)
     broken = train_interrupted(tmp_path / "broken", people, *overrides, epoch=1)
     learnt = weights(whole)["network.head.raw"]

@@ -6,7 +6,6 @@ the number of splits, the seed and the fingerprint of the samples it was made fo
 """
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -28,7 +27,7 @@ def make_folds(
     *,
     n_splits: int = 5,
     seed: int = 0,
-    label: str | Sequence[str],
+    label: str | tuple[str, ...],
 ) -> "pd.Series[int]":
     """The fold in which each sample is held out, by id.
 
@@ -85,7 +84,7 @@ def make_folds(
 
 
 def _check_sizes(
-    rows: pd.DataFrame, strategy: str, n_splits: int, label: str | Sequence[str]
+    rows: pd.DataFrame, strategy: str, n_splits: int, label: str | tuple[str, ...]
 ) -> None:
     if n_splits < 2:
         raise UserError(f"folds.n_splits={n_splits}; at least 2 are needed.")
@@ -126,7 +125,7 @@ def load_or_make_folds(
     *,
     n_splits: int = 5,
     seed: int = 0,
-    label: str | Sequence[str] = "label",
+    label: str | tuple[str, ...] = "label",
 ) -> "pd.Series[int]":
     """Folds from ``file``, made and written first where there is none (arguments: ``make_folds``).
 

@@ -8,7 +8,7 @@ as the camera's pitch in degrees) and ``group`` (samples that must share a fold,
 A new reader is a function that returns ``check_samples(table)``, and a file in ``conf/data``.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +114,12 @@ def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataF
     return table
 
 
-def label_columns(label: str | Sequence[str]) -> list[str]:
-    """What ``Task.label`` names, as a list."""
+def label_columns(label: str | tuple[str, ...]) -> list[str]:
+    """What ``Task.strata`` names, as a list."""
     return [label] if isinstance(label, str) else list(label)
 
 
-def combined_labels(samples: pd.DataFrame, label: str | Sequence[str]) -> "pd.Series[str]":
+def combined_labels(samples: pd.DataFrame, label: str | tuple[str, ...]) -> "pd.Series[str]":
     """The label of each row as text; of several columns, those that are known, by their names."""
     if isinstance(label, str):
         return samples[label].astype(str)
@@ -131,7 +131,7 @@ def combined_labels(samples: pd.DataFrame, label: str | Sequence[str]) -> "pd.Se
 
 
 def take_subset(
-    samples: pd.DataFrame, limit: int, *, label: str | Sequence[str], seed: int
+    samples: pd.DataFrame, limit: int, *, label: str | tuple[str, ...], seed: int
 ) -> pd.DataFrame:
     """A part of the pictures to learn from that respects the labels, for quick experiments.
 
@@ -167,7 +167,7 @@ def take_subset(
     return samples[(samples["split"] == "test") | samples.index.isin(kept)].reset_index(drop=True)
 
 
-def samples_fingerprint(samples: pd.DataFrame, label: str | Sequence[str] = "label") -> str:
+def samples_fingerprint(samples: pd.DataFrame, label: str | tuple[str, ...] = "label") -> str:
     """Digest of what a run reads of the table (all but where the files lie, and labels that it has
     no use for), and of the files' sizes.
 

@@ -37,9 +37,13 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def label(self) -> str | Sequence[str]:
-        """The column of the sample table that folds are stratified by, or several, for their
-        combination."""
+    def label(self) -> str:
+        """The column of the sample table that folds are stratified by; their file's name has it."""
+
+    def strata(self, samples: pd.DataFrame) -> str | tuple[str, ...]:
+        """What folds and subsets keep in proportion: the classes of a column of the samples, or the
+        combinations of several; asked before ``fit``."""
+        return self.label
 
     @abstractmethod
     def fit(self, samples: pd.DataFrame) -> None:
@@ -95,17 +99,27 @@ class Task(ABC):
         return str(target.tolist())
 
     def submission(self, scores: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores ``[N, C]`` -> the columns of a submission after ``filename``, ``[N]`` each."""
+        """Scores ``[N, C]`` -> columns of a submission, beside the one that names the pictures."""
         return {"prediction": self.decide(scores)}
 
-    def answers(self, scores: np.ndarray, top: int) -> pd.DataFrame:
-        """Scores ``[N, C]`` -> what users are told of each picture: columns in pairs, a label and
-        its score, the best first."""
+    def answers(
+        self, scores: np.ndarray, top: int
+    ) -> tuple[dict[str, np.ndarray], list[list[str]]]:
+        """Scores ``[N, C]`` for people: columns of a table, ``[N]`` each, and lines for a caption
+        of each picture.
+
+        Args:
+            top: of classes to name at most, 1 or more.
+        """
         names, values = top_k(scores, self.classes, top)
-        columns = {}
+        table = {}
         for k in range(names.shape[1]):
-            columns[f"label_{k + 1}"], columns[f"score_{k + 1}"] = names[:, k], values[:, k]
-        return pd.DataFrame(columns)
+            table[f"label_{k + 1}"], table[f"score_{k + 1}"] = names[:, k], values[:, k].round(4)
+        lines = [
+            [f"{name}  {value:.0%}" for name, value in zip(*row, strict=True)]
+            for row in zip(names, values, strict=True)
+        ]
+        return table, lines
 
     @abstractmethod
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:

@@ -88,8 +88,22 @@ class MultiHead(Task):
         self.measures = [*overall, *(f"{head.name}/f1" for head in self.heads), "accuracy"]
 
     @property
-    def label(self) -> list[str]:
-        return [head.column for head in self.heads]
+    def label(self) -> str:
+        return "+".join(head.column for head in self.heads)
+
+    def strata(self, samples: pd.DataFrame) -> tuple[str, ...]:
+        """The heads' columns.
+
+        Raises:
+            UserError: the samples have no such column.
+        """
+        for head in self.heads:
+            if head.column not in samples:
+                raise UserError(
+                    f"{head.key}: '{head.column}' is no column of the samples; they have "
+                    f"{', '.join(map(str, samples.columns))}."
+                )
+        return tuple(head.column for head in self.heads)
 
     def fit(self, samples: pd.DataFrame) -> None:
         """Learn the classes of heads without a list of them, in natural order.
@@ -99,12 +113,8 @@ class MultiHead(Task):
                 list of classes, or class weights that the loss does not take.
         """
         learned = samples[samples["split"] != "test"]
+        columns = list(self.strata(samples))
         for head in self.heads:
-            if head.column not in samples:
-                raise UserError(
-                    f"{head.key}: '{head.column}' is no column of the samples; they have "
-                    f"{', '.join(map(str, samples.columns))}."
-                )
             labels = label_names(samples[head.column])
             found = labels[learned.index].dropna()
             if head.classes:
@@ -123,7 +133,7 @@ class MultiHead(Task):
                     f"'{head.column}'; at least 2 are needed."
                 )
             self._weigh(head, found)
-        self._settle(bool(learned[self.label].notna().all(axis=None)))
+        self._settle(bool(learned[columns].notna().all(axis=None)))
 
     def _weigh(self, head: Head, labels: "pd.Series[str]") -> None:
         for part in head.loss.modules():
@@ -244,13 +254,18 @@ class MultiHead(Task):
             columns[head.name] = np.asarray(head.classes)[chosen]
         return columns
 
-    def answers(self, scores: np.ndarray, top: int) -> pd.DataFrame:
+    def answers(
+        self, scores: np.ndarray, top: int
+    ) -> tuple[dict[str, np.ndarray], list[list[str]]]:
         """The best label of each head, and its score (``top`` is for a single label)."""
-        columns = {}
+        table: dict[str, np.ndarray] = {}
+        lines: list[list[str]] = [[] for _ in scores]
         for head, block in zip(self.heads, self._blocks(scores), strict=True):
-            columns[head.name] = np.asarray(head.classes)[block.argmax(axis=1)]
-            columns[f"{head.name}_score"] = block.max(axis=1)
-        return pd.DataFrame(columns)
+            names, values = np.asarray(head.classes)[block.argmax(axis=1)], block.max(axis=1)
+            table[head.name], table[f"{head.name}_score"] = names, values.round(4)
+            for line, name, value in zip(lines, names, values, strict=True):
+                line.append(f"{head.name} {name}  {value:.0%}")
+        return table, lines
 
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
         """``accuracy``, of pictures that have all their known labels right; ``f1``, macro F1 of the

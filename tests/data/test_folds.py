@@ -226,7 +226,7 @@ def people(count: int, rng: np.random.Generator, missing: float = 0.0) -> pd.Dat
     return table
 
 
-HEADS = ["mask", "gender", "age"]
+HEADS = ("mask", "gender", "age")
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.3])
@@ -248,19 +248,19 @@ def test_rare_combinations_of_labels_are_no_obstacle(tmp_path: Path, refused: An
     samples = table("aaaaaabb", other=list("uuuuvvuv"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        folds = make_folds(samples, "stratified", n_splits=3, seed=0, label=["label", "other"])
+        folds = make_folds(samples, "stratified", n_splits=3, seed=0, label=("label", "other"))
     assert folds.value_counts().max() <= 4
     with refused("The class 'w' (other) has a single picture"):
         make_folds(
-            samples.assign(other=list("uuuuvvuw")), "stratified", n_splits=3, label=["other"]
+            samples.assign(other=list("uuuuvvuw")), "stratified", n_splits=3, label=("other",)
         )
     with refused("'v' (other)", "one group"):
         grouped = samples.assign(group=list("abcdefgf"), other=list("uuuuuvuv"))
-        make_folds(grouped, "stratified_group", n_splits=2, label=["label", "other"])
+        make_folds(grouped, "stratified_group", n_splits=2, label=("label", "other"))
     with refused("4 classes have fewer pictures than folds.n_splits=5", "at most 4"):
-        make_folds(samples, "stratified", n_splits=5, label=["label", "other"])
+        make_folds(samples, "stratified", n_splits=5, label=("label", "other"))
     # What the labels are is part of the file's fingerprint.
     file = tmp_path / "folds.csv"
-    load_or_make_folds(file, samples, "stratified", n_splits=3, label=["label", "other"])
+    load_or_make_folds(file, samples, "stratified", n_splits=3, label=("label", "other"))
     with refused("made for other samples"):
-        load_or_make_folds(file, samples, "stratified", n_splits=3, label=["label"])
+        load_or_make_folds(file, samples, "stratified", n_splits=3, label=("label",))

@@ -63,7 +63,7 @@ def test_people_in_the_root_itself(root: Path, tmp_path: Path) -> None:
 
 def test_no_person_is_in_two_folds(root: Path) -> None:
     table = read_people(root)
-    labels = ["mask", "gender", "age_group"]
+    labels = ("mask", "gender", "age_group")
     folds = make_folds(table, "stratified_group", n_splits=2, seed=0, label=labels)
     assert len(folds) == 84
     assert folds.groupby(table.set_index("id")["group"].dropna()).nunique().eq(1).all()

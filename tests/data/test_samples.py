@@ -162,8 +162,8 @@ def test_competition_with_a_catalogue(own_root: Path, refused: Any) -> None:
     (own_root / "catalogue.csv").unlink()
     plain = read_competition(own_root)
     assert samples_fingerprint(plain) == samples_fingerprint(samples)
-    other = samples_fingerprint(samples, ["brand"])
-    assert other != samples_fingerprint(samples, ["brand", "size"])
+    other = samples_fingerprint(samples, ("brand",))
+    assert other != samples_fingerprint(samples, ("brand", "size"))
     write_csv(file, [*rows, rows[1]])
     with refused("catalogue.csv", "twice", "'0'"):
         read_competition(own_root)
@@ -516,7 +516,7 @@ def test_subset_respects_combinations_of_labels() -> None:
             for n in range(count)
         ]
     )
-    small = take_subset(table, 50, label=["a", "b"], seed=0)
+    small = take_subset(table, 50, label=("a", "b"), seed=0)
     assert small.groupby(["a", "b"], dropna=False).size().tolist() == [30, 15, 5]
 
 

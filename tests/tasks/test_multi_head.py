@@ -75,16 +75,17 @@ def test_columns_of_scores_and_files(task: MultiHead, every: pd.DataFrame) -> No
         "mask=mask", "mask=incorrect", "mask=normal", "gender=male", "gender=female",
         "age=<30", "age=30-59", "age=>=60",
     ]  # fmt: skip
-    assert task.label == ["mask", "gender", "age_group"]
+    assert task.strata(every) == ("mask", "gender", "age_group")
     assert (task.monitor, task.measures[0]) == ("val/f1", "f1")
     logits = torch.randn(4, 8)
     scores = task.scores(logits)
     for columns in (slice(0, 3), slice(3, 5), slice(5, 8)):
         expected = torch.softmax(logits[:, columns], dim=1)
         assert torch.allclose(scores[:, columns], expected, atol=1e-6)
-    answers = task.answers(scores.numpy(), 5)
+    answers, lines = task.answers(scores.numpy(), 5)
     assert list(answers) == ["mask", "mask_score", "gender", "gender_score", "age", "age_score"]
     assert answers["age"].tolist() == [AGES[k] for k in scores[:, 5:].argmax(dim=1)]
+    assert lines[0][2] == f"age {answers['age'][0]}  {answers['age_score'][0]:.0%}"
     assert list(task.submission(scores.numpy())) == ["prediction", "mask", "gender", "age"]
 
 
