@@ -32,7 +32,7 @@ def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd
     """Folds from their file, made first where there is none; ``fold`` is among them.
 
     Raises:
-        UserError: whatever ``load_or_make_folds`` and ``split_rows`` refuse.
+        UserError: whatever ``load_or_make_folds``, ``split_rows`` and the task refuse.
     """
     given = config.folds
     name = f"folds-{task.label}-{given.strategy}-{given.n_splits}-seed{given.seed}.csv"
@@ -42,9 +42,12 @@ def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd
         given.strategy,
         n_splits=given.n_splits,
         seed=given.seed,
-        label=task.label,
+        label=task.strata(samples),
     )
-    split_rows(folds, settings.check_fold(config.fold))
+    targets, ids = task.encode(samples), samples["id"]
+    parts = split_rows(folds, settings.check_fold(config.fold))
+    for sentence in task.check_parts(*(targets[ids.isin(part)] for part in parts)):
+        log.warning(sentence)
     return folds
 
 

@@ -91,14 +91,16 @@ def blend_predictions(
     method: str = "mean",
     weights: Sequence[float] | None = None,
 ) -> Predictions:
-    """Blend runs that predict the same pictures; scores sum to 1 again (errors: ``align``)."""
+    """Blend runs that predict the same pictures; scores sum to 1 again, as the task's do (errors:
+    ``align``)."""
     aligned = align(parts)
+    task = aligned[0].make_task()
     # Embeddings of different runs have nothing in common to average.
     of_one_run: dict[str, Any] = dict.fromkeys(name for name in OPTIONAL if name != "view")
 
     def mixed(arrays: list[np.ndarray]) -> np.ndarray:
         scores = blend(arrays, method, weights)
-        return (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+        return task.normalise_scores(scores).astype(np.float32)
 
     return replace(
         aligned[0],

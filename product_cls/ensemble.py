@@ -25,18 +25,18 @@ from product_cls.runs import write_text_whole
 from product_cls.systems import Blended, Run, blend_runs, load_all_runs
 
 
-def _row(name: str, predictions: dict[str, Predictions]) -> dict[str, Any]:
-    """A row of the table: accuracies in per cent, of the scores as they are."""
+def _row(name: str, predictions: dict[str, Predictions], measure: str) -> dict[str, Any]:
+    """A row of the table: ``measure`` in per cent, of the scores as they are."""
     row: dict[str, Any] = {"run": name}
     for split in ("val", "test"):
         if split not in predictions:
             continue
         part = predictions[split]
         summary = summarise(part, part.make_task())
-        row[split] = summary.get("accuracy")
+        row[split] = summary.get(measure)
         if split == "test":
             for view, values in summary.get("by_view", {}).items():
-                row[f"test view {view}"] = values.get("accuracy")
+                row[f"test view {view}"] = values.get(measure)
     return {k: v * 100 if isinstance(v, float) else v for k, v in row.items() if v is not None}
 
 
@@ -68,6 +68,7 @@ def ensemble_table(
     method: str,
     *,
     tta: bool = True,
+    measure: str = "accuracy",
     weights: Sequence[float] | None = None,
 ) -> pd.DataFrame:
     """One row a run, the mean and the vote of each group of folds, and the ensemble of all.
@@ -79,15 +80,16 @@ def ensemble_table(
         method: how they were blended.
         tta: of the scores averaged over test-time augmentation, or of the pictures as they are.
         weights: of the runs in the blend; a column where they are not all equal (None).
+        measure: one of the task's.
 
     Returns:
-        Accuracies in per cent, of validation and test, the latter also by view.
+        The measure in per cent, of validation and test, the latter also by view.
     """
 
     def seen(splits: dict[str, Predictions]) -> dict[str, Predictions]:
         return splits if tta else {k: part.without_tta() for k, part in splits.items()}
 
-    rows = [_row(run.name, seen(run.splits)) for run in runs]
+    rows = [_row(run.name, seen(run.splits), measure) for run in runs]
     for group in sorted({run.group for run in runs}):
         members = [k for k, run in enumerate(runs) if run.group == group]
         if len(members) < 2:
@@ -95,9 +97,11 @@ def ensemble_table(
         rows.append(_mean_row(f"mean of {len(members)} runs: {group}", [rows[k] for k in members]))
         if group in votes:
             how = "joined features" if runs[members[0]].gallery is not None else "vote"
-            rows.append(_row(f"{how} of {len(members)} runs: {group}", seen(votes[group].splits)))
+            name = f"{how} of {len(members)} runs: {group}"
+            rows.append(_row(name, seen(votes[group].splits), measure))
     joint = "" if blended.share is None else f"; {blended.share:.2f} retrieval, {blended.source}"
-    rows.append(_row(f"ensemble of {len(runs)} runs ({method}{joint})", seen(blended.splits)))
+    name = f"ensemble of {len(runs)} runs ({method}{joint})"
+    rows.append(_row(name, seen(blended.splits), measure))
     table = pd.DataFrame(rows)
     if weights is not None:
         others = len(table) - len(runs)
@@ -106,17 +110,15 @@ def ensemble_table(
 
 
 def write_submission(predictions: Predictions, file: Path) -> None:
-    """``filename,prediction``: the best class of each picture of the test part.
+    """``filename,prediction``: the best class of each picture of the test part; of several heads, a
+    column each.
 
     The rows keep the order of the predictions, which is that of the reader: of the sample file, in
     the competition's layout.
     """
-    table = pd.DataFrame(
-        {
-            "filename": [str(name).removeprefix("test/") for name in predictions.id],
-            "prediction": predictions.make_task().decide(predictions.scores),
-        }
-    )
+    names = [str(name).removeprefix("test/") for name in predictions.id]
+    columns = predictions.make_task().submission(predictions.scores)
+    table = pd.DataFrame({"filename": names, **columns})
     write_text_whole(file, table.to_csv(index=False))
 
 
@@ -165,16 +167,32 @@ def main() -> None:
     out = Path(arguments.out) if arguments.out else root / "ensemble"
     for split, predictions in blended.splits.items():
         predictions.save(out / "predictions" / f"{split}.npz")
+    measures = next(iter(blended.splits.values())).make_task().measures
     tables = {
-        name: ensemble_table(runs, blended, votes, arguments.method, tta=tta, weights=weights)
-        for name, tta in (("with TTA", True), ("without TTA", False))
+        (measure, tta): ensemble_table(
+            runs, blended, votes, arguments.method, tta=tta, measure=measure, weights=weights
+        )
+        for measure in measures
+        for tta in (True, False)
     }
-    whole = pd.concat([table.assign(tta=name == "with TTA") for name, table in tables.items()])
+    several = len(measures) > 1
+    whole = pd.concat(
+        [
+            table.assign(tta=tta, **({"measure": measure} if several else {}))
+            for (measure, tta), table in tables.items()
+        ]
+    )
     write_text_whole(out / "table.csv", whole.round(4).to_csv(index=False))
-    pages = [f"Accuracy in %, {name}:\n\n{markdown(table)}" for name, table in tables.items()]
+    titles = {key: f"{key[0]} in %, {'with' if key[1] else 'without'} TTA" for key in tables}
+    pages = [
+        f"{titles[key][0].upper()}{titles[key][1:]}:\n\n{markdown(table)}"
+        for key, table in tables.items()
+    ]
     write_text_whole(out / "table.md", "\n".join([*pages, *(f"{note}\n" for note in notes)]))
-    for name, table in tables.items():
-        print_table(table, title=f"{', '.join(map(str, roots))}: accuracy in %, {name}")
+    for key, table in tables.items():
+        # Of several measures the file has the tables without test-time augmentation.
+        if key[1] or not several:
+            print_table(table, title=f"{', '.join(map(str, roots))}: {titles[key]}")
     files = [out / "table.csv", out / "table.md"]
     if "test" in blended.splits:
         write_submission(blended.splits["test"], out / "submission.csv")

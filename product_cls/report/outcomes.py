@@ -78,7 +78,12 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
     if predictions.view is not None:
         # NaN, of an unknown view, is the one value that is not itself.
         views = np.array([view_name(v) if v == v else "" for v in predictions.view], dtype=object)
-    names = [_target_name(value, predictions.classes) for value in targets]
+    names = [
+        task.target_name(value)
+        if predictions.target.ndim > 1
+        else _target_name(value, predictions.classes)
+        for value in targets
+    ]
     pictures = Pictures(
         id=predictions.id[rows],
         product=np.unique(target[rows], return_inverse=True)[1].reshape(-1),
@@ -89,9 +94,8 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
 
 
 def _target_name(value: np.ndarray, classes: np.ndarray) -> str:
-    if len(value) == 1 and 0 <= value[0] < len(classes):
-        return str(classes[int(value[0])])
-    return "unknown to training" if len(value) == 1 else str(value.tolist())
+    known = 0 <= value[0] < len(classes)
+    return str(classes[int(value[0])]) if known else "unknown to training"
 
 
 def check_same(first: str, one: Pictures, second: str, other: Pictures) -> None:

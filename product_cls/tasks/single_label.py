@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from product_cls.data.samples import natural_key
 from product_cls.errors import UserError
-from product_cls.losses import class_weights, weigh
+from product_cls.losses import check_smoothing, class_weights, weigh
 from product_cls.tasks.base import Task
 
 UNKNOWN = -1  # no label: left out of every metric
@@ -46,11 +46,7 @@ class SingleLabel(Task):
         self.classes = list(classes or [])
         if self.takes_embeddings and not self.embeds:
             raise UserError("loss=triplet is over embeddings, which task=retrieval has.")
-        # torch says so only when the loss is called, which is after the pictures were decoded.
-        for part in self._loss.modules():
-            smoothing = getattr(part, "label_smoothing", 0.0)
-            if not 0 <= smoothing <= 1:
-                raise UserError(f"loss.label_smoothing={smoothing}; allowed: 0 to 1.")
+        check_smoothing(self._loss)
 
     @property
     def label(self) -> str:
