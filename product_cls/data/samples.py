@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from product_cls.data.stratify import even_order
 from product_cls.errors import UserError, reason
 from product_cls.runs import digest
 
@@ -63,16 +64,11 @@ def check_samples(table: pd.DataFrame, source: str | Path, *, label: str = "labe
         label: the label column that every row to learn from must have.
 
     Raises:
-        UserError: an id twice, an unknown split, no training picture, a training picture without
-            label, one class only, or a class with a single training picture.
+        UserError: what ``check_rows`` refuses, a training picture without label, one class only, or
+            a class with a single training picture.
     """
-    if twice := sorted(table["id"][table["id"].duplicated()].unique()):
-        raise UserError(f"{source}: {len(twice)} ids stand twice, the first is '{twice[0]}'.")
-    if unknown := sorted(set(map(str, table["split"])) - set(SPLITS)):
-        raise UserError(f"{source}: unknown split '{unknown[0]}'; allowed: {', '.join(SPLITS)}.")
+    check_rows(table, source)
     learned = table[table["split"] != "test"]
-    if learned.empty:
-        raise UserError(f"{source}: there is no training picture in it.")
     if learned[label].isna().any():
         first = learned["id"][learned[label].isna()].iloc[0]
         raise UserError(f"{source}: '{first}' is a training picture without a {label}.")
@@ -86,6 +82,20 @@ def check_samples(table: pd.DataFrame, source: str | Path, *, label: str = "labe
             f"at least 2 are needed, one to learn from and one to hold out."
         )
     return table.reset_index(drop=True)
+
+
+def check_rows(table: pd.DataFrame, source: str | Path) -> None:
+    """Refuse what is wrong with any table, whatever its labels (arguments: ``check_samples``).
+
+    Raises:
+        UserError: an id twice, an unknown split, or no training picture.
+    """
+    if twice := sorted(table["id"][table["id"].duplicated()].unique()):
+        raise UserError(f"{source}: {len(twice)} ids stand twice, the first is '{twice[0]}'.")
+    if unknown := sorted(set(map(str, table["split"])) - set(SPLITS)):
+        raise UserError(f"{source}: unknown split '{unknown[0]}'; allowed: {', '.join(SPLITS)}.")
+    if (table["split"] == "test").all():
+        raise UserError(f"{source}: there is no training picture in it.")
 
 
 def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataFrame:
@@ -109,7 +119,9 @@ def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataF
     return table
 
 
-def take_subset(samples: pd.DataFrame, limit: int, *, label: str, seed: int) -> pd.DataFrame:
+def take_subset(
+    samples: pd.DataFrame, limit: int, *, label: str | list[str], seed: int
+) -> pd.DataFrame:
     """A part of the pictures to learn from that respects the labels, for quick experiments.
 
     Each class keeps its share of ``limit`` (at least 2 pictures, as many as every class needs);
@@ -119,16 +131,26 @@ def take_subset(samples: pd.DataFrame, limit: int, *, label: str, seed: int) -> 
     Args:
         samples: the sample table.
         limit: pictures to learn from; a table that has no more stays as it is.
-        label: the label column.
+        label: the label column, or several of 0 and 1, each of which keeps its share.
         seed: 0 or more.
 
     Raises:
-        UserError: ``limit`` has no room for 2 pictures of each class.
+        UserError: ``limit`` has no room for 2 pictures of each class (and without each label).
     """
     learned = samples[samples["split"] != "test"].sort_values("id")
-    counts = learned[label].value_counts().sort_index()
     if limit >= len(learned):
         return samples
+    if isinstance(label, list):
+        places = even_order(learned[label].astype(float).to_numpy(), limit, seed)
+        if len(places) > limit:
+            raise UserError(
+                f"data.limit={limit} is too few for {len(label)} labels: at least {len(places)} "
+                f"are needed, 2 pictures with each and 2 without."
+            )
+        kept = learned.index[places]
+        chosen = (samples["split"] == "test") | samples.index.isin(kept)
+        return samples[chosen].reset_index(drop=True)
+    counts = learned[label].value_counts().sort_index()
     if limit < 2 * len(counts):
         raise UserError(
             f"data.limit={limit} is too few for {len(counts)} classes: at least "
