@@ -41,7 +41,7 @@ def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd
         given.strategy,
         n_splits=given.n_splits,
         seed=given.seed,
-        label=task.label,
+        label=task.strata(samples),
     )
     split_rows(folds, settings.check_fold(config.fold))
     return folds
@@ -69,6 +69,11 @@ def assemble_data(
     """
     fold, size = settings.check_fold(config.fold), settings.image_size(config.data.size)
     gpu = settings.on_gpu(config.trainer)
+    if config.data.per_class is not None and isinstance(task.strata(samples), list):
+        raise UserError(
+            f"data.per_class={config.data.per_class} is for one label a picture; allowed with "
+            f"several: null."
+        )
     store = build_store(
         samples,
         _cache_folder(config) / f"store-{size[0]}x{size[1]}-{config.data.fit}",

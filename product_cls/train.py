@@ -129,7 +129,8 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
     samples: pd.DataFrame = settings.build(config.data.samples)
     task: Task = settings.build(config.task)
     if config.data.limit is not None:
-        samples = take_subset(samples, config.data.limit, label=task.label, seed=config.folds.seed)
+        label = task.strata(samples)
+        samples = take_subset(samples, config.data.limit, label=label, seed=config.folds.seed)
     task.fit(samples)
 
     folds = assemble_folds(config, samples, task)

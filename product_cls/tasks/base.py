@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,17 +26,26 @@ class Task(ABC):
         monitor: the validation metric that decides which checkpoint is best; higher is better.
         classes: names of the columns of the scores.
         mixes: whether its loss makes sense for mixed pictures.
+        votes: methods of ``blend`` that make sense for its scores.
+        id_column: names the pictures in a submission.
     """
 
     name: ClassVar[str]
     monitor: ClassVar[str] = "val/accuracy"
+    votes: ClassVar[tuple[str, ...]] = ("mean", "gmean", "sharpened")
+    id_column: ClassVar[str] = "filename"
     classes: list[str]
     mixes: bool = True
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """The column of the sample table that folds are stratified by."""
+        """The column of the sample table that folds are stratified by; their file's name has it."""
+
+    def strata(self, samples: pd.DataFrame) -> str | list[str]:
+        """What folds and subsets keep in proportion: a column of the samples, or several of 0 and
+        1; asked before ``fit``."""
+        return self.label
 
     @abstractmethod
     def fit(self, samples: pd.DataFrame) -> None:
@@ -70,9 +79,36 @@ class Task(ABC):
         """Called before each training epoch with the share of training that is done, in [0, 1);
         for what the task changes by a schedule."""
 
+    def normalise(self, scores: np.ndarray) -> np.ndarray:
+        """A blend of scores ``[N, C]`` -> scores again; probabilities that sum to 1."""
+        return np.asarray(scores / scores.sum(axis=1, keepdims=True))
+
     @abstractmethod
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """Scores ``[N, C]`` -> labels by name, ``[N]``."""
+
+    def submission(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores ``[N, C]`` -> columns of a submission, beside the one that names the pictures."""
+        return {"prediction": self.decide(scores)}
+
+    def answers(
+        self, scores: np.ndarray, top: int
+    ) -> tuple[dict[str, np.ndarray], list[list[str]]]:
+        """Scores ``[N, C]`` for people: columns of a table, ``[N]`` each, and lines for a caption
+        of each picture.
+
+        Args:
+            top: of classes to name at most, 1 or more.
+        """
+        names, values = top_k(scores, self.classes, top)
+        table = {}
+        for k in range(names.shape[1]):
+            table[f"label_{k + 1}"], table[f"score_{k + 1}"] = names[:, k], values[:, k].round(4)
+        lines = [
+            [f"{name}  {value:.0%}" for name, value in zip(*row, strict=True)]
+            for row in zip(names, values, strict=True)
+        ]
+        return table, lines
 
     @abstractmethod
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
@@ -81,6 +117,12 @@ class Task(ABC):
     @abstractmethod
     def spec(self) -> dict[str, Any]:
         """Plain containers from which ``build_task`` makes this task again, for prediction."""
+
+
+def top_k(scores: np.ndarray, classes: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` best classes and their scores, best first, each ``[N, min(k, C)]``."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.asarray(classes)[order], np.take_along_axis(scores, order, axis=1)
 
 
 def build_task(spec: Mapping[str, Any]) -> Task:
