@@ -79,6 +79,11 @@ def assemble_data(
         )
     fold, size = settings.check_fold(config.fold), settings.image_size(config.data.size)
     gpu = settings.on_gpu(config.trainer)
+    if config.data.per_class is not None and not isinstance(task.strata(samples), str):
+        raise UserError(
+            f"data.per_class={config.data.per_class} is for one label a picture; allowed with "
+            f"several: null."
+        )
     store = build_store(
         samples,
         _cache_folder(config) / f"store-{size[0]}x{size[1]}-{config.data.fit}",

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 from product_cls.cli import MISSING, guard, parse_arguments
+from product_cls.decisions import tune_decisions
 from product_cls.group_weights import check_numbers, find_weights
 from product_cls.predict import pick_device
 from product_cls.predictions import Predictions, summarise
@@ -110,15 +111,15 @@ def ensemble_table(
 
 
 def write_submission(predictions: Predictions, file: Path) -> None:
-    """``filename,prediction``: the best class of each picture of the test part; of several heads, a
-    column each.
+    """What each picture of the test part shows: ``filename,prediction``, or a column a head, or for
+    several labels ``index`` and a column of 0 and 1 for each.
 
     The rows keep the order of the predictions, which is that of the reader: of the sample file, in
     the competition's layout.
     """
+    task = predictions.make_task()
     names = [str(name).removeprefix("test/") for name in predictions.id]
-    columns = predictions.make_task().submission(predictions.scores)
-    table = pd.DataFrame({"filename": names, **columns})
+    table = pd.DataFrame({task.id_column: names, **task.submission(predictions.scores)})
     write_text_whole(file, table.to_csv(index=False))
 
 
@@ -128,11 +129,13 @@ class Arguments:
 
     runs: the sweep's folder, multirun/NAME, or several, as [multirun/softmax,multirun/retrieval].
     out: where to write; null: RUNS/ensemble, of the first folder.
-    method: mean, gmean (geometric mean) or sharpened (mean of square roots), for softmax runs;
-      retrieval runs are joined by their features.
+    method: mean, gmean (geometric mean) or sharpened (mean of square roots), for softmax runs; mean
+      or logits (mean of logits) for several labels; retrieval runs are joined by their features.
     weights: one number a run, in the order of the folders and of the runs' names; null: equal;
       greedy or optimised: found for groups of softmax runs on the pictures that they held out.
     share: of the retrieval runs beside softmax runs, 0 to 1; null: tuned out of fold.
+    thresholds: of several labels: per_label or global, tuned out of fold for the goal (accuracy or
+      f1), or half; null: per_label where there are held-out pictures.
     device: where retrieval runs are searched: auto, cpu, cuda.
     """
 
@@ -141,6 +144,8 @@ class Arguments:
     method: str = "mean"
     weights: Any = None
     share: float | None = None
+    thresholds: str | None = None
+    goal: str = "accuracy"
     device: str = "auto"
 
 
@@ -165,7 +170,9 @@ def main() -> None:
     for sentence in [*(f"LEFT OUT: {one}." for one in left_out), *notes]:
         print(sentence)
     out = Path(arguments.out) if arguments.out else root / "ensemble"
-    for split, predictions in blended.splits.items():
+    decisions = tune_decisions(blended.splits, arguments.thresholds, arguments.goal)
+    splits = blended.splits if decisions is None else decisions.splits
+    for split, predictions in splits.items():
         predictions.save(out / "predictions" / f"{split}.npz")
     measures = next(iter(blended.splits.values())).make_task().measures
     tables = {
@@ -194,8 +201,11 @@ def main() -> None:
         if key[1] or not several:
             print_table(table, title=f"{', '.join(map(str, roots))}: {titles[key]}")
     files = [out / "table.csv", out / "table.md"]
-    if "test" in blended.splits:
-        write_submission(blended.splits["test"], out / "submission.csv")
+    if decisions is not None:
+        files += decisions.write(out)
+        print_table(decisions.table, title="measures in % by how labels are decided")
+    if "test" in splits:
+        write_submission(splits["test"], out / "submission.csv")
         files.append(out / "submission.csv")
     print("Written: " + ", ".join(map(str, files)))
 

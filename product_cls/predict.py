@@ -20,6 +20,7 @@ from tqdm import tqdm
 from product_cls.cli import MISSING, guard, parse_arguments
 from product_cls.data.pictures import load_picture, resize
 from product_cls.data.samples import list_pictures
+from product_cls.decisions import read_thresholds, with_thresholds
 from product_cls.errors import UserError, reason
 from product_cls.models.network import Network
 from product_cls.report.pictures import contact_sheet
@@ -158,12 +159,16 @@ class Predictor:
 class Arguments:
     """Name the products in pictures: the best classes as CSV, and a contact sheet.
 
+    Of several labels a picture, the CSV has those that are there, and all probabilities.
+
     checkpoint: a checkpoint, or several whose scores are averaged, as "['a','b']": the inner quotes
       keep the commas of folders such as fold=0,model=b0.
     images: a folder of pictures, one picture, or a CSV with a column `path` (or `filename`).
     out: folder for predictions.csv and contact_sheet.png, which shows the first `shown` pictures.
-    top: how many products to name; of several heads, each names its best class.
+    top: how many products to name; of several heads, each names its best class; of several labels,
+      how many to write below a picture.
     tta: views to average, as in training.
+    thresholds: of several labels, thresholds.json of an ensemble; null: one half for each.
     device: auto, cpu, cuda, cuda:<n>, mps.
     """
 
@@ -172,6 +177,7 @@ class Arguments:
     out: str = "predictions"
     top: int = 5
     tta: list[str] = field(default_factory=lambda: ["identity", "hflip"])
+    thresholds: str | None = None
     batch_size: int = 64
     device: str = "auto"
     shown: int = 40
@@ -235,7 +241,8 @@ def main() -> None:
         Predictor.load(Path(name)) for name in (given if isinstance(given, list) else [given])
     ]
     first = predictors[0]
-    if any(p.task.classes != first.task.classes for p in predictors):
+    known = (first.task.name, first.task.classes)
+    if any((p.task.name, p.task.classes) != known for p in predictors):
         raise UserError(
             "The checkpoints name different classes, so their scores cannot be averaged."
         )
@@ -270,7 +277,10 @@ def main() -> None:
         )
         all_scores.append(scores.tta)
     mean = np.mean(all_scores, axis=0)
-    columns, lines = first.task.answers(mean, arguments.top)
+    task = first.task
+    if arguments.thresholds is not None:
+        task = with_thresholds(task, read_thresholds(Path(arguments.thresholds)))
+    columns, lines = task.answers(mean, arguments.top)
     table = pd.DataFrame({"image": [images[i][0] for i in scores.index], **columns})
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "predictions.csv", index=False)

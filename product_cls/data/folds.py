@@ -14,7 +14,8 @@ import pandas as pd
 from filelock import FileLock
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from product_cls.data.samples import combined_labels, label_columns, natural_key
+from product_cls.data.samples import Strata, combined_labels, label_columns, natural_key
+from product_cls.data.stratify import iterative_folds
 from product_cls.errors import UserError
 from product_cls.runs import digest, write_text_whole
 
@@ -27,7 +28,7 @@ def make_folds(
     *,
     n_splits: int = 5,
     seed: int = 0,
-    label: str | tuple[str, ...],
+    label: Strata,
 ) -> "pd.Series[int]":
     """The fold in which each sample is held out, by id.
 
@@ -39,7 +40,7 @@ def make_folds(
             the validation part that the data set itself names).
         n_splits: number of folds for the stratified strategies; the other two know their own.
         seed: of the shuffle before a stratified split.
-        label: column to stratify by; of several, the combination of what is known of each picture.
+        label: what to stratify by.
 
     Returns:
         int64, index ``id``, values in [-1, number of folds - 1].
@@ -51,7 +52,17 @@ def make_folds(
     """
     rows = samples[samples["split"] != "test"]
     folds = np.full(len(rows), -1, dtype=np.int64)
-    if strategy in ("stratified", "stratified_group"):
+    if strategy == "stratified" and isinstance(label, list):
+        targets = rows[label].astype(float).to_numpy()
+        _check_label_sizes(targets, n_splits, label)
+        folds = iterative_folds(targets, n_splits, seed)
+    elif isinstance(label, list) and strategy == "stratified_group":
+        raise UserError(
+            "folds.strategy=stratified_group goes by a single label column; allowed for several: "
+            "stratified, view, own."
+        )
+    elif strategy in ("stratified", "stratified_group"):
+        assert isinstance(label, str)
         _check_sizes(rows, strategy, n_splits, label)
         labels = combined_labels(rows, label)
         groups = rows["group"] if strategy == "stratified_group" else None
@@ -81,6 +92,21 @@ def make_folds(
             f"Unknown folds.strategy '{strategy}'; allowed: {', '.join(get_args(Strategy))}."
         )
     return pd.Series(folds, index=pd.Index(rows["id"], name="id"), name="fold")
+
+
+def _check_label_sizes(targets: np.ndarray, n_splits: int, labels: list[str]) -> None:
+    if n_splits < 2:
+        raise UserError(f"folds.n_splits={n_splits}; at least 2 are needed.")
+    there = targets.sum(axis=0)
+    fewest = np.minimum(there, len(targets) - there)
+    rarest = int(fewest.argmin())
+    if fewest[rarest] < n_splits:
+        kind = "with" if there[rarest] == fewest[rarest] else "without"
+        raise UserError(
+            f"{int(fewest[rarest])} pictures are {kind} the label '{labels[rarest]}', fewer than "
+            f"folds.n_splits={n_splits}; lower folds.n_splits, add pictures or leave the label out "
+            f"of task.labels."
+        )
 
 
 def _check_sizes(
@@ -125,7 +151,7 @@ def load_or_make_folds(
     *,
     n_splits: int = 5,
     seed: int = 0,
-    label: str | tuple[str, ...] = "label",
+    label: Strata = "label",
 ) -> "pd.Series[int]":
     """Folds from ``file``, made and written first where there is none (arguments: ``make_folds``).
 

@@ -15,11 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from product_cls.data.stratify import even_order
 from product_cls.errors import UserError, reason
 from product_cls.runs import digest
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 SPLITS = ("train", "val", "test")
+
+# What is stratified by: the classes of a column; the combinations of a tuple of columns; or a list
+# of columns of 0 and 1, each of which keeps its share.
+Strata = str | tuple[str, ...] | list[str]
 
 
 def natural_key(text: str) -> tuple[int, int, str]:
@@ -66,16 +71,11 @@ def check_samples(
             column, and the task has to see which labels there are.
 
     Raises:
-        UserError: an id twice, an unknown split, no training picture, a training picture without
-            label, one class only, or a class with a single training picture.
+        UserError: what ``check_rows`` refuses, a training picture without label, one class only, or
+            a class with a single training picture.
     """
-    if twice := sorted(table["id"][table["id"].duplicated()].unique()):
-        raise UserError(f"{source}: {len(twice)} ids stand twice, the first is '{twice[0]}'.")
-    if unknown := sorted(set(map(str, table["split"])) - set(SPLITS)):
-        raise UserError(f"{source}: unknown split '{unknown[0]}'; allowed: {', '.join(SPLITS)}.")
+    check_rows(table, source)
     learned = table[table["split"] != "test"]
-    if learned.empty:
-        raise UserError(f"{source}: there is no training picture in it.")
     if label is None:
         return table.reset_index(drop=True)
     if learned[label].isna().any():
@@ -91,6 +91,20 @@ def check_samples(
             f"at least 2 are needed, one to learn from and one to hold out."
         )
     return table.reset_index(drop=True)
+
+
+def check_rows(table: pd.DataFrame, source: str | Path) -> None:
+    """Refuse what is wrong with any table, whatever its labels (arguments: ``check_samples``).
+
+    Raises:
+        UserError: an id twice, an unknown split, or no training picture.
+    """
+    if twice := sorted(table["id"][table["id"].duplicated()].unique()):
+        raise UserError(f"{source}: {len(twice)} ids stand twice, the first is '{twice[0]}'.")
+    if unknown := sorted(set(map(str, table["split"])) - set(SPLITS)):
+        raise UserError(f"{source}: unknown split '{unknown[0]}'; allowed: {', '.join(SPLITS)}.")
+    if (table["split"] == "test").all():
+        raise UserError(f"{source}: there is no training picture in it.")
 
 
 def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataFrame:
@@ -114,8 +128,8 @@ def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataF
     return table
 
 
-def label_columns(label: str | tuple[str, ...]) -> list[str]:
-    """What ``Task.strata`` names, as a list."""
+def label_columns(label: Strata) -> list[str]:
+    """All columns that are meant."""
     return [label] if isinstance(label, str) else list(label)
 
 
@@ -130,9 +144,7 @@ def combined_labels(samples: pd.DataFrame, label: str | tuple[str, ...]) -> "pd.
     return pd.concat(known, axis=1).agg(" ".join, axis=1)
 
 
-def take_subset(
-    samples: pd.DataFrame, limit: int, *, label: str | tuple[str, ...], seed: int
-) -> pd.DataFrame:
+def take_subset(samples: pd.DataFrame, limit: int, *, label: Strata, seed: int) -> pd.DataFrame:
     """A part of the pictures to learn from that respects the labels, for quick experiments.
 
     Each class keeps its share of ``limit`` (at least 2 pictures, as many as every class needs);
@@ -142,17 +154,27 @@ def take_subset(
     Args:
         samples: the sample table.
         limit: pictures to learn from; a table that has no more stays as it is.
-        label: the label column, or several: their combinations then count as classes.
+        label: what keeps its share.
         seed: 0 or more.
 
     Raises:
-        UserError: ``limit`` has no room for 2 pictures of each class.
+        UserError: ``limit`` has no room for 2 pictures of each class (and without each label).
     """
     learned = samples[samples["split"] != "test"].sort_values("id")
-    labels = combined_labels(learned, label)
-    counts = labels.value_counts()
     if limit >= len(learned):
         return samples
+    if isinstance(label, list):
+        places = even_order(learned[label].astype(float).to_numpy(), limit, seed)
+        if len(places) > limit:
+            raise UserError(
+                f"data.limit={limit} is too few for {len(label)} labels: at least {len(places)} "
+                f"are needed, 2 pictures with each and 2 without."
+            )
+        kept = learned.index[places]
+        chosen = (samples["split"] == "test") | samples.index.isin(kept)
+        return samples[chosen].reset_index(drop=True)
+    labels = combined_labels(learned, label)
+    counts = labels.value_counts()
     if limit < 2 * len(counts):
         raise UserError(
             f"data.limit={limit} is too few for {len(counts)} classes: at least "
@@ -167,7 +189,7 @@ def take_subset(
     return samples[(samples["split"] == "test") | samples.index.isin(kept)].reset_index(drop=True)
 
 
-def samples_fingerprint(samples: pd.DataFrame, label: str | tuple[str, ...] = "label") -> str:
+def samples_fingerprint(samples: pd.DataFrame, label: Strata = "label") -> str:
     """Digest of what a run reads of the table (all but where the files lie, and labels that it has
     no use for), and of the files' sizes.
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from product_cls.errors import UserError
 from product_cls.predictions import Predictions, view_name
+from product_cls.tasks.multi_label import MultiLabel
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
     if not tta:
         predictions = predictions.without_tta()
     task = predictions.make_task()
+    if isinstance(task, MultiLabel):
+        raise UserError(
+            f"{file} has several labels a picture, and what is reported by picture is for one; "
+            f"metrics.json and product_cls.ensemble have the measures."
+        )
     decided = np.asarray(task.decide(predictions.scores)).astype(np.str_)
     flat = predictions.target.reshape(len(predictions.id), -1)
     targets, target = np.unique(flat, axis=0, return_inverse=True)

@@ -12,6 +12,7 @@ import pandas as pd
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from product_cls.data.samples import Strata
 from product_cls.errors import UserError
 
 
@@ -27,11 +28,15 @@ class Task(ABC):
         measures: the metrics that tables of runs show.
         classes: names of the columns of the scores.
         mixes: whether its loss makes sense for mixed pictures.
+        votes: methods of ``blend`` that make sense for its scores.
+        id_column: names the pictures in a submission.
     """
 
     name: ClassVar[str]
     monitor: str = "val/accuracy"
     measures: Sequence[str] = ("accuracy",)
+    votes: ClassVar[tuple[str, ...]] = ("mean", "gmean", "sharpened")
+    id_column: ClassVar[str] = "filename"
     classes: list[str]
     mixes: bool = True
 
@@ -40,9 +45,8 @@ class Task(ABC):
     def label(self) -> str:
         """The column of the sample table that folds are stratified by; their file's name has it."""
 
-    def strata(self, samples: pd.DataFrame) -> str | tuple[str, ...]:
-        """What folds and subsets keep in proportion: the classes of a column of the samples, or the
-        combinations of several; asked before ``fit``."""
+    def strata(self, samples: pd.DataFrame) -> Strata:
+        """What folds and subsets of the samples keep in proportion; asked before ``fit``."""
         return self.label
 
     @abstractmethod
