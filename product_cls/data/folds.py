@@ -62,7 +62,7 @@ def make_folds(
             "stratified, view, own."
         )
     elif strategy in ("stratified", "stratified_group"):
-        assert isinstance(label, str)
+        assert not isinstance(label, list)
         _check_sizes(rows, strategy, n_splits, label)
         labels = combined_labels(rows, label)
         groups = rows["group"] if strategy == "stratified_group" else None
