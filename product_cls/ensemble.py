@@ -101,8 +101,8 @@ class Arguments:
       or logits (mean of logits) for several labels; retrieval runs are joined by their features.
     weights: one number a run, in the order of the folders and of the runs' names; null: equal.
     share: of the retrieval runs beside softmax runs, 0 to 1; null: tuned out of fold.
-    thresholds: of several labels: per_label or global, tuned out of fold for the goal (accuracy or
-      f1), or half; null: per_label where there are held-out pictures.
+    thresholds: of several labels: global (one for all) or per_label, tuned out of fold for the goal
+      (accuracy or f1), or half; null: global where there are held-out pictures.
     """
 
     runs: Any = MISSING
