@@ -53,8 +53,9 @@ def tune_decisions(
 
     Args:
         splits: blended predictions; ``val`` is out of fold.
-        how: one threshold a label, one for all, or one half for each; None takes the first, or one
-            half where there is no validation part.
+        how: one threshold a label, one for all, or one half for each; None takes one for all, or
+            one half where there is no validation part. Thresholds of their own fit the chance in
+            1,000 pictures as much as the labels.
         goal: what is tuned for, ``accuracy`` or ``f1``.
 
     Returns:
@@ -77,7 +78,7 @@ def tune_decisions(
         tuned["global"] = [tune_global(scores, target, goal)] * len(task.classes)
         tuned["per_label"] = tune_per_label(scores, target, goal).tolist()
     if how is None:
-        how = "per_label" if "per_label" in tuned else "half"
+        how = "global" if "global" in tuned else "half"
     if how not in tuned:
         raise UserError(
             f"thresholds={how} is tuned on pictures that runs held out, of which there are none "

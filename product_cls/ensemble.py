@@ -134,8 +134,8 @@ class Arguments:
     weights: one number a run, in the order of the folders and of the runs' names; null: equal;
       greedy or optimised: found for groups of softmax runs on the pictures that they held out.
     share: of the retrieval runs beside softmax runs, 0 to 1; null: tuned out of fold.
-    thresholds: of several labels: per_label or global, tuned out of fold for the goal (accuracy or
-      f1), or half; null: per_label where there are held-out pictures.
+    thresholds: of several labels: global (one for all) or per_label, tuned out of fold for the goal
+      (accuracy or f1), or half; null: global where there are held-out pictures.
     device: where retrieval runs are searched: auto, cpu, cuda.
     """
 

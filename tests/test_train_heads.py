@@ -85,7 +85,8 @@ def test_weighted_vote_over_sizes(sweep: Path, run_command: Prepare) -> None:
         words = (f"runs={sweep}", "weights=[.4,.4,.2]", f"method={method}", f"out={sweep / method}")
         status, output, errors = command(*words)
         assert status == 0, errors
-    assert "f1 in %, with TTA" in output and "mask/f1 in %, with TTA" in output
+    said = " ".join(output.split())  # a long title is wrapped
+    assert " f1 in %, with TTA" in said and "mask/f1 in %, with TTA" in said
     names = ("data.size=[48,40]", "default", "model=other")  # in the order of the table
     runs = [Predictions.load(RunFolder(sweep / n).predictions_file("test")) for n in names]
     blended = Predictions.load(sweep / "mean" / "predictions" / "test.npz")
@@ -204,7 +205,7 @@ def test_every_loss_mixed_with_labels_missing(tmp_path: Path, catalogue: Path, l
         ("task.heads={way:{classes:[level,steep]},tone:{}}", "has the way 'slant'; allowed"),
         ("+task.heads.way.weight=2 task.uncertainty=true", "task.heads.way.weight=2"),
         ("task.heads={way:{class_weights:log},tone:{}} loss=soft_f1", "takes no weights"),
-        ("data.per_class=2", "data.per_class=2 needs one label a picture"),
+        ("data.per_class=2", "data.per_class=2 is for one label a picture"),
         ("tta=[rot90] data.size=[32,24]", "32 x 24 pixels on their side"),
         ("loss=triplet", "over embeddings, which task=retrieval has"),
     ],

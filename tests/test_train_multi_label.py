@@ -18,7 +18,7 @@ from product_cls.ensemble import main as ensemble_main
 from product_cls.errors import UserError
 from product_cls.predict import main as predict_main
 from product_cls.predictions import Predictions
-from product_cls.report.outcomes import read_outcome
+from product_cls.report.__main__ import main as report_main
 from product_cls.runs import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
@@ -67,7 +67,8 @@ def test_the_ensemble_tunes_thresholds_out_of_fold(
 ) -> None:
     ensemble = run_command(ensemble_main)
     status, output, _ = ensemble(f"runs={sweep}")
-    assert status == 0 and "per_label (used)" in output
+    assert status == 0 and "global (used)" in output
+    assert ensemble(f"runs={sweep}", "thresholds=per_label")[0] == 0
     out = sweep / "ensemble"
     table = pd.read_csv(out / "decisions.csv").set_index("thresholds")
     assert table.index.tolist() == ["half", "global", "per_label (used)"]
@@ -168,9 +169,9 @@ def test_single_labels_have_no_thresholds() -> None:
         tune_decisions(splits, "half")
 
 
-def test_pages_by_picture_are_for_one_label(sweep: Path) -> None:
-    with pytest.raises(UserError, match="several labels a picture"):
-        read_outcome(sweep / "fold=0" / "predictions" / "test.npz", tta=True)
+def test_the_report_is_for_one_label(sweep: Path, run_command: Callable[..., Command]) -> None:
+    status, _, errors = run_command(report_main)(f"runs={sweep}")
+    assert status == 2 and "several labels a picture" in errors and errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(
