@@ -12,7 +12,7 @@ from product_cls.blend import align, blend, blend_predictions, out_of_fold
 from product_cls.ensemble import ensemble_table, group_votes, main
 from product_cls.errors import UserError
 from product_cls.predictions import Predictions
-from product_cls.systems import Blended, blend_runs, load_runs
+from product_cls.systems import Blended, blend_runs, load_all_runs, load_runs
 
 TASK = {"name": "single_label", "label": "label", "classes": ["a", "b", "c"]}
 
@@ -178,6 +178,13 @@ def test_groups_of_folds_get_their_own_vote(sweep: Path) -> None:
         "vote of 2 runs: b1",
         "vote of 2 runs: test_efficientnet",
     ]
+
+
+def test_runs_given_one_by_one_are_named_by_their_folders(sweep: Path) -> None:
+    roots = [sweep / "fold=0", sweep / "fold=1"]
+    runs, _ = load_all_runs(roots)
+    assert [run.name for run in runs] == [str(root) for root in roots]
+    assert runs[0].group == runs[1].group  # one vote of two folds
 
 
 def test_a_run_of_weight_zero_is_left_out(sweep: Path) -> None:
