@@ -54,6 +54,6 @@ lint: $(STAMP)  ## ruff (lint and format) and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-clean:  ## remove runs, rendered products, image stores and caches; your data stays
-	rm -rf data/cache data/rendered-* data/gallery multirun/*/ outputs .mypy_cache .ruff_cache .pytest_cache *.egg-info
+clean:  ## remove runs, made pictures, image stores and caches; your data stays
+	rm -rf data/cache data/rendered-* data/letters-* data/gallery multirun/*/ outputs .mypy_cache .ruff_cache .pytest_cache *.egg-info
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

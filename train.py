@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 import product_cls.launcher  # noqa: F401  (registers hydra/launcher=processes)
+from product_cls.hints import hinting
 from product_cls.resolvers import register_resolvers
 
 register_resolvers()
@@ -18,4 +19,5 @@ def main(config: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    main()
+    with hinting():
+        main()

@@ -32,7 +32,7 @@ def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd
     """Folds from their file, made first where there is none; ``fold`` is among them.
 
     Raises:
-        UserError: whatever ``load_or_make_folds`` and ``split_rows`` refuse.
+        UserError: whatever ``load_or_make_folds``, ``split_rows`` and the task refuse.
     """
     given = config.folds
     name = f"folds-{task.label}-{given.strategy}-{given.n_splits}-seed{given.seed}.csv"
@@ -42,9 +42,12 @@ def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd
         given.strategy,
         n_splits=given.n_splits,
         seed=given.seed,
-        label=task.label,
+        label=task.strata(samples),
     )
-    split_rows(folds, settings.check_fold(config.fold))
+    targets, ids = task.encode(samples), samples["id"]
+    parts = split_rows(folds, settings.check_fold(config.fold))
+    for sentence in task.check_parts(*(targets[ids.isin(part)] for part in parts)):
+        log.warning(sentence)
     return folds
 
 
@@ -76,6 +79,11 @@ def assemble_data(
         )
     fold, size = settings.check_fold(config.fold), settings.image_size(config.data.size)
     gpu = settings.on_gpu(config.trainer)
+    if config.data.per_class is not None and not isinstance(task.strata(samples), str):
+        raise UserError(
+            f"data.per_class={config.data.per_class} is for one label a picture; allowed with "
+            f"several: null."
+        )
     store = build_store(
         samples,
         _cache_folder(config) / f"store-{size[0]}x{size[1]}-{config.data.fit}",

@@ -9,8 +9,10 @@ import pandas as pd
 
 from product_cls.errors import UserError
 from product_cls.predictions import OPTIONAL, Predictions
+from product_cls.weights import check_weights
 
 TINY = np.finfo(np.float32).tiny  # below it the logarithm would be -inf
+NEARLY_NEVER = 1e-7  # nearest to 0 and 1 that float32 tells apart from both
 
 
 def _mean(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -21,6 +23,12 @@ def _geometric(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.exp(np.average(np.log(np.maximum(scores, TINY)), axis=0, weights=weights))
 
 
+def _logits(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    likely = np.clip(scores, NEARLY_NEVER, 1 - NEARLY_NEVER)
+    odds = np.average(np.log(likely / (1 - likely)), axis=0, weights=weights)
+    return 1 / (1 + np.exp(-odds))
+
+
 def _sharpened(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.average(np.sqrt(scores), axis=0, weights=weights)
 
@@ -29,6 +37,7 @@ METHODS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "mean": _mean,
     "gmean": _geometric,
     "sharpened": _sharpened,
+    "logits": _logits,
 }
 
 
@@ -42,7 +51,8 @@ def blend(
     Args:
         scores: ``[R, N, C]``, probabilities of R runs for the same pictures and classes.
         method: ``mean``; ``gmean``, the geometric mean, where one run's veto counts; ``sharpened``,
-            ``mean(p^.5)``, which lets a confident run count less.
+            ``mean(p^.5)``, which lets a confident run count less; ``logits``, the mean of the
+            logits ``log(p / (1 - p))``, for probabilities that are independent of one another.
         weights: one a run, 0 or more; equal where None.
 
     Returns:
@@ -54,12 +64,7 @@ def blend(
     stacked = np.asarray(scores, dtype=np.float64)
     if method not in METHODS:
         raise UserError(f"method={method}; allowed: {', '.join(METHODS)}.")
-    chosen = np.ones(len(stacked)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if len(chosen) != len(stacked):
-        raise UserError(f"{len(chosen)} weights for {len(stacked)} runs; give one for each.")
-    if (chosen < 0).any() or not np.isfinite(chosen).all() or chosen.sum() == 0:
-        raise UserError(f"weights={chosen.tolist()}; allowed: 0 or more, not all of them 0.")
-    return METHODS[method](stacked, chosen)
+    return METHODS[method](stacked, check_weights(weights, len(stacked)))
 
 
 def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
@@ -95,14 +100,23 @@ def blend_predictions(
     method: str = "mean",
     weights: Sequence[float] | None = None,
 ) -> Predictions:
-    """Blend runs that predict the same pictures; scores sum to 1 again (errors: ``align``)."""
+    """Blend runs that predict the same pictures, into scores of their task.
+
+    Raises:
+        UserError: what ``align`` and ``blend`` refuse, or a method that is not for their task.
+    """
     aligned = align(parts)
+    task = aligned[0].make_task()
+    if method in METHODS and method not in task.votes:
+        raise UserError(
+            f"method={method} is not for runs of task={task.name}; allowed: "
+            f"{', '.join(task.votes)}."
+        )
     # Embeddings of different runs have nothing in common to average.
     of_one_run: dict[str, Any] = dict.fromkeys(name for name in OPTIONAL if name != "view")
 
     def mixed(arrays: list[np.ndarray]) -> np.ndarray:
-        scores = blend(arrays, method, weights)
-        return (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+        return task.normalise_scores(blend(arrays, method, weights)).astype(np.float32)
 
     return replace(
         aligned[0],
@@ -118,7 +132,7 @@ def out_of_fold(
     weights: Sequence[float] | None = None,
 ) -> Predictions:
     """Blend validation parts: each picture over the runs that held it out (errors: ``by_fold``)."""
-    chosen = np.ones(len(parts)) if weights is None else np.asarray(weights, dtype=np.float64)
+    chosen = check_weights(weights, len(parts))
 
     def blended(members: list[int]) -> Predictions:
         return blend_predictions([parts[k] for k in members], method, chosen[members].tolist())

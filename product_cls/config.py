@@ -134,6 +134,11 @@ def check(config: DictConfig) -> None:
         value = OmegaConf.select(config, key)
         if OmegaConf.select(config, key, default=MISSING) is not MISSING and not holds(value):
             raise UserError(f"{key}={value}; allowed: {allowed}.")
+    if config.epochs_from is not None and config.fold != "all":
+        raise UserError(
+            f"epochs_from={config.epochs_from} is for a final model, fold=all; fold={config.fold} "
+            f"has validation to choose its best epoch by."
+        )
     watched = [name for name, node in config.callbacks.items() if "monitor" in node]
     if config.fold == "all" and watched:
         raise UserError(

@@ -199,8 +199,13 @@ class SumLoss(nn.Module):
         return total
 
 
-def weigh(loss: nn.Module, weights: np.ndarray) -> None:
+def weigh(loss: nn.Module, weights: np.ndarray, key: str = "task.weights") -> None:
     """Give a loss over classes its weights; of a sum, all parts that take some.
+
+    Args:
+        loss: is changed.
+        weights: float32 ``[C]``.
+        key: of the setting that asked for them, for messages.
 
     Raises:
         UserError: the loss takes none, or has its own.
@@ -208,10 +213,49 @@ def weigh(loss: nn.Module, weights: np.ndarray) -> None:
     parts: list[Any] = [*loss.parts.values()] if isinstance(loss, SumLoss) else [loss]
     taking = [part for part in parts if hasattr(part, "weight")]
     if not taking:
-        raise UserError(
-            f"{type(loss).__name__} takes no weights of classes; set task.weights=null."
-        )
+        raise UserError(f"{type(loss).__name__} takes no weights of classes; set {key}=null.")
     for part in taking:
         if part.weight is not None:
-            raise UserError("Both loss.weight and task.weights are set; one has to be null.")
+            raise UserError(f"Both loss.weight and {key} are set; one has to be null.")
         part.weight = torch.from_numpy(weights)
+
+
+def check_smoothing(loss: nn.Module) -> None:
+    """torch says so only when the loss is called, which is after the pictures were decoded.
+
+    Raises:
+        UserError: a label smoothing outside [0, 1].
+    """
+    for part in loss.modules():
+        smoothing = getattr(part, "label_smoothing", 0.0)
+        if not 0 <= smoothing <= 1:
+            raise UserError(f"loss.label_smoothing={smoothing}; allowed: 0 to 1.")
+
+
+def known_rows(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
+    """A loss over the rows whose label is known.
+
+    Args:
+        loss: takes logits ``[B, C]`` and targets ``[B]``.
+        logits: ``[B, C]``.
+        target: int64 ``[B]``, negative where unknown.
+
+    Returns:
+        A scalar; where no row is known 0, with a gradient of 0.
+    """
+    known = target >= 0
+    if not known.any():
+        return logits[:0].sum()  # not 0 * logits: of an infinite one that would be NaN
+    value: Tensor = loss(logits[known], target[known])
+    return value
+
+
+def uncertainty_weighted(losses: Tensor, log_variance: Tensor) -> Tensor:
+    """Losses weighted by what their tasks leave unexplained: ``sum(exp(-s) * L + s)`` with s the
+    logarithm of each task's variance (Kendall, Gal and Cipolla 2018, arXiv 1705.07115, for
+    classification). In its minimum ``s = log L``.
+
+    Args:
+        losses, log_variance: ``[H]``.
+    """
+    return (torch.exp(-log_variance) * losses + log_variance).sum()

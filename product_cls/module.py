@@ -137,12 +137,13 @@ class ProductModule(LightningModule):
 
         super().optimizer_step(epoch, batch_idx, optimizer, second_pass)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """The pictures' embeddings, for ``GalleryValidation``; None in tasks without."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
+        """Scores and embeddings (None in tasks without), for ``GalleryValidation``."""
         outputs, target = self.network(batch["image"]), batch["target"]
-        self.val_metrics.update(self.task.scores(outputs), target)
+        scores = self.task.scores(outputs)
+        self.val_metrics.update(scores, target)
         self.log("val/loss", self.task.loss(outputs, target), batch_size=len(target))
-        return self.task.embedding(outputs)
+        return {"scores": scores, "embedding": self.task.embedding(outputs)}
 
     def on_validation_epoch_end(self) -> None:
         values = {f"val/{name}": value for name, value in self.val_metrics.compute().items()}

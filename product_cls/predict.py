@@ -20,13 +20,13 @@ from tqdm import tqdm
 from product_cls.cli import MISSING, guard, parse_arguments
 from product_cls.data.pictures import load_picture, resize
 from product_cls.data.samples import list_pictures
+from product_cls.decisions import read_thresholds, with_thresholds
 from product_cls.errors import UserError, reason
 from product_cls.models.network import Network
-from product_cls.predictions import top_k
 from product_cls.report.pictures import contact_sheet
 from product_cls.runs import check_place
 from product_cls.tasks import Task, build_task
-from product_cls.tta import build_views
+from product_cls.tta import build_views, check_views
 
 
 @dataclass(frozen=True)
@@ -159,12 +159,16 @@ class Predictor:
 class Arguments:
     """Name the products in pictures: the best classes as CSV, and a contact sheet.
 
+    Of several labels a picture, the CSV has those that are there, and all probabilities.
+
     checkpoint: a checkpoint, or several whose scores are averaged, as "['a','b']": the inner quotes
       keep the commas of folders such as fold=0,model=b0.
     images: a folder of pictures, one picture, or a CSV with a column `path` (or `filename`).
     out: folder for predictions.csv and contact_sheet.png, which shows the first `shown` pictures.
-    top: how many products to name.
+    top: how many products to name; of several heads, each names its best class; of several labels,
+      how many to write below a picture.
     tta: views to average, as in training.
+    thresholds: of several labels, thresholds.json of an ensemble; null: one half for each.
     device: auto, cpu, cuda, cuda:<n>, mps.
     """
 
@@ -173,6 +177,7 @@ class Arguments:
     out: str = "predictions"
     top: int = 5
     tta: list[str] = field(default_factory=lambda: ["identity", "hflip"])
+    thresholds: str | None = None
     batch_size: int = 64
     device: str = "auto"
     shown: int = 40
@@ -236,10 +241,13 @@ def main() -> None:
         Predictor.load(Path(name)) for name in (given if isinstance(given, list) else [given])
     ]
     first = predictors[0]
-    if any(p.task.classes != first.task.classes for p in predictors):
+    known = (first.task.name, first.task.classes)
+    if any((p.task.name, p.task.classes) != known for p in predictors):
         raise UserError(
             "The checkpoints name different classes, so their scores cannot be averaged."
         )
+    for predictor in predictors:
+        check_views(arguments.tta, predictor.size)
     images = list_images(Path(arguments.images))
     out, device = Path(arguments.out), pick_device(arguments.device)
     check_place(out)
@@ -269,17 +277,15 @@ def main() -> None:
         )
         all_scores.append(scores.tta)
     mean = np.mean(all_scores, axis=0)
-    names, values = top_k(mean, first.task.classes, arguments.top)
-    table = pd.DataFrame({"image": [images[i][0] for i in scores.index]})
-    for k in range(names.shape[1]):
-        table[f"label_{k + 1}"], table[f"score_{k + 1}"] = names[:, k], values[:, k].round(4)
+    task = first.task
+    if arguments.thresholds is not None:
+        task = with_thresholds(task, read_thresholds(Path(arguments.thresholds)))
+    columns, lines = task.answers(mean, arguments.top)
+    table = pd.DataFrame({"image": [images[i][0] for i in scores.index], **columns})
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "predictions.csv", index=False)
     shown = scores.index[: arguments.shown]
-    captions = [
-        [images[i][0]] + [f"{n}  {v:.0%}" for n, v in zip(names[row], values[row], strict=True)]
-        for row, i in enumerate(shown)
-    ]
+    captions = [[images[i][0], *lines[row]] for row, i in enumerate(shown)]
     sheet = contact_sheet((load_picture(images[i][1]) for i in shown), captions)
     sheet.save(out / "contact_sheet.png")
     for name, why in unreadable.items():

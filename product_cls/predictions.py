@@ -1,7 +1,6 @@
 """Predictions files: what a run leaves for ensembles, tables and reports."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -134,9 +133,3 @@ def summarise(predictions: Predictions, task: Task) -> dict[str, Any]:
         **{f"{name}_no_tta": value for name, value in plain.items()},
         **({"by_view": views} if views else {}),
     }
-
-
-def top_k(scores: np.ndarray, classes: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ``k`` best classes and their scores, best first, each ``[N, min(k, C)]``."""
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.asarray(classes)[order], np.take_along_axis(scores, order, axis=1)

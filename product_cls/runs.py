@@ -27,6 +27,7 @@ UNFINGERPRINTED = (
     "logger",
     "paths",
     "rerun",
+    "epochs_from",  # what it comes to is trainer.max_epochs
     # What the pictures, labels and folds are, the other part of the fingerprint tells better.
     "data.name",
     "data.root",
@@ -91,12 +92,13 @@ def fingerprint(config: Mapping[str, Any], *data: str) -> str:
         config: resolved, plain containers.
         data: digests of samples and folds.
     """
-    return digest([_kept(config, ""), *data])
+    return digest([fingerprinted(config), *data])
 
 
-def _kept(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+def fingerprinted(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The config without what does not change what a run computes."""
     return {
-        key: _kept(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        key: fingerprinted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
         for key, value in config.items()
         if prefix + key not in UNFINGERPRINTED
     }
@@ -160,6 +162,17 @@ class RunFolder:
             return dict(json.loads(self.status_file.read_text()))
         except (OSError, ValueError):
             return {}
+
+    def shortcoming(self) -> str | None:
+        """Why the run's results are not to be used, as a predicate without a full stop ("is failed:
+        Out of memory"); None where it has finished."""
+        status = self.status()
+        if status.get("limited"):
+            return "saw a part of the pictures only (trainer=debug)"
+        if status.get("state") == "done":
+            return None
+        why = f": {str(status['error']).rstrip('.')}" if status.get("error") else ""
+        return f"is {status.get('state', 'unreadable')}{why}"
 
     def update_status(self, **fields: Any) -> None:
         """Change some keys of ``status.json``."""

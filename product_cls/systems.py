@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import torch
 import yaml
 
 from product_cls.blend import blend_predictions, out_of_fold
@@ -18,6 +20,7 @@ from product_cls.retrieval.joint import (
     tune_share,
 )
 from product_cls.runs import RunFolder, find_runs
+from product_cls.weights import check_weights
 
 SPLITS = ("val", "test")
 HOW = {"val": out_of_fold, "test": blend_predictions}
@@ -48,14 +51,9 @@ def load_runs(root: Path) -> tuple[list[Run], list[str]]:
     """
     runs, left_out = [], []
     for folder in find_runs(root):
-        status = folder.status()
         name = str(folder.path.relative_to(root)) if folder.path != root else folder.path.name
-        if status.get("limited"):
-            left_out.append(f"{name} saw a part of the pictures only (trainer=debug)")
-            continue
-        if status.get("state") != "done":
-            why = f": {status['error']}" if status.get("error") else ""
-            left_out.append(f"{name} is {status.get('state', 'unreadable')}{why}")
+        if shortcoming := folder.shortcoming():
+            left_out.append(f"{name} {shortcoming}")
             continue
         splits = {
             split: Predictions.load(folder.predictions_file(split))
@@ -120,6 +118,7 @@ def blend_runs(
     method: str,
     weights: Sequence[float] | None = None,
     share: float | None = None,
+    device: torch.device | None = None,
 ) -> Blended:
     """The runs as one system: softmax runs vote, retrieval runs are joined by their features.
 
@@ -127,40 +126,47 @@ def blend_runs(
         runs: finished runs.
         method: of the vote, see ``blend``.
         weights: one a run; runs of weight 0 are left out.
-        share: of the retrieval runs in a joint system, 0 to 1; None tunes it on the out-of-fold
-            predictions, without which (fold=all) both count one half.
+        share: of the retrieval runs in a joint system, 0 to 1; None tunes it on the pictures that
+            both kinds of runs held out, without which (fold=all) both count one half.
+        device: where retrieval runs are searched; the CPU where None.
 
     Raises:
         UserError: weights or a share that do not fit, or runs that cannot be blended.
     """
     if share is not None and not 0 <= share <= 1:
         raise UserError(f"share={share}; allowed: 0 to 1, or null to tune it.")
-    if weights is not None:
-        if len(weights) != len(runs):
-            names = ", ".join(run.name for run in runs)
-            raise UserError(f"{len(weights)} weights for {len(runs)} runs: {names}.")
-        if min(weights) < 0 or max(weights) <= 0:
-            raise UserError(f"weights={list(weights)}; allowed: 0 or more, not all of them 0.")
-        runs = [run for run, weight in zip(runs, weights, strict=True) if weight > 0]
-        weights = [weight for weight in weights if weight > 0]
-    chosen = [1.0] * len(runs) if weights is None else list(weights)
-    pairs = list(zip(runs, chosen, strict=True))
+    chosen = check_weights(weights, len(runs), [run.name for run in runs]).tolist()
+    pairs = [(run, weight) for run, weight in zip(runs, chosen, strict=True) if weight > 0]
     softmax = {s: _vote([p for p in pairs if p[0].gallery is None], s, method) for s in SPLITS}
-    retrieval = {s: _join([p for p in pairs if p[0].gallery is not None], s) for s in SPLITS}
+    retrieval = {
+        s: _join([p for p in pairs if p[0].gallery is not None], s, device) for s in SPLITS
+    }
     if not any(softmax.values()) or not any(retrieval.values()):
         only = softmax if any(softmax.values()) else retrieval
         return Blended({split: part for split, part in only.items() if part is not None})
-    source, val = "as given", (softmax["val"], retrieval["val"])
-    if share is None and val[0] is not None and val[1] is not None:
-        share, source = tune_share(val[0], val[1])[0], "tuned out of fold"
+    source, held_out = "as given", _held_out_by_both(softmax["val"], retrieval["val"])
+    if share is None and held_out[0] is not None and held_out[1] is not None:
+        share = tune_share(held_out[0], held_out[1])[0]
+        source = f"tuned on {len(held_out[0].id)} held-out pictures"
     elif share is None:
         share, source = 0.5, "nothing to tune it on"
+    parts = {"val": held_out, "test": (softmax["test"], retrieval["test"])}
     splits = {
         split: blend_share(one, other, share)
-        for split in SPLITS
-        if (one := softmax[split]) is not None and (other := retrieval[split]) is not None
+        for split, (one, other) in parts.items()
+        if one is not None and other is not None
     }
     return Blended(splits, share, source)
+
+
+def _held_out_by_both(
+    one: Predictions | None, other: Predictions | None
+) -> tuple[Predictions | None, Predictions | None]:
+    """The pictures that both systems held out: folds may be missing here or there."""
+    if one is None or other is None:
+        return None, None
+    parts = one.rows(np.isin(one.id, other.id)), other.rows(np.isin(other.id, one.id))
+    return parts if len(parts[0].id) else (None, None)
 
 
 def _having(pairs: Sequence[tuple[Run, float]], split: str) -> list[tuple[Run, float]]:
@@ -184,10 +190,14 @@ def _vote(pairs: Sequence[tuple[Run, float]], split: str, method: str) -> Predic
     return HOW[split](parts, method, [weight for _, weight in having])
 
 
-def _join(pairs: Sequence[tuple[Run, float]], split: str) -> Predictions | None:
+def _join(
+    pairs: Sequence[tuple[Run, float]], split: str, device: torch.device | None
+) -> Predictions | None:
     """Retrieval runs' predictions as one; None where there are none."""
     if not (having := _having(pairs, split)):
         return None
     weights = [weight for _, weight in having]
     runs = [RetrievalRun(r.name, r.splits, r.gallery) for r, _ in having if r.gallery is not None]
-    return join_runs(runs, split, weights) if split == "test" else join_out_of_fold(runs, weights)
+    if split == "test":
+        return join_runs(runs, split, weights, device)
+    return join_out_of_fold(runs, weights, device)

@@ -34,6 +34,7 @@ from product_cls.callbacks import EpochRecord, checkpoint_callbacks
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.samples import samples_fingerprint, take_subset
 from product_cls.errors import UserError
+from product_cls.final import epochs_from_folds
 from product_cls.models.network import Network
 from product_cls.module import ProductModule
 from product_cls.predict import Predictor, Scores, predict_scores
@@ -43,7 +44,7 @@ from product_cls.retrieval.validation import GalleryValidation
 from product_cls.runs import RunFolder, digest, fingerprint, now, write_text_whole
 from product_cls.tasks import Task
 from product_cls.tasks.retrieval import Retrieval
-from product_cls.tta import build_views
+from product_cls.tta import check_views
 
 log = logging.getLogger(__name__)
 
@@ -125,16 +126,25 @@ def _failed(folder: RunFolder, error: str) -> None:
 
 def _run(config: DictConfig, folder: RunFolder) -> float | None:
     settings.check(config)
-    build_views(config.tta)  # a misspelt view must not wait for the end of training
+    if config.epochs_from is not None:
+        epochs, why = epochs_from_folds(settings.plain(config), Path(str(config.epochs_from)))
+        log.info(why)
+        config = config.copy()
+        config.trainer.max_epochs = epochs
+    # A misspelt view must not wait for the end of training.
+    check_views(config.tta, settings.image_size(config.data.size))
     samples: pd.DataFrame = settings.build(config.data.samples)
     task: Task = settings.build(config.task)
     if config.data.limit is not None:
-        samples = take_subset(samples, config.data.limit, label=task.label, seed=config.folds.seed)
+        label = task.strata(samples)
+        samples = take_subset(samples, config.data.limit, label=label, seed=config.folds.seed)
     task.fit(samples)
 
     folds = assemble_folds(config, samples, task)
     mark = fingerprint(
-        settings.plain(config), samples_fingerprint(samples), digest(folds.to_dict())
+        settings.plain(config),
+        samples_fingerprint(samples, task.strata(samples)),
+        digest(folds.to_dict()),
     )
     plan = folder.plan(mark, rerun=bool(config.rerun))
     if plan == "skip":
@@ -286,7 +296,8 @@ def _predict(
             data.loader(split),
             config.tta,
             device=device,
-            bf16=str(trainer.precision).startswith("bf16"),
+            # Embeddings go into an index and are searched by float32 ones, so they must be such.
+            bf16=str(trainer.precision).startswith("bf16") and not isinstance(task, Retrieval),
             limit=limit if isinstance(limit, int) else None,
             description=f"predict {split}" if sys.stdout.isatty() else None,
         )
@@ -356,6 +367,8 @@ def _say_result(metrics: dict[str, Any], folder: RunFolder) -> None:
         text = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
         views: Collection[tuple[str, Any]] = values.get("by_view", {}).items()
         for view, part in views:
-            text += f"  view {view}: " + " ".join(f"{value:.4f}" for value in part.values())
+            named = len(part) > 1
+            words = [f"{k} {v:.4f}" if named else f"{v:.4f}" for k, v in part.items()]
+            text += f"  view {view}: " + " ".join(words)
         log.info("%s (%d pictures): %s", split, values["count"], text or "labels unknown")
     log.info("Results: %s", folder.path)

@@ -34,14 +34,29 @@ def _scaled(images: Tensor, longer: int) -> list[Tensor]:
     return [_resized(images, (round(height * scale), round(width * scale)))]
 
 
+def _quarter_turns(turns: int) -> View:
+    """Counter-clockwise. Of pictures that are not square they would change the shape, which the
+    network never saw."""
+
+    def view(images: Tensor) -> list[Tensor]:
+        height, width = images.shape[-2:]
+        if height != width:
+            raise UserError(
+                f"tta=rot90 and rot270 lay pictures of {height} x {width} pixels on their side; "
+                f"they go with square ones (data.size={height})."
+            )
+        return [torch.rot90(images, turns, (-2, -1))]
+
+    return view
+
+
 VIEWS: dict[str, View] = {
     "identity": lambda images: [images],
     "hflip": lambda images: [images.flip(-1)],
     "vflip": lambda images: [images.flip(-2)],
-    # Quarter turns, counter-clockwise.
-    "rot90": lambda images: [torch.rot90(images, 1, (-2, -1))],
+    "rot90": _quarter_turns(1),
     "rot180": lambda images: [torch.rot90(images, 2, (-2, -1))],
-    "rot270": lambda images: [torch.rot90(images, 3, (-2, -1))],
+    "rot270": _quarter_turns(3),
     "five_crop": _five_crop,
 }
 
@@ -90,3 +105,18 @@ def build_views(names: Sequence[str]) -> dict[str, View]:
     if len(set(names)) < len(names):
         raise UserError(f"tta names a view twice: {', '.join(names)}.")
     return {name: build_view(name) for name in names}
+
+
+def check_views(names: Sequence[str], size: tuple[int, int]) -> None:
+    """Try views before there are pictures.
+
+    Args:
+        names: of views.
+        size: height and width of the pictures to come; too small ones are refused elsewhere.
+
+    Raises:
+        UserError: what ``build_views`` refuses, or a view that does not go with the size.
+    """
+    blank = torch.zeros(1, 3, max(size[0], 8), max(size[1], 8))
+    for view in build_views(names).values():
+        view(blank)

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 # Read when huggingface_hub is imported, which is before any fixture runs.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -128,3 +129,24 @@ def run_command(
         return call
 
     return prepare
+
+
+@pytest.fixture
+def composed() -> Iterator[Callable[..., dict[str, Any]]]:
+    """From overrides to the config as `python train.py` composes it, in plain containers."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    import product_cls.launcher  # noqa: F401  (conf/config.yaml names its launcher)
+    from product_cls.resolvers import register_resolvers
+
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    folder = str(Path(__file__).parents[1] / "conf")
+
+    def plain(*overrides: str) -> dict[str, Any]:
+        return dict(OmegaConf.to_container(compose("config", list(overrides))))  # type: ignore[arg-type]
+
+    with initialize_config_dir(folder, version_base="1.3"):
+        yield plain

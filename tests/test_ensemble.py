@@ -9,7 +9,7 @@ import pytest
 from runs_in_process import train
 
 from product_cls.blend import align, blend, blend_predictions, out_of_fold
-from product_cls.ensemble import ensemble_table, main
+from product_cls.ensemble import ensemble_table, group_votes, main
 from product_cls.errors import UserError
 from product_cls.predictions import Predictions
 from product_cls.systems import Blended, blend_runs, load_runs
@@ -172,7 +172,8 @@ def test_groups_of_folds_get_their_own_vote(sweep: Path) -> None:
     runs, _ = load_runs(sweep)
     others = [type(run)(f"b1,{run.name}", "b1", run.splits) for run in runs]
     every = [*runs, *others]
-    table = ensemble_table(every, Blended({"test": runs[0].splits["test"]}), "mean")
+    blended, votes = Blended({"test": runs[0].splits["test"]}), group_votes(every, "mean")
+    table = ensemble_table(every, blended, votes, "mean")
     assert [name for name in table["run"] if "vote" in name] == [
         "vote of 2 runs: b1",
         "vote of 2 runs: test_efficientnet",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from product_cls.errors import UserError
-from product_cls.predictions import Predictions, summarise, top_k
+from product_cls.predictions import Predictions, summarise
+from product_cls.tasks.base import top_k
 
 TASK = {"name": "single_label", "label": "label", "classes": ["a", "b"]}
 

@@ -50,6 +50,19 @@ def test_half_written_status_is_no_status(tmp_path: Path) -> None:
     assert run.plan("f") == "fresh"
 
 
+def test_shortcomings_of_runs(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.shortcoming() == "is unreadable"
+    run.begin("f", fresh=True)
+    assert run.shortcoming() == "is running"
+    run.update_status(state="failed", error="Out of memory.")
+    assert run.shortcoming() == "is failed: Out of memory"
+    run.update_status(state="done", error=None, limited=False)
+    assert run.shortcoming() is None
+    run.update_status(limited=True)
+    assert run.shortcoming() == "saw a part of the pictures only (trainer=debug)"
+
+
 def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     caught: list[BaseException] = []

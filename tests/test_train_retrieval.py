@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from runs_in_process import RETRIEVAL, ROOT, refusal, train
 
@@ -68,9 +70,33 @@ def test_metrics_name_both_systems(finished: RunFolder) -> None:
     assert {"val/recall@1", "val/recall@5", "val/mAP@R"} <= set(rows[0].split(","))
 
 
-def test_a_checkpoint_rebuilds_the_embedding(finished: RunFolder, tiny_root: Path) -> None:
-    import torch
+@pytest.mark.parametrize(
+    ("overrides", "metric", "value"),
+    [
+        ((), "val/accuracy", "accuracy_no_tta"),
+        (("task.gallery_every=2",), "val/class_accuracy", "class_accuracy"),
+    ],
+)
+def test_the_best_epoch_is_chosen_by_what_answers(
+    tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...], metric: str, value: str
+) -> None:
+    run = train(
+        tmp_path / "run",
+        tiny_root,
+        *RETRIEVAL,
+        "trainer.max_epochs=4",
+        "optimizer.lr=0.01",
+        "tta=[identity]",
+        *overrides,
+    )
+    status = run.status()
+    assert status["metric"] == metric
+    assert status["value"] == pytest.approx(run.metrics()["val"][value], abs=1e-6)
+    curves = pd.read_csv(run.path / "logs" / "metrics.csv")
+    assert status["value"] == pytest.approx(curves[metric].max(), abs=1e-6)
 
+
+def test_a_checkpoint_rebuilds_the_embedding(finished: RunFolder, tiny_root: Path) -> None:
     predictor = Predictor.load(finished.best_checkpoint)
     gallery = Features.load(finished.predictions_file("gallery"))
     picture = predictor.picture(Path(str(gallery.path[3])))[None]

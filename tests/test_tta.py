@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from product_cls.errors import UserError
-from product_cls.tta import build_view, build_views
+from product_cls.tta import build_view, build_views, check_views
 
 IMAGES = torch.arange(2 * 3 * 16 * 16, dtype=torch.float32).reshape(2, 3, 16, 16)
 
@@ -44,3 +44,12 @@ def test_wrong_names() -> None:
     ):
         with pytest.raises(UserError, match=words):
             build_views(names)
+
+
+def test_quarter_turns_go_with_square_pictures_only() -> None:
+    check_views(["rot90", "hflip+rot270"], (32, 32))
+    check_views(["identity", "hflip", "rot180", "five_crop", "size_48"], (32, 24))
+    check_views(["identity"], (0, 0))  # the store refuses sizes, with a sentence of its own
+    for name in ("rot90", "rot270", "hflip+rot90"):
+        with pytest.raises(UserError, match=r"rot90 and rot270 .* 32 x 24 .* square"):
+            check_views([name], (32, 24))

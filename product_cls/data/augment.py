@@ -1,6 +1,6 @@
 """The albumentations pipeline, from named steps.
 
-Everything that depends on albumentations (frozen at 2.0.8) is in this file.
+Everything that depends on albumentations (frozen at 2.0.8) is in this file and ``policies.py``.
 """
 
 import random
@@ -13,13 +13,15 @@ import albumentations as A
 import numpy as np
 from pydantic import ValidationError
 
+from product_cls.data.policies import STEPS as POLICIES
 from product_cls.errors import UserError, reason
 
 Steps = Mapping[str, Mapping[str, Any] | None]
 
 
 def step_names(steps: Steps, exclude: Collection[str] = (), *, where: str = "augment") -> list[str]:
-    """The names that ``exclude`` knows: steps, groups (``one_of``) and the steps inside them.
+    """The names that ``exclude`` knows: steps, groups (``one_of``) and the steps inside them, and
+    the ``operations`` that a step draws from.
 
     Raises:
         UserError: something is no step; ``where`` says in the message where it stands.
@@ -28,8 +30,16 @@ def step_names(steps: Steps, exclude: Collection[str] = (), *, where: str = "aug
     for name, step in _present(steps, where).items():
         if name not in exclude:
             inner = step_names(step.get("one_of", {}), exclude, where=f"{where}.{name}.one_of")
-            names += [name, *inner]
+            names += [name, *inner, *_operations(f"{where}.{name}", step, exclude)]
     return names
+
+
+def _operations(name: str, step: Mapping[str, Any], exclude: Collection[str]) -> list[str]:
+    """What RandAugment draws from, without what is left out."""
+    operations = step.get("operations", [])
+    if not isinstance(operations, list) or not all(isinstance(one, str) for one in operations):
+        raise UserError(f"{name}.operations={operations} is no list of names.")
+    return [one for one in operations if one not in exclude]
 
 
 def _present(steps: Steps, where: str) -> dict[str, Mapping[str, Any]]:
@@ -54,8 +64,8 @@ class Augment:
     worker; its ``set_random_seed`` gives every step the same stream, so that steps are correlated.)
 
     Args:
-        steps: name -> ``{"transform": class of albumentations, **its arguments}``, or
-            name -> ``{"one_of": steps, "p": 0.5}``, of which one is drawn. A step that is null
+        steps: name -> ``{"transform": class of albumentations or policies.py, **its arguments}``,
+            or name -> ``{"one_of": steps, "p": 0.5}``, of which one is drawn. A step that is null
             is left out.
         exclude: names of steps to leave out.
 
@@ -112,8 +122,12 @@ def _build_all(steps: Steps, exclude: Collection[str], where: str) -> list[Any]:
             continue
         if "one_of" in step:
             built += _build_group(f"{where}.{name}", step, exclude)
-        else:
-            built.append(_build(f"{where}.{name}", step))
+            continue
+        if step.get("operations"):
+            step = {**step, "operations": _operations(f"{where}.{name}", step, exclude)}
+            if not step["operations"]:  # all of them are left out, and so is the step
+                continue
+        built.append(_build(f"{where}.{name}", step))
     return built
 
 
@@ -132,16 +146,15 @@ def _build_group(name: str, step: Mapping[str, Any], exclude: Collection[str]) -
 
 def _build(name: str, step: Mapping[str, Any]) -> A.BasicTransform:
     arguments = {key: _plain(value) for key, value in step.items() if key != "transform"}
-    kind = getattr(A, str(step.get("transform")), None)
+    named = str(step.get("transform"))
+    kind = POLICIES.get(named) or getattr(A, named, None)
     if (
         not (isinstance(kind, type) and issubclass(kind, A.BasicTransform))
         or kind.__module__.startswith("albumentations.core")  # the base classes
     ):
-        close = get_close_matches(str(step.get("transform")), dir(A), n=1)
+        close = get_close_matches(named, [*dir(A), *POLICIES], n=1)
         hint = f"; did you mean '{close[0]}'?" if close else "."
-        raise UserError(
-            f"{name}.transform '{step.get('transform')}' is no albumentations class{hint}"
-        )
+        raise UserError(f"{name}.transform '{named}' is no albumentations class{hint}")
     try:
         with warnings.catch_warnings():
             # albumentations warns about arguments it does not know or changes, and goes on with

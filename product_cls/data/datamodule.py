@@ -170,7 +170,8 @@ class ProductDataModule(LightningDataModule):
         pin_memory: for copies to a GPU.
 
     Raises:
-        UserError: fewer training pictures than a batch holds at least (2), a batch size below 1.
+        UserError: fewer training pictures than a batch holds at least (2), a batch size below 1,
+            ``per_class`` where a picture has several labels.
     """
 
     def __init__(
@@ -194,6 +195,11 @@ class ProductDataModule(LightningDataModule):
             raise UserError(f"data.batch_size={batch_size}; allowed: 1 or more.")
         if num_workers < 0:
             raise UserError(f"data.num_workers={num_workers}; allowed: 0 or more.")
+        if per_class is not None and targets.ndim > 1:
+            raise UserError(
+                f"data.per_class={per_class} needs one label a picture, these have several; set it "
+                f"to null."
+            )
         if len(train_ids) < 2:
             raise UserError(f"{len(train_ids)} training pictures are left; at least 2 are needed.")
         self.samples, self.store, self.targets = samples, store, targets

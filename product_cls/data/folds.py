@@ -5,6 +5,7 @@ the number of splits, the seed and the fingerprint of the samples it was made fo
 "never held out".
 """
 
+import warnings
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,7 +14,8 @@ import pandas as pd
 from filelock import FileLock
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from product_cls.data.samples import natural_key
+from product_cls.data.samples import Strata, combined_labels, label_columns, natural_key
+from product_cls.data.stratify import iterative_folds
 from product_cls.errors import UserError
 from product_cls.runs import digest, write_text_whole
 
@@ -21,7 +23,12 @@ Strategy = Literal["stratified", "stratified_group", "view", "own"]
 
 
 def make_folds(
-    samples: pd.DataFrame, strategy: Strategy, *, n_splits: int = 5, seed: int = 0, label: str
+    samples: pd.DataFrame,
+    strategy: Strategy,
+    *,
+    n_splits: int = 5,
+    seed: int = 0,
+    label: Strata,
 ) -> "pd.Series[int]":
     """The fold in which each sample is held out, by id.
 
@@ -33,25 +40,39 @@ def make_folds(
             the validation part that the data set itself names).
         n_splits: number of folds for the stratified strategies; the other two know their own.
         seed: of the shuffle before a stratified split.
-        label: column to stratify by.
+        label: what to stratify by.
 
     Returns:
         int64, index ``id``, values in [-1, number of folds - 1].
 
     Raises:
         UserError: an unknown strategy, a column it needs is missing, a class or the groups are
-            fewer than the folds, or a class is in one group only.
+            fewer than the folds (of several columns: a class has a single picture), or a class is
+            in one group only.
     """
     rows = samples[samples["split"] != "test"]
     folds = np.full(len(rows), -1, dtype=np.int64)
-    if strategy in ("stratified", "stratified_group"):
+    if strategy == "stratified" and isinstance(label, list):
+        targets = rows[label].astype(float).to_numpy()
+        _check_label_sizes(targets, n_splits, label)
+        folds = iterative_folds(targets, n_splits, seed)
+    elif isinstance(label, list) and strategy == "stratified_group":
+        raise UserError(
+            "folds.strategy=stratified_group goes by a single label column; allowed for several: "
+            "stratified, view, own."
+        )
+    elif strategy in ("stratified", "stratified_group"):
+        assert not isinstance(label, list)
         _check_sizes(rows, strategy, n_splits, label)
-        labels = rows[label].astype(str)
+        labels = combined_labels(rows, label)
         groups = rows["group"] if strategy == "stratified_group" else None
         kind = StratifiedKFold if groups is None else StratifiedGroupKFold
         splitter = kind(n_splits, shuffle=True, random_state=seed)
-        for k, (_, held_out) in enumerate(splitter.split(np.zeros(len(rows)), labels, groups)):
-            folds[held_out] = k
+        with warnings.catch_warnings():
+            # Combinations that are fewer than the folds are spread over some of them.
+            warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+            for k, (_, held_out) in enumerate(splitter.split(np.zeros(len(rows)), labels, groups)):
+                folds[held_out] = k
     elif strategy == "view":
         if "view" not in rows or rows["view"].isna().any():
             raise UserError("folds.strategy=view needs a known view for every training picture.")
@@ -73,7 +94,24 @@ def make_folds(
     return pd.Series(folds, index=pd.Index(rows["id"], name="id"), name="fold")
 
 
-def _check_sizes(rows: pd.DataFrame, strategy: str, n_splits: int, label: str) -> None:
+def _check_label_sizes(targets: np.ndarray, n_splits: int, labels: list[str]) -> None:
+    if n_splits < 2:
+        raise UserError(f"folds.n_splits={n_splits}; at least 2 are needed.")
+    there = targets.sum(axis=0)
+    fewest = np.minimum(there, len(targets) - there)
+    rarest = int(fewest.argmin())
+    if fewest[rarest] < n_splits:
+        kind = "with" if there[rarest] == fewest[rarest] else "without"
+        raise UserError(
+            f"{int(fewest[rarest])} pictures are {kind} the label '{labels[rarest]}', fewer than "
+            f"folds.n_splits={n_splits}; lower folds.n_splits, add pictures or leave the label out "
+            f"of task.labels."
+        )
+
+
+def _check_sizes(
+    rows: pd.DataFrame, strategy: str, n_splits: int, label: str | tuple[str, ...]
+) -> None:
     if n_splits < 2:
         raise UserError(f"folds.n_splits={n_splits}; at least 2 are needed.")
     if strategy == "stratified_group":
@@ -81,19 +119,28 @@ def _check_sizes(rows: pd.DataFrame, strategy: str, n_splits: int, label: str) -
             raise UserError("folds.strategy=stratified_group needs a group for every picture.")
         if (groups := rows["group"].nunique()) < n_splits:
             raise UserError(f"{groups} groups are fewer than folds.n_splits={n_splits}.")
-        spread = rows.groupby(rows[label].astype(str))["group"].nunique()
-        if spread.min() < 2:
+    for column in label_columns(label):
+        labels = rows[column][rows[column].notna()].astype(str)
+        if strategy == "stratified_group":
+            spread = rows["group"].groupby(labels).nunique()
+            if spread.min() < 2:
+                raise UserError(
+                    f"All pictures of the class '{spread.idxmin()}' ({column}) are in one group; "
+                    f"held out, it would leave nothing of the class to learn from."
+                )
+        elif not isinstance(label, str) and (counts := labels.value_counts()).min() < 2:
             raise UserError(
-                f"All pictures of the class '{spread.idxmin()}' are in one group; held out, it "
-                f"would leave nothing of the class to learn from."
+                f"The class '{counts.idxmin()}' ({column}) has a single picture; at least 2 are "
+                f"needed, one to learn from and one to hold out."
             )
-    counts = rows[label].astype(str).value_counts()
-    if counts.min() < n_splits:
+    counts = combined_labels(rows, label).value_counts()
+    # Of several labels together rare combinations need not be in every fold.
+    if (most := counts.min() if isinstance(label, str) else counts.max()) < n_splits:
         small = sorted(counts.index[counts < n_splits], key=natural_key)
         raise UserError(
             f"{len(small)} classes have fewer pictures than folds.n_splits={n_splits}, "
             f"the smallest is '{counts.idxmin()}' with {counts.min()}; "
-            f"lower folds.n_splits to at most {counts.min()} or add pictures."
+            f"lower folds.n_splits to at most {most} or add pictures."
         )
 
 
@@ -104,7 +151,7 @@ def load_or_make_folds(
     *,
     n_splits: int = 5,
     seed: int = 0,
-    label: str = "label",
+    label: Strata = "label",
 ) -> "pd.Series[int]":
     """Folds from ``file``, made and written first where there is none (arguments: ``make_folds``).
 
@@ -116,8 +163,8 @@ def load_or_make_folds(
     # What the strategy reads belongs to the fingerprint: a relabelled picture, say, makes another
     # stratification.
     read = {
-        "stratified": [label],
-        "stratified_group": [label, "group"],
+        "stratified": label_columns(label),
+        "stratified_group": [*label_columns(label), "group"],
         "view": ["view"],
         "own": ["split"],
     }.get(strategy, [])

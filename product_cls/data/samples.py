@@ -15,11 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from product_cls.data.stratify import even_order
 from product_cls.errors import UserError, reason
 from product_cls.runs import digest
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 SPLITS = ("train", "val", "test")
+
+# What is stratified by: the classes of a column; the combinations of a tuple of columns; or a list
+# of columns of 0 and 1, each of which keeps its share.
+Strata = str | tuple[str, ...] | list[str]
 
 
 def natural_key(text: str) -> tuple[int, int, str]:
@@ -54,25 +59,25 @@ def list_pictures(folder: Path) -> list[Path]:
     )
 
 
-def check_samples(table: pd.DataFrame, source: str | Path, *, label: str = "label") -> pd.DataFrame:
+def check_samples(
+    table: pd.DataFrame, source: str | Path, *, label: str | None = "label"
+) -> pd.DataFrame:
     """Refuse a table that nothing sensible can be trained on; return it with a clean index.
 
     Args:
         table: with at least ``id``, ``path``, ``split`` and the column ``label``.
         source: what was read, for messages.
-        label: the label column that every row to learn from must have.
+        label: the label column that every row to learn from must have; None where there is no such
+            column, and the task has to see which labels there are.
 
     Raises:
-        UserError: an id twice, an unknown split, no training picture, a training picture without
-            label, one class only, or a class with a single training picture.
+        UserError: what ``check_rows`` refuses, a training picture without label, one class only, or
+            a class with a single training picture.
     """
-    if twice := sorted(table["id"][table["id"].duplicated()].unique()):
-        raise UserError(f"{source}: {len(twice)} ids stand twice, the first is '{twice[0]}'.")
-    if unknown := sorted(set(map(str, table["split"])) - set(SPLITS)):
-        raise UserError(f"{source}: unknown split '{unknown[0]}'; allowed: {', '.join(SPLITS)}.")
+    check_rows(table, source)
     learned = table[table["split"] != "test"]
-    if learned.empty:
-        raise UserError(f"{source}: there is no training picture in it.")
+    if label is None:
+        return table.reset_index(drop=True)
     if learned[label].isna().any():
         first = learned["id"][learned[label].isna()].iloc[0]
         raise UserError(f"{source}: '{first}' is a training picture without a {label}.")
@@ -86,6 +91,20 @@ def check_samples(table: pd.DataFrame, source: str | Path, *, label: str = "labe
             f"at least 2 are needed, one to learn from and one to hold out."
         )
     return table.reset_index(drop=True)
+
+
+def check_rows(table: pd.DataFrame, source: str | Path) -> None:
+    """Refuse what is wrong with any table, whatever its labels (arguments: ``check_samples``).
+
+    Raises:
+        UserError: an id twice, an unknown split, or no training picture.
+    """
+    if twice := sorted(table["id"][table["id"].duplicated()].unique()):
+        raise UserError(f"{source}: {len(twice)} ids stand twice, the first is '{twice[0]}'.")
+    if unknown := sorted(set(map(str, table["split"])) - set(SPLITS)):
+        raise UserError(f"{source}: unknown split '{unknown[0]}'; allowed: {', '.join(SPLITS)}.")
+    if (table["split"] == "test").all():
+        raise UserError(f"{source}: there is no training picture in it.")
 
 
 def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataFrame:
@@ -109,7 +128,23 @@ def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataF
     return table
 
 
-def take_subset(samples: pd.DataFrame, limit: int, *, label: str, seed: int) -> pd.DataFrame:
+def label_columns(label: Strata) -> list[str]:
+    """All columns that are meant."""
+    return [label] if isinstance(label, str) else list(label)
+
+
+def combined_labels(samples: pd.DataFrame, label: str | tuple[str, ...]) -> "pd.Series[str]":
+    """The label of each row as text; of several columns, those that are known, by their names."""
+    if isinstance(label, str):
+        return samples[label].astype(str)
+    known = [
+        (f"{column}=" + samples[column].astype(str)).where(samples[column].notna(), "")
+        for column in label
+    ]
+    return pd.concat(known, axis=1).agg(" ".join, axis=1)
+
+
+def take_subset(samples: pd.DataFrame, limit: int, *, label: Strata, seed: int) -> pd.DataFrame:
     """A part of the pictures to learn from that respects the labels, for quick experiments.
 
     Each class keeps its share of ``limit`` (at least 2 pictures, as many as every class needs);
@@ -119,16 +154,27 @@ def take_subset(samples: pd.DataFrame, limit: int, *, label: str, seed: int) -> 
     Args:
         samples: the sample table.
         limit: pictures to learn from; a table that has no more stays as it is.
-        label: the label column.
+        label: what keeps its share.
         seed: 0 or more.
 
     Raises:
-        UserError: ``limit`` has no room for 2 pictures of each class.
+        UserError: ``limit`` has no room for 2 pictures of each class (and without each label).
     """
     learned = samples[samples["split"] != "test"].sort_values("id")
-    counts = learned[label].value_counts().sort_index()
     if limit >= len(learned):
         return samples
+    if isinstance(label, list):
+        places = even_order(learned[label].astype(float).to_numpy(), limit, seed)
+        if len(places) > limit:
+            raise UserError(
+                f"data.limit={limit} is too few for {len(label)} labels: at least {len(places)} "
+                f"are needed, 2 pictures with each and 2 without."
+            )
+        kept = learned.index[places]
+        chosen = (samples["split"] == "test") | samples.index.isin(kept)
+        return samples[chosen].reset_index(drop=True)
+    labels = combined_labels(learned, label)
+    counts = labels.value_counts()
     if limit < 2 * len(counts):
         raise UserError(
             f"data.limit={limit} is too few for {len(counts)} classes: at least "
@@ -137,19 +183,19 @@ def take_subset(samples: pd.DataFrame, limit: int, *, label: str, seed: int) -> 
     # Each class's pictures, in an order of chance, get evenly spaced places on one line (Webster's
     # way to share out seats): the first `limit` on it respect the labels, whatever the limit.
     order = np.random.default_rng((seed, 3)).permutation(len(learned))
-    rank = learned.iloc[order].groupby(label).cumcount()
-    classes = learned[label].loc[rank.index]
-    place = ((rank + 0.5) / classes.map(counts)).where(rank >= 2, 0)
+    rank = labels.iloc[order].groupby(labels.iloc[order]).cumcount()
+    place = ((rank + 0.5) / labels.loc[rank.index].map(counts)).where(rank >= 2, 0)
     kept = place.sort_values(kind="stable").index[:limit]
     return samples[(samples["split"] == "test") | samples.index.isin(kept)].reset_index(drop=True)
 
 
-def samples_fingerprint(samples: pd.DataFrame) -> str:
-    """Digest of everything in the table but where the files lie, and of the files' sizes.
+def samples_fingerprint(samples: pd.DataFrame, label: Strata = "label") -> str:
+    """Digest of what a run reads of the table (all but where the files lie, and labels that it has
+    no use for), and of the files' sizes.
 
     Sizes, not times: a copy of the data on another machine is the same data.
     """
-    columns = sorted(set(samples.columns) - {"path"})
+    columns = sorted({"id", "split", "view", "group", *label_columns(label)} & set(samples.columns))
     rows = samples[columns].astype(str).to_numpy().tolist()
     files = map(Path, samples["path"])
     sizes = [file.stat().st_size if file.exists() else -1 for file in files]
@@ -213,7 +259,7 @@ def read_csv(
     *,
     root: str | Path | None = None,
     path_column: str = "path",
-    label_column: str = "label",
+    label_column: str | None = "label",
     split_column: str | None = None,
     view_column: str | None = None,
     group_column: str | None = None,
@@ -223,8 +269,10 @@ def read_csv(
     Args:
         file: the CSV.
         root: folder that the paths are relative to; the CSV's own where None.
-        path_column, label_column: where a picture's path and label stand.
-        split_column: ``train`` | ``val`` | ``test``; where None, rows without label are ``test``.
+        path_column, label_column: where a picture's path and label stand; label_column None for
+            tables of which no one column is the label (several heads).
+        split_column: ``train`` | ``val`` | ``test``; where None, rows without label are ``test``,
+            and without a label column all are ``train``.
         view_column, group_column: become ``view`` and ``group``.
 
     Raises:
@@ -243,7 +291,8 @@ def read_csv(
     named = [column for column in roles.values() if column is not None]
     if twice := [column for column in named if named.count(column) > 1]:
         raise UserError(f"{source}: the column '{twice[0]}' is named twice; one meaning a column.")
-    table = read_table(source, named, dtype={path_column: str, label_column: str})
+    text = [column for column in (path_column, label_column) if column is not None]
+    table = read_table(source, named, dtype=dict.fromkeys(text, str))
     # A column that merely has one of our names makes way for the one that was asked for.
     table = table.drop(
         columns=[c for c in table if roles.get(str(c)) is not None and c not in named]
@@ -254,9 +303,11 @@ def read_csv(
     base = source.parent if root is None else existing_folder(root, "the CSV's paths start there")
     table["path"] = [str(base / name) for name in table["id"]]
     require_files(table["path"], source)
-    if split_column is None:
+    if split_column is None and label_column is None:
+        table["split"] = "train"
+    elif split_column is None:
         table["split"] = table["label"].isna().map({True: "test", False: "train"})
-    return check_samples(table, source)
+    return check_samples(table, source, label=None if label_column is None else "label")
 
 
 def require_files(paths: "pd.Series[str]", source: Path) -> None:
@@ -274,7 +325,9 @@ def read_competition(root: str | Path, *, sample_file: str = "sample.csv") -> pd
     """The competition's layout: ``train/<label>/<n>.jpg``, ``test/<n>.jpg``, ``sample.csv``.
 
     A ``views.csv`` (``id, label, roll, pitch, split``), as rendered products have, adds ``view``
-    (the pitch in degrees) and the test pictures' labels. Test rows come in the sample file's order.
+    (the pitch in degrees) and the test pictures' labels; a ``catalogue.csv`` (``label``, and what
+    else is known of each product) its other columns, as further labels. Test rows come in the
+    sample file's order.
 
     Raises:
         UserError: a missing folder or file, a class without a picture, a test picture that the
@@ -305,7 +358,21 @@ def read_competition(root: str | Path, *, sample_file: str = "sample.csv") -> pd
         table["view"] = known["pitch"].reindex(table["id"]).to_numpy()
         answers = known["label"].reindex(table["id"]).to_numpy()
         table["label"] = table["label"].where(table["split"] != "test", answers)
+    catalogue = folder / "catalogue.csv"
+    if catalogue.is_file():
+        table = _join_catalogue(table, catalogue)
     return check_samples(table, folder)
+
+
+def _join_catalogue(table: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """The table with the columns that ``file`` has for each label; missing for labels it lacks."""
+    products = read_table(file, ["label"], dtype=str).set_index("label")
+    if taken := [str(column) for column in products if column in table]:
+        raise UserError(f"{file} has a column '{taken[0]}', which samples have already; rename it.")
+    if products.index.has_duplicates:
+        twice = products.index[products.index.duplicated()][0]
+        raise UserError(f"{file} names products twice, the first is '{twice}'.")
+    return table.join(products, on="label")
 
 
 def read_grocery(root: str | Path) -> pd.DataFrame:

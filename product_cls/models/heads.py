@@ -1,4 +1,4 @@
-"""Heads for metric learning: an embedding, and class scores with an angular margin."""
+"""Heads: an embedding and class scores with an angular margin; several labels side by side."""
 
 import math
 from typing import NamedTuple
@@ -150,3 +150,35 @@ class EmbeddingHead(nn.Module):
         return Embedded(
             embedding, self.arc.cosine(embedding.detach() if self.detached else embedding)
         )
+
+
+# Learned variances stay within exp(-4) and exp(4). A head that its training pictures no longer
+# teach anything, with a loss near 0, would else draw its own to 0 and its weight to infinity.
+MOST_LOG_VARIANCE = 4.0
+
+
+class SideBySide(nn.Module):
+    """Logits of several labels, ``[B, sum of their classes]``, and where asked how uncertain each
+    label is.
+
+    Args:
+        in_features: of the pooled feature map.
+        classes: of each of H labels.
+        uncertain: whether a variance a label is learnt.
+    """
+
+    def __init__(self, in_features: int, classes: list[int], *, uncertain: bool = False) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, sum(classes))
+        self.raw = nn.Parameter(torch.zeros(len(classes))) if uncertain else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.linear(features)
+        return logits
+
+    @property
+    def log_variance(self) -> Tensor:
+        """float32 ``[H]``, within ``MOST_LOG_VARIANCE`` and smoothly so: a plain bound would hold
+        for good whoever once came to it, for it has no gradient there."""
+        assert self.raw is not None
+        return MOST_LOG_VARIANCE * torch.tanh(self.raw / MOST_LOG_VARIANCE)

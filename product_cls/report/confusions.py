@@ -145,6 +145,8 @@ def _read_samples(job: Job) -> pd.DataFrame:
 
 def _example(learned: pd.DataFrame, label: str, name: str, view: object) -> Path | None:
     """A training picture of a product, of the view nearest to ``view``."""
+    if label not in learned:
+        return None
     own = learned[learned[label].astype(str) == name]
     if own.empty:
         return None

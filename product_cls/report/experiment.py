@@ -156,6 +156,8 @@ def read_experiment(root: Path, *, tta: bool = True) -> Experiment:
                 check_same(*first, label, pictures)
     if first is None:
         why = "; ".join(f"{j.row}, {j.replicate}: {j.state}" for row in jobs for j in row)
+        unread = [j.reason for row in jobs for j in row if j.state == "unreadable"]
+        why += f" ({unread[0]})" if unread else ""
         raise UserError(f"No run in {root} is finished, so there is nothing to report: {why}.")
     done = [job for row in jobs for job in row if job.found is not None and job.state == "done"]
     notes += _unplanned_differences([j.found for j in done if j.found is not None], grid.factors)

@@ -7,6 +7,7 @@ import numpy as np
 
 from product_cls.errors import UserError
 from product_cls.predictions import Predictions, view_name
+from product_cls.tasks.multi_label import MultiLabel
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
     if not tta:
         predictions = predictions.without_tta()
     task = predictions.make_task()
+    if isinstance(task, MultiLabel):
+        raise UserError(
+            f"{file} has several labels a picture, and what is reported by picture is for one; "
+            f"metrics.json and product_cls.ensemble have the measures."
+        )
     decided = np.asarray(task.decide(predictions.scores)).astype(np.str_)
     flat = predictions.target.reshape(len(predictions.id), -1)
     targets, target = np.unique(flat, axis=0, return_inverse=True)
@@ -78,7 +84,12 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
     if predictions.view is not None:
         # NaN, of an unknown view, is the one value that is not itself.
         views = np.array([view_name(v) if v == v else "" for v in predictions.view], dtype=object)
-    names = [_target_name(value, predictions.classes) for value in targets]
+    names = [
+        task.target_name(value)
+        if predictions.target.ndim > 1
+        else _target_name(value, predictions.classes)
+        for value in targets
+    ]
     pictures = Pictures(
         id=predictions.id[rows],
         product=np.unique(target[rows], return_inverse=True)[1].reshape(-1),
@@ -89,9 +100,8 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
 
 
 def _target_name(value: np.ndarray, classes: np.ndarray) -> str:
-    if len(value) == 1 and 0 <= value[0] < len(classes):
-        return str(classes[int(value[0])])
-    return "unknown to training" if len(value) == 1 else str(value.tolist())
+    known = 0 <= value[0] < len(classes)
+    return str(classes[int(value[0])]) if known else "unknown to training"
 
 
 def check_same(first: str, one: Pictures, second: str, other: Pictures) -> None:

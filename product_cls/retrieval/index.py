@@ -28,11 +28,11 @@ from product_cls.retrieval.gallery_index import (
     lock_index,
     write_index,
 )
-from product_cls.retrieval.join import check_weights
 from product_cls.retrieval.neighbours import check_search
 from product_cls.retrieval.searchers import KINDS
 from product_cls.retrieval.sources import EmbeddedRun, build_index, load_runs
 from product_cls.retrieval.tuning import rejection_figure, tune_rejection
+from product_cls.weights import check_weights
 
 CURVE, PLOT = "rejection.csv", "rejection.png"
 NAMED = 5  # products in a sentence
@@ -147,11 +147,7 @@ def build(arguments: Arguments) -> None:
 
 def _weighted(runs: Sequence[EmbeddedRun], weights: list[float] | None) -> list[EmbeddedRun]:
     """The runs with their weights, without those of weight 0."""
-    try:
-        chosen = check_weights(weights, len(runs))
-    except UserError as error:
-        names = ", ".join(run.source.name for run in runs)
-        raise UserError(f"{str(error).rstrip('.')} (runs: {names}).") from None
+    chosen = check_weights(weights, len(runs), [run.source.name for run in runs])
     return [
         replace(run, source=replace(run.source, weight=float(weight)))
         for run, weight in zip(runs, chosen, strict=True)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from product_cls.errors import UserError
 from product_cls.retrieval.features import Features
+from product_cls.weights import check_weights
 
 SMALLEST = 1e-12  # an embedding shorter than this has no direction and stays as it is
 
@@ -32,7 +33,7 @@ def join_embeddings(
         UserError: weights that do not fit.
     """
     assert parts and all(len(part) == len(parts[0]) for part in parts)
-    chosen = check_weights(weights, len(parts))
+    chosen = check_weights(weights, len(parts)).astype(np.float32)
     joined = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), np.float32)
     start = 0
     for part, weight in zip(parts, chosen, strict=True):
@@ -48,22 +49,6 @@ def _lengths(embeddings: np.ndarray) -> np.ndarray:
     """float32 ``[N, 1]``."""
     squares = np.einsum("nd,nd->n", embeddings, embeddings, dtype=np.float64)
     return np.maximum(np.sqrt(squares), SMALLEST).astype(np.float32)[:, None]
-
-
-def check_weights(weights: Sequence[float] | None, runs: int) -> np.ndarray:
-    """Weights of runs, float32 ``[runs]``; equal ones where None.
-
-    Raises:
-        UserError: another number of them, negative or infinite ones, or nothing but 0.
-    """
-    if weights is None:
-        return np.ones(runs, np.float32)
-    if len(weights) != runs:
-        raise UserError(f"{len(weights)} weights for {runs} runs; give one for each.")
-    chosen = np.asarray(weights, dtype=np.float32)
-    if not np.isfinite(chosen).all() or (chosen < 0).any() or not chosen.any():
-        raise UserError(f"weights={list(weights)}; allowed: 0 or more, not all of them 0.")
-    return chosen
 
 
 def align_features(runs: Sequence[tuple[str, Features]]) -> list[Features]:

@@ -72,7 +72,9 @@ def join_runs(
 
 
 def join_out_of_fold(
-    runs: Sequence[RetrievalRun], weights: Sequence[float] | None = None
+    runs: Sequence[RetrievalRun],
+    weights: Sequence[float] | None = None,
+    device: torch.device | None = None,
 ) -> Predictions:
     """``join_runs`` on the validation parts: each picture by the runs that held it out.
 
@@ -82,7 +84,7 @@ def join_out_of_fold(
     chosen = [1.0] * len(runs) if weights is None else list(weights)
 
     def joined(members: list[int]) -> Predictions:
-        return join_runs([runs[k] for k in members], "val", [chosen[k] for k in members])
+        return join_runs([runs[k] for k in members], "val", [chosen[k] for k in members], device)
 
     return by_fold([(run.name, run.splits["val"]) for run in runs], joined)
 

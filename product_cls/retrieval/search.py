@@ -17,7 +17,6 @@ import pandas as pd
 from product_cls.cli import MISSING, guard, parse_arguments
 from product_cls.errors import UserError
 from product_cls.predict import pick_device
-from product_cls.predictions import top_k
 from product_cls.retrieval.embed import embed_pictures, load_predictors
 from product_cls.retrieval.gallery_index import GalleryIndex
 from product_cls.retrieval.lookup import Found, find_neighbours, own_rows
@@ -26,6 +25,7 @@ from product_cls.retrieval.queries import Query, list_queries
 from product_cls.retrieval.sheet import Cell, neighbour_sheet
 from product_cls.retrieval.votes import Vote
 from product_cls.runs import check_place, write_text_whole
+from product_cls.tasks.base import top_k
 
 UNKNOWN = "unknown"
 SHOWN_NEIGHBOURS = 5  # on the sheet

@@ -54,18 +54,14 @@ def load_runs(roots: Sequence[Path], *, tta: bool) -> tuple[list[EmbeddedRun], l
             name = str(folder.path)
             if any(other.source.name == name for other in found):
                 raise UserError(f"runs names {name} twice.")
-            status = folder.status()
-            if status.get("limited"):
-                reasons.append(f"{name} saw a part of the pictures only (trainer=debug)")
-            elif status.get("state") != "done":
-                why = f": {status['error'].rstrip('.')}" if status.get("error") else ""
-                reasons.append(f"{name} is {status.get('state', 'unreadable')}{why}")
+            if shortcoming := folder.shortcoming():
+                reasons.append(f"{name} {shortcoming}")
+                continue
+            predictor = Predictor.load(folder.best_checkpoint)
+            if isinstance(predictor.task, Retrieval):
+                found.append(_embedded(folder, predictor, tta))
             else:
-                predictor = Predictor.load(folder.best_checkpoint)
-                if isinstance(predictor.task, Retrieval):
-                    found.append(_embedded(folder, predictor, tta))
-                else:
-                    reasons.append(f"{name} is of task={predictor.task.name}, not retrieval")
+                reasons.append(f"{name} is of task={predictor.task.name}, not retrieval")
         if len(found) == count:
             raise UserError(f"No run in {root} can be indexed: {'; '.join(reasons)}.")
         left_out += reasons

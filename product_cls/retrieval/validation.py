@@ -9,11 +9,13 @@ from torch import Tensor
 
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.predict import predict_scores
+from product_cls.retrieval.features import neighbour_scores
 from product_cls.retrieval.measures import retrieval_measures
 
 
 class GalleryValidation(Callback):
-    """Logs ``val/recall@1``, ``val/recall@5`` and ``val/mAP@R``.
+    """Logs ``val/accuracy`` of the neighbours' vote, ``val/recall@1``, ``val/recall@5`` and
+    ``val/mAP@R``.
 
     Queries are what validation steps return; the training pictures are embedded for the search.
 
@@ -23,7 +25,7 @@ class GalleryValidation(Callback):
 
     def __init__(self, every: int = 1) -> None:
         self.every = every
-        self._queries: list[tuple[Tensor, Tensor]] = []
+        self._queries: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_validation_batch_end(
         self,
@@ -35,12 +37,14 @@ class GalleryValidation(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if self._due(trainer):
-            self._queries.append((outputs.cpu(), batch["target"].cpu()))
+            kept = outputs["embedding"], outputs["scores"], batch["target"]
+            self._queries.append(tuple(part.cpu() for part in kept))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._due(trainer):
             return
-        queries, targets = (torch.cat(part).numpy() for part in zip(*self._queries, strict=True))
+        found = (torch.cat(part).numpy() for part in zip(*self._queries, strict=True))
+        queries, class_scores, targets = found
         self._queries.clear()
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ProductDataModule)
@@ -56,13 +60,18 @@ class GalleryValidation(Callback):
             limit=limit if isinstance(limit, int) else None,
         )
         assert gallery.embedding is not None
-        measures = retrieval_measures(
+        labels, device = data.targets[gallery.index], pl_module.device
+        measures = retrieval_measures(queries, targets, gallery.embedding, labels, device=device)
+        voted = neighbour_scores(
             queries,
-            targets,
             gallery.embedding,
-            data.targets[gallery.index],
-            device=pl_module.device,
+            labels,
+            len(module.task.classes),
+            module.task.vote,
+            class_scores=class_scores,
+            device=device,
         )
+        measures |= module.task.evaluate(voted, targets)
         pl_module.log_dict({f"val/{name}": value for name, value in measures.items()})
 
     def _due(self, trainer: Trainer) -> bool:

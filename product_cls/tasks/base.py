@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ import pandas as pd
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from product_cls.data.samples import Strata
 from product_cls.errors import UserError
 
 
@@ -24,19 +25,29 @@ class Task(ABC):
     Attributes:
         name: of the module in ``product_cls.tasks`` that defines it.
         monitor: the validation metric that decides which checkpoint is best; higher is better.
+        measures: the metrics that tables of runs show.
         classes: names of the columns of the scores.
         mixes: whether its loss makes sense for mixed pictures.
+        votes: methods of ``blend`` that make sense for its scores.
+        id_column: names the pictures in a submission.
     """
 
     name: ClassVar[str]
-    monitor: ClassVar[str] = "val/accuracy"
+    monitor: str = "val/accuracy"
+    measures: Sequence[str] = ("accuracy",)
+    votes: ClassVar[tuple[str, ...]] = ("mean", "gmean", "sharpened")
+    id_column: ClassVar[str] = "filename"
     classes: list[str]
     mixes: bool = True
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """The column of the sample table that folds are stratified by."""
+        """The column of the sample table that folds are stratified by; their file's name has it."""
+
+    def strata(self, samples: pd.DataFrame) -> Strata:
+        """What folds and subsets of the samples keep in proportion; asked before ``fit``."""
+        return self.label
 
     @abstractmethod
     def fit(self, samples: pd.DataFrame) -> None:
@@ -45,6 +56,14 @@ class Task(ABC):
     @abstractmethod
     def encode(self, samples: pd.DataFrame) -> np.ndarray:
         """Targets of all rows, ``[N, ...]``; unknown labels are marked in the task's own way."""
+
+    def check_parts(self, learned: np.ndarray, held_out: np.ndarray) -> list[str]:
+        """What there is to say about the targets of the pictures to learn from and to hold out.
+
+        Raises:
+            UserError: they cannot be trained on or validated with.
+        """
+        return []
 
     @abstractmethod
     def head(self, in_features: int) -> nn.Module:
@@ -70,9 +89,41 @@ class Task(ABC):
         """Called before each training epoch with the share of training that is done, in [0, 1);
         for what the task changes by a schedule."""
 
+    def normalise_scores(self, scores: np.ndarray) -> np.ndarray:
+        """Blended scores ``[N, C]``, of any sum -> such as ``scores`` gives, in the same order."""
+        result: np.ndarray = scores / scores.sum(axis=1, keepdims=True)
+        return result
+
     @abstractmethod
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """Scores ``[N, C]`` -> labels by name, ``[N]``."""
+
+    def target_name(self, target: np.ndarray) -> str:
+        """A picture's target of several numbers as ``decide`` would name it."""
+        return str(target.tolist())
+
+    def submission(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores ``[N, C]`` -> columns of a submission, beside the one that names the pictures."""
+        return {"prediction": self.decide(scores)}
+
+    def answers(
+        self, scores: np.ndarray, top: int
+    ) -> tuple[dict[str, np.ndarray], list[list[str]]]:
+        """Scores ``[N, C]`` for people: columns of a table, ``[N]`` each, and lines for a caption
+        of each picture.
+
+        Args:
+            top: of classes to name at most, 1 or more.
+        """
+        names, values = top_k(scores, self.classes, top)
+        table = {}
+        for k in range(names.shape[1]):
+            table[f"label_{k + 1}"], table[f"score_{k + 1}"] = names[:, k], values[:, k].round(4)
+        lines = [
+            [f"{name}  {value:.0%}" for name, value in zip(*row, strict=True)]
+            for row in zip(names, values, strict=True)
+        ]
+        return table, lines
 
     @abstractmethod
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
@@ -100,3 +151,9 @@ def build_task(spec: Mapping[str, Any]) -> Task:
     kinds = (kind for kind in vars(module).values() if isinstance(kind, type))
     kind = next(k for k in kinds if issubclass(k, Task) and getattr(k, "name", None) == name)
     return kind(**arguments)
+
+
+def top_k(scores: np.ndarray, classes: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` best classes and their scores, best first, each ``[N, min(k, C)]``."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.asarray(classes)[order], np.take_along_axis(scores, order, axis=1)

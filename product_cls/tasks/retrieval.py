@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torchmetrics import MetricCollection
 
 from product_cls.errors import UserError
 from product_cls.models.heads import ArcMargin, Embedded, EmbeddingHead
@@ -17,8 +18,9 @@ from product_cls.tasks.single_label import SingleLabel
 class Retrieval(SingleLabel):
     """Embeddings whose neighbours among the training pictures name the product.
 
-    Targets are those of ``SingleLabel``. The network's scores are ArcFace's softmax; what
-    predictions files hold as scores is the neighbours' vote.
+    Targets are those of ``SingleLabel``. The network's scores are ArcFace's softmax, whose accuracy
+    is ``class_accuracy``; what predictions files hold as scores, and ``accuracy`` measures, is the
+    neighbours' vote. By that the best epoch is chosen where each is searched, else by the former.
 
     Args:
         label, loss, classes, weights: as for ``SingleLabel``; a loss with ``on_embeddings``
@@ -72,6 +74,7 @@ class Retrieval(SingleLabel):
         self.margin: float | list[float] = margin
         self.margin_range, self.margin_warmup = margin_range, margin_warmup
         self.vote, self.gallery_every = Vote(**vote or {}), gallery_every
+        self.monitor = "val/accuracy" if gallery_every == 1 else "val/class_accuracy"
         self.mixes = not self.takes_embeddings
         self._class_loss = nn.CrossEntropyLoss() if self.takes_embeddings else self._loss
         ArcMargin(1, 1, margin=margin, **self.arc)  # refuses wrong values before anything is read
@@ -105,6 +108,9 @@ class Retrieval(SingleLabel):
         if self.takes_embeddings:
             value = value + self._loss(outputs.embedding, target)
         return value
+
+    def metrics(self) -> MetricCollection:
+        return super().metrics().clone(prefix="class_")
 
     def scores(self, outputs: Embedded) -> Tensor:
         return torch.softmax(self.arc["scale"] * outputs.cosine.float(), dim=-1)

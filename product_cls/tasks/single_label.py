@@ -11,7 +11,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from product_cls.data.samples import natural_key
 from product_cls.errors import UserError
-from product_cls.losses import class_weights, weigh
+from product_cls.losses import check_smoothing, class_weights, weigh
+from product_cls.losses_multi_label import takes_several_labels
 from product_cls.tasks.base import Task
 
 UNKNOWN = -1  # no label: left out of every metric
@@ -46,11 +47,12 @@ class SingleLabel(Task):
         self.classes = list(classes or [])
         if self.takes_embeddings and not self.embeds:
             raise UserError("loss=triplet is over embeddings, which task=retrieval has.")
-        # torch says so only when the loss is called, which is after the pictures were decoded.
-        for part in self._loss.modules():
-            smoothing = getattr(part, "label_smoothing", 0.0)
-            if not 0 <= smoothing <= 1:
-                raise UserError(f"loss.label_smoothing={smoothing}; allowed: 0 to 1.")
+        if takes_several_labels(self._loss):
+            raise UserError(
+                f"loss={type(self._loss).__name__} is for several labels a picture, which "
+                f"task=multi_label has."
+            )
+        check_smoothing(self._loss)
 
     @property
     def label(self) -> str:

@@ -1,5 +1,6 @@
 """Folds: who is held out when, and that the file is believed only where it fits."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,56 @@ def test_a_moved_validation_part_is_another_split(tmp_path: Path, refused: Any) 
     moved = samples.assign(split=["val", "train", "val", "train"])
     with refused("made for other samples"):
         load_or_make_folds(file, moved, "own", label="label")
+
+
+def people(count: int, rng: np.random.Generator, missing: float = 0.0) -> pd.DataFrame:
+    """Seven pictures a person with mask, gender and age; of each label a share is missing."""
+    rows = []
+    for person in range(count):
+        gender, age = rng.choice(["male", "female"]), rng.choice(["<30", "30-59", ">=60"])
+        for n, mask in enumerate(["mask"] * 5 + ["incorrect", "normal"]):
+            rows.append((f"{person}/{n}", "train", str(person), mask, gender, age))
+    table = pd.DataFrame(rows, columns=["id", "split", "group", "mask", "gender", "age"])
+    for column in ("mask", "gender", "age"):
+        table.loc[rng.random(len(table)) < missing, column] = None
+    return table
+
+
+HEADS = ("mask", "gender", "age")
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_several_labels_are_stratified_together_and_people_kept_whole(missing: float) -> None:
+    samples = people(100, np.random.default_rng(0), missing)
+    folds = make_folds(samples, "stratified_group", n_splits=5, seed=1, label=HEADS)
+    assert folds.groupby(samples.set_index("id")["group"]).nunique().max() == 1
+    for k in range(5):
+        held_out = samples[(folds == k).to_numpy()]
+        assert len(held_out) == pytest.approx(140, abs=14)
+        for column in HEADS:
+            share = held_out[column].value_counts(normalize=True)
+            whole = samples[column].value_counts(normalize=True)
+            assert (share - whole).abs().max() < 0.08
+
+
+def test_rare_combinations_of_labels_are_no_obstacle(tmp_path: Path, refused: Any) -> None:
+    """But a class of one label must be somewhere to learn from and somewhere to hold out."""
+    samples = table("aaaaaabb", other=list("uuuuvvuv"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folds = make_folds(samples, "stratified", n_splits=3, seed=0, label=("label", "other"))
+    assert folds.value_counts().max() <= 4
+    with refused("The class 'w' (other) has a single picture"):
+        make_folds(
+            samples.assign(other=list("uuuuvvuw")), "stratified", n_splits=3, label=("other",)
+        )
+    with refused("'v' (other)", "one group"):
+        grouped = samples.assign(group=list("abcdefgf"), other=list("uuuuuvuv"))
+        make_folds(grouped, "stratified_group", n_splits=2, label=("label", "other"))
+    with refused("4 classes have fewer pictures than folds.n_splits=5", "at most 4"):
+        make_folds(samples, "stratified", n_splits=5, label=("label", "other"))
+    # What the labels are is part of the file's fingerprint.
+    file = tmp_path / "folds.csv"
+    load_or_make_folds(file, samples, "stratified", n_splits=3, label=("label", "other"))
+    with refused("made for other samples"):
+        load_or_make_folds(file, samples, "stratified", n_splits=3, label=("label",))

@@ -150,6 +150,31 @@ def test_competition_with_bad_views(own_root: Path, refused: Any) -> None:
         read_competition(own_root)
 
 
+def test_competition_with_a_catalogue(own_root: Path, refused: Any) -> None:
+    """What is known of each product becomes further labels."""
+    rows = [("label", "brand", "size"), ("0", "A", "small"), ("2", "B", ""), ("10", "A", "large")]
+    file = write_csv(own_root / "catalogue.csv", rows)
+    samples = read_competition(own_root)
+    known = {"0": ("A", "small"), "2": ("B", None), "10": ("A", "large"), "1": (None, None)}
+    for label, brand, size in samples[["label", "brand", "size"]].itertuples(index=False):
+        assert tuple(None if pd.isna(x) else x for x in (brand, size)) == known[label]
+    # A run that has no use for them is the same run.
+    (own_root / "catalogue.csv").unlink()
+    plain = read_competition(own_root)
+    assert samples_fingerprint(plain) == samples_fingerprint(samples)
+    other = samples_fingerprint(samples, ("brand",))
+    assert other != samples_fingerprint(samples, ("brand", "size"))
+    write_csv(file, [*rows, rows[1]])
+    with refused("catalogue.csv", "twice", "'0'"):
+        read_competition(own_root)
+    write_csv(file, [("label", "view"), ("0", "A")])
+    with refused("catalogue.csv", "column 'view'"):
+        read_competition(own_root)
+    write_csv(file, [("name", "brand"), ("0", "A")])
+    with refused("catalogue.csv", "no column 'label'"):
+        read_competition(own_root)
+
+
 # --- a folder a class
 
 
@@ -264,6 +289,16 @@ def test_csv_with_named_columns(pictures: Path) -> None:
     assert table["split"].tolist() == ["train", "val", "train", "val", "test", "test"]
     assert table["view"].tolist() == [0, 30, 0, 30, 60, 60]
     assert "".join(table["group"]) == "xxyyzz" and "".join(table["label"]) == "aabbab"
+
+
+def test_csv_of_several_labels_none_of_which_is_the_one(pictures: Path) -> None:
+    rows = six(["path", "mask", "age"], ["on", "off", "", "", "", ""], ["1", "", "2", "2", "3", ""])
+    table = read_csv(write_csv(pictures / "all.csv", rows), label_column=None)
+    assert set(table["split"]) == {"train"} and "label" not in table
+    assert table["mask"].isna().sum() == 4
+    parts = six(["path", "mask", "part"], ["on", "off"] * 3, ["train"] * 4 + ["test"] * 2)
+    table = read_csv(write_csv(pictures / "p.csv", parts), label_column=None, split_column="part")
+    assert table["split"].tolist() == ["train"] * 4 + ["test"] * 2
 
 
 def test_csv_root_and_byte_order_mark(pictures: Path) -> None:
@@ -471,6 +506,18 @@ def test_subset_respects_labels_and_is_the_same_in_every_order() -> None:
     least = take_subset(table, 6, label="label", seed=0)
     assert least["label"].value_counts().to_dict() == {"a": 2, "b": 2, "c": 2}
     pd.testing.assert_frame_equal(take_subset(table, 100, label="label", seed=0), table)
+
+
+def test_subset_respects_combinations_of_labels() -> None:
+    table = pd.DataFrame(
+        [
+            {"id": f"{a}{b}{n}", "a": a, "b": b, "split": "train"}
+            for a, b, count in (("x", "u", 60), ("x", "v", 30), ("y", None, 10))
+            for n in range(count)
+        ]
+    )
+    small = take_subset(table, 50, label=("a", "b"), seed=0)
+    assert small.groupby(["a", "b"], dropna=False).size().tolist() == [30, 15, 5]
 
 
 def test_subset_too_small_for_its_classes(refused: Any, tiny_root: Path) -> None:

@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from product_cls.models.heads import ArcMargin, EmbeddingHead, add_margin
+from product_cls.models.heads import (
+    MOST_LOG_VARIANCE,
+    ArcMargin,
+    EmbeddingHead,
+    SideBySide,
+    add_margin,
+)
 
 COSINE = torch.tensor([[0.9, 0.1, -0.5], [0.2, -0.95, 0.3], [-0.3, 0.0, 0.99]])
 TARGET = torch.tensor([0, 1, 2])
@@ -130,3 +136,17 @@ def test_detached_head_leaves_the_embedding_alone() -> None:
 def test_wrong_values(arguments: dict[str, object], said: str, refused) -> None:  # type: ignore[no-untyped-def]
     with refused(said):
         ArcMargin(4, 3, **arguments)  # type: ignore[arg-type]
+
+
+def test_learned_variances_are_bounded_and_find_back() -> None:
+    head = SideBySide(4, [3, 2], uncertain=True)
+    assert head(torch.zeros(5, 4)).shape == (5, 5)
+    assert head.raw is not None and head.log_variance.tolist() == [0, 0]
+    with torch.no_grad():
+        head.raw.copy_(torch.tensor([0.1, -8.0]))
+    variance = head.log_variance
+    assert variance[0].item() == pytest.approx(0.1, abs=1e-4)  # the formula's s, near 0
+    assert -MOST_LOG_VARIANCE < variance[1].item() < -0.9 * MOST_LOG_VARIANCE
+    variance.sum().backward()
+    assert head.raw.grad is not None and head.raw.grad[1] > 0.01
+    assert SideBySide(4, [3, 2]).raw is None

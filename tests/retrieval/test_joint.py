@@ -141,13 +141,13 @@ def command(run_command) -> Command:  # type: ignore[no-untyped-def]
 def test_the_command_joins_and_blends(
     sweeps: tuple[Path, Path], tmp_path: Path, command: Command
 ) -> None:
-    status, out, errors = command(f"runs=[{sweeps[0]},{sweeps[1]}]", f"out={tmp_path}")
+    status, _, errors = command(f"runs=[{sweeps[0]},{sweeps[1]}]", f"out={tmp_path}")
     assert status == 0, errors
     table = pd.read_csv(tmp_path / "table.csv")
     names = table[table["tta"]]["run"].tolist()
     assert any("joined features of 2 runs" in name for name in names)
     assert any("vote of 2 runs" in name for name in names)
-    assert "retrieval, tuned out of fold" in names[-1] and "tuned out of fold" in out
+    assert "retrieval, tuned on 40 held-out pictures" in names[-1]
     blended = Predictions.load(tmp_path / "predictions" / "test.npz")
     assert np.allclose(blended.scores.sum(axis=1), 1, atol=1e-5)
     assert (tmp_path / "submission.csv").is_file()
@@ -157,6 +157,17 @@ def test_the_command_joins_and_blends(
     retrieval = blend_runs(runs[2:], "mean").splits["test"]
     joint = blend_runs(runs, "mean", share=0.25).splits["test"]
     assert joint.scores == pytest.approx(0.75 * softmax.scores + 0.25 * retrieval.scores, abs=1e-6)
+
+
+def test_a_fold_that_one_system_lacks_takes_no_part_in_tuning(sweeps: tuple[Path, Path]) -> None:
+    runs, _ = load_all_runs(list(sweeps))
+    some = blend_runs([runs[0], *runs[2:]], "mean")
+    assert some.source == "tuned on 20 held-out pictures" and len(some.splits["val"].id) == 20
+    assert sorted(some.splits["val"].id) == sorted(runs[0].splits["val"].id)
+    assert len(some.splits["test"].id) == 32
+    none = blend_runs([runs[0], runs[3]], "mean")
+    assert (none.share, none.source) == (0.5, "nothing to tune it on")
+    assert set(none.splits) == {"test"}
 
 
 def test_wrong_commands(sweeps: tuple[Path, Path], command: Command) -> None:

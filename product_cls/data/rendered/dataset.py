@@ -1,30 +1,22 @@
 """Whole sets of pictures: rendered in parallel, resumed after an interruption, never twice."""
 
-import json
-import os
-import sys
-from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from product_cls.cores import usable_cores
+from product_cls.data.made_sets import Kind, make_once
 from product_cls.data.rendered.artwork import require_packages
 from product_cls.data.rendered.catalogue import MOST_PRODUCTS, build_catalogue
 from product_cls.data.rendered.difficulty import choose_knobs, in_range
-from product_cls.data.rendered.jobs import render_missing, write_whole
+from product_cls.data.rendered.jobs import render_missing
 from product_cls.data.rendered.picture import RENDERER
 from product_cls.data.rendered.views import list_views, write_tables
-from product_cls.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DONE, UNFINISHED = "rendered.json", "rendering.json"
+KIND = Kind("rendered products", "rendered.json", "rendering.json")
 
 
 def render_dataset(
@@ -87,44 +79,26 @@ def render_dataset(
         "seed": seed,
         **asdict(knobs),
     }
-    try:
-        if _held(out / DONE) == parameters:
-            return out
-        require_packages()
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(out):
-            if not _claim(out, parameters):
-                return out
-            catalogue = build_catalogue(products, seed, knobs.twins)
-            views = list(list_views(products, knobs.rolls, seed))
-            (out / "test").mkdir(exist_ok=True)
-            for product in catalogue:
-                (out / "train" / str(product.label)).mkdir(parents=True, exist_ok=True)
-            for folder in (out, out / "test", *(out / "train").iterdir()):
-                for remnant in folder.glob("*.tmp"):  # of a process that was killed while writing
-                    remnant.unlink()
-            write_tables(out, catalogue, views)
-            render_missing(
-                out,
-                catalogue,
-                views,
-                size=size,
-                seed=seed,
-                knobs=knobs,
-                processes=processes or usable_cores(),
-                progress=progress,
-            )
-            os.replace(out / UNFINISHED, out / DONE)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write rendered products to {out}: {error.strerror or error}. Make room, or "
-            "name another folder; the same call goes on from what is already made."
-        ) from error
-    except BrokenProcessPool:
-        raise UserError(
-            f"A process that rendered into {out} was killed, perhaps for want of memory: give a "
-            "smaller processes=...; the same call goes on from the pictures already made."
-        ) from None
+
+    def fill() -> None:
+        catalogue = build_catalogue(products, seed, knobs.twins)
+        views = list(list_views(products, knobs.rolls, seed))
+        (out / "test").mkdir(exist_ok=True)
+        for product in catalogue:
+            (out / "train" / str(product.label)).mkdir(parents=True, exist_ok=True)
+        write_tables(out, catalogue, views)
+        render_missing(
+            out,
+            catalogue,
+            views,
+            size=size,
+            seed=seed,
+            knobs=knobs,
+            processes=processes or usable_cores(),
+            progress=progress,
+        )
+
+    make_once(out, KIND, parameters, require=require_packages, fill=fill)
     return out
 
 
@@ -138,60 +112,3 @@ def read_rendered(root: str | Path, **arguments: Any) -> "pd.DataFrame":
 
     render_dataset(root, **arguments)
     return read_competition(root)
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold ``out``; who has to wait is told."""
-    lock = FileLock(f"{out}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"Waiting: another process renders into {out}.", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _held(marker: Path) -> dict[str, Any] | None:
-    """The parameters in a marker file; None where there is none.
-
-    Raises:
-        UserError: it is damaged, or not ours.
-    """
-    try:
-        held = json.loads(marker.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError:
-        held = None
-    if not isinstance(held, dict):
-        raise UserError(
-            f"{marker} cannot be read: name another folder, or delete this one and render anew."
-        )
-    return held
-
-
-def _claim(out: Path, parameters: dict[str, Any]) -> bool:
-    """Whether there is anything to render; then ``out`` carries the marker of an unfinished set."""
-    for marker in (DONE, UNFINISHED):
-        held = _held(out / marker)
-        if held == parameters:
-            return marker == UNFINISHED
-        if held is not None:
-            words = " ".join(f"{name}={value}" for name, value in held.items())
-            raise UserError(
-                f"{out} holds {'a' if marker == DONE else 'an unfinished'} set rendered with other "
-                f"parameters ({words}): name another folder, or delete this one."
-            )
-    # A call that was killed before its marker was whole leaves the marker's beginning.
-    if out.is_dir() and any(not file.match(f"{UNFINISHED}.*.tmp") for file in out.iterdir()):
-        raise UserError(
-            f"{out} holds files that are not a set of rendered products: name another folder, or "
-            "empty this one."
-        )
-    out.mkdir(exist_ok=True)
-    write_whole(out / UNFINISHED, json.dumps(parameters).encode())
-    return True

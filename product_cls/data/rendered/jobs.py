@@ -1,20 +1,14 @@
 """The pictures of a set that are missing: who renders which, in how many processes."""
 
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
 from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from product_cls.data.made_pool import make_all
+from product_cls.data.made_sets import write_whole
 from product_cls.data.rendered.artwork import draw_atlas
 from product_cls.data.rendered.catalogue import Product
 from product_cls.data.rendered.difficulty import Knobs
@@ -27,16 +21,6 @@ JPEG_QUALITY = 92
 # Products of a task, whose artwork is held at once and which one table serves: 16 of 2 MB at 256
 # pixels a side, fewer where artwork is larger.
 PRODUCTS_A_TASK, AT_SIZE = 16, 256
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there only once it is whole."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def render_missing(
@@ -57,38 +41,15 @@ def render_missing(
             todo.setdefault(view.label, []).append(view)
     tasks = _split([p for p in catalogue if p.label in todo], processes, size)
     work = [(out, task, [todo[p.label] for p in task], size, seed, knobs) for task in tasks]
-    total, missing = len(views), sum(map(len, todo.values()))
-    with tqdm(
-        total=total, initial=total - missing, unit=" pictures", desc=str(out), disable=not progress
-    ) as bar:
-        if min(processes, len(work)) < 2:
-            threads = cv2.getNumThreads()
-            cv2.setNumThreads(0)  # one picture is too small to share
-            try:
-                for task in work:
-                    for made in _render_task(*task):
-                        bar.update(made)
-            finally:
-                cv2.setNumThreads(threads)
-            return
-        spawn = multiprocessing.get_context("spawn")
-        counter, stop = spawn.Value("q", 0), spawn.Event()
-        with ProcessPoolExecutor(
-            min(processes, len(work)), spawn, _start_worker, (counter, stop)
-        ) as pool:
-            futures, shown = {pool.submit(_work, *task) for task in work}, 0
-            try:
-                while futures:
-                    done, futures = wait(futures, timeout=0.2, return_when=FIRST_EXCEPTION)
-                    made = counter.value
-                    bar.update(made - shown)
-                    shown = made
-                    for future in done:
-                        future.result()
-            except BaseException:
-                stop.set()
-                pool.shutdown(cancel_futures=True)
-                raise
+    make_all(
+        _render_task,
+        work,
+        out=out,
+        total=len(views),
+        missing=sum(map(len, todo.values())),
+        processes=processes,
+        progress=progress,
+    )
 
 
 def _split(products: list[Product], processes: int, size: int) -> list[list[Product]]:
@@ -138,31 +99,3 @@ def _render_task(
             _, encoded = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
             write_whole(out / view.id, encoded.tobytes())
         yield len(poses[pitch, roll])
-
-
-_counter: Any = None  # of a worker process: pictures made by all, and whether to stop
-_stop: Any = None
-
-
-def _start_worker(counter: Any, stop: Any) -> None:
-    """Set up a worker: the parent handles Ctrl-C, and its death ends the worker."""
-    global _counter, _stop
-    _counter, _stop = counter, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)  # there is a process for each CPU
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow(sentinel: int) -> None:
-        multiprocessing.connection.wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, args=(parent.sentinel,), daemon=True).start()
-
-
-def _work(*task: Any) -> None:
-    for made in _render_task(*task):
-        with _counter.get_lock():
-            _counter.value += made
-        if _stop.is_set():
-            return

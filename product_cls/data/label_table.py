@@ -1,0 +1,178 @@
+"""Several labels a picture: 0/1 columns of the sample table, and the letters contest's layout."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from product_cls.data.samples import check_rows, existing_folder, read_table, require_files
+from product_cls.errors import UserError
+
+ROLES = ("id", "path", "split", "view", "group")  # columns of the sample table that are no labels
+
+
+def label_columns(samples: pd.DataFrame) -> list[str]:
+    """All columns of a sample table that are labels."""
+    return [str(column) for column in samples if column not in ROLES]
+
+
+def zeros_and_ones(table: pd.DataFrame, labels: Sequence[str], source: str | Path) -> np.ndarray:
+    """Label columns as int64 ``[N, L]``.
+
+    Raises:
+        UserError: a value other than 0 and 1, an empty cell included.
+    """
+    columns = [pd.to_numeric(table[name], errors="coerce").to_numpy(float) for name in labels]
+    values = np.stack(columns, axis=1)
+    wrong = np.argwhere((values != 0) & (values != 1))
+    if len(wrong):
+        row, column = wrong[0]
+        found = table[labels[column]].iloc[row]
+        shown = "an empty cell" if pd.isna(found) else f"'{found}'"
+        raise UserError(
+            f"{source}: column '{labels[column]}' holds {shown} (row {row + 1} of the table); a "
+            f"label is 0 or 1."
+        )
+    return values.astype(np.int64)
+
+
+def read_label_table(
+    root: str | Path,
+    *,
+    train_file: str = "train.csv",
+    train_pictures: str = "train",
+    test_file: str | None = None,
+    test_pictures: str = "test",
+    answers_file: str | None = None,
+    index_column: str = "index",
+    labels: list[str] | None = None,
+    number_column: str | None = None,
+    numbers_file: str | None = None,
+    digits: int = 5,
+    suffix: str = ".png",
+) -> pd.DataFrame:
+    """The letters contest's layout: CSVs with an index and a 0/1 column a label, and folders of
+    pictures named by file number.
+
+    The picture of row 7 is ``00007.png``; an index that is no number is the file's name as it
+    stands, with ``suffix``. Ids are ``train/<index>`` and ``test/<index>``. Test rows come in the
+    file's order, without labels unless ``answers_file`` has them.
+
+    Args:
+        root: folder that all other names start from.
+        train_file: CSV of the pictures to learn from.
+        train_pictures: their folder.
+        test_file: CSV of the pictures to predict, such as a sample submission, whose labels mean
+            nothing; None for no test part.
+        test_pictures: their folder.
+        answers_file: CSV with the test pictures' labels, where known.
+        index_column: what names a row.
+        labels: the label columns; None for all columns but the index and the number.
+        number_column: holds the file number, where it is not the index.
+        numbers_file: CSV of ``index_column`` and ``number_column`` (``number`` where None), where
+            the others do not hold the number.
+        digits: that file numbers are filled up to with zeros.
+        suffix: of file names.
+
+    Raises:
+        UserError: a missing folder, file, column or picture, a label other than 0 and 1, labels of
+            one kind only, or rows that differ between the files.
+    """
+    folder = existing_folder(root, "label CSVs and folders of pictures")
+    numbers = None
+    if numbers_file is not None:
+        number_column = number_column or "number"
+        numbers = _read(folder, numbers_file, "numbers_file", [index_column, number_column])
+    special = [index_column] if number_column is None else [index_column, number_column]
+
+    def located(table: pd.DataFrame, file: str, pictures: str, split: str) -> pd.DataFrame:
+        where = existing_folder(folder / pictures, f"pictures of {file}")
+        names = table[index_column]
+        if numbers is not None:
+            known = numbers.set_index(index_column)[number_column]
+            names = known.reindex(names)
+            if names.isna().any():
+                first = table[index_column].iloc[int(names.isna().to_numpy().argmax())]
+                raise UserError(f"{folder / str(numbers_file)} has no row for '{first}' of {file}.")
+        elif number_column is not None and number_column in table:
+            names = table[number_column]
+            if names.isna().any():
+                row = int(names.isna().argmax()) + 2
+                raise UserError(f"{folder / file}: row {row} has no {number_column}.")
+        stems = [name.zfill(digits) if name.isdecimal() else name for name in names]
+        rows = pd.DataFrame(
+            {
+                "id": [f"{split}/{name}" for name in table[index_column]],
+                "path": [str(where / f"{stem}{suffix}") for stem in stems],
+                "split": split,
+            }
+        )
+        require_files(rows["path"], folder / file)
+        return rows
+
+    train = _read(folder, train_file, "train_file", [index_column, *(labels or [])])
+    if number_column is not None and numbers is None and number_column not in train:
+        raise UserError(f"{folder / train_file} has no column '{number_column}'.")
+    names = labels or [str(column) for column in train if column not in special]
+    if clash := [name for name in names if name in ROLES]:
+        raise UserError(
+            f"{folder / train_file}: a label cannot be called '{clash[0]}', which has a meaning of "
+            f"its own; rename the column."
+        )
+    if not names:
+        raise UserError(f"{folder / train_file} has no label column beside '{index_column}'.")
+    rows = located(train, train_file, train_pictures, "train")
+    rows[names] = zeros_and_ones(train, names, folder / train_file)
+    parts = [rows]
+    if test_file is not None:
+        test = _read(folder, test_file, "test_file", [index_column])
+        others = [str(c) for c in test if c not in special and c not in train]
+        if others:
+            raise UserError(
+                f"{folder / test_file} has a column '{others[0]}' that {train_file} lacks; both "
+                f"need the same labels."
+            )
+        rows = located(test, test_file, test_pictures, "test")
+        if answers_file is not None:
+            answers = _read(folder, answers_file, "answers_file", [index_column, *names])
+            answers = answers.set_index(index_column).reindex(test[index_column]).reset_index()
+            rows[names] = zeros_and_ones(answers, names, folder / answers_file)
+        else:
+            rows[names] = np.nan
+        parts.append(rows)
+    table = pd.concat(parts, ignore_index=True)
+    check_rows(table, folder)
+    check_both_kinds(table, names, folder / train_file)
+    return table
+
+
+def check_both_kinds(samples: pd.DataFrame, labels: Sequence[str], source: str | Path) -> None:
+    """Each label must be there in some training pictures, and lacking in some.
+
+    Raises:
+        UserError: one is not.
+    """
+    learned = samples[samples["split"] != "test"]
+    there = zeros_and_ones(learned, labels, source).sum(axis=0)
+    for name, count in zip(labels, there, strict=True):
+        if not 0 < count < len(learned):
+            kind = "no" if count == 0 else "every"
+            raise UserError(
+                f"{source}: {kind} training picture has the label '{name}', which cannot be "
+                f"learned so; leave it out of the labels."
+            )
+
+
+def _read(folder: Path, name: str, key: str, columns: Sequence[str]) -> pd.DataFrame:
+    """A CSV as text, with an index in every row, none of them twice."""
+    file = folder / name
+    if not file.is_file():
+        raise UserError(f"There is no {file}; set data.{key}.")
+    table = read_table(file, columns, dtype=str)
+    index = table[columns[0]]
+    if index.isna().any():
+        raise UserError(f"{file}: row {int(index.isna().argmax()) + 2} has no {columns[0]}.")
+    if index.duplicated().any():
+        raise UserError(f"{file} names '{index[index.duplicated()].iloc[0]}' twice.")
+    return table

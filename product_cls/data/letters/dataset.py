@@ -1,0 +1,147 @@
+"""Whole sets of letters: made in parallel, resumed after an interruption, never twice."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+
+from product_cls.cores import usable_cores
+from product_cls.data.letters.glyphs import ALPHABET, FONTS, require_fonts
+from product_cls.data.letters.picture import PAINTER, Style, draw, letters_of
+from product_cls.data.made_pool import make_all
+from product_cls.data.made_sets import Kind, make_once, write_whole
+from product_cls.data.rendered.difficulty import in_range
+from product_cls.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = Kind("made letters", "letters.json", "letters-unfinished.json")
+TASK = 256  # pictures that a process makes before it takes others
+Picture = tuple[str, int, str]  # split, number, name of the file
+
+
+def make_letters(
+    out: str | Path,
+    *,
+    pictures: int = 5000,
+    test: int = 1000,
+    size: int = 256,
+    seed: int = 0,
+    fewest: int = 10,
+    most: int = 14,
+    noise: float = 1.0,
+    fonts: int = FONTS,
+    turn: float = 30.0,
+    processes: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Make pictures of letters into ``out``, in the contest's layout, unless they are there.
+
+    Written are ``train/<number>.png`` and ``test/<number>.png`` (grey; the test part's numbers go
+    on from the training part's), ``train.csv``, ``sample_submission.csv`` and ``test_answers.csv``
+    (``index,a,...,z``, 0 or 1). The bytes depend on the arguments alone (and on the versions of
+    Pillow, OpenCV, NumPy and the fonts), not on ``processes``. An interrupted call goes on where it
+    was; of several calls at once one makes the pictures and the rest wait.
+
+    Args:
+        pictures, test: of the training and the test part, 2 to 99,999 together.
+        size: side of the square pictures in pixels, 32 to 1024.
+        seed: which set; 0 or more.
+        fewest, most: different letters in a picture, 1 to 26.
+        noise: strength of noise and clutter, 0 to 2.
+        fonts: how many there are, 1 to 15; each comes in three weights.
+        turn: letters stand at up to this angle, 0 to 90 degrees.
+        processes: worker processes; by default as many as the CPUs this process may use.
+        progress: show a bar with pictures a second.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UserError: an argument out of range, a folder that holds something else or cannot be written
+            to, fonts that are not installed.
+    """
+    out = Path(out).expanduser().absolute()
+    in_range("pictures", pictures, 2, 99_999)
+    in_range("test", test, 0, 99_999)
+    in_range("pictures + test", pictures + test, 2, 99_999)
+    in_range("size", size, 32, 1024)
+    in_range("seed", seed, 0, 2**31 - 1)
+    in_range("fewest", fewest, 1, len(ALPHABET))
+    in_range("most", most, 1, len(ALPHABET))
+    in_range("noise", noise, 0, 2, whole=False)
+    in_range("fonts", fonts, 1, FONTS)
+    in_range("turn", turn, 0, 90, whole=False)
+    if fewest > most:
+        raise UserError(f"fewest={fewest} is above most={most}; allowed: at most that.")
+    if processes is not None:
+        in_range("processes", processes, 1, 1024)
+    style = Style(size, seed, fewest, most, float(noise), fonts, float(turn))
+    parameters = {"painter": PAINTER, "pictures": pictures, "test": test, **asdict(style)}
+
+    def fill() -> None:
+        listed = [("train", k, f"train/{k:05d}.png") for k in range(pictures)]
+        listed += [("test", k, f"test/{pictures + k:05d}.png") for k in range(test)]
+        for split in ("train", "test"):
+            (out / split).mkdir(exist_ok=True)
+        _write_tables(out, style, listed)
+        missing = [picture for picture in listed if not (out / picture[2]).exists()]
+        each = max(min(TASK, -(-len(missing) // (processes or usable_cores()))), 1)
+        make_all(
+            _make,
+            [(out, style, missing[k : k + each]) for k in range(0, len(missing), each)],
+            out=out,
+            total=len(listed),
+            missing=len(missing),
+            processes=processes or usable_cores(),
+            progress=progress,
+        )
+
+    make_once(out, KIND, parameters, require=require_fonts, fill=fill)
+    return out
+
+
+def _make(out: Path, style: Style, pictures: list[Picture]) -> Iterator[int]:
+    for split, number, name in pictures:
+        # Noise hardly packs, whatever the effort.
+        _, encoded = cv2.imencode(
+            ".png", draw(style, split, number), (cv2.IMWRITE_PNG_COMPRESSION, 1)
+        )
+        write_whole(out / name, encoded.tobytes())
+        yield 1
+
+
+def _write_tables(out: Path, style: Style, pictures: list[Picture]) -> None:
+    tables: dict[str, list[list[object]]] = {
+        name: [["index", *ALPHABET]]
+        for name in ("train.csv", "sample_submission.csv", "test_answers.csv")
+    }
+    for split, number, name in pictures:
+        index, shown = int(Path(name).stem), letters_of(style, split, number)
+        row: list[object] = [index, *(int(letter in shown) for letter in ALPHABET)]
+        tables["train.csv" if split == "train" else "test_answers.csv"].append(row)
+        if split == "test":
+            tables["sample_submission.csv"].append([index, *(0 for _ in ALPHABET)])
+    for name, rows in tables.items():
+        with (out / name).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def read_letters(root: str | Path, **arguments: Any) -> "pd.DataFrame":
+    """The sample table of a set of letters, which is made first where it is missing.
+
+    Arguments and errors: ``make_letters``.
+    """
+    # Workers import this module; they have no use for pandas.
+    from product_cls.data.label_table import read_label_table
+
+    make_letters(root, **arguments)
+    if arguments.get("test") == 0:
+        return read_label_table(root)
+    return read_label_table(
+        root, test_file="sample_submission.csv", answers_file="test_answers.csv"
+    )

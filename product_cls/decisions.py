@@ -1,0 +1,134 @@
+"""From probabilities of several labels to decisions: thresholds tuned on out-of-fold predictions,
+and kept in a file that ``predict`` reads."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from product_cls.errors import UserError, reason
+from product_cls.predictions import Predictions
+from product_cls.runs import write_text_whole
+from product_cls.tasks import Task
+from product_cls.tasks.multi_label import UNKNOWN, MultiLabel
+from product_cls.thresholds import HALF, tune_global, tune_per_label
+
+HOW = ("per_label", "global", "half")
+SHOWN = ("accuracy", "f1_macro", "f1_micro", "exact", "mAP")
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Predictions of several labels with thresholds to decide them by.
+
+    Attributes:
+        splits: the predictions, whose task has the thresholds.
+        how: ``per_label`` | ``global`` | ``half``, which was chosen.
+        thresholds: by label.
+        table: a row a way of ``HOW`` (as far as there are pictures to tune on), measures in per
+            cent of each split whose labels are known.
+    """
+
+    splits: dict[str, Predictions]
+    how: str
+    thresholds: dict[str, float]
+    table: pd.DataFrame
+
+    def write(self, out: Path) -> list[Path]:
+        """``thresholds.json`` and ``decisions.csv`` in ``out``."""
+        files = [out / "thresholds.json", out / "decisions.csv"]
+        content = {"how": self.how, "thresholds": self.thresholds}
+        write_text_whole(files[0], json.dumps(content, indent=2) + "\n")
+        write_text_whole(files[1], self.table.round(4).to_csv(index=False))
+        return files
+
+
+def tune_decisions(
+    splits: Mapping[str, Predictions], how: str | None, goal: str = "accuracy"
+) -> Decisions | None:
+    """Thresholds for predictions of several labels, tuned on the validation part.
+
+    Args:
+        splits: blended predictions; ``val`` is out of fold.
+        how: one threshold a label, one for all, or one half for each; None takes one for all, or
+            one half where there is no validation part. Thresholds of their own fit the chance in
+            1,000 pictures as much as the labels.
+        goal: what is tuned for, ``accuracy`` or ``f1``.
+
+    Returns:
+        None for predictions of one label a picture.
+
+    Raises:
+        UserError: an unknown way, nothing to tune on, or thresholds for one label a picture.
+    """
+    if how is not None and how not in HOW:
+        raise UserError(f"thresholds={how}; allowed: {', '.join(HOW)}, or null.")
+    task = next(iter(splits.values())).make_task()
+    if not isinstance(task, MultiLabel):
+        if how is not None:
+            raise UserError(f"thresholds={how} is for runs of task=multi_label, not {task.name}.")
+        return None
+    tuned = {"half": [HALF] * len(task.classes)}
+    if "val" in splits:
+        known = (splits["val"].target != UNKNOWN).all(axis=1)
+        scores, target = splits["val"].scores[known], splits["val"].target[known]
+        tuned["global"] = [tune_global(scores, target, goal)] * len(task.classes)
+        tuned["per_label"] = tune_per_label(scores, target, goal).tolist()
+    if how is None:
+        how = "global" if "global" in tuned else "half"
+    if how not in tuned:
+        raise UserError(
+            f"thresholds={how} is tuned on pictures that runs held out, of which there are none "
+            f"(fold=all); use thresholds=half."
+        )
+    rows = []
+    for name, values in tuned.items():
+        row: dict[str, object] = {"thresholds": f"{name} (used)" if name == how else name}
+        for split, part in splits.items():
+            found = _decided(part, values).make_task().evaluate(part.scores, part.target)
+            row |= {f"{split} {m}": 100 * found[m] for m in SHOWN if m in found}
+        rows.append(row)
+    return Decisions(
+        splits={split: _decided(part, tuned[how]) for split, part in splits.items()},
+        how=how,
+        thresholds=dict(zip(task.classes, tuned[how], strict=True)),
+        table=pd.DataFrame(rows),
+    )
+
+
+def _decided(predictions: Predictions, thresholds: list[float]) -> Predictions:
+    return replace(predictions, task=predictions.task | {"thresholds": thresholds})
+
+
+def read_thresholds(file: Path) -> dict[str, float]:
+    """Thresholds by label, from ``thresholds.json``.
+
+    Raises:
+        UserError: no such file, or not one of ours.
+    """
+    try:
+        found = json.loads(file.read_text())["thresholds"]
+        return {str(name): float(value) for name, value in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is no file of thresholds: {reason(error)}.") from None
+
+
+def with_thresholds(task: Task, thresholds: Mapping[str, float]) -> Task:
+    """The task, deciding by other thresholds.
+
+    Raises:
+        UserError: a task of one label a picture, or thresholds of other labels.
+    """
+    if not isinstance(task, MultiLabel):
+        raise UserError(f"thresholds are for task=multi_label; the checkpoint's is {task.name}.")
+    if set(thresholds) != set(task.classes):
+        first = sorted(set(thresholds) ^ set(task.classes))[0]
+        raise UserError(
+            f"The thresholds are for other labels than the checkpoint's: only one of them has "
+            f"'{first}'."
+        )
+    values = np.array([thresholds[name] for name in task.classes])
+    return MultiLabel(list(task.classes), thresholds=values.tolist())

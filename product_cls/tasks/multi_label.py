@@ -1,0 +1,178 @@
+"""Several labels a picture, each there or not: a sigmoid a label."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+
+from product_cls.data.label_table import check_both_kinds, label_columns, zeros_and_ones
+from product_cls.errors import UserError
+from product_cls.label_measures import measure, present
+from product_cls.losses_multi_label import balance, takes_several_labels, weigh_present
+from product_cls.runs import digest
+from product_cls.tasks.base import Task
+from product_cls.thresholds import HALF
+
+UNKNOWN = -1  # pictures with an unknown label are left out of every metric
+WEIGHTS = ("balanced",)
+
+
+class MultiLabel(Task):
+    """A binary classifier a label, on one network.
+
+    Targets are int64 ``[N, L]``, 0, 1 or -1 for unknown; scores are probabilities, independent of
+    one another.
+
+    Args:
+        labels: columns of the sample table, 2 or more; None for all its label columns.
+        loss: takes logits and targets ``[B, L]``; binary cross entropy where None.
+        weights: of present labels in the loss: ``balanced`` makes up for their rarity; None for
+            none.
+        thresholds: probabilities above which a label is said to be there, ``[L]``; one half where
+            None.
+
+    Raises:
+        UserError: a loss over classes of which one is right, or a value outside its range.
+    """
+
+    name: ClassVar[str] = "multi_label"
+    votes: ClassVar[tuple[str, ...]] = ("mean", "logits")
+    id_column: ClassVar[str] = "index"
+
+    def __init__(
+        self,
+        labels: list[str] | None = None,
+        loss: nn.Module | None = None,
+        *,
+        weights: str | None = None,
+        thresholds: Sequence[float] | None = None,
+    ) -> None:
+        if labels is not None and (len(labels) < 2 or len(set(labels)) < len(labels)):
+            raise UserError(f"task.labels={labels}; allowed: 2 or more names, each once, or null.")
+        if weights is not None and weights not in WEIGHTS:
+            raise UserError(f"task.weights={weights}; allowed: {', '.join(WEIGHTS)}, or null.")
+        self._asked, self._weights = labels, weights
+        self._loss = loss or nn.BCEWithLogitsLoss()
+        if not takes_several_labels(self._loss):
+            raise UserError(
+                f"loss={type(self._loss).__name__} is for one label a picture; allowed with "
+                f"task=multi_label: bce, bce_focal, asymmetric."
+            )
+        self.classes = list(labels or [])
+        self._thresholds = None if thresholds is None else [float(value) for value in thresholds]
+
+    @property
+    def label(self) -> str:
+        """Names folds files, which differ with the labels."""
+        return "labels" if self._asked is None else f"labels-{digest(self._asked)[:8]}"
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """Of each label, float64 ``[L]``."""
+        return np.asarray(self._thresholds or [HALF] * len(self.classes), dtype=np.float64)
+
+    def strata(self, samples: pd.DataFrame) -> list[str]:
+        """The label columns.
+
+        Raises:
+            UserError: the samples lack one, or it holds something other than 0 and 1.
+        """
+        labels = label_columns(samples) if self._asked is None else list(self._asked)
+        if absent := [name for name in labels if name not in samples]:
+            raise UserError(
+                f"task.labels names '{absent[0]}', which is no column of the samples; they have "
+                f"{', '.join(label_columns(samples))}."
+            )
+        if len(labels) < 2:
+            raise UserError(
+                f"task=multi_label needs 2 or more label columns; the samples have "
+                f"{', '.join(labels) or 'none'}."
+            )
+        zeros_and_ones(samples[samples["split"] != "test"], labels, "The samples (task.labels)")
+        return labels
+
+    def fit(self, samples: pd.DataFrame) -> None:
+        self.classes = self.strata(samples)
+        check_both_kinds(samples, self.classes, "The samples (task.labels)")
+        if self._weights is not None:
+            targets = self.encode(samples[samples["split"] != "test"])
+            weigh_present(self._loss, balance(targets))
+
+    def encode(self, samples: pd.DataFrame) -> np.ndarray:
+        """int64 ``[N, L]``; -1 for a missing label."""
+        columns = [pd.to_numeric(samples[name], errors="coerce") for name in self.classes]
+        values = np.stack([column.to_numpy(float) for column in columns], axis=1)
+        return np.where(np.isnan(values), UNKNOWN, values).astype(np.int64)
+
+    def head(self, in_features: int) -> nn.Module:
+        return nn.Linear(in_features, len(self.classes))
+
+    def loss(self, outputs: Any, target: Tensor) -> Tensor:
+        # The task is no module: weights of labels do not move with the network.
+        value: Tensor = self._loss.to(outputs.device)(outputs, target.to(outputs.dtype))
+        return value
+
+    def metrics(self) -> MetricCollection:
+        return MetricCollection({"labels": LabelMetrics()})
+
+    def scores(self, outputs: Any) -> Tensor:
+        return torch.sigmoid(outputs.float())
+
+    def normalise_scores(self, scores: np.ndarray) -> np.ndarray:
+        """As they are: each label has a probability of its own."""
+        return scores
+
+    def decide(self, scores: np.ndarray) -> np.ndarray:
+        """Scores ``[N, L]`` -> the labels that are there, joined by spaces, ``[N]``."""
+        names = np.asarray(self.classes)
+        return np.array([" ".join(names[row]) for row in present(scores, self.thresholds)])
+
+    def submission(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        said = present(scores, self.thresholds).astype(np.int64)
+        return {name: said[:, k] for k, name in enumerate(self.classes)}
+
+    def answers(
+        self, scores: np.ndarray, top: int
+    ) -> tuple[dict[str, np.ndarray], list[list[str]]]:
+        """All labels' probabilities after the labels that are there; of those, ``top`` lines."""
+        table = {"labels": self.decide(scores)}
+        table |= {name: scores[:, k].round(4) for k, name in enumerate(self.classes)}
+        lines = []
+        for row, said in zip(scores, present(scores, self.thresholds), strict=True):
+            likely = [k for k in np.argsort(-row, kind="stable") if said[k]]
+            lines.append([f"{self.classes[k]}  {row[k]:.0%}" for k in likely[:top]] or ["(none)"])
+        return table, lines
+
+    def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
+        """``label_measures.measure``, of the pictures all whose labels are known."""
+        known = (target != UNKNOWN).all(axis=1)
+        return measure(scores[known], target[known], self.thresholds) if known.any() else {}
+
+    def spec(self) -> dict[str, Any]:
+        spec: dict[str, Any] = {"name": self.name, "labels": list(self.classes)}
+        return spec if self._thresholds is None else spec | {"thresholds": self._thresholds}
+
+
+class LabelMetrics(Metric):
+    """``label_measures.measure`` over an epoch, so that validation and metrics.json agree."""
+
+    full_state_update = False
+    _scores: list[Tensor]
+    _target: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("_scores", [], dist_reduce_fx="cat")
+        self.add_state("_target", [], dist_reduce_fx="cat")
+
+    def update(self, scores: Tensor, target: Tensor) -> None:
+        self._scores.append(scores)
+        self._target.append(target)
+
+    def compute(self) -> dict[str, Tensor]:
+        scores, target = (torch.cat(list(x)).cpu().numpy() for x in (self._scores, self._target))
+        return {name: torch.tensor(value) for name, value in measure(scores, target).items()}

@@ -1,0 +1,124 @@
+"""Several labels a picture: targets, what is decided, and what is refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from product_cls.errors import UserError
+from product_cls.losses_multi_label import AsymmetricLoss
+from product_cls.tasks import build_task
+from product_cls.tasks.multi_label import MultiLabel
+from product_cls.tasks.single_label import SingleLabel
+
+SAMPLES = pd.DataFrame(
+    {
+        "id": list("abcde"),
+        "path": list("abcde"),
+        "split": ["train", "train", "train", "train", "test"],
+        "view": [0, 30, 0, 30, 60],
+        "cat": [1, 0, 1, 1, None],
+        "dog": [0, 1, 1, 0, None],
+    }
+)
+
+
+@pytest.fixture
+def task() -> MultiLabel:
+    made = MultiLabel()
+    made.fit(SAMPLES)
+    return made
+
+
+def test_labels_are_the_columns_that_mean_nothing_else(task: MultiLabel) -> None:
+    assert task.classes == ["cat", "dog"] == task.strata(SAMPLES)
+    target = task.encode(SAMPLES)
+    assert target.dtype == np.int64
+    assert target.tolist() == [[1, 0], [0, 1], [1, 1], [1, 0], [-1, -1]]
+    turned = MultiLabel(["dog", "cat"])
+    turned.fit(SAMPLES)
+    assert turned.encode(SAMPLES)[0].tolist() == [0, 1]
+    assert turned.label != task.label  # folds of other labels have another file
+
+
+def test_scores_are_probabilities_of_their_own(task: MultiLabel) -> None:
+    scores = task.scores(torch.tensor([[0.0, 2.0], [-2.0, 2.0]]).bfloat16()).numpy()
+    assert scores.dtype == np.float32
+    assert scores == pytest.approx(np.array([[0.5, 0.8808], [0.1192, 0.8808]]), abs=1e-4)
+    assert task.decide(scores).tolist() == ["dog", "dog"]
+    assert task.decide(1 - scores).tolist() == ["", "cat"]
+    assert task.normalise_scores(scores) is scores
+    assert {k: v.tolist() for k, v in task.submission(scores).items()} == {
+        "cat": [0, 0],
+        "dog": [1, 1],
+    }
+
+
+def test_pictures_with_unknown_labels_are_not_counted(task: MultiLabel) -> None:
+    scores = np.array([[0.9, 0.2], [0.1, 0.6], [0.4, 0.9], [0.9, 0.9], [0.5, 0.5]], np.float32)
+    values = task.evaluate(scores, task.encode(SAMPLES))
+    assert values["accuracy"] == pytest.approx(6 / 8)
+    assert values["exact"] == pytest.approx(2 / 4)
+    assert task.evaluate(scores[4:], task.encode(SAMPLES)[4:]) == {}
+
+
+def test_validation_measures_what_metrics_say(task: MultiLabel) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random((40, 2)).astype(np.float32)
+    target = (rng.random((40, 2)) < scores).astype(np.int64)
+    metrics = task.metrics()
+    for rows in (slice(0, 16), slice(16, 32), slice(32, 40)):
+        metrics.update(torch.from_numpy(scores[rows]), torch.from_numpy(target[rows]))
+    found = {name: value.item() for name, value in metrics.compute().items()}
+    assert found == pytest.approx(task.evaluate(scores, target), abs=1e-6)
+    metrics.reset()
+    metrics.update(torch.tensor([[0.9, 0.1]]), torch.tensor([[1, 0]]))
+    assert metrics.compute()["accuracy"].item() == 1
+
+
+def test_weights_make_up_for_rarity() -> None:
+    task = MultiLabel(weights="balanced")
+    task.fit(SAMPLES)
+    logits, target = torch.tensor([[0.3, -0.2]]), torch.tensor([[1, 1]])
+    weighted = nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1 / 3, 1.0]))
+    assert task.loss(logits, target).item() == pytest.approx(
+        weighted(logits, target.float()).item()
+    )
+
+
+def test_spec_rebuilds_the_task_with_its_thresholds(task: MultiLabel) -> None:
+    assert task.thresholds.tolist() == [0.5, 0.5]
+    spec = task.spec() | {"thresholds": [0.3, 0.7]}
+    again = build_task(json.loads(json.dumps(spec)))
+    assert isinstance(again, MultiLabel) and again.spec() == spec
+    assert again.decide(np.array([[0.4, 0.6]])).tolist() == ["cat"]
+
+
+def test_answers_for_people(task: MultiLabel) -> None:
+    columns, lines = task.answers(np.array([[0.6, 0.9], [0.1, 0.2]], np.float32), 5)
+    assert columns["labels"].tolist() == ["cat dog", ""]
+    assert columns["dog"].tolist() == pytest.approx([0.9, 0.2])
+    assert lines == [["dog  90%", "cat  60%"], ["(none)"]]
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(UserError, match=r"loss=CrossEntropyLoss .* bce, bce_focal, asymmetric"):
+        MultiLabel(loss=nn.CrossEntropyLoss())
+    with pytest.raises(UserError, match="loss=AsymmetricLoss is for several labels"):
+        SingleLabel(loss=AsymmetricLoss())
+    with pytest.raises(UserError, match=r"task.weights=log; allowed: balanced, or null"):
+        MultiLabel(weights="log")
+    for labels in (["cat"], ["cat", "cat"]):
+        with pytest.raises(UserError, match="2 or more names, each once"):
+            MultiLabel(labels)
+    with pytest.raises(UserError, match=r"'cow', which is no column of the samples; .* cat, dog"):
+        MultiLabel(["cat", "cow"]).fit(SAMPLES)
+    with pytest.raises(UserError, match="2 or more label columns; the samples have cat"):
+        MultiLabel().fit(SAMPLES.drop(columns="dog"))
+    with pytest.raises(UserError, match=r"'price' holds '3' \(row 2 of the table\)"):
+        MultiLabel().fit(SAMPLES.assign(price=[1, 3, 0, 1, 0]))
+    with pytest.raises(UserError, match="every training picture has the label 'pet'"):
+        MultiLabel().fit(SAMPLES.assign(pet=1))
