@@ -9,10 +9,12 @@ threshold below which a picture counts as unknown is found, ``tuning.py`` explai
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from product_cls.cli import guard, parse_arguments
 from product_cls.data.samples import list_pictures
@@ -33,6 +35,7 @@ from product_cls.retrieval.tuning import rejection_figure, tune_rejection
 from product_cls.weights import check_weights
 
 CURVE, PLOT = "rejection.csv", "rejection.png"
+NAMED = 5  # products in a sentence
 
 
 @dataclass
@@ -171,6 +174,13 @@ def list_products(folder: Path) -> list[tuple[Path, str]]:
     return [(path, path.relative_to(folder).parts[0]) for path in pictures]
 
 
+def _outvoted(index: GalleryIndex, labels: Collection[str]) -> list[str]:
+    """Those of the labels that have too few pictures for the index's vote."""
+    pictures = np.bincount(index.target, minlength=len(index.classes))
+    few = (name for name, n in zip(index.classes, pictures, strict=True) if n < index.vote.needed)
+    return [name for name in few if name in labels]
+
+
 def add_products(arguments: Arguments) -> None:
     """Add pictures to an index; print how many of what."""
     assert arguments.index is not None and arguments.add is not None
@@ -213,6 +223,12 @@ def add_products(arguments: Arguments) -> None:
         print(f"LEFT OUT, cannot be decoded: {fresh[row][0]}: {why}")
     for label, count in Counter(label for _, label in kept).items():
         print(f"{'new' if label not in index.classes else 'known'} product {label}: {count} added")
+    if outvoted := _outvoted(grown, {label for _, label in kept}):
+        shown = ", ".join(outvoted[:NAMED]) + (", ..." if len(outvoted) > NAMED else "")
+        print(
+            f"NOTE: fewer than {grown.vote.needed} pictures, so that with {grown.vote} others can "
+            f"outvote them however near they are: {shown}; add more, or search with vote=nearest."
+        )
     print(
         f"{len(kept)} pictures added: {len(grown.id)} pictures of {len(grown.classes)} products "
         f"-> {folder}"

@@ -1,6 +1,11 @@
 """Neighbours in an index, with what improves neighbours by neighbours."""
 
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,11 +32,40 @@ class Found:
     picture: np.ndarray
 
 
+def own_rows(index: GalleryIndex, paths: Sequence[Path]) -> np.ndarray:
+    """Where pictures stand in the index themselves.
+
+    Links to folders are followed; a copy of a picture is another picture.
+
+    Args:
+        paths: of N pictures.
+
+    Returns:
+        int64 ``[N, c]``, rows of the index, filled up with -1; c is mostly 1, or 0 where none of
+        the pictures is in the index.
+    """
+    rows = defaultdict(list)
+    for row, file in enumerate(_files(index.path)):
+        rows[file].append(row)
+    found = [rows.get(file, []) for file in _files(paths)]
+    own = np.full((len(found), max(map(len, found), default=0)), -1)
+    for picture, standing in enumerate(found):
+        own[picture, : len(standing)] = standing
+    return own
+
+
+def _files(paths: Iterable[str | Path]) -> Iterable[tuple[str, str]]:
+    real = cache(os.path.realpath)  # of a few folders with many pictures
+    for folder, name in map(os.path.split, paths):
+        yield real(folder), name
+
+
 def find_neighbours(
     index: GalleryIndex,
     queries: np.ndarray,
     k: int,
     *,
+    own: np.ndarray | None = None,
     expand: int = 0,
     augment: int = 0,
     by_prototype: bool = False,
@@ -46,6 +80,8 @@ def find_neighbours(
     Args:
         queries: float32 ``[N, D]``, of length 1.
         k: neighbours.
+        own: of ``own_rows``, rows that are no neighbours of the query; prototypes and what other
+            rows become by augmentation, expansion and re-ranking hold them all the same.
         expand, augment, by_prototype, reranked: see ``search.Arguments``.
 
     Raises:
@@ -66,6 +102,9 @@ def find_neighbours(
             ]
         )
         gallery = means
+    wanted = k
+    if own is not None and not by_prototype:
+        k += own.shape[1]
     found: Neighbours
     if reranked:
         candidates = max(CANDIDATES, k)
@@ -74,4 +113,12 @@ def find_neighbours(
         found = index.search(queries, k, device=device)
     else:
         found = search_exact(queries, gallery, k, device=device)
+    if k > wanted:
+        assert own is not None
+        is_own = (found.position[:, :, None] == own[:, None, :]).any(axis=2)
+        kept = np.argsort(is_own, axis=1, kind="stable")[:, :wanted]
+        found = Neighbours(
+            np.take_along_axis(found.similarity, kept, axis=1),
+            np.take_along_axis(found.position, kept, axis=1),
+        )
     return Found(found.similarity, target[found.position], picture[found.position])

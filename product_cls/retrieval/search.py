@@ -16,11 +16,12 @@ import pandas as pd
 
 from product_cls.cli import MISSING, guard, parse_arguments
 from product_cls.errors import UserError
-from product_cls.predict import list_images, pick_device
+from product_cls.predict import pick_device
 from product_cls.retrieval.embed import embed_pictures, load_predictors
 from product_cls.retrieval.gallery_index import GalleryIndex
-from product_cls.retrieval.lookup import Found, find_neighbours
+from product_cls.retrieval.lookup import Found, find_neighbours, own_rows
 from product_cls.retrieval.neighbours import check_search
+from product_cls.retrieval.queries import Query, list_queries
 from product_cls.retrieval.sheet import Cell, neighbour_sheet
 from product_cls.retrieval.votes import Vote
 from product_cls.runs import check_place, write_text_whole
@@ -28,6 +29,7 @@ from product_cls.tasks.base import top_k
 
 UNKNOWN = "unknown"
 SHOWN_NEIGHBOURS = 5  # on the sheet
+REFINING = ("expand", "augment", "prototypes", "rerank")
 
 
 @dataclass
@@ -37,7 +39,8 @@ class Arguments:
     index: the index's folder.
     images: a folder of pictures, one picture, or a CSV with a column `path` (or `filename`). Where
       the labels are known (folders named by products of the index, or a column `label`), accuracy
-      is printed, and the sheet says right or wrong.
+      is printed, and the sheet says right or wrong. A picture that is in the index itself is no
+      neighbour of its own.
     out: folder for predictions.csv, neighbours.csv and contact_sheet.png.
     vote: weighted (sum of similarities), nearest, or winners (which asks the heads, too); null: as
       the index says.
@@ -69,42 +72,6 @@ class Arguments:
     batch_size: int = 64
     device: str = "auto"
     shown: int = 20
-
-
-@dataclass(frozen=True)
-class Query:
-    """A picture to be named.
-
-    Attributes:
-        label: its product where that is known; it need not be one of the index's.
-    """
-
-    name: str
-    path: Path
-    label: str | None
-
-
-def list_queries(source: Path, classes: Sequence[str]) -> list[Query]:
-    """Pictures of a folder, a CSV, or one picture, with their labels where those are known.
-
-    Args:
-        source: a folder whose folders are named by ``classes`` has labels; so has a CSV with a
-            column ``label``, where empty cells are unknown.
-
-    Raises:
-        UserError: what ``list_images`` refuses.
-    """
-    images = list_images(source)
-    labels: list[str | None] = [None] * len(images)
-    if source.is_dir():
-        known = set(classes)
-        tops = [path.relative_to(source).parts[0] for _, path in images]
-        labels = [top if top in known else None for top in tops]
-    elif source.suffix.lower() == ".csv":
-        table = pd.read_csv(source, dtype=str, keep_default_na=False)
-        if "label" in table:
-            labels = [label or None for label in table["label"]]
-    return [Query(*image, label) for image, label in zip(images, labels, strict=True)]
 
 
 def read_threshold(
@@ -162,14 +129,19 @@ def main() -> None:
                 f"{key}={getattr(arguments, key)}; allowed: 0 (none) to {most}, by the gallery's "
                 "size."
             )
-    changed = ("expand", "augment", "prototypes", "rerank")
-    threshold = read_threshold(
-        arguments.threshold, index, vote, [key for key in changed if getattr(arguments, key)]
-    )
+    refining = [key for key in REFINING if getattr(arguments, key)]
+    threshold = read_threshold(arguments.threshold, index, vote, refining)
     check_search(len(np.unique(index.target)) if arguments.prototypes else len(index.id), vote.k)
     queries = list_queries(Path(arguments.images), index.classes)
     out, device = Path(arguments.out), pick_device(arguments.device)
     check_place(out)
+    own = own_rows(index, [query.path for query in queries])
+    others = len(index.id) - own.shape[1]
+    if vote.k > others and not arguments.prototypes:
+        raise UserError(
+            f"k={vote.k}; allowed: 1 to {others}, for pictures that are in the index themselves "
+            "are no neighbours of their own."
+        )
     predictors = load_predictors(index)
     embedded = embed_pictures(
         index,
@@ -182,6 +154,7 @@ def main() -> None:
         index,
         embedded.embedding,
         vote.k,
+        own=own[embedded.row],
         expand=arguments.expand,
         augment=arguments.augment,
         by_prototype=arguments.prototypes,
@@ -210,7 +183,13 @@ def main() -> None:
             "vote=winners they hardly ever win."
         )
     print(table.loc[:9, :"similarity"].to_string(index=False))
-    print(_accuracy(asked, answers, index.classes))
+    itself = (own[embedded.row] >= 0).any(axis=1)
+    if itself.any():
+        print(
+            f"NOTE: {itself.sum()} of the pictures are in the index themselves; {_bias(refining)}."
+        )
+    counted = np.flatnonzero(~itself) if refining else np.arange(len(asked))
+    print(_accuracy([asked[k] for k in counted], answers[counted], index.classes))
     files = ", ".join(str(out / name) for name in ("predictions.csv", "neighbours.csv"))
     print(f"{len(asked)} pictures, {vote} -> {files}, {out / 'contact_sheet.png'}")
 
@@ -272,12 +251,22 @@ def _sheet_row(
     return cells
 
 
+def _bias(refining: Sequence[str]) -> str:
+    """What is to be known of answers about pictures that are in the index."""
+    if refining:
+        return f"{refining[0]} lets them bear on their own answers, so the accuracy leaves them out"
+    return (
+        "none is its own neighbour, but networks that learned from them find them more easily than "
+        "new ones"
+    )
+
+
 def _accuracy(asked: Sequence[Query], answers: np.ndarray, classes: Sequence[str]) -> str:
     known = set(classes)
     pairs = [(q, is_right(q, answer, known)) for q, answer in zip(asked, answers, strict=True)]
     right = [value for _, value in pairs if value is not None]
     if not right:
-        return "The pictures' labels are not known, so there is no accuracy."
+        return "There is no accuracy: no picture that it could be of has a known label."
     words = f"accuracy {np.mean(right):.1%} of {len(right)} pictures with a known label"
     strange = [value for query, value in pairs if query.label and query.label not in known]
     if strange:

@@ -1,5 +1,6 @@
 """Neighbours and their labels -> scores of classes."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,6 +38,15 @@ class Vote:
 
     def __str__(self) -> str:
         return f"vote={self.kind} k={self.k}"
+
+    @property
+    def needed(self) -> int:
+        """Pictures from which a product wins where they are the nearest of all.
+
+        With fewer than half of k, the others of the k can outvote them, however near they are.
+        (What the winners' vote thinks of a product depends on the heads as well.)
+        """
+        return 1 if self.kind == "nearest" else math.ceil(self.k / 2)
 
     def spec(self) -> dict[str, Any]:
         return asdict(self)

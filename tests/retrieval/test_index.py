@@ -253,6 +253,22 @@ def test_products_are_added(built: Path, tiny_root: Path, tmp_path: Path, comman
     assert status == 2 and "All 7 pictures in" in errors and "in the index already" in errors
 
 
+def test_products_that_others_can_outvote_are_noted(
+    built: Path, tiny_root: Path, tmp_path: Path, command: Command
+) -> None:
+    new = new_products(tmp_path)
+    for product, count in (("few", 2), ("half", 3), ("10", 1)):
+        (new / product).mkdir()
+        for n in range(count):
+            shutil.copy(tiny_root / "test" / f"{n}.jpg", new / product)
+    status, output, _ = command(f"index={built}", f"add={new}")
+    assert status == 0 and "NOTE: fewer than 3 pictures" in output
+    assert "with vote=weighted k=5" in output and "however near they are: few; add" in output
+    shutil.copy(tiny_root / "test" / "9.jpg", new / "few")
+    status, output, _ = command(f"index={built}", f"add={new}")
+    assert status == 0 and "1 pictures added" in output and "NOTE" not in output
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

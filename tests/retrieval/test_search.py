@@ -19,7 +19,8 @@ from product_cls.predictions import Predictions
 from product_cls.retrieval.features import Features
 from product_cls.retrieval.gallery_index import GalleryIndex, Rejection
 from product_cls.retrieval.index import Arguments, add_products, build
-from product_cls.retrieval.search import list_queries, main, read_threshold
+from product_cls.retrieval.queries import list_queries
+from product_cls.retrieval.search import main, read_threshold
 from product_cls.retrieval.votes import Vote
 from product_cls.runs import RunFolder
 
@@ -192,14 +193,44 @@ def test_folders_named_by_products_are_labels(
     status, output, _ = command(f"index={index}", f"images={images}", f"out={tmp_path / 'out'}")
     assert status == 0 and "LEFT OUT, cannot be decoded: 0/cut.jpg" in output
     assert "accuracy 50.0% of 2 pictures" in output
-    # A picture of the gallery finds itself.
+    # A copy of a picture of the gallery finds that.
     table = pd.read_csv(tmp_path / "out" / "neighbours.csv")
     assert table["id_1"].tolist() == 3 * ["train/0/3.jpg"]
     assert table["similarity"].tolist() == pytest.approx([1, 1, 1], abs=1e-4)
     status, output, _ = command(
         f"index={index}", f"images={images / '0' / '3.jpg'}", f"out={tmp_path / 'out'}"
     )
-    assert status == 0 and "labels are not known" in output
+    assert status == 0 and "There is no accuracy" in output
+
+
+@pytest.mark.parametrize(
+    "refined", [None, "expand=1", "augment=1", "rerank=true", "prototypes=true"]
+)
+def test_pictures_of_the_index_do_not_answer_for_themselves(
+    run: RunFolder, index: Path, asked: Path, tmp_path: Path, command: Command, refined: str | None
+) -> None:
+    data = run.path.parent / "data"
+    test = pd.read_csv(asked, dtype=str)[:12]
+    own = pd.DataFrame({"path": [f"train/{c}/{n}.jpg" for c in "012" for n in range(3)]})
+    # Called by another product's name, so that finding themselves would be wrong.
+    own["label"] = own["path"].str.split("/").str[1].map({"0": "1", "1": "2", "2": "0"})
+    pd.concat([test, own]).to_csv(data / "both.csv", index=False)
+    words = [f"index={index}", f"images={data / 'both.csv'}", f"out={tmp_path}", "k=3", "shown=2"]
+    status, output, _ = command(*words, *([refined] if refined else []))
+    assert status == 0 and "NOTE: 9 of the pictures are in the index themselves" in output
+    table = read(tmp_path / "neighbours.csv")
+    if refined != "prototypes=true":
+        ids = table[["id_1", "id_2", "id_3"]]
+        assert not ids.eq(table["image"], axis=0).any(axis=None)
+    # Those that bear on their own answer all the same do not count.
+    counted = table if refined is None else table[:12]
+    right = counted["prediction"] == counted["label"]
+    assert f"accuracy {right.mean():.1%} of {len(counted)} pictures" in output
+    status, _, errors = command(*words[:3], "k=30")
+    assert status == 2 and "k=30; allowed: 1 to 29, for pictures that are in the index" in errors
+    own.to_csv(data / "both.csv", index=False)
+    status, output, _ = command(*words, "expand=1")
+    assert status == 0 and "no accuracy" in output
 
 
 def test_refinements(index: Path, asked: Path, tmp_path: Path, command: Command) -> None:

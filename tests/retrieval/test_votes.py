@@ -44,6 +44,20 @@ def test_who_does_not_vote(kind: str) -> None:
     assert scores[3].tolist() == [0.25] * 4  # no label at all: nothing is known
 
 
+@pytest.mark.parametrize("k", [1, 2, 5, 6])
+def test_pictures_that_a_class_needs(k: int) -> None:
+    """The nearest pictures are of class 1, all others, next to as near, of class 0."""
+    similarity = np.linspace(0.91, 0.9, k)[None]
+
+    def wins(pictures: int) -> bool:
+        labels = (np.arange(k) < pictures)[None].astype(int)
+        return bool(Vote(k=k).scores(similarity, labels, 2).argmax() == 1)
+
+    needed = Vote(k=k).needed
+    assert needed == -(-k // 2) and wins(needed) and not (needed > 1 and wins(needed - 1))
+    assert Vote("nearest", k).needed == 1
+
+
 def test_wrong_votes(refused) -> None:  # type: ignore[no-untyped-def]
     with refused("vote=best", "nearest, weighted, winners"):
         Vote("best")
