@@ -81,16 +81,16 @@ def load_all_runs(roots: Sequence[Path]) -> tuple[list[Run], list[str]]:
     runs, left_out = [], []
     for root in roots:
         found, sentences = load_runs(root)
-        runs += [replace(run, **_named_with(root, run)) for run in found]
+        runs += [_named_with(root, run) for run in found]
         left_out += [f"{root}: {sentence}" for sentence in sentences]
     return runs, left_out
 
 
-def _named_with(root: Path, run: Run) -> dict[str, str]:
-    """Name and group of a run among those of other folders; ``root`` may be the run itself."""
-    if RunFolder(root).status_file.is_file():
-        return {"name": str(root), "group": run.group}
-    return {"name": f"{root}/{run.name}", "group": f"{root.name}: {run.group}"}
+def _named_with(root: Path, run: Run) -> Run:
+    """A run with the name and group it has among those of other folders."""
+    if RunFolder(root).status_file.is_file():  # the folder is the run
+        return replace(run, name=str(root))
+    return replace(run, name=f"{root}/{run.name}", group=f"{root.name}: {run.group}")
 
 
 def _group(folder: RunFolder) -> str:
