@@ -21,6 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from product_cls.cli import guard
@@ -28,6 +29,12 @@ from product_cls.errors import UserError
 
 LABELS = ("0", "1", "2", "10")
 SIDE = 32
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """What a test draws from torch does not depend on which tests ran before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
