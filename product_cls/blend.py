@@ -15,29 +15,30 @@ TINY = np.finfo(np.float32).tiny  # below it the logarithm would be -inf
 NEARLY_NEVER = 1e-7  # nearest to 0 and 1 that float32 tells apart from both
 
 
-def _mean(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.average(scores, axis=0, weights=weights)
+def _same(scores: np.ndarray) -> np.ndarray:
+    return scores
 
 
-def _geometric(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.exp(np.average(np.log(np.maximum(scores, TINY)), axis=0, weights=weights))
+def _logarithm(scores: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(scores, TINY))
 
 
-def _logits(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _odds(scores: np.ndarray) -> np.ndarray:
     likely = np.clip(scores, NEARLY_NEVER, 1 - NEARLY_NEVER)
-    odds = np.average(np.log(likely / (1 - likely)), axis=0, weights=weights)
+    return np.log(likely / (1 - likely))
+
+
+def _likely(odds: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-odds))
 
 
-def _sharpened(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.average(np.sqrt(scores), axis=0, weights=weights)
-
-
-METHODS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "mean": _mean,
-    "gmean": _geometric,
-    "sharpened": _sharpened,
-    "logits": _logits,
+# What is averaged over the runs, and what the average then becomes.
+METHODS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]]
+METHODS = {
+    "mean": (_same, _same),
+    "gmean": (_logarithm, np.exp),
+    "sharpened": (np.sqrt, _same),
+    "logits": (_odds, _likely),
 }
 
 
@@ -61,10 +62,15 @@ def blend(
     Raises:
         UserError: an unknown method, or weights that do not fit.
     """
-    stacked = np.asarray(scores, dtype=np.float64)
     if method not in METHODS:
         raise UserError(f"method={method}; allowed: {', '.join(METHODS)}.")
-    return METHODS[method](stacked, check_weights(weights, len(stacked)))
+    chosen = check_weights(weights, len(scores))
+    averaged, becomes = METHODS[method]
+    # Run by run: all of ten runs' scores for 72,000 pictures of 1,000 classes at once take 6 GB.
+    total = np.zeros(np.shape(scores[0]))
+    for weight, part in zip(chosen / chosen.sum(), scores, strict=True):
+        total += weight * averaged(np.asarray(part, dtype=np.float64))
+    return becomes(total)
 
 
 def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
@@ -91,7 +97,8 @@ def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
                 f"({len(first.id)} and {len(other.id)} ids, "
                 f"{np.isin(first.id, other.id).sum()} in both)."
             )
-        aligned.append(other.rows(position[first.id].to_numpy()))
+        same = np.array_equal(other.id, first.id)  # the usual case, which needs no copy
+        aligned.append(other if same else other.rows(position[first.id].to_numpy()))
     return aligned
 
 
