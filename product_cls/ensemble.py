@@ -23,7 +23,7 @@ from product_cls.predict import pick_device
 from product_cls.predictions import Predictions, summarise
 from product_cls.report.tables import markdown, print_table
 from product_cls.runs import write_text_whole
-from product_cls.systems import Blended, Run, blend_runs, load_all_runs
+from product_cls.systems import Blended, Run, blend_runs, by_group, load_all_runs
 
 
 def _row(name: str, predictions: dict[str, Predictions], measure: str) -> dict[str, Any]:
@@ -51,13 +51,12 @@ def group_votes(
     runs: Sequence[Run], method: str, device: torch.device | None = None
 ) -> dict[str, Blended]:
     """The blend of each group of several runs, see ``blend_runs``; none where all are one group."""
-    groups = sorted({run.group for run in runs})
+    groups = by_group(runs)
     if len(groups) == 1:
         return {}
-    members = {group: [run for run in runs if run.group == group] for group in groups}
     return {
         group: blend_runs(some, method, device=device)
-        for group, some in members.items()
+        for group, some in groups.items()
         if len(some) > 1
     }
 

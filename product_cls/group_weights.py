@@ -14,7 +14,7 @@ import pandas as pd
 from product_cls.blend import align, blend, out_of_fold
 from product_cls.errors import UserError
 from product_cls.predictions import Predictions, view_name
-from product_cls.systems import Run
+from product_cls.systems import Run, by_group
 from product_cls.weights import TUNERS, cross_fit, log_loss
 
 PARTS = 5  # that held-out pictures are divided into where all are of one fold
@@ -69,8 +69,8 @@ def find_weights(runs: Sequence[Run], how: str, method: str) -> FoundWeights:
     if method != "mean":
         raise UserError(f"weights={how} finds weights of method=mean, not of method={method}.")
     _check_runs(runs, how)
-    names = sorted({run.group for run in runs})
-    members = {name: [run for run in runs if run.group == name] for name in names}
+    members = by_group(runs)
+    names = list(members)
     groups = _held_out(members, how)
     first = groups[0]
     known = np.flatnonzero(first.target >= 0)

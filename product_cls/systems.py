@@ -86,6 +86,12 @@ def load_all_runs(roots: Sequence[Path]) -> tuple[list[Run], list[str]]:
     return runs, left_out
 
 
+def by_group(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of each group, groups by name."""
+    names = sorted({run.group for run in runs})
+    return {name: [run for run in runs if run.group == name] for name in names}
+
+
 def _named_with(root: Path, run: Run) -> Run:
     """A run with the name and group it has among those of other folders."""
     if RunFolder(root).status_file.is_file():  # the folder is the run

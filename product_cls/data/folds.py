@@ -14,7 +14,7 @@ import pandas as pd
 from filelock import FileLock
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from product_cls.data.samples import Strata, combined_labels, label_columns, natural_key
+from product_cls.data.samples import Strata, combined_labels, natural_key, strata_columns
 from product_cls.data.stratify import iterative_folds
 from product_cls.errors import UserError
 from product_cls.runs import digest, write_text_whole
@@ -52,6 +52,8 @@ def make_folds(
     """
     rows = samples[samples["split"] != "test"]
     folds = np.full(len(rows), -1, dtype=np.int64)
+    if strategy in ("stratified", "stratified_group") and n_splits < 2:
+        raise UserError(f"folds.n_splits={n_splits}; at least 2 are needed.")
     if strategy == "stratified" and isinstance(label, list):
         targets = rows[label].astype(float).to_numpy()
         _check_label_sizes(targets, n_splits, label)
@@ -95,8 +97,6 @@ def make_folds(
 
 
 def _check_label_sizes(targets: np.ndarray, n_splits: int, labels: list[str]) -> None:
-    if n_splits < 2:
-        raise UserError(f"folds.n_splits={n_splits}; at least 2 are needed.")
     there = targets.sum(axis=0)
     fewest = np.minimum(there, len(targets) - there)
     rarest = int(fewest.argmin())
@@ -112,14 +112,12 @@ def _check_label_sizes(targets: np.ndarray, n_splits: int, labels: list[str]) ->
 def _check_sizes(
     rows: pd.DataFrame, strategy: str, n_splits: int, label: str | tuple[str, ...]
 ) -> None:
-    if n_splits < 2:
-        raise UserError(f"folds.n_splits={n_splits}; at least 2 are needed.")
     if strategy == "stratified_group":
         if "group" not in rows or rows["group"].isna().any():
             raise UserError("folds.strategy=stratified_group needs a group for every picture.")
         if (groups := rows["group"].nunique()) < n_splits:
             raise UserError(f"{groups} groups are fewer than folds.n_splits={n_splits}.")
-    for column in label_columns(label):
+    for column in strata_columns(label):
         labels = rows[column][rows[column].notna()].astype(str)
         if strategy == "stratified_group":
             spread = rows["group"].groupby(labels).nunique()
@@ -163,8 +161,8 @@ def load_or_make_folds(
     # What the strategy reads belongs to the fingerprint: a relabelled picture, say, makes another
     # stratification.
     read = {
-        "stratified": label_columns(label),
-        "stratified_group": [*label_columns(label), "group"],
+        "stratified": strata_columns(label),
+        "stratified_group": [*strata_columns(label), "group"],
         "view": ["view"],
         "own": ["split"],
     }.get(strategy, [])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from product_cls.data.samples import check_rows, existing_folder, read_table, require_files
+from product_cls.data.samples import check_samples, existing_folder, read_table, require_files
 from product_cls.errors import UserError
 
 ROLES = ("id", "path", "split", "view", "group")  # columns of the sample table that are no labels
@@ -141,8 +141,7 @@ def read_label_table(
         else:
             rows[names] = np.nan
         parts.append(rows)
-    table = pd.concat(parts, ignore_index=True)
-    check_rows(table, folder)
+    table = check_samples(pd.concat(parts), folder, label=None)
     check_both_kinds(table, names, folder / train_file)
     return table
 

@@ -71,11 +71,16 @@ def check_samples(
             column, and the task has to see which labels there are.
 
     Raises:
-        UserError: what ``check_rows`` refuses, a training picture without label, one class only, or
-            a class with a single training picture.
+        UserError: an id twice, an unknown split, no training picture, a training picture without
+            label, one class only, or a class with a single training picture.
     """
-    check_rows(table, source)
+    if twice := sorted(table["id"][table["id"].duplicated()].unique()):
+        raise UserError(f"{source}: {len(twice)} ids stand twice, the first is '{twice[0]}'.")
+    if unknown := sorted(set(map(str, table["split"])) - set(SPLITS)):
+        raise UserError(f"{source}: unknown split '{unknown[0]}'; allowed: {', '.join(SPLITS)}.")
     learned = table[table["split"] != "test"]
+    if learned.empty:
+        raise UserError(f"{source}: there is no training picture in it.")
     if label is None:
         return table.reset_index(drop=True)
     if learned[label].isna().any():
@@ -91,20 +96,6 @@ def check_samples(
             f"at least 2 are needed, one to learn from and one to hold out."
         )
     return table.reset_index(drop=True)
-
-
-def check_rows(table: pd.DataFrame, source: str | Path) -> None:
-    """Refuse what is wrong with any table, whatever its labels (arguments: ``check_samples``).
-
-    Raises:
-        UserError: an id twice, an unknown split, or no training picture.
-    """
-    if twice := sorted(table["id"][table["id"].duplicated()].unique()):
-        raise UserError(f"{source}: {len(twice)} ids stand twice, the first is '{twice[0]}'.")
-    if unknown := sorted(set(map(str, table["split"])) - set(SPLITS)):
-        raise UserError(f"{source}: unknown split '{unknown[0]}'; allowed: {', '.join(SPLITS)}.")
-    if (table["split"] == "test").all():
-        raise UserError(f"{source}: there is no training picture in it.")
 
 
 def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataFrame:
@@ -128,7 +119,7 @@ def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataF
     return table
 
 
-def label_columns(label: Strata) -> list[str]:
+def strata_columns(label: Strata) -> list[str]:
     """All columns that are meant."""
     return [label] if isinstance(label, str) else list(label)
 
@@ -195,7 +186,9 @@ def samples_fingerprint(samples: pd.DataFrame, label: Strata = "label") -> str:
 
     Sizes, not times: a copy of the data on another machine is the same data.
     """
-    columns = sorted({"id", "split", "view", "group", *label_columns(label)} & set(samples.columns))
+    columns = sorted(
+        {"id", "split", "view", "group", *strata_columns(label)} & set(samples.columns)
+    )
     rows = samples[columns].astype(str).to_numpy().tolist()
     files = map(Path, samples["path"])
     sizes = [file.stat().st_size if file.exists() else -1 for file in files]
