@@ -1,7 +1,6 @@
 """Resolvers that config files use. Imports nothing heavy: Hydra needs them before all else."""
 
 import hashlib
-import os
 
 from omegaconf import OmegaConf
 
@@ -17,11 +16,6 @@ def run_dirname(overrides: str) -> str:
     return f"{name.encode()[:LONGEST_DIRNAME].decode(errors='ignore')}-{mark}"
 
 
-def run_id(folder: str) -> str:
-    """A run's id for W&B, the same whenever the same folder is trained in."""
-    return hashlib.sha256(os.path.abspath(folder).encode()).hexdigest()[:12]
-
-
 def rendered_name(
     products: int, size: int, difficulty: str, seed: int, *knobs: float | None
 ) -> str:
@@ -35,5 +29,5 @@ def rendered_name(
 
 def register_resolvers() -> None:
     """Make the functions above known to config files."""
-    for resolver in (run_dirname, run_id, rendered_name):
+    for resolver in (run_dirname, rendered_name):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

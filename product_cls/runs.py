@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -156,7 +157,8 @@ class RunFolder:
 
         Keys: ``state`` (``running`` | ``done`` | ``failed``), ``fingerprint``, ``started``,
         ``finished``, ``error`` (one sentence), ``epoch`` and ``epochs`` (finished, planned),
-        ``metric`` (name) and ``value`` (best so far).
+        ``metric`` (name) and ``value`` (best so far), ``tracking_id`` (of the run in W&B and
+        MLflow: kept when it is interrupted and goes on, another for other settings and reruns).
         """
         try:
             return dict(json.loads(self.status_file.read_text()))
@@ -204,7 +206,9 @@ class RunFolder:
         Returns:
             Where earlier results were moved to, or None where there were none.
         """
-        moved = None
+        moved, before = None, self.status()
+        unfinished = before.get("fingerprint") == fingerprint and before.get("state") != "done"
+        tracking_id = before.get("tracking_id") if unfinished else None
         if fresh:
             earlier = [self.path / name for name in OUTPUTS if (self.path / name).exists()]
             replaced = self.path / ".replaced"
@@ -215,7 +219,12 @@ class RunFolder:
             for item in earlier:
                 item.rename(replaced / item.name)
         self.update_status(
-            state="running", fingerprint=fingerprint, started=now(), finished=None, error=None
+            state="running",
+            fingerprint=fingerprint,
+            tracking_id=tracking_id or uuid4().hex[:12],
+            started=now(),
+            finished=None,
+            error=None,
         )
         return moved
 

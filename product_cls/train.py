@@ -16,7 +16,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
-from pytorch_lightning.loggers import Logger
 
 from product_cls import config as settings
 from product_cls.assemble import (
@@ -37,6 +36,7 @@ from product_cls.retrieval.validation import GalleryValidation
 from product_cls.runs import RunFolder, digest, fingerprint, now, write_text_whole
 from product_cls.tasks import Task
 from product_cls.tasks.retrieval import Retrieval
+from product_cls.tracking import build_loggers, closing_trackers, publish
 from product_cls.tta import check_views
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def run(config: DictConfig) -> float | None:
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     _quiet_libraries()
     try:
-        with folder.locked():
+        with folder.locked(), closing_trackers():
             try:
                 _refuse_sweep_without_m()
                 return _run(config, folder)
@@ -192,6 +192,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
         },
     }
     write_text_whole(folder.metrics_file, json.dumps(record, indent=2) + "\n")
+    publish(trainer.loggers, folder, data.samples, folds)
     limited = isinstance(config.trainer.limit_val_batches, int)
     folder.update_status(state="done", finished=now(), error=None, limited=limited)
     say_result(metrics, folder)
@@ -214,7 +215,6 @@ def _fit(
     monitor: str | None,
     resume: bool,
 ) -> pl.Trainer:
-    loggers: list[Logger] = [settings.build(node) for node in config.logger.values()]
     callbacks = [settings.build(node) for node in config.callbacks.values()]
     if isinstance(module.task, Retrieval) and monitor is not None and module.task.gallery_every:
         # First, so that it still sees the averaged weights that callbacks=ema validates by.
@@ -228,7 +228,7 @@ def _fit(
         config.trainer,
         precision=settings.precision(config.trainer),
         callbacks=callbacks,
-        logger=loggers,
+        logger=build_loggers(config, folder),
         enable_progress_bar=bar,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -246,13 +246,6 @@ def _fit(
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-    finally:
-        for logger in loggers:
-            # A live W&B run would be reused by the next run of this process.
-            if type(logger).__name__ == "WandbLogger":
-                import wandb
-
-                wandb.finish()
     return trainer
 
 

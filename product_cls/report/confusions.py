@@ -11,6 +11,8 @@ from omegaconf import OmegaConf
 
 from product_cls.errors import reason
 from product_cls.report.experiment import Experiment, Job
+from product_cls.report.outcomes import Outcome, Pictures
+from product_cls.runs import RunFolder
 
 WORST = 8  # pairs shown
 
@@ -39,17 +41,23 @@ class Confusion:
 
 def worst_pairs(experiment: Experiment, row: int, most: int = WORST) -> list[Confusion]:
     """The pairs most often confused by a row's finished runs, worst first."""
-    pictures = experiment.pictures
+    outcomes = [job.outcome for job in experiment.jobs[row] if job.outcome is not None]
+    return confused_pairs(experiment.pictures, outcomes, most)
+
+
+def confused_pairs(
+    pictures: Pictures, outcomes: Sequence[Outcome], most: int = WORST
+) -> list[Confusion]:
+    """The pairs most often confused by some runs on the same pictures, worst first."""
     parts = [
         pd.DataFrame(
             {
                 "target": pictures.name,
-                "decided": job.outcome.decided,
+                "decided": outcome.decided,
                 "picture": np.arange(len(pictures.id)),
             }
-        )[job.outcome.correct == 0]
-        for job in experiment.jobs[row]
-        if job.outcome is not None
+        )[outcome.correct == 0]
+        for outcome in outcomes
     ]
     if not parts:
         return []
@@ -99,8 +107,9 @@ def find_pictures(
     Returns:
         One trio a pair, and "" - or no trio and a sentence about what is in the way.
     """
+    assert job.found is not None
     try:
-        samples = _read_samples(job)
+        samples = read_samples(job.found.folder)
     # Whatever it is that keeps an old run's data from being read, the report can do without.
     except Exception as error:
         why = reason(error)
@@ -108,7 +117,8 @@ def find_pictures(
     by_id = samples.set_index("id")
     if not {pair.picture for pair in pairs} <= set(by_id.index):
         return [], "No pictures of them: the samples now hold other pictures than the runs saw."
-    label = str(yaml.safe_load(_config_text(job))["task"].get("label", "label"))
+    config = yaml.safe_load(job.found.folder.config_file.read_text())
+    label = str(config["task"].get("label", "label"))
     learned = samples[samples["split"] != "test"]
     trios = []
     for pair in pairs:
@@ -124,16 +134,16 @@ def find_pictures(
     return trios, ""
 
 
-def _config_text(job: Job) -> str:
-    assert job.found is not None
-    return job.found.folder.config_file.read_text()
+def read_samples(folder: RunFolder) -> pd.DataFrame:
+    """The sample table that a run's config tells, as it is now.
 
-
-def _read_samples(job: Job) -> pd.DataFrame:
+    Raises:
+        FileNotFoundError: its data is no longer there; and whatever else its reader raises.
+    """
     # Imported here, for it brings Lightning, which a report without pictures need not wait for.
     from product_cls import config as settings
 
-    config = OmegaConf.create(_config_text(job))
+    config = OmegaConf.create(folder.config_file.read_text())
     for key in ("root", "file"):
         place = config.data.get(key)
         # Asked first, because a reader of rendered products would render them anew.

@@ -1,0 +1,34 @@
+"""TensorBoard: the dashboard that needs no account. ``tensorboard --logdir multirun``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from product_cls.report.tables import markdown
+from product_cls.runs import RunFolder, fingerprinted
+from product_cls.tracking.base import Tracker, flat
+from product_cls.tracking.findings import Findings, pairs_table
+from product_cls.tracking.sheet import wrong_sheet
+
+
+class TensorBoardRun(Tracker, TensorBoardLogger):
+    """Lightning's TensorBoard logger, with settings and results in the tab of hyper-parameters,
+    confused products as text, wrong pictures as a sheet."""
+
+    def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
+        self._config = flat(fingerprinted(config))
+
+    @rank_zero_only
+    def publish(self, folder: RunFolder, findings: Findings, folds: pd.DataFrame) -> None:
+        # These are scalars, too, which is how views appear among the curves.
+        self.log_hyperparams(self._config, dict(findings.results))
+        step = int(findings.results["result/steps"])
+        if findings.pairs:
+            table = markdown(pairs_table(findings.pairs))
+            self.experiment.add_text("result/worst_pairs", table, step)
+        if (sheet := wrong_sheet(findings.wrong)) is not None:
+            self.experiment.add_image("result/wrong_pictures", sheet, step, dataformats="HWC")
+        self.experiment.flush()

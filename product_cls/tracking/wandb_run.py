@@ -1,0 +1,209 @@
+"""Weights & Biases: one run a job, that goes on when the job goes on, and waits when offline."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import wandb
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.utilities import rank_zero_only
+from requests.utils import get_netrc_auth
+
+from product_cls.errors import reason
+from product_cls.runs import RunFolder, digest
+from product_cls.tracking.base import Tracker
+from product_cls.tracking.findings import Findings, pairs_table, thumbnail
+
+log = logging.getLogger(__name__)
+
+FINISH_SECONDS = 300  # to send what is not sent yet when a run has ended
+SYNC = "`make wandb-sync` sends it"
+
+
+class WandbRun(Tracker, WandbLogger):
+    """Lightning's W&B logger for runs of this package, begun by ``start``.
+
+    Its steps are the optimiser's.
+
+    Args:
+        save_dir: where ``wandb/`` is made.
+        arguments: of ``WandbLogger`` and ``wandb.init``; ``tags`` are added to the run's own.
+    """
+
+    def __init__(self, *, save_dir: str, **arguments: Any) -> None:
+        super().__init__(save_dir=save_dir, resume="allow", **arguments)
+        del self._wandb_init["anonymous"]  # W&B warns of it, set or not
+
+    def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
+        final = config["fold"] == "all"
+        init = self._wandb_init
+        init["job_type"] = init.get("job_type") or ("final" if final else "train")
+        init["tags"] = [*run_tags(config), *(init.get("tags") or [])]
+        init["config"] = dict(config)
+        self._id = init["id"] = folder.status()["tracking_id"]
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        if self._experiment is None:
+            self._experiment = start(**self._wandb_init)
+        return self._experiment
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        # With the step said, what a resumed run trains again falls on the same steps: W&B drops
+        # what comes twice.
+        self.experiment.log(dict(metrics), step=step)
+
+    def publish(self, folder: RunFolder, findings: Findings, folds: pd.DataFrame) -> None:
+        run = self.experiment
+        show(run, findings, step=folder.metrics()["steps"])
+        use(run, folds_artifact(folds))
+        for artifact in run_artifacts(folder):
+            run.log_artifact(artifact, aliases=["best"] if artifact.type == "model" else None)
+
+
+def run_tags(config: Mapping[str, Any]) -> list[str]:
+    """What runs are filtered by: data, network, fold. (W&B allows 64 characters.)"""
+    words = [config["data"]["name"], config["model"]["backbone"], f"fold={config['fold']}"]
+    return [str(word)[:64] for word in words]
+
+
+def start(**arguments: Any) -> Any:
+    """``wandb.init``, offline where W&B has no key or cannot be reached.
+
+    When the network fails later, W&B's own process tries again; all that it is told is on disk.
+
+    Returns:
+        The run.
+    """
+    arguments["settings"] = wandb.Settings(
+        finish_timeout=FINISH_SECONDS, finish_timeout_raises=True, quiet=True
+    )
+    known = wandb.setup().settings  # has what WANDB_MODE says
+    if known.mode == "disabled":
+        return wandb.init(**arguments)
+    kept = f"the run is kept in {arguments['dir']}/wandb; {SYNC}"
+    if known.mode == "offline" or (known.mode is None and not _has_key(known)):
+        log.info("W&B is offline: %s.", kept)
+        return wandb.init(mode="offline", **arguments)
+    try:
+        return wandb.init(**arguments)
+    except wandb.errors.Error as error:
+        log.warning("W&B cannot be reached (%s): %s.", reason(error), kept)
+        return wandb.init(mode="offline", **arguments)
+
+
+def _has_key(known: wandb.Settings) -> bool:
+    """Whether W&B would find credentials: in the environment, its settings or a netrc file."""
+    return bool(known.api_key or known.identity_token_file or get_netrc_auth(known.base_url))
+
+
+def finish(outcome: int) -> None:
+    """End this process's run, if there is one.
+
+    What is not sent within ``FINISH_SECONDS`` stays on disk.
+
+    Args:
+        outcome: exit status; W&B shows others than 0 as failed.
+    """
+    run = wandb.run
+    if run is None:
+        return
+    file, online = Path(run.settings.sync_file), not run.offline
+    try:
+        run.finish(exit_code=outcome)
+    except Exception as error:  # of whatever kind: the run itself is over, and all is on disk
+        log.warning("W&B has not got everything yet (%s); %s.", reason(error), SYNC)
+        return
+    if online:
+        # W&B's mark of a file that it has got, which it leaves after `wandb sync` alone.
+        file.with_name(f"{file.name}.synced").touch()
+
+
+def show(run: Any, findings: Findings, step: int) -> None:
+    """Results, charts and tables of a run or an ensemble.
+
+    Args:
+        step: that they are logged at.
+    """
+    run.summary.update(dict(findings.results))
+    shown: dict[str, Any] = {}
+    if not findings.by_view.empty:
+        table = wandb.Table(dataframe=findings.by_view)
+        measure = str(findings.by_view.columns[1])
+        title = f"test {measure} by view"
+        shown["result/by_view"] = wandb.plot.bar(table, "view", measure, title=title)
+    if findings.pairs:
+        pairs = pairs_table(findings.pairs)
+        pairs.insert(0, "picture", [_image(findings.paths.get(p.picture)) for p in findings.pairs])
+        shown["result/worst_pairs"] = _table(pairs)
+    if findings.wrong:
+        shown["result/wrong_pictures"] = _table(wrong_table(findings))
+    if shown:
+        run.log(shown, step=step)
+
+
+def wrong_table(findings: Findings) -> pd.DataFrame:
+    """A row a wrong picture: it, what it shows, what it was taken for, the neighbours."""
+    most = max(len(wrong.neighbours) for wrong in findings.wrong)
+    rows = []
+    for wrong in findings.wrong:
+        row = {
+            "picture": _image(wrong.path),
+            "id": wrong.id,
+            "view": wrong.view,
+            "target": wrong.target,
+            "decided": wrong.decided,
+            "top": "\n".join(wrong.answers),
+        }
+        for k in range(most):
+            near = wrong.neighbours[k] if k < len(wrong.neighbours) else None
+            caption = f"{near.label}  {near.similarity:.3f}" if near else None
+            row[f"neighbour {k + 1}"] = _image(near.path, caption) if near else None
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _table(frame: pd.DataFrame) -> wandb.Table:
+    return wandb.Table(columns=list(map(str, frame)), data=frame.values.tolist())
+
+
+def _image(path: Path | str | None, caption: str | None = None) -> wandb.Image | None:
+    picture = thumbnail(path)
+    return None if picture is None else wandb.Image(picture, caption=caption, file_type="jpg")
+
+
+def run_artifacts(folder: RunFolder) -> list[wandb.Artifact]:
+    """A run's best checkpoint and its predictions. Made again from the same files they are the same
+    artifacts to W&B, whoever makes them."""
+    mark = folder.status().get("tracking_id") or digest(str(folder.path))
+    artifacts = []
+    if folder.best_checkpoint.is_file():
+        model = wandb.Artifact(f"model-{mark}", type="model")
+        model.add_file(str(folder.best_checkpoint), name=folder.best_checkpoint.name)
+        artifacts.append(model)
+    predictions = wandb.Artifact(f"predictions-{mark}", type="predictions")
+    for file in sorted(folder.predictions_file("test").parent.glob("*.npz")):
+        predictions.add_file(str(file), name=file.name)
+    return [*artifacts, predictions]
+
+
+def folds_artifact(folds: pd.DataFrame) -> wandb.Artifact:
+    """Which sample is held out when, named by its content."""
+    text = folds.to_csv(index=False)
+    artifact = wandb.Artifact(f"folds-{digest(text)}", type="folds")
+    with artifact.new_file("folds.csv") as file:
+        file.write(text)
+    return artifact
+
+
+def use(run: Any, artifact: wandb.Artifact) -> None:
+    """Say that a run takes an artifact as its input, also one that W&B does not have yet.
+
+    ``Run.use_artifact`` refuses to offline and waits for the upload online; what it calls does not.
+    """
+    run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
