@@ -9,7 +9,7 @@ the out-of-fold predictions.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,7 @@ class Arguments:
     thresholds: of several labels: global (one for all) or per_label, tuned out of fold for the goal
       (accuracy or f1), or half; null: global where there are held-out pictures.
     device: where retrieval runs are searched: auto, cpu, cuda.
+    wandb: a W&B project to keep the ensemble in, with the artifacts of its runs as inputs.
     """
 
     runs: Any = MISSING
@@ -146,6 +147,7 @@ class Arguments:
     thresholds: str | None = None
     goal: str = "accuracy"
     device: str = "auto"
+    wandb: str | None = None
 
 
 def main() -> None:
@@ -207,6 +209,12 @@ def main() -> None:
         write_submission(splits["test"], out / "submission.csv")
         files.append(out / "submission.csv")
     print("Written: " + ", ".join(map(str, files)))
+    if arguments.wandb is not None:
+        # Imported here, for others need not wait for W&B.
+        from product_cls.tracking.wandb_ensemble import keep_ensemble
+
+        table = tables[measures[0], True]
+        keep_ensemble(arguments.wandb, roots, out, splits, table, asdict(arguments))
 
 
 if __name__ == "__main__":

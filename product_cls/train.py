@@ -36,7 +36,7 @@ from product_cls.retrieval.validation import GalleryValidation
 from product_cls.runs import RunFolder, digest, fingerprint, now, write_text_whole
 from product_cls.tasks import Task
 from product_cls.tasks.retrieval import Retrieval
-from product_cls.tracking import build_loggers, closing_trackers, publish
+from product_cls.tracking.trackers import build_loggers, closing_trackers, publish
 from product_cls.tta import check_views
 
 log = logging.getLogger(__name__)

@@ -21,12 +21,11 @@ log = logging.getLogger(__name__)
 
 FINISH_SECONDS = 300  # to send what is not sent yet when a run has ended
 SYNC = "`make wandb-sync` sends it"
+STEP = "trainer/global_step"
 
 
 class WandbRun(Tracker, WandbLogger):
     """Lightning's W&B logger for runs of this package, begun by ``start``.
-
-    Its steps are the optimiser's.
 
     Args:
         save_dir: where ``wandb/`` is made.
@@ -50,14 +49,13 @@ class WandbRun(Tracker, WandbLogger):
     def experiment(self) -> Any:
         if self._experiment is None:
             self._experiment = start(**self._wandb_init)
+            # W&B numbers what it is sent, and a resumed run sends some steps again: curves go by
+            # the optimiser's steps, as Lightning has them.
+            self._experiment.define_metric(STEP)
+            self._experiment.define_metric("*", step_metric=STEP, step_sync=True)
         return self._experiment
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        # With the step said, what a resumed run trains again falls on the same steps: W&B drops
-        # what comes twice.
-        self.experiment.log(dict(metrics), step=step)
-
     def publish(self, folder: RunFolder, findings: Findings, folds: pd.DataFrame) -> None:
         run = self.experiment
         show(run, findings, step=folder.metrics()["steps"])
@@ -87,7 +85,7 @@ def start(**arguments: Any) -> Any:
     if known.mode == "disabled":
         return wandb.init(**arguments)
     kept = f"the run is kept in {arguments['dir']}/wandb; {SYNC}"
-    if known.mode == "offline" or (known.mode is None and not _has_key(known)):
+    if known.mode in ("offline", "dryrun") or not _has_key(known):
         log.info("W&B is offline: %s.", kept)
         return wandb.init(mode="offline", **arguments)
     try:
@@ -128,7 +126,7 @@ def show(run: Any, findings: Findings, step: int) -> None:
     """Results, charts and tables of a run or an ensemble.
 
     Args:
-        step: that they are logged at.
+        step: of the optimiser, that they are logged at.
     """
     run.summary.update(dict(findings.results))
     shown: dict[str, Any] = {}
@@ -144,7 +142,7 @@ def show(run: Any, findings: Findings, step: int) -> None:
     if findings.wrong:
         shown["result/wrong_pictures"] = _table(wrong_table(findings))
     if shown:
-        run.log(shown, step=step)
+        run.log(shown | {STEP: step})
 
 
 def wrong_table(findings: Findings) -> pd.DataFrame:

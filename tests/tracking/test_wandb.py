@@ -1,27 +1,30 @@
 """Runs in W&B, offline, read back as W&B itself reads them."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from runs_in_process import RETRIEVAL, train, train_interrupted
 
-
-def records(file: Path) -> list[dict[str, Any]]:
-    """What an offline run's file holds, by `wandb leet inspect`."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+from product_cls import ensemble
+from product_cls.runs import RunFolder
+from product_cls.tracking import wandb_run
+from product_cls.tracking.sync import unsent
 
 
 class Offline:
-    """One offline run, by kind of record."""
+    """One offline run, read by `wandb leet inspect`, by kind of record."""
 
     def __init__(self, file: Path) -> None:
-        self.records = records(file)
+        self.file = file
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        self.records = [json.loads(line) for line in done.stdout.splitlines()]
 
     def all(self, kind: str) -> list[dict[str, Any]]:
         return [record[kind] for record in self.records if record["type"] == kind]
@@ -31,25 +34,175 @@ class Offline:
         return self.all("run")[0]
 
     @property
+    def config(self) -> dict[str, Any]:
+        config: dict[str, Any] = self.run["config"]["update"]
+        return config
+
+    @property
     def summary(self) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         for record in self.all("summary"):
             merged |= record["update"]
         return merged
 
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        return [record["item"] for record in self.all("history")]
+    def curve(self, name: str) -> list[tuple[int, float]]:
+        """(step, value) of a metric, in the order logged."""
+        items = [record["item"] for record in self.all("history")]
+        return [(item["trainer/global_step"], item[name]) for item in items if name in item]
+
+    def artifacts(self, *, used: bool) -> dict[str, dict[str, Any]]:
+        """Inputs or outputs by name, without those that W&B makes for tables."""
+        found = self.all("artifact")
+        return {
+            one["name"]: one
+            for one in found
+            if one["type"] != "run_table" and bool(one.get("use_after_commit")) == used
+        }
+
+    def table(self, name: str) -> dict[str, Any]:
+        """A logged table: columns and rows."""
+        path = self.summary[f"{name}.path"]
+        table: dict[str, Any] = json.loads((self.file.parent / "files" / path).read_text())
+        return table
 
 
-def runs_below(folder: Path) -> list[Offline]:
+def offline_runs(folder: Path) -> list[Offline]:
     return [Offline(file) for file in sorted(folder.rglob("offline-run-*/*.wandb"))]
 
 
-def test_print(tmp_path: Path, tiny_root: Path) -> None:
-    run = train(tmp_path / "run", tiny_root, "logger=wandb", "name=sweep")
-    (offline,) = runs_below(run.path)
-    for r in offline.records:
-        print(json.dumps(r)[:1500])
-    print(list(run.path.rglob("*")))
-    raise
+@pytest.mark.slow
+def test_four_jobs_and_their_ensemble(
+    tmp_path: Path, tiny_root: Path, run_command: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    root = tmp_path / "sweep"
+    for backbone in ("tiny", "tiny model.drop_rate=0.1"):
+        for fold in (0, 1):
+            name = f"fold={fold},model={backbone.replace(' ', ',')}"
+            words = [f"model={backbone.split()[0]}", *backbone.split()[1:], f"fold={fold}"]
+            train(
+                root / name,
+                tiny_root,
+                *words,
+                "logger=wandb",
+                "name=sweep",
+                "logger.wandb.tags=[mine]",
+            )
+            assert wandb.run is None
+    said = [r.getMessage() for r in caplog.records if r.name == "product_cls.tracking.wandb_run"]
+    assert len(said) == 4 and all("offline" in s and "make wandb-sync" in s for s in said), said
+
+    folders = [RunFolder(path.parent) for path in sorted(root.glob("*/status.json"))]
+    runs = offline_runs(root)
+    assert len(runs) == len(folders) == 4
+    ids = {folder.status()["tracking_id"] for folder in folders}
+    assert {run.run["run_id"] for run in runs} == ids and len(ids) == 4
+    folds = set()
+    for folder, run in zip(folders, runs, strict=True):
+        fold = int(folder.path.name[5])
+        mark = folder.status()["tracking_id"]
+        assert run.run["run_group"] == "sweep" and run.run["job_type"] == "train"
+        assert {f"fold={fold}", "competition", "mine"} < set(run.run["tags"])
+        assert run.config["fold"] == fold and run.config["data"]["batch_size"] == 8
+        metrics = folder.metrics()
+        assert run.summary["result/test/accuracy"] == metrics["test"]["accuracy"]
+        by_view = {view: of["accuracy"] for view, of in metrics["test"]["by_view"].items()}
+        assert {v: run.summary[f"result/test/view_{v}/accuracy"] for v in by_view} == by_view
+        bars = run.table("result/by_view_table")
+        assert [[v, pytest.approx(a)] for v, a in bars["data"]] == list(map(list, by_view.items()))
+        assert run.curve("val/accuracy") == [(2, pytest.approx(folder.status()["value"]))]
+        assert run.all("stats") and run.all("exit")[0].get("exit_code", 0) == 0
+        used, made = run.artifacts(used=True), run.artifacts(used=False)
+        folds |= set(used)
+        assert [one["type"] for one in used.values()] == ["folds"]
+        assert set(made) == {f"model-{mark}", f"predictions-{mark}"}
+        assert "best" in made[f"model-{mark}"]["aliases"]
+        assert (folder.path / "logs" / "metrics.csv").is_file()
+    assert len(folds) == 1  # the same split, the same artifact
+
+    status, out, err = run_command(ensemble.main)(f"runs={root}", "wandb=shop")
+    assert status == 0 and "W&B: offline" in out, err
+    (blend,) = offline_runs(root / "ensemble")
+    assert (blend.run["project"], blend.run["job_type"]) == ("shop", "ensemble")
+    assert blend.run["run_group"] == "sweep"
+    used = blend.artifacts(used=True)
+    assert set(used) == {f"{kind}-{mark}" for kind in ("model", "predictions") for mark in ids}
+    # Of the content that the runs have logged, so W&B knows them for the same.
+    for run in runs:
+        for name, artifact in run.artifacts(used=False).items():
+            assert used[name]["digest"] == artifact["digest"]
+    assert set(blend.artifacts(used=False)) == {"predictions-ensemble-sweep", "submission-sweep"}
+    assert blend.table("result/table")["columns"][:3] == ["run", "val", "test"]
+    files, later = unsent(tmp_path)
+    assert len(files) == 5 and later == []
+
+
+def test_wrong_pictures_and_confused_products(tmp_path: Path, tiny_root: Path) -> None:
+    run = train(tmp_path / "run", tiny_root, "logger=wandb", *RETRIEVAL)
+    (offline,) = offline_runs(run.path)
+    wrong = offline.table("result/wrong_pictures")
+    columns = ["picture", "id", "view", "target", "decided", "top"]
+    assert wrong["columns"] == [*columns, "neighbour 1", "neighbour 2", "neighbour 3"]
+    test = run.metrics()["test"]
+    assert len(wrong["data"]) == round((1 - test["accuracy"]) * test["count"]) > 0
+    for row in wrong["data"]:
+        cell = dict(zip(wrong["columns"], row, strict=True))
+        assert cell["target"] != cell["decided"]
+        assert len(cell["top"].splitlines()) == 4 and cell["view"] in ("0", "30", "60")
+        for name in ("picture", "neighbour 1", "neighbour 3"):
+            assert cell[name]["_type"] == "image-file" and cell[name]["width"] == 32
+        assert cell["neighbour 1"]["caption"].split()[0] in ("0", "1", "2", "10")
+    pairs = offline.table("result/worst_pairs")
+    total = sum(row[pairs["columns"].index("pictures")] for row in pairs["data"])
+    assert 0 < total <= len(wrong["data"])
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_in_its_run_and_a_changed_one_does_not(
+    tmp_path: Path, tiny_root: Path
+) -> None:
+    words = ("logger=wandb", "trainer.max_epochs=3")
+    run = train_interrupted(tmp_path / "run", tiny_root, *words, epoch=1)
+    first, second = offline_runs(run.path)
+    mark = run.status()["tracking_id"]
+    assert first.run["run_id"] == second.run["run_id"] == mark
+    assert first.all("exit")[0]["exit_code"] == 1
+    assert [step for step, _ in first.curve("val/accuracy")] == [2]
+    assert [step for step, _ in second.curve("val/accuracy")] == [5, 8]
+    assert "result/test/accuracy" in second.summary
+    train(run.path, tiny_root, *words, "optimizer.lr=0.002")
+    third = offline_runs(run.path)[2]
+    assert third.run["run_id"] == run.status()["tracking_id"] != mark
+
+
+def test_ids_are_kept_until_a_run_is_done(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+
+    def begun(mark: str, *, fresh: bool) -> str:
+        run.begin(mark, fresh=fresh)
+        return str(run.status()["tracking_id"])
+
+    one = begun("a", fresh=True)
+    assert begun("a", fresh=False) == one  # resumed
+    assert begun("a", fresh=True) == one  # killed in its first epoch, before there was a checkpoint
+    other = begun("b", fresh=True)
+    run.update_status(state="done")
+    again = begun("b", fresh=True)  # rerun=true
+    assert len({one, other, again}) == 3
+
+
+def test_what_w_and_b_cannot_be_told_is_a_warning(
+    tmp_path: Path,
+    tiny_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise wandb.errors.CommError("no route to host.")
+
+    monkeypatch.setattr(wandb_run, "use", broken)
+    run = train(tmp_path / "run", tiny_root, "logger=wandb")
+    assert run.status()["state"] == "done" and run.metrics_file.is_file()
+    (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert said == f"WandbRun was not told all results (no route to host); they are in {run.path}."
+    assert wandb.run is None

@@ -1,0 +1,84 @@
+"""An ensemble as a W&B run, whose inputs are the artifacts of the runs it blends."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import wandb
+
+from product_cls.errors import reason
+from product_cls.predictions import Predictions, summarise
+from product_cls.report.confusions import read_samples
+from product_cls.runs import RunFolder, find_runs
+from product_cls.tracking.findings import find_in
+from product_cls.tracking.wandb_run import SYNC, finish, run_artifacts, show, start, use
+
+
+def keep_ensemble(
+    project: str,
+    roots: Sequence[Path],
+    out: Path,
+    splits: Mapping[str, Predictions],
+    table: pd.DataFrame,
+    config: Mapping[str, Any],
+) -> None:
+    """One more run of the sweep's group, ``job_type`` ensemble. What goes wrong is said, no more:
+    the ensemble is written already.
+
+    Args:
+        project: of W&B.
+        roots: the sweeps' folders.
+        out: the ensemble's folder, with ``predictions/`` and perhaps ``submission.csv``.
+        splits: the blended predictions.
+        table: of the ensemble.
+        config: how it was asked for.
+    """
+    folders = [f for root in roots for f in find_runs(root) if f.shortcoming() is None]
+    outcome = 1
+    try:
+        run = start(
+            project=project,
+            group=roots[0].name,
+            name=f"ensemble of {len(folders)} runs",
+            job_type="ensemble",
+            tags=["ensemble"],
+            config={**config, "of": [str(folder.path) for folder in folders]},
+            dir=str(out),
+        )
+        print(f"W&B: {f'offline, {SYNC}' if run.offline else run.url}.")
+        for folder in folders:
+            for artifact in run_artifacts(folder):
+                use(run, artifact)
+        record = {split: summarise(part, part.make_task()) for split, part in splits.items()}
+        findings = find_in(record, out / "predictions" / "test.npz", _samples(folders[0]))
+        show(run, findings, step=0)
+        run.log({"result/table": wandb.Table(dataframe=table.astype(object))})
+        for artifact in ensemble_artifacts(out, roots[0].name):
+            run.log_artifact(artifact)
+        outcome = 0
+    except Exception as error:  # whatever a service raises
+        print(f"W&B was not told all of the ensemble ({reason(error)}); it is in {out}.")
+    finally:
+        finish(outcome)
+
+
+def _samples(folder: RunFolder) -> pd.DataFrame:
+    try:
+        return read_samples(folder)
+    except Exception:  # of whatever reader: tables can do without pictures
+        return pd.DataFrame({"id": [], "path": []})
+
+
+def ensemble_artifacts(out: Path, name: str) -> list[wandb.Artifact]:
+    """The blended predictions and, where there is one, the submission."""
+    name = re.sub(r"[^\w.-]", "-", name)
+    predictions = wandb.Artifact(f"predictions-ensemble-{name}", type="predictions")
+    for file in sorted((out / "predictions").glob("*.npz")):
+        predictions.add_file(str(file), name=file.name)
+    if not (out / "submission.csv").is_file():
+        return [predictions]
+    submission = wandb.Artifact(f"submission-{name}", type="submission")
+    submission.add_file(str(out / "submission.csv"), name="submission.csv")
+    return [predictions, submission]
