@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train ablation models validation gallery test test-fast lint clean
+.PHONY: help setup train ablation models validation gallery wandb-sync test test-fast lint clean
 
 # make ablation ABLATION=full is the published setting, for a GPU; make models MODELS=b0,b1,b2 needs
 # the model hub once.
@@ -43,6 +43,9 @@ validation: $(STAMP)  ## what to believe: random folds, held-out views, the test
 gallery: $(STAMP)  ## sheets of rendered products, by shape, by pitch, by likeness: data/gallery
 	$(PY) -m product_cls.report.gallery
 
+wandb-sync: $(STAMP)  ## send to W&B what runs kept back: offline ones, and after a network failure
+	$(PY) -m product_cls.tracking.sync
+
 test: $(STAMP)  ## all tests
 	$(PY) -m pytest
 
@@ -55,5 +58,5 @@ lint: $(STAMP)  ## ruff (lint and format) and mypy
 	$(PY) -m mypy
 
 clean:  ## remove runs, made pictures, image stores and caches; your data stays
-	rm -rf data/cache data/rendered-* data/letters-* data/gallery multirun/*/ outputs .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf data/cache data/rendered-* data/letters-* data/gallery multirun/*/ multirun/mlflow.db* outputs .mypy_cache .ruff_cache .pytest_cache *.egg-info
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

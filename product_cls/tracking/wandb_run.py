@@ -48,20 +48,48 @@ class WandbRun(Tracker, WandbLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         if self._experiment is None:
-            self._experiment = start(**self._wandb_init)
-            # W&B numbers what it is sent, and a resumed run sends some steps again: curves go by
-            # the optimiser's steps, as Lightning has them.
-            self._experiment.define_metric(STEP)
-            self._experiment.define_metric("*", step_metric=STEP, step_sync=True)
+            self._take(start(**self._wandb_init))
         return self._experiment
+
+    def _take(self, run: Any) -> None:
+        self._experiment = run
+        # W&B numbers what it is sent, and a resumed run sends some steps again: curves go by the
+        # optimiser's steps, as Lightning has them.
+        run.define_metric(STEP)
+        run.define_metric("*", step_metric=STEP, step_sync=True)
 
     @rank_zero_only
     def publish(self, folder: RunFolder, findings: Findings, folds: pd.DataFrame) -> None:
         run = self.experiment
-        show(run, findings, step=folder.metrics()["steps"])
-        use(run, folds_artifact(folds))
-        for artifact in run_artifacts(folder):
-            run.log_artifact(artifact, aliases=["best"] if artifact.type == "model" else None)
+        if run.disabled:
+            return
+        try:
+            tell(run, folder, findings, folds)
+        except Exception as error:  # of W&B or the network
+            if run.offline:
+                raise
+            # Artifacts are refused before anything of them is on disk. So the run ends here, and
+            # an offline one of the same id, which W&B takes for its continuation, has the results.
+            log.warning("W&B cannot be reached (%s): %s.", reason(error), kept(folder.path))
+            finish(0)
+            self._take(wandb.init(mode="offline", **self._wandb_init, settings=waiting()))
+            tell(self._experiment, folder, findings, folds)
+
+
+def tell(run: Any, folder: RunFolder, findings: Findings, folds: pd.DataFrame) -> None:
+    """Results and artifacts of a finished run, all arrived where the run is online.
+
+    Raises:
+        Exception: of W&B's, of several kinds: they have not arrived.
+    """
+    show(run, findings, step=folder.metrics()["steps"])
+    logged = [use(run, folds_artifact(folds))]
+    for artifact in run_artifacts(folder):
+        aliases = ["best"] if artifact.type == "model" else None
+        logged.append(run.log_artifact(artifact, aliases=aliases))
+    if not run.offline:
+        for artifact in logged:
+            artifact.wait(FINISH_SECONDS)
 
 
 def run_tags(config: Mapping[str, Any]) -> list[str]:
@@ -78,21 +106,32 @@ def start(**arguments: Any) -> Any:
     Returns:
         The run.
     """
-    arguments["settings"] = wandb.Settings(
-        finish_timeout=FINISH_SECONDS, finish_timeout_raises=True, quiet=True
-    )
     known = wandb.setup().settings  # has what WANDB_MODE says
     if known.mode == "disabled":
         return wandb.init(**arguments)
-    kept = f"the run is kept in {arguments['dir']}/wandb; {SYNC}"
     if known.mode in ("offline", "dryrun") or not _has_key(known):
-        log.info("W&B is offline: %s.", kept)
-        return wandb.init(mode="offline", **arguments)
+        log.info("W&B is offline: %s.", kept(arguments["dir"]))
+        return wandb.init(mode="offline", settings=waiting(), **arguments)
     try:
-        return wandb.init(**arguments)
+        return wandb.init(settings=waiting(), **arguments)
     except wandb.errors.Error as error:
-        log.warning("W&B cannot be reached (%s): %s.", reason(error), kept)
-        return wandb.init(mode="offline", **arguments)
+        log.warning("W&B cannot be reached (%s): %s.", reason(error), kept(arguments["dir"]))
+        return wandb.init(mode="offline", settings=waiting(), **arguments)
+
+
+def kept(folder: Path | str) -> str:
+    """Where what W&B does not get is, as part of a sentence."""
+    return f"the run is kept in {folder}/wandb; {SYNC}"
+
+
+def waiting() -> wandb.Settings:
+    """How long W&B tries: while the run goes on for as long as it takes, after that bounded."""
+    return wandb.Settings(
+        x_file_stream_retry_max=1_000_000,
+        finish_timeout=FINISH_SECONDS,
+        finish_timeout_raises=True,
+        quiet=True,
+    )
 
 
 def _has_key(known: wandb.Settings) -> bool:
@@ -117,7 +156,7 @@ def finish(outcome: int) -> None:
     except Exception as error:  # of whatever kind: the run itself is over, and all is on disk
         log.warning("W&B has not got everything yet (%s); %s.", reason(error), SYNC)
         return
-    if online:
+    if online and not run.disabled:
         # W&B's mark of a file that it has got, which it leaves after `wandb sync` alone.
         file.with_name(f"{file.name}.synced").touch()
 
@@ -199,9 +238,12 @@ def folds_artifact(folds: pd.DataFrame) -> wandb.Artifact:
     return artifact
 
 
-def use(run: Any, artifact: wandb.Artifact) -> None:
+def use(run: Any, artifact: wandb.Artifact) -> wandb.Artifact:
     """Say that a run takes an artifact as its input, also one that W&B does not have yet.
 
     ``Run.use_artifact`` refuses to offline and waits for the upload online; what it calls does not.
     """
-    run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
+    logged: wandb.Artifact = run._log_artifact(
+        artifact, is_user_created=True, use_after_commit=True
+    )
+    return logged

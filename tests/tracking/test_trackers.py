@@ -1,4 +1,4 @@
-"""TensorBoard and MLflow read back; findings of tasks with several labels; what is still to send."""
+"""TensorBoard and MLflow read back; findings of several labels; what is still to send."""
 
 from pathlib import Path
 from typing import Any

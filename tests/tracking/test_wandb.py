@@ -4,17 +4,20 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb
+from fake_wandb import KEY, FakeWandb
+from pytorch_lightning import Callback
 from runs_in_process import RETRIEVAL, train, train_interrupted
 
 from product_cls import ensemble
 from product_cls.runs import RunFolder
 from product_cls.tracking import wandb_run
-from product_cls.tracking.sync import unsent
+from product_cls.tracking.sync import main, unsent
 
 
 class Offline:
@@ -206,3 +209,79 @@ def test_what_w_and_b_cannot_be_told_is_a_warning(
     (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert said == f"WandbRun was not told all results (no route to host); they are in {run.path}."
     assert wandb.run is None
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWandb]:
+    """W&B that can be reached, with a key."""
+    fake = FakeWandb()
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_BASE_URL", fake.url)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    wandb.teardown()  # it keeps the environment that it began with
+    yield fake
+    wandb.teardown()
+
+
+class Cut(Callback):
+    """The network fails in the second epoch."""
+
+    server: FakeWandb
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
+        Cut.server.down = trainer.current_epoch == 1
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_when_the_network_fails(
+    tmp_path: Path,
+    tiny_root: Path,
+    server: FakeWandb,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    run_command: Any,
+) -> None:
+    monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 2)
+    monkeypatch.setattr(Cut, "server", server, raising=False)
+    cut = "+callbacks.cut={_target_: test_wandb.Cut}"
+    run = train(tmp_path / "run", tiny_root, "logger=wandb", "trainer.max_epochs=2", cut)
+    assert run.status()["state"] == "done"
+    assert any("make wandb-sync" in record.getMessage() for record in caplog.records)
+    mark = run.status()["tracking_id"]
+    assert set(server.received.runs) == {mark} and not server.received.made
+
+    server.down = False
+    monkeypatch.setenv("WANDB_MODE", "online")
+    status, out, err = run_command(main)(f"runs={tmp_path}")
+    assert status == 0, (out, err)
+    got = server.received
+    assert set(got.runs) == {mark}  # both parts are of one run
+    history = got.history[mark]
+    numbers = [row["_step"] for row in history]
+    assert numbers == sorted(set(numbers))
+    assert [row[wandb_run.STEP] for row in history if "val/accuracy" in row][-2:] == [2, 5]
+    assert any("result/wrong_pictures" in row for row in history)
+    assert {(mark, f"model-{mark}"), (mark, f"predictions-{mark}")} <= set(got.made)
+    assert [name.split("-")[0] for of, name in got.used if of == mark] == ["folds"]
+    assert "best.ckpt" in got.files
+    assert unsent(tmp_path) == ([], [])
+
+
+def test_without_w_and_b_in_reach_a_run_is_offline(
+    monkeypatch: pytest.MonkeyPatch, server: FakeWandb, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = []
+
+    def init(**arguments: Any) -> str:
+        asked.append(arguments.get("mode"))
+        if asked[-1] is None:
+            raise wandb.errors.CommError("no route to host")
+        return "run"
+
+    monkeypatch.setattr(wandb, "init", init)
+    assert wandb_run.start(dir="here") == "run"
+    assert asked == [None, "offline"]
+    (said,) = [record.getMessage() for record in caplog.records if record.name.endswith("_run")]
+    assert said.startswith(
+        "W&B cannot be reached (no route to host): the run is kept in here/wandb"
+    )
