@@ -53,24 +53,24 @@ class MlflowRun(Tracker, MLFlowLogger):
 
     def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
         mark = folder.status()["tracking_id"]
-        self._config = flat(fingerprinted(config))
         self.tags = {TAG: mark, "group": self._group, "fold": str(config["fold"])}
-        client = self._mlflow_client
+        client, name = self._mlflow_client, self._experiment_name
         with self._store:
-            experiment = client.get_experiment_by_name(self._experiment_name)
-            if experiment is None:
-                name, place = self._experiment_name, self._artifact_location
-                self._experiment_id = client.create_experiment(name, artifact_location=place)
-                return
-        self._experiment_id = experiment.experiment_id
+            known = client.get_experiment_by_name(name)
+            self._experiment_id = (
+                client.create_experiment(name, artifact_location=self._artifact_location)
+                if known is None
+                else known.experiment_id
+            )
         same = f"tags.`{TAG}` = '{mark}'"
         if runs := client.search_runs([self._experiment_id], same, max_results=1):
             self._run_id = runs[0].info.run_id
-            client.set_terminated(self._run_id, "RUNNING")
+            client.update_run(self._run_id, status="RUNNING")
+        # MLflow refuses parameters that change; what the fingerprint is of does not in a run.
+        self.log_hyperparams(flat(fingerprinted(config)))
 
     @rank_zero_only
     def publish(self, folder: RunFolder, findings: Findings, folds: pd.DataFrame) -> None:
-        self.log_hyperparams(self._config)
         # MLflow refuses other characters in names, which views and heads may have.
         results = {re.sub(r"[^\w/. -]", "_", k): v for k, v in findings.results.items()}
         self.log_metrics(results, int(results["result/steps"]))

@@ -23,9 +23,9 @@ class TensorBoardRun(Tracker, TensorBoardLogger):
 
     @rank_zero_only
     def publish(self, folder: RunFolder, findings: Findings, folds: pd.DataFrame) -> None:
-        # These are scalars, too, which is how views appear among the curves.
-        self.log_hyperparams(self._config, dict(findings.results))
         step = int(findings.results["result/steps"])
+        # These are scalars, too, which is how views appear among the curves.
+        self.log_hyperparams(self._config, dict(findings.results), step)
         if findings.pairs:
             table = markdown(pairs_table(findings.pairs))
             self.experiment.add_text("result/worst_pairs", table, step)

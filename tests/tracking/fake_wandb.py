@@ -104,7 +104,9 @@ class FakeWandb:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                given = json.loads(self.body())
+                if not (content := self.body()):
+                    return self.reply({})
+                given = json.loads(content)
                 if self.path.endswith("/file_stream"):
                     if not fake.down:
                         fake.received.stream(self.path.split("/")[-2], given)
