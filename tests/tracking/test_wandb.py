@@ -63,9 +63,10 @@ class Offline:
         }
 
     def table(self, name: str) -> dict[str, Any]:
-        """A logged table: columns and rows."""
-        path = self.summary[f"{name}.path"]
-        table: dict[str, Any] = json.loads((self.file.parent / "files" / path).read_text())
+        """A logged table, columns and rows: of its artifact, whose pictures are more than paths."""
+        manifests = [one["manifest"]["contents"] for one in self.all("artifact")]
+        files = {one["path"]: one["local_path"] for contents in manifests for one in contents}
+        table: dict[str, Any] = json.loads(Path(files[f"{name}.table.json"]).read_text())
         return table
 
 
