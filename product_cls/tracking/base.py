@@ -18,7 +18,7 @@ class Tracker(ABC):
         """Learn which run this is, before anything is logged; ``folder`` has its tracking id."""
 
     @abstractmethod
-    def publish(self, folder: RunFolder, findings: Findings, folds: pd.DataFrame) -> None:
+    def publish(self, folder: RunFolder, findings: Findings, folds: "pd.Series[int]") -> None:
         """Show what a run has come to, and keep its files where the tracker keeps files."""
 
 

@@ -70,7 +70,7 @@ class MlflowRun(Tracker, MLFlowLogger):
         self.log_hyperparams(flat(fingerprinted(config)))
 
     @rank_zero_only
-    def publish(self, folder: RunFolder, findings: Findings, folds: pd.DataFrame) -> None:
+    def publish(self, folder: RunFolder, findings: Findings, folds: "pd.Series[int]") -> None:
         # MLflow refuses other characters in names, which views and heads may have.
         results = {re.sub(r"[^\w/. -]", "_", k): v for k, v in findings.results.items()}
         self.log_metrics(results, int(results["result/steps"]))
@@ -79,7 +79,7 @@ class MlflowRun(Tracker, MLFlowLogger):
             client.log_artifact(run, str(file))
         client.log_artifact(run, str(folder.best_checkpoint), "checkpoints")
         client.log_artifacts(run, str(folder.predictions_file("test").parent), "predictions")
-        client.log_text(run, folds.to_csv(index=False), "folds.csv")
+        client.log_text(run, folds.to_csv(), "folds.csv")
         if findings.pairs:
             text = pairs_table(findings.pairs).to_csv(index=False)
             client.log_text(run, text, "worst_pairs.csv")

@@ -22,7 +22,7 @@ class TensorBoardRun(Tracker, TensorBoardLogger):
         self._config = flat(fingerprinted(config))
 
     @rank_zero_only
-    def publish(self, folder: RunFolder, findings: Findings, folds: pd.DataFrame) -> None:
+    def publish(self, folder: RunFolder, findings: Findings, folds: "pd.Series[int]") -> None:
         step = int(findings.results["result/steps"])
         # These are scalars, too, which is how views appear among the curves.
         self.log_hyperparams(self._config, dict(findings.results), step)

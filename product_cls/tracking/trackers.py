@@ -34,14 +34,14 @@ def build_loggers(config: DictConfig, folder: RunFolder) -> list[Logger]:
 
 @rank_zero_only
 def publish(
-    loggers: Sequence[Logger], folder: RunFolder, samples: pd.DataFrame, folds: pd.DataFrame
+    loggers: Sequence[Logger], folder: RunFolder, samples: pd.DataFrame, folds: "pd.Series[int]"
 ) -> None:
     """Tell trackers what came of a run whose predictions and metrics are written.
 
     Args:
         loggers: of the run; those that are no ``Tracker`` are left alone.
         samples: the sample table, for paths of pictures.
-        folds: of the run, columns ``id`` and ``fold``.
+        folds: of the run, by ``id``.
     """
     trackers = [logger for logger in loggers if isinstance(logger, Tracker)]
     if not trackers:

@@ -59,7 +59,7 @@ class WandbRun(Tracker, WandbLogger):
         run.define_metric("*", step_metric=STEP, step_sync=True)
 
     @rank_zero_only
-    def publish(self, folder: RunFolder, findings: Findings, folds: pd.DataFrame) -> None:
+    def publish(self, folder: RunFolder, findings: Findings, folds: "pd.Series[int]") -> None:
         run = self.experiment
         if run.disabled:
             return
@@ -76,7 +76,7 @@ class WandbRun(Tracker, WandbLogger):
             tell(self._experiment, folder, findings, folds)
 
 
-def tell(run: Any, folder: RunFolder, findings: Findings, folds: pd.DataFrame) -> None:
+def tell(run: Any, folder: RunFolder, findings: Findings, folds: "pd.Series[int]") -> None:
     """Results and artifacts of a finished run, all arrived where the run is online.
 
     Raises:
@@ -206,7 +206,7 @@ def wrong_table(findings: Findings) -> pd.DataFrame:
 
 
 def _table(frame: pd.DataFrame) -> wandb.Table:
-    return wandb.Table(columns=list(map(str, frame)), data=frame.values.tolist())
+    return wandb.Table(columns=list(map(str, frame)), data=[*frame.values.tolist()])
 
 
 def _image(path: Path | str | None, caption: str | None = None) -> wandb.Image | None:
@@ -229,9 +229,9 @@ def run_artifacts(folder: RunFolder) -> list[wandb.Artifact]:
     return [*artifacts, predictions]
 
 
-def folds_artifact(folds: pd.DataFrame) -> wandb.Artifact:
-    """Which sample is held out when, named by its content."""
-    text = folds.to_csv(index=False)
+def folds_artifact(folds: "pd.Series[int]") -> wandb.Artifact:
+    """Which sample is held out when, ``id,fold``; named by its content."""
+    text = folds.to_csv()
     artifact = wandb.Artifact(f"folds-{digest(text)}", type="folds")
     with artifact.new_file("folds.csv") as file:
         file.write(text)

@@ -56,6 +56,8 @@ def test_mlflow_goes_on_with_a_killed_run(
     assert "result/test/view_60/accuracy" in kept.data.metrics
     names = {file.path for file in client.list_artifacts(kept.info.run_id)}
     assert {"checkpoints", "predictions", "folds.csv", "metrics.json"} < names
+    file = client.download_artifacts(kept.info.run_id, "folds.csv", str(tmp_path))
+    assert list(pd.read_csv(file)) == ["id", "fold"]
 
 
 def saved(folder: Path, **fields: Any) -> Path:

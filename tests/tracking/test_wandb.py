@@ -118,7 +118,10 @@ def test_four_jobs_and_their_ensemble(
         assert run.all("stats") and run.all("exit")[0].get("exit_code", 0) == 0
         used, made = run.artifacts(used=True), run.artifacts(used=False)
         folds |= set(used)
-        assert [one["type"] for one in used.values()] == ["folds"]
+        (split,) = used.values()
+        assert split["type"] == "folds"
+        text = Path(split["manifest"]["contents"][0]["local_path"]).read_text()
+        assert text.startswith("id,fold\ntrain/") and len(text.splitlines()) == 41
         assert set(made) == {f"model-{mark}", f"predictions-{mark}"}
         assert "best" in made[f"model-{mark}"]["aliases"]
         assert (folder.path / "logs" / "metrics.csv").is_file()
