@@ -103,14 +103,14 @@ def build_report(entity: str, project: str, sweeps: Sequence[Sweep]) -> wr.Repor
     and W&B's charts of its runs."""
     blocks: list[Any] = [wr.TableOfContents()]
     for sweep in sweeps:
-        blocks += _chapter(entity, project, sweep)
+        blocks += _chapter(sweep)
     names = ", ".join(sweep.name for sweep in sweeps)
     return wr.Report(
         project=project, entity=entity, title=f"Products: {names}"[:128], blocks=blocks
     )
 
 
-def _chapter(entity: str, project: str, sweep: Sweep) -> list[Any]:
+def _chapter(sweep: Sweep) -> list[Any]:
     experiment, summary = sweep.experiment, sweep.summary
     blocks: list[Any] = [wr.H1(sweep.name), wr.P(f"{headline(experiment)}.")]
     if said := [*gaps(experiment), *experiment.notes]:
@@ -127,7 +127,7 @@ def _chapter(entity: str, project: str, sweep: Sweep) -> list[Any]:
     add("Test accuracy in % by view", view_table(experiment, summary))
     pairs = worst_pairs(experiment, summary.baseline)
     add(f"Products taken for each other: {experiment.rows[summary.baseline]}", pairs_table(pairs))
-    blocks += [wr.H2("Runs"), _charts(entity, project, sweep)]
+    blocks += [wr.H2("Runs"), _charts(sweep)]
     return blocks
 
 
@@ -139,10 +139,9 @@ def _votes(experiment: Experiment) -> list[pd.DataFrame]:
         return []
 
 
-def _charts(entity: str, project: str, sweep: Sweep) -> wr.PanelGrid:
+def _charts(sweep: Sweep) -> wr.PanelGrid:
+    # Of the report's own project; to name it would ask W&B for it.
     runs = wr.Runset(
-        entity=entity,
-        project=project,
         name=sweep.name,
         filters=[expr.Metric("Group") == sweep.name, expr.Metric("JobType") != "ensemble"],
     )

@@ -61,7 +61,14 @@ class Received:
             return {"createArtifactManifest": {"artifactManifest": {"id": "m", "file": file}}}
         if operation == "CreateArtifactFiles":
             nodes = [
-                {"node": {"name": f["name"], "artifact": {"id": f["artifactID"]}, **upload}}
+                {
+                    "node": {
+                        "name": f["name"],
+                        "artifact": {"id": f["artifactID"]},
+                        "uploadUrl": f"{url}/put/{f['name']}",
+                        "uploadHeaders": [],
+                    }
+                }
                 for f in given["artifactFiles"]
             ]
             return {"createArtifactFiles": {"files": {"edges": nodes}}}
