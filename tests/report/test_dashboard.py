@@ -45,7 +45,7 @@ def test_workspace_and_report_of_an_ablation(tmp_path: Path, run_command: Any) -
     )
     config = bars["config"]
     assert config["metrics"] == ["result/test/accuracy"]
-    assert (config["groupBy"], config["groupArea"]) == ("exclude", "stddev")
+    assert (config["groupBy"], config["groupArea"]) == ("exclude.value", "stddev")
 
     view = View.model_validate_json((tmp_path / "out" / "workspace.json").read_text())
     workspace = Workspace._from_model(view)
