@@ -11,6 +11,7 @@ from torch import nn
 
 from product_cls.errors import UserError
 from product_cls.losses import check_smoothing
+from product_cls.losses_multi_label import takes_one_label
 
 KEYS = ("column", "classes", "loss", "weight", "class_weights")
 TAKEN = ("image", "filename", "prediction")  # columns of the files in which each head has one
@@ -72,6 +73,11 @@ def read_head(name: str, entry: Any, default: nn.Module) -> Head:
         raise UserError(
             f"The loss of {key} is over embeddings, which task=retrieval has; allowed: "
             f"losses over logits."
+        )
+    if not takes_one_label(loss):
+        raise UserError(
+            f"The loss of {key}, {type(loss).__name__}, is for labels that are each there or not, "
+            f"which task=multi_label has; allowed: losses over classes."
         )
     check_smoothing(loss)
     return Head(

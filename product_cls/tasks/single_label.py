@@ -11,8 +11,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from product_cls.data.samples import natural_key
 from product_cls.errors import UserError
-from product_cls.losses import check_smoothing, class_weights, weigh
-from product_cls.losses_multi_label import takes_several_labels
+from product_cls.losses import check_smoothing, check_weight_count, class_weights, weigh
+from product_cls.losses_multi_label import takes_one_label
 from product_cls.tasks.base import Task
 
 UNKNOWN = -1  # no label: left out of every metric
@@ -47,7 +47,7 @@ class SingleLabel(Task):
         self.classes = list(classes or [])
         if self.takes_embeddings and not self.embeds:
             raise UserError("loss=triplet is over embeddings, which task=retrieval has.")
-        if takes_several_labels(self._loss):
+        if not takes_one_label(self._loss):
             raise UserError(
                 f"loss={type(self._loss).__name__} is for several labels a picture, which "
                 f"task=multi_label has."
@@ -72,7 +72,8 @@ class SingleLabel(Task):
         """Classes in natural order: '2' before '10' before 'a'.
 
         Raises:
-            UserError: the samples have no such column, or the loss takes no weights.
+            UserError: the samples have no such column, or the loss takes no weights, or has some of
+                its own for another number of classes.
         """
         if self._label not in samples:
             raise UserError(
@@ -82,8 +83,9 @@ class SingleLabel(Task):
         learned = samples[self._label][samples["split"] != "test"].astype(str)
         self.classes = sorted(set(learned), key=natural_key)
         self.counts = learned.value_counts().reindex(self.classes).to_numpy()
+        check_weight_count(self._loss, len(self.classes))
         if self._weights is not None:
-            weigh(self.class_loss, class_weights(self.counts, self._weights))
+            weigh(self.class_loss, class_weights(self.counts, self._weights, key="task.weights"))
 
     def encode(self, samples: pd.DataFrame) -> np.ndarray:
         """int64 ``[N]``; -1 for a missing label, -2 for one that training does not have."""

@@ -296,6 +296,7 @@ def test_metrics_are_over_the_epoch_not_means_of_batches() -> None:
         (["a", "a"], {}, ("task.heads=['a', 'a']", "each once")),
         ({"a": {"column": "b"}, "b": {}}, {}, ("heads a and b", "same column 'b'")),
         ({"a": {"weight": 2}, "b": {}}, {"uncertainty": True}, ("task.heads.a.weight=2",)),
+        (["a"], {"uncertainty": "maybe"}, ("task.uncertainty=maybe", "true or false")),
         ({"a": {"weight": 0}}, {}, ("task.heads.a.weight=0", "task.heads.a=null")),
         ({"a": {"weight": "much"}}, {}, ("task.heads.a.weight=much",)),
         ({"a": {"color": 1}}, {}, ("task.heads.a has 'color'", "column, classes, loss")),
@@ -318,6 +319,16 @@ def test_settings_that_cannot_be(
         MultiHead(heads, **arguments)
 
 
+@pytest.mark.parametrize("heads", [["a"], {"a": {"loss": nn.BCEWithLogitsLoss()}}])
+def test_a_loss_over_independent_labels_is_refused(heads: Any, refused: Any) -> None:
+    parts = {
+        "classes": {"loss": nn.CrossEntropyLoss(), "weight": 1},
+        "labels": {"loss": nn.BCEWithLogitsLoss(), "weight": 1},
+    }
+    with refused("task.heads.a", "task=multi_label"):
+        MultiHead(heads, SumLoss(parts))
+
+
 def test_a_loss_over_embeddings_is_refused(refused: Any) -> None:
     loss = nn.CrossEntropyLoss()
     loss.on_embeddings = True  # type: ignore[assignment]
@@ -337,7 +348,7 @@ def test_a_loss_over_embeddings_is_refused(refused: Any) -> None:
             SoftF1Loss(),
             ("SoftF1Loss takes no weights", "task.heads.a.class_weights=null"),
         ),
-        ({"a": {"class_weights": "big"}}, None, ("class_weights=big; allowed: log",)),
+        ({"a": {"class_weights": "big"}}, None, ("task.heads.a.class_weights=big; allowed: log",)),
         (
             {"a": {"classes": ["x", "y", "z"], "class_weights": "log"}},
             None,
