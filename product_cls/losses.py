@@ -276,11 +276,11 @@ def known_rows(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
 
 
 def uncertainty_weighted(losses: Tensor, log_variance: Tensor) -> Tensor:
-    """Losses weighted by what their tasks leave unexplained: ``sum(exp(-s) * L + s)`` with s the
-    logarithm of each task's variance (Kendall, Gal and Cipolla 2018, arXiv 1705.07115, for
-    classification). In its minimum ``s = log L``.
+    """Losses weighted by what their tasks leave unexplained: ``sum(exp(-s) * L + s / 2)`` with s
+    the logarithm of each task's variance (Kendall, Gal and Cipolla 2018, arXiv 1705.07115, for
+    classification). In its minimum ``s = log(2 L)``.
 
     Args:
         losses, log_variance: ``[H]``.
     """
-    return (torch.exp(-log_variance) * losses + log_variance).sum()
+    return (torch.exp(-log_variance) * losses + log_variance / 2).sum()

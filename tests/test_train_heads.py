@@ -4,6 +4,7 @@ import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -247,6 +248,11 @@ def test_every_experiment_runs_two_steps(
         "data.batch_size=8",
     )
     assert run.metrics()["steps"] == 2
+
+
+def test_people_are_augmented_by_their_recipe(composed: Callable[..., dict[str, Any]]) -> None:
+    steps = composed("experiment=people")["augment"]
+    assert list(steps) == ["crop", "gauss_noise", "horizontal_flip", "color_jitter"]
 
 
 def test_grocery_for_real(tmp_path: Path, grocery_root: Path) -> None:
