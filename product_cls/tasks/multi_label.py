@@ -7,18 +7,20 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 
 from product_cls.data.label_table import check_both_kinds, label_columns, zeros_and_ones
 from product_cls.errors import UserError
 from product_cls.label_measures import measure, present
 from product_cls.losses_multi_label import balance, takes_several_labels, weigh_present
+from product_cls.measures import EpochMeasure
 from product_cls.runs import digest
 from product_cls.tasks.base import Task
 from product_cls.thresholds import HALF
 
 UNKNOWN = -1  # pictures with an unknown label are left out of every metric
 WEIGHTS = ("balanced",)
+TAKEN = ("index", "image", "labels")  # columns of the files in which each label has one
 
 
 class MultiLabel(Task):
@@ -79,13 +81,19 @@ class MultiLabel(Task):
         """The label columns.
 
         Raises:
-            UserError: the samples lack one, or it holds something other than 0 and 1.
+            UserError: the samples lack one, it holds something other than 0 and 1, or has a name
+                that means something else in submissions and predictions.
         """
         labels = label_columns(samples) if self._asked is None else list(self._asked)
         if absent := [name for name in labels if name not in samples]:
             raise UserError(
                 f"task.labels names '{absent[0]}', which is no column of the samples; they have "
                 f"{', '.join(label_columns(samples))}."
+            )
+        if clash := [name for name in labels if name in TAKEN]:
+            raise UserError(
+                f"A label cannot be called '{clash[0]}', which submissions and predictions have a "
+                f"column of; rename it, or leave it out of task.labels."
             )
         if len(labels) < 2:
             raise UserError(
@@ -108,6 +116,14 @@ class MultiLabel(Task):
         values = np.stack([column.to_numpy(float) for column in columns], axis=1)
         return np.where(np.isnan(values), UNKNOWN, values).astype(np.int64)
 
+    def check_parts(self, learned: np.ndarray, held_out: np.ndarray) -> list[str]:
+        count = learned.sum(axis=0)
+        return [
+            f"Label '{name}': {'no' if there == 0 else 'every'} picture to learn from has it."
+            for name, there in zip(self.classes, count, strict=True)
+            if there in (0, len(learned))
+        ]
+
     def head(self, in_features: int) -> nn.Module:
         return nn.Linear(in_features, len(self.classes))
 
@@ -117,7 +133,8 @@ class MultiLabel(Task):
         return value
 
     def metrics(self) -> MetricCollection:
-        return MetricCollection({"labels": LabelMetrics()})
+        # Over the epoch, by one half: thresholds are tuned afterwards.
+        return MetricCollection({"labels": EpochMeasure(self.evaluate, "accuracy")})
 
     def scores(self, outputs: Any) -> Tensor:
         return torch.sigmoid(outputs.float())
@@ -155,24 +172,3 @@ class MultiLabel(Task):
     def spec(self) -> dict[str, Any]:
         spec: dict[str, Any] = {"name": self.name, "labels": list(self.classes)}
         return spec if self._thresholds is None else spec | {"thresholds": self._thresholds}
-
-
-class LabelMetrics(Metric):
-    """``label_measures.measure`` over an epoch, so that validation and metrics.json agree."""
-
-    full_state_update = False
-    _scores: list[Tensor]
-    _target: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("_scores", [], dist_reduce_fx="cat")
-        self.add_state("_target", [], dist_reduce_fx="cat")
-
-    def update(self, scores: Tensor, target: Tensor) -> None:
-        self._scores.append(scores)
-        self._target.append(target)
-
-    def compute(self) -> dict[str, Tensor]:
-        scores, target = (torch.cat(list(x)).cpu().numpy() for x in (self._scores, self._target))
-        return {name: torch.tensor(value) for name, value in measure(scores, target).items()}

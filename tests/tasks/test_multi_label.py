@@ -79,6 +79,15 @@ def test_validation_measures_what_metrics_say(task: MultiLabel) -> None:
     assert metrics.compute()["accuracy"].item() == 1
 
 
+def test_labels_that_a_fold_does_not_teach_are_named(task: MultiLabel) -> None:
+    held_out = np.array([[0, 0], [1, 1]])
+    assert task.check_parts(np.array([[1, 0], [0, 1]]), held_out) == []
+    assert task.check_parts(np.array([[1, 0], [1, 0]]), held_out) == [
+        "Label 'cat': every picture to learn from has it.",
+        "Label 'dog': no picture to learn from has it.",
+    ]
+
+
 def test_weights_make_up_for_rarity() -> None:
     task = MultiLabel(weights="balanced")
     task.fit(SAMPLES)
@@ -120,5 +129,8 @@ def test_what_is_refused() -> None:
         MultiLabel().fit(SAMPLES.drop(columns="dog"))
     with pytest.raises(UserError, match=r"'price' holds '3' \(row 2 of the table\)"):
         MultiLabel().fit(SAMPLES.assign(price=[1, 3, 0, 1, 0]))
+    for name in ("image", "index", "labels"):  # these would replace a column of the files
+        with pytest.raises(UserError, match=f"cannot be called '{name}'"):
+            MultiLabel().fit(SAMPLES.rename(columns={"dog": name}))
     with pytest.raises(UserError, match="every training picture has the label 'pet'"):
         MultiLabel().fit(SAMPLES.assign(pet=1))
