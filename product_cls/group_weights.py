@@ -15,9 +15,8 @@ from product_cls.blend import align, blend, out_of_fold
 from product_cls.errors import UserError
 from product_cls.predictions import Predictions, view_name
 from product_cls.systems import Run, by_group
-from product_cls.weights import TUNERS, cross_fit, log_loss
+from product_cls.weights import TUNERS, cross_fit, log_loss, random_parts
 
-PARTS = 5  # that held-out pictures are divided into where all are of one fold
 ALLOWED = f"{', '.join(TUNERS)}, [one number a run], or null for equal weights"
 
 
@@ -147,9 +146,8 @@ def _folds(group: Sequence[Run], whole: Predictions) -> tuple[np.ndarray, str]:
     if len(blocks) > 1:
         fold = [next(k for k, b in enumerate(blocks) if one in b) for one in whole.id]
         return np.array(fold), f"{len(blocks)} folds"
-    parts = min(PARTS, len(whole.id))
-    drawn = np.random.default_rng(0).permutation(len(whole.id)) % parts
-    return drawn, f"{parts} random parts of one fold"
+    drawn = random_parts(len(whole.id))
+    return drawn, f"{drawn.max() + 1} random parts of one fold"
 
 
 def _by_run(

@@ -1,7 +1,6 @@
 """How well scores say which labels a picture has: measures over N pictures and L labels."""
 
 import numpy as np
-from sklearn.metrics import average_precision_score
 
 
 def present(scores: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
@@ -40,7 +39,21 @@ def measure(
     }
     ranked = [k for k in range(there.shape[1]) if there[:, k].any()]
     if ranked:
-        # A network that diverged gives NaN, which scikit-learn refuses.
-        known = np.nan_to_num(scores[:, ranked])
-        values["mAP"] = average_precision_score(there[:, ranked], known, average="macro")
+        values["mAP"] = np.mean([average_precision(scores[:, k], there[:, k]) for k in ranked])
     return {name: float(value) for name, value in values.items()}
+
+
+def average_precision(scores: np.ndarray, target: np.ndarray) -> float:
+    """Precision at each score, averaged over the pictures that have the label; equal scores count
+    as one step (scikit-learn's definition, whose own function takes 10 ms a label, most of it for
+    checks, and refuses the NaN of a network that diverged).
+
+    Args:
+        scores: ``[N]``.
+        target: 0 or 1, ``[N]``, not all 0.
+    """
+    order = np.argsort(-scores, kind="stable")
+    steps = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits = np.cumsum(target[order])[steps]
+    precision = hits / (steps + 1)
+    return float((precision * np.diff(hits, prepend=0)).sum() / hits[-1])

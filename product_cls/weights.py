@@ -15,6 +15,7 @@ from product_cls.errors import UserError
 FLOOR = 1e-7  # of probabilities, so that one certain mistake is not an infinite loss
 STEPS = 100  # of greedy selection: weights are multiples of about a hundredth
 SAME = 1e-12  # losses nearer than this are equal
+PARTS = 5  # that held-out pictures are divided into where their folds are not to be told apart
 
 
 def check_weights(
@@ -126,6 +127,11 @@ TUNERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "greedy": greedy_weights,
     "optimised": optimised_weights,
 }
+
+
+def random_parts(count: int) -> np.ndarray:
+    """Which of ``PARTS`` parts (fewer of fewer pictures) each picture is in, int ``[count]``."""
+    return np.random.default_rng(0).permutation(count) % max(min(PARTS, count), 1)
 
 
 def cross_fit(
