@@ -135,16 +135,17 @@ def random_parts(count: int) -> np.ndarray:
 
 
 def cross_fit(
-    truth: np.ndarray, fold: np.ndarray, tune: Callable[[np.ndarray], np.ndarray]
+    truth: np.ndarray, fold: np.ndarray, folds: int, tune: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """For each fold the weights found without its pictures, by which it can be judged honestly.
 
     Args:
         truth: ``[G, M]``, see ``log_loss``.
-        fold: int ``[M]``, 0 to F - 1, each at least once; F is 2 or more.
+        fold: int ``[M]``, 0 to F - 1, two of them at least once.
+        folds: F, 2 or more.
         tune: one of ``TUNERS``.
 
     Returns:
         ``[F, G]``.
     """
-    return np.stack([tune(truth[:, fold != k]) for k in range(fold.max() + 1)])
+    return np.stack([tune(truth[:, fold != k]) for k in range(folds)])

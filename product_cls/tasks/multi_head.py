@@ -290,6 +290,11 @@ class MultiHead(Task):
         f1 = [value for name, value in single.items() if name.endswith("/f1")]
         return {**values, "mean_f1": float(np.mean(f1)), **single}
 
+    def truth(self, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows, heads = np.nonzero(target >= 0)
+        first = np.cumsum([0, *(len(head.classes) for head in self.heads)])
+        return rows, scores[rows, first[heads] + target[rows, heads]]
+
     def spec(self) -> dict[str, Any]:
         return {
             "name": self.name,

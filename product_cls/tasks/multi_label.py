@@ -169,6 +169,11 @@ class MultiLabel(Task):
         known = (target != UNKNOWN).all(axis=1)
         return measure(scores[known], target[known], self.thresholds) if known.any() else {}
 
+    def truth(self, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows, labels = np.nonzero(target != UNKNOWN)
+        likely = scores[rows, labels]
+        return rows, np.where(target[rows, labels] == 1, likely, 1 - likely)
+
     def spec(self) -> dict[str, Any]:
         spec: dict[str, Any] = {"name": self.name, "labels": list(self.classes)}
         return spec if self._thresholds is None else spec | {"thresholds": self._thresholds}

@@ -120,5 +120,9 @@ class SingleLabel(Task):
             return {}
         return {"accuracy": float((scores[known].argmax(axis=1) == target[known]).mean())}
 
+    def truth(self, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.flatnonzero(target >= 0)
+        return rows, scores[rows, target[rows]]
+
     def spec(self) -> dict[str, Any]:
         return {"name": self.name, "label": self._label, "classes": list(self.classes)}

@@ -98,6 +98,14 @@ def test_blended_scores_sum_to_one_for_each_head(task: MultiHead) -> None:
     assert task.best(squeezed).tolist() == task.best(scores).tolist()
 
 
+def test_what_votes_are_weighed_by(task: MultiHead) -> None:
+    """Of each known label the probability that its head gives to it."""
+    scores = np.arange(16).reshape(2, 8) / 100  # 3 masks, 2 genders, 3 ages
+    rows, likely = task.truth(scores, np.array([[2, 0, 1], [-1, 1, -2]]))
+    assert rows.tolist() == [0, 0, 0, 1]
+    assert likely.tolist() == pytest.approx([0.02, 0.03, 0.06, 0.12])
+
+
 def test_missing_and_unseen_labels() -> None:
     samples = table(a=["x", "y", None, "x", "z"], b=[1.0, np.nan, 2.0, 10.0, 1.0])
     samples["split"] = ["train"] * 4 + ["test"]

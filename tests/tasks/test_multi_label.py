@@ -88,6 +88,12 @@ def test_labels_that_a_fold_does_not_teach_are_named(task: MultiLabel) -> None:
     ]
 
 
+def test_what_votes_are_weighed_by(task: MultiLabel) -> None:
+    scores = np.array([[0.9, 0.2], [0.4, 0.7]])
+    rows, likely = task.truth(scores, np.array([[1, 0], [0, -1]]))
+    assert rows.tolist() == [0, 0, 1] and likely.tolist() == pytest.approx([0.9, 0.8, 0.6])
+
+
 def test_weights_make_up_for_rarity() -> None:
     task = MultiLabel(weights="balanced")
     task.fit(SAMPLES)
