@@ -284,8 +284,8 @@ def read_csv(
     named = [column for column in roles.values() if column is not None]
     if twice := [column for column in named if named.count(column) > 1]:
         raise UserError(f"{source}: the column '{twice[0]}' is named twice; one meaning a column.")
-    text = [column for column in (path_column, label_column) if column is not None]
-    table = read_table(source, named, dtype=dict.fromkeys(text, str))
+    # All of it as text: any column may be a label, and '01' is another than '1'.
+    table = read_table(source, named, dtype=str)
     # A column that merely has one of our names makes way for the one that was asked for.
     table = table.drop(
         columns=[c for c in table if roles.get(str(c)) is not None and c not in named]
@@ -293,6 +293,8 @@ def read_csv(
     table = table.rename(columns={old: new for new, old in roles.items() if old is not None})
     if table["id"].isna().any():
         raise UserError(f"{source}: row {int(table['id'].isna().argmax()) + 2} has no path.")
+    if "view" in table:
+        table["view"] = _numbers_if_all_are(table["view"])
     base = source.parent if root is None else existing_folder(root, "the CSV's paths start there")
     table["path"] = [str(base / name) for name in table["id"]]
     require_files(table["path"], source)
@@ -301,6 +303,13 @@ def read_csv(
     elif split_column is None:
         table["split"] = table["label"].isna().map({True: "test", False: "train"})
     return check_samples(table, source, label=None if label_column is None else "label")
+
+
+def _numbers_if_all_are(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    try:
+        return pd.to_numeric(column)
+    except ValueError:
+        return column
 
 
 def require_files(paths: "pd.Series[str]", source: Path) -> None:

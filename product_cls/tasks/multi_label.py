@@ -19,7 +19,7 @@ from product_cls.tasks.base import Task
 from product_cls.thresholds import HALF
 
 UNKNOWN = -1  # pictures with an unknown label are left out of every metric
-WEIGHTS = ("balanced",)
+BALANCED = "balanced"
 TAKEN = ("index", "image", "labels")  # columns of the files in which each label has one
 
 
@@ -32,8 +32,8 @@ class MultiLabel(Task):
     Args:
         labels: columns of the sample table, 2 or more; None for all its label columns.
         loss: takes logits and targets ``[B, L]``; binary cross entropy where None.
-        weights: of present labels in the loss: ``balanced`` makes up for their rarity; None for
-            none.
+        weights: of present labels in the loss: ``balanced`` makes up for their rarity; or a number
+            above 0 for each label; None for none.
         thresholds: probabilities above which a label is said to be there, ``[L]``; one half where
             None.
 
@@ -50,13 +50,16 @@ class MultiLabel(Task):
         labels: list[str] | None = None,
         loss: nn.Module | None = None,
         *,
-        weights: str | None = None,
+        weights: str | Sequence[float] | None = None,
         thresholds: Sequence[float] | None = None,
     ) -> None:
         if labels is not None and (len(labels) < 2 or len(set(labels)) < len(labels)):
             raise UserError(f"task.labels={labels}; allowed: 2 or more names, each once, or null.")
-        if weights is not None and weights not in WEIGHTS:
-            raise UserError(f"task.weights={weights}; allowed: {', '.join(WEIGHTS)}, or null.")
+        if not (weights is None or weights == BALANCED or _all_above_0(weights)):
+            raise UserError(
+                f"task.weights={weights}; allowed: {BALANCED}, a list of numbers above 0, one for "
+                f"each label, or null."
+            )
         self._asked, self._weights = labels, weights
         self._loss = loss or nn.BCEWithLogitsLoss()
         if not takes_several_labels(self._loss):
@@ -106,9 +109,16 @@ class MultiLabel(Task):
     def fit(self, samples: pd.DataFrame) -> None:
         self.classes = self.strata(samples)
         check_both_kinds(samples, self.classes, "The samples (task.labels)")
-        if self._weights is not None:
+        if self._weights == BALANCED:
             targets = self.encode(samples[samples["split"] != "test"])
             weigh_present(self._loss, balance(targets))
+        elif self._weights is not None:
+            if len(self._weights) != len(self.classes):
+                raise UserError(
+                    f"task.weights has {len(self._weights)} numbers for {len(self.classes)} labels "
+                    f"({', '.join(self.classes)}); give one for each."
+                )
+            weigh_present(self._loss, np.asarray(self._weights, np.float32))
 
     def encode(self, samples: pd.DataFrame) -> np.ndarray:
         """int64 ``[N, L]``; -1 for a missing label."""
@@ -177,3 +187,9 @@ class MultiLabel(Task):
     def spec(self) -> dict[str, Any]:
         spec: dict[str, Any] = {"name": self.name, "labels": list(self.classes)}
         return spec if self._thresholds is None else spec | {"thresholds": self._thresholds}
+
+
+def _all_above_0(values: Any) -> bool:
+    return isinstance(values, Sequence) and all(
+        isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < np.inf for x in values
+    )

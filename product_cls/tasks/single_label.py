@@ -72,16 +72,28 @@ class SingleLabel(Task):
         """Classes in natural order: '2' before '10' before 'a'.
 
         Raises:
-            UserError: the samples have no such column, or the loss takes no weights, or has some of
-                its own for another number of classes.
+            UserError: the samples have no such column, a training picture is without a label, there
+                are fewer than two classes, or the loss takes no weights, or has some of its own for
+                another number of classes.
         """
         if self._label not in samples:
             raise UserError(
                 f"task.label '{self._label}' is no column of the samples; "
                 f"they have {', '.join(map(str, samples.columns))}."
             )
-        learned = samples[self._label][samples["split"] != "test"].astype(str)
+        rows = samples[samples["split"] != "test"]
+        if (without := rows[self._label].isna()).any():
+            raise UserError(
+                f"{without.sum()} training pictures have no {self._label} (task.label), the first "
+                f"is '{rows['id'][without].iloc[0]}'; task=multi_head leaves missing labels out."
+            )
+        learned = rows[self._label].astype(str)
         self.classes = sorted(set(learned), key=natural_key)
+        if len(self.classes) < 2:
+            raise UserError(
+                f"task.label '{self._label}' has the class {self.classes[0]} only; at least 2 are "
+                f"needed."
+            )
         self.counts = learned.value_counts().reindex(self.classes).to_numpy()
         check_weight_count(self._loss, len(self.classes))
         if self._weights is not None:

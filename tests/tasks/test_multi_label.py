@@ -104,6 +104,16 @@ def test_weights_make_up_for_rarity() -> None:
     )
 
 
+def test_given_weights_of_present_labels() -> None:
+    task = MultiLabel(weights=[3, 0.5])
+    task.fit(SAMPLES)
+    logits, target = torch.tensor([[0.3, -0.2]]), torch.tensor([[1, 1]])
+    each = nn.functional.softplus(-logits) * torch.tensor([3, 0.5])
+    assert task.loss(logits, target).item() == pytest.approx(each.mean().item())
+    with pytest.raises(UserError, match=r"has 3 numbers for 2 labels \(cat, dog\)"):
+        MultiLabel(weights=[1, 2, 3]).fit(SAMPLES)
+
+
 def test_spec_rebuilds_the_task_with_its_thresholds(task: MultiLabel) -> None:
     assert task.thresholds.tolist() == [0.5, 0.5]
     spec = task.spec() | {"thresholds": [0.3, 0.7]}
@@ -124,8 +134,9 @@ def test_what_is_refused() -> None:
         MultiLabel(loss=nn.CrossEntropyLoss())
     with pytest.raises(UserError, match="loss=AsymmetricLoss is for several labels"):
         SingleLabel(loss=AsymmetricLoss())
-    with pytest.raises(UserError, match=r"task.weights=log; allowed: balanced, or null"):
-        MultiLabel(weights="log")
+    for weights in ("log", [1, 0], [1, "much"]):
+        with pytest.raises(UserError, match=r"task.weights=.*; allowed: balanced, a list of numbe"):
+            MultiLabel(weights=weights)
     for labels in (["cat"], ["cat", "cat"]):
         with pytest.raises(UserError, match="2 or more names, each once"):
             MultiLabel(labels)

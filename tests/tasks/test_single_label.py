@@ -76,6 +76,14 @@ def test_missing_label_column(task: SingleLabel) -> None:
         SingleLabel(label="brand").fit(SAMPLES)
 
 
+def test_labels_that_cannot_be_learned(refused: Refused) -> None:
+    samples = pd.DataFrame({"id": ["x", "y", "z"], "split": "train", "brand": ["A", None, "B"]})
+    with refused("1 training pictures have no brand", "the first is 'y'", "task=multi_head"):
+        SingleLabel("brand").fit(samples)
+    with refused("'brand' has the class A only"):
+        SingleLabel("brand").fit(samples[:1])
+
+
 def test_weights_of_classes_count_in_the_loss() -> None:
     samples = pd.DataFrame({"label": list("aaaaaaab"), "split": "train"})
     logits, target = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])
