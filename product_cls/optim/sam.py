@@ -96,8 +96,10 @@ class SAM(Optimizer):
         Args:
             closure: computes loss and gradient and returns the loss; called twice, at the weights
                 and, with gradients of 0 to begin with, where they lead up to. A closure that goes
-                there by itself (``perturbed``) is called once. None takes the gradients as they
-                are: without ``perturbed`` before it, that is a step of the base optimiser alone.
+                there by itself (``perturbed``) is called once. Dropout draws anew and batch norms
+                count both calls, but for ``same_draws`` and ``statistics_kept``. None takes the
+                gradients as they are: without ``perturbed`` before it, that is a step of the base
+                optimiser alone.
 
         Returns:
             The closure's loss at the weights; None without one.
