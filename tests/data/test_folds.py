@@ -14,7 +14,7 @@ from product_cls.data.folds import (
     make_folds,
     split_rows,
 )
-from product_cls.data.samples import read_competition
+from product_cls.data.readers import read_competition
 
 
 @pytest.fixture

@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from product_cls.data.samples import (
-    check_samples,
+from product_cls.data.readers import (
     list_pictures,
-    natural_key,
     read_competition,
     read_csv,
     read_folder,
     read_grocery,
+)
+from product_cls.data.samples import (
+    check_samples,
+    natural_key,
     samples_fingerprint,
     take_subset,
 )

@@ -105,7 +105,7 @@ def read_rendered(root: str | Path, **arguments: Any) -> "pd.DataFrame":
     Arguments and errors: ``render_dataset``.
     """
     # Workers import this module; they have no use for pandas.
-    from product_cls.data.samples import read_competition
+    from product_cls.data.readers import read_competition
 
     render_dataset(root, **arguments)
     return read_competition(root)
