@@ -50,7 +50,7 @@ def test_workspace_and_report_of_an_ablation(tmp_path: Path, run_command: Any) -
     view = View.model_validate_json((tmp_path / "out" / "workspace.json").read_text())
     workspace = Workspace._from_model(view)
     panels = {section.name: section.panels for section in workspace.sections}
-    assert panels["Learning"][0].y == ["val/accuracy"]
+    assert [metric.name for metric in panels["Learning"][0].y] == ["val/accuracy"]
     assert len(panels["Test"][1].metrics) == 3
     assert [p.table_name for p in panels["Mistakes"]] == [
         "result/worst_pairs",
