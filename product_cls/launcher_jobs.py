@@ -175,14 +175,16 @@ def outcome(
         return ("skipped" if again else "done"), ""
     if changed and state == "failed" and after.get("error"):
         return "failed", str(after["error"]).splitlines()[0]
+    if code >= 0 and changed and state == "done":
+        return "failed", f"{ending(code)} after its results were written"
+    return "failed", ending(code) if code else f"{ending(code)} before it was done"
+
+
+def ending(code: int) -> str:
+    """How a process ended; a negative ``code`` is the signal that killed it."""
     if code == -signal.SIGKILL:
-        return "failed", "killed by SIGKILL (by the system, probably: out of memory)"
-    if code < 0:
-        return "failed", f"killed by {signal.Signals(-code).name}"
-    ending = f"exited with status {code}"
-    if changed and state == "done":
-        return "failed", f"{ending} after its results were written"
-    return "failed", ending if code else f"{ending} before it was done"
+        return "killed by SIGKILL (by the system, probably: out of memory)"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
 
 
 def last_error(log: Path, start: int) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from product_cls.collectives import average_statistics
 from product_cls.data.datamodule import derive_seed
 from product_cls.data.mix import Mix
 from product_cls.models.network import Network
@@ -96,7 +97,15 @@ class ProductModule(LightningModule):
             return loss
         # No training accuracy: under mixing it would mean nothing.
         count = len(target)
-        self.log("train/loss", loss, prog_bar=True, on_epoch=True, on_step=True, batch_size=count)
+        self.log(
+            "train/loss",
+            loss,
+            prog_bar=True,
+            on_epoch=True,
+            on_step=True,
+            batch_size=count,
+            sync_dist=True,
+        )
         # The first group's rate is the highest.
         self.log("lr", self.optimizers().param_groups[0]["lr"], prog_bar=True)  # type: ignore[union-attr]
         return loss
@@ -137,12 +146,19 @@ class ProductModule(LightningModule):
 
         super().optimizer_step(epoch, batch_idx, optimizer, second_pass)
 
+    def on_train_epoch_end(self) -> None:
+        average_statistics(self.network)  # what checkpoints keep
+
+    def on_validation_epoch_start(self) -> None:
+        average_statistics(self.network)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
         """Scores and embeddings (None in tasks without), for ``GalleryValidation``."""
         outputs, target = self.network(batch["image"]), batch["target"]
         scores = self.task.scores(outputs)
         self.val_metrics.update(scores, target)
-        self.log("val/loss", self.task.loss(outputs, target), batch_size=len(target))
+        loss = self.task.loss(outputs, target)
+        self.log("val/loss", loss, batch_size=len(target), sync_dist=True)
         return {"scores": scores, "embedding": self.task.embedding(outputs)}
 
     def on_validation_epoch_end(self) -> None:

@@ -28,6 +28,8 @@ UNFINGERPRINTED = (
     "paths",
     "rerun",
     "epochs_from",  # what it comes to is trainer.max_epochs
+    "scale_lr",  # optimizer.lr
+    "oom_retries",
     # What the pictures, labels and folds are, the other part of the fingerprint tells better.
     "data.name",
     "data.root",
@@ -156,7 +158,8 @@ class RunFolder:
 
         Keys: ``state`` (``running`` | ``done`` | ``failed``), ``fingerprint``, ``started``,
         ``finished``, ``error`` (one sentence), ``epoch`` and ``epochs`` (finished, planned),
-        ``metric`` (name) and ``value`` (best so far).
+        ``metric`` (name) and ``value`` (best so far), ``halved`` (times the batch was, to fit into
+        memory).
         """
         try:
             return dict(json.loads(self.status_file.read_text()))
@@ -198,7 +201,7 @@ class RunFolder:
             return "skip"
         return "resume" if self.last_checkpoint.is_file() else "fresh"
 
-    def begin(self, fingerprint: str, *, fresh: bool) -> Path | None:
+    def begin(self, fingerprint: str, *, fresh: bool, halved: int = 0) -> Path | None:
         """Mark the run as running; a fresh one first moves other results to ``.replaced``.
 
         Returns:
@@ -215,7 +218,12 @@ class RunFolder:
             for item in earlier:
                 item.rename(replaced / item.name)
         self.update_status(
-            state="running", fingerprint=fingerprint, started=now(), finished=None, error=None
+            state="running",
+            fingerprint=fingerprint,
+            started=now(),
+            finished=None,
+            error=None,
+            halved=halved,
         )
         return moved
 

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
+from torchmetrics.utilities.data import dim_zero_cat
 
 from product_cls.data.label_table import check_both_kinds, label_columns, zeros_and_ones
 from product_cls.errors import UserError
@@ -174,5 +175,7 @@ class LabelMetrics(Metric):
         self._target.append(target)
 
     def compute(self) -> dict[str, Tensor]:
-        scores, target = (torch.cat(list(x)).cpu().numpy() for x in (self._scores, self._target))
+        # Lists of batches, or what several processes gave already joined.
+        joined = (dim_zero_cat(parts) for parts in (self._scores, self._target))
+        scores, target = (part.cpu().numpy() for part in joined)
         return {name: torch.tensor(value) for name, value in measure(scores, target).items()}
