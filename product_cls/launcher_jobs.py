@@ -234,15 +234,18 @@ def visible_gpus(environ: Mapping[str, str]) -> list[str]:
     return [str(number) for number in range(count)]
 
 
-def assign_gpus(gpus: Sequence[str], jobs: int | None, gpus_per_job: int) -> list[str | None]:
+def assign_gpus(
+    gpus: Sequence[str], jobs: int | None, gpus_per_job: int, jobs_per_gpu: int = 1
+) -> list[str | None]:
     """Which GPUs each of the jobs that run at once sees: ``["2", "5"]`` for GPUs 2 and 5.
 
     More jobs than GPUs share them evenly.
 
     Args:
         gpus: names from ``visible_gpus``.
-        jobs: how many at once; None: as many as need not share.
+        jobs: how many at once; None: as many as the GPUs suffice for.
         gpus_per_job: at least 1.
+        jobs_per_gpu: that a GPU suffices for, at least 1.
 
     Raises:
         UserError: a job wants more GPUs than there are.
@@ -251,12 +254,13 @@ def assign_gpus(gpus: Sequence[str], jobs: int | None, gpus_per_job: int) -> lis
         return [None] * (jobs or 1)
     if gpus_per_job > len(gpus):
         raise UserError(
-            f"hydra.launcher.gpus={gpus_per_job} for each job, but only {len(gpus)} can be used."
+            f"A job takes {gpus_per_job} GPUs (hydra.launcher.gpus, else trainer.devices), but "
+            f"only {len(gpus)} can be used."
         )
     names = itertools.cycle(gpus)
     return [
         ",".join(itertools.islice(names, gpus_per_job))
-        for _ in range(jobs or len(gpus) // gpus_per_job)
+        for _ in range(jobs or len(gpus) * jobs_per_gpu // gpus_per_job)
     ]
 
 
