@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 
 def together() -> bool:
@@ -19,6 +19,15 @@ def gathered(part: Any) -> list[Any]:
     parts: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(parts, part)
     return parts
+
+
+def summed(values: Tensor) -> Tensor:
+    """The sum over all processes of tensors of one shape."""
+    if not together():
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total
 
 
 @torch.no_grad()

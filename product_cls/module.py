@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from product_cls.collectives import average_statistics
+from product_cls.collectives import average_statistics, summed
 from product_cls.data.datamodule import derive_seed
 from product_cls.data.mix import Mix
 from product_cls.models.network import Network
@@ -63,6 +63,7 @@ class ProductModule(LightningModule):
         self.val_metrics = task.metrics()
         self._batches = 0  # mixed so far in this epoch
         self._second_pass = False
+        self._val_loss = torch.zeros(2)  # its sum over pictures held out, and their number
         self._backbone = [p for p in network.backbone.parameters() if p.requires_grad]
 
     def on_train_epoch_start(self) -> None:
@@ -151,17 +152,22 @@ class ProductModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         average_statistics(self.network)
+        self._val_loss = torch.zeros(2, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
         """Scores and embeddings (None in tasks without), for ``GalleryValidation``."""
         outputs, target = self.network(batch["image"]), batch["target"]
         scores = self.task.scores(outputs)
         self.val_metrics.update(scores, target)
+        count = len(target)
+        # Not by self.log, which rounds the mean number of pictures that ranks have down.
         loss = self.task.loss(outputs, target)
-        self.log("val/loss", loss, batch_size=len(target), sync_dist=True)
+        self._val_loss += torch.stack([loss * count, loss.new_tensor(count)])
         return {"scores": scores, "embedding": self.task.embedding(outputs)}
 
     def on_validation_epoch_end(self) -> None:
+        total, count = summed(self._val_loss)
+        self.log("val/loss", total / count)
         values = {f"val/{name}": value for name, value in self.val_metrics.compute().items()}
         self.log_dict(values, prog_bar=True)
         self.val_metrics.reset()

@@ -345,19 +345,16 @@ class NoRoom(Callback):
             raise torch.OutOfMemoryError("no room")
 
 
+def no_room(epoch: int) -> str:
+    return f"+callbacks.bomb={{_target_: test_train.NoRoom, epoch: {epoch}, fits: 2}}"
+
+
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_batches_that_do_not_fit_are_halved_where_asked(
-    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture, epoch: int
+    tmp_path: Path, tiny_root: Path, epoch: int
 ) -> None:
-    bomb = f"+callbacks.bomb={{_target_: test_train.NoRoom, epoch: {epoch}, fits: 2}}"
-    settings = (bomb, "trainer.max_epochs=2", "trainer.log_every_n_steps=1")
-    said = refusal(tmp_path / "run", tiny_root, caplog, *settings, "oom_retries=1")
-    assert said == "Out of GPU memory with data.batch_size=8 halved 1 times, too."
-    shutil.rmtree(tmp_path / "run")
-
-    said = refusal(tmp_path / "run", tiny_root, caplog, *settings)
-    assert said == "Out of GPU memory; lower data.batch_size=8 or set oom_retries=1."
-    run = train(tmp_path / "run", tiny_root, *settings, "oom_retries=2")
+    settings = (no_room(epoch), "trainer.max_epochs=2", "oom_retries=2")
+    run = train(tmp_path / "run", tiny_root, *settings)
     assert run.status()["state"] == "done" and run.status()["halved"] == 2
     metrics = run.metrics()
     assert metrics["batch"] == {
@@ -369,8 +366,17 @@ def test_batches_that_do_not_fit_are_halved_where_asked(
     }
     assert metrics["steps"] == 6 and metrics["epochs"] == 2  # as many as with whole batches
     before = run.best_checkpoint.stat().st_mtime_ns
-    train(run.path, tiny_root, *settings, "oom_retries=2")  # nothing to do
+    train(run.path, tiny_root, *settings)  # the same command: nothing to do
     assert run.best_checkpoint.stat().st_mtime_ns == before
-    assert "oom_retries=1 does not go with SAM" in refusal(
-        tmp_path / "sam", tiny_root, caplog, "optimizer=sam", "oom_retries=1"
-    )
+
+
+def test_batches_are_not_halved_more_often_than_asked(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    said = refusal(run, tiny_root, caplog, no_room(0))
+    assert said == "Out of GPU memory; lower data.batch_size=8 or set oom_retries=1."
+    said = refusal(run, tiny_root, caplog, no_room(0), "oom_retries=1")
+    assert said == "Out of GPU memory with data.batch_size=8 halved 1 times, too."
+    said = refusal(run, tiny_root, caplog, "optimizer=sam", "oom_retries=1")
+    assert "oom_retries=1 does not go with SAM" in said
