@@ -63,7 +63,10 @@ def log_as(folder: RunFolder, rank: int) -> None:
     """The first rank continues the run's log; of others only errors are shown."""
     form = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"  # Hydra's
     if rank == 0:
-        handlers = [logging.StreamHandler(sys.stdout), logging.FileHandler(folder.log_file)]
+        handlers: list[logging.Handler] = [
+            logging.StreamHandler(sys.stdout),
+            logging.FileHandler(folder.log_file),
+        ]
         logging.basicConfig(level=logging.INFO, format=form, handlers=handlers)
         # What it says of data and network the parent has said.
         logging.getLogger("product_cls.assemble").setLevel(logging.ERROR)

@@ -34,6 +34,7 @@ from product_cls.errors import UserError, reason
 from product_cls.launcher_jobs import RANK_VARIABLES, THREAD_VARIABLES, ending
 from product_cls.optim.groups import Finetune
 from product_cls.runs import RunFolder
+from product_cls.steps import ranks
 
 POLL = 0.1  # seconds between two looks at the ranks
 SETTLE = 5.0  # seconds for the rank that began it to say so, when others miss it already
@@ -69,13 +70,13 @@ def machine(config: DictConfig) -> int:
     return int(os.environ.get("NODE_RANK", 0)) if config.trainer.get("num_nodes", 1) != 1 else 0
 
 
-def several_devices(ranks: int, finetune: Finetune) -> dict[str, Any]:
+def several_devices(count: int, finetune: Finetune) -> dict[str, Any]:
     """Arguments of the ``Trainer`` of a rank, or of a process that trains alone.
 
     Buffers are not broadcast: ``collectives.average_statistics`` does better, and a broadcast a
     batch would wait for ever in validation, where ranks have different numbers of batches.
     """
-    if ranks == 1:
+    if count == 1:
         return {"strategy": "auto"}
     # What is frozen for a while gets no gradient, which DDP must be told to look for.
     frozen = finetune.freeze != 0
@@ -180,7 +181,7 @@ def _run_ranks(config: DictConfig, orders: Mapping[str, Any], host: str, port: i
                     stdin=subprocess.DEVNULL,
                     stdout=None if first + local == 0 else subprocess.DEVNULL,
                 )
-            _watch(processes, place)
+            _watch(processes, place, ranks(config.trainer))
         finally:
             _stop(list(processes.values()))
 
@@ -208,8 +209,14 @@ def _environment(config: DictConfig, local: int, host: str, port: int) -> dict[s
     }
 
 
-def _watch(processes: Mapping[int, "subprocess.Popen[bytes]"], place: Path) -> None:
-    """Return when all have ended well; raise as soon as one has not."""
+def _watch(processes: Mapping[int, "subprocess.Popen[bytes]"], place: Path, world: int) -> None:
+    """Return when all have ended well; raise as soon as one has not.
+
+    Args:
+        processes: this machine's, by their rank.
+        place: where ranks leave why they ended.
+        world: ranks of all machines.
+    """
     while not any(codes := [process.poll() for process in processes.values()]):
         if None not in codes:
             return
@@ -233,7 +240,7 @@ def _watch(processes: Mapping[int, "subprocess.Popen[bytes]"], place: Path) -> N
         raise UserError(cause.text)
     if cause.kind == "memory":
         raise torch.OutOfMemoryError(cause.text)
-    raise RankFailed(f"Rank {cause.rank} of {len(processes)} {cause.text}")
+    raise RankFailed(f"Rank {cause.rank} of {world} {cause.text}")
 
 
 def read_causes(place: Path) -> list[Cause]:

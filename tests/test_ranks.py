@@ -89,13 +89,13 @@ def test_what_ranks_validate_is_what_is_kept(tmp_path: Path, tiny_root: Path) ->
 @pytest.mark.slow
 def test_a_rank_dies_in_a_sweep(tmp_path: Path, tiny_root: Path) -> None:
     boom = tmp_path / "boom"
-    bomb = f"{{_target_: sweep_bombs.RankBomb, job: seed=1, deed: exit, file: '{boom}'}}"
+    bomb = f"{{_target_: sweep_bombs.RankBomb, job: 'seed=1', deed: exit, file: '{boom}'}}"
     command = [
         *(sys.executable, "train.py", "-m", "seed=0,1", *DDP),
         *("data=competition", "data.size=32", "data.batch_size=4", "model=tiny", "logger=none"),
         *("folds.n_splits=2", "trainer.max_epochs=2", f"data.root={tiny_root}"),
         *(f"paths.cache={tmp_path / 'cache'}", f"hydra.sweep.dir={tmp_path / 'sweep'}"),
-        "hydra.sweep.subdir=seed=${seed}",
+        "hydra.sweep.subdir='seed=${seed}'",
         f"+callbacks={{bomb: {bomb}}}",
     ]
 
@@ -143,23 +143,23 @@ def test_a_dead_rank_is_noticed_and_blamed(tmp_path: Path, ending: str, error: s
     write_cause(tmp_path, 0, text="failed: Connection closed by peer", lost=True)
     ranks = {0: process("sys.exit(1)"), 1: process(f"time.sleep(0.5); {ending}")}
     with pytest.raises(RankFailed, match=error):
-        _watch(ranks, tmp_path)
+        _watch(ranks, tmp_path, 2)
 
 
 def test_the_first_of_several_errors_is_told(tmp_path: Path) -> None:
     write_cause(tmp_path, 0, text="failed: later", at=2.0)
     write_cause(tmp_path, 1, text="failed: first", at=1.0)
     with pytest.raises(RankFailed, match="Rank 1 of 2 failed: first"):
-        _watch({0: process("sys.exit(1)"), 1: process("sys.exit(1)")}, tmp_path)
+        _watch({0: process("sys.exit(1)"), 1: process("sys.exit(1)")}, tmp_path, 2)
 
 
 def test_sentences_and_lack_of_memory_stay_what_they_are(tmp_path: Path, refused: Refused) -> None:
     write_cause(tmp_path, 0, kind="user", text="Lower optimizer.lr.")
     with refused("Lower optimizer.lr."):
-        _watch({0: process("sys.exit(1)")}, tmp_path)
+        _watch({0: process("sys.exit(1)")}, tmp_path, 2)
     write_cause(tmp_path, 0, kind="memory", text="no room")
     with pytest.raises(torch.OutOfMemoryError, match="no room"):
-        _watch({0: process("sys.exit(1)")}, tmp_path)
+        _watch({0: process("sys.exit(1)")}, tmp_path, 2)
 
 
 def test_no_rank_outlives_the_run(
