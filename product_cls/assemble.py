@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytorch_lightning as pl
 from omegaconf import DictConfig
+from timm.layers import convert_sync_batchnorm
 
 from product_cls import config as settings
 from product_cls.data.augment import Augment, step_names, unknown_step
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.folds import groups_in_several_folds, load_or_make_folds, split_rows
 from product_cls.data.mix import MIX_NAMES, Mix
+from product_cls.data.samples import take_subset
 from product_cls.data.store import build_store
 from product_cls.errors import UserError
 from product_cls.models.network import Network
@@ -20,12 +23,51 @@ from product_cls.module import ProductModule
 from product_cls.optim.groups import Finetune, backbone_depths
 from product_cls.optim.sam import SAM
 from product_cls.runs import digest
+from product_cls.steps import ranks
 from product_cls.tasks import Task
 from product_cls.tasks.retrieval import Retrieval
 
 log = logging.getLogger(__name__)
 
 TRIALS = 20  # draws of the augmentation, so that a step of p .5 is all but sure to be among them
+
+
+def assemble_samples(config: DictConfig) -> "tuple[pd.DataFrame, Task, pd.Series[int]]":
+    """The sample table (or the part of it that ``data.limit`` leaves), the task that has seen it,
+    and its folds.
+
+    Raises:
+        UserError: whatever readers, task and folds refuse.
+    """
+    samples: pd.DataFrame = settings.build(config.data.samples)
+    task: Task = settings.build(config.task)
+    if config.data.limit is not None:
+        label = task.strata(samples)
+        samples = take_subset(samples, config.data.limit, label=label, seed=config.folds.seed)
+    task.fit(samples)
+    return samples, task, assemble_folds(config, samples, task)
+
+
+def assemble_run(
+    config: DictConfig,
+    samples: pd.DataFrame,
+    task: Task,
+    folds: "pd.Series[int]",
+    first_epoch: int,
+    *,
+    rank: int | None = None,
+) -> tuple[ProductModule, ProductDataModule]:
+    """Module and data of a run, or of one of its ranks; the same seed makes the same weights.
+
+    Raises:
+        UserError: whatever the parts refuse; what a wrong value can stop comes before the pictures,
+            which can take minutes.
+    """
+    pl.seed_everything(int(config.seed), verbose=False)
+    augment, mix = assemble_augmentation(config, task)
+    network = assemble_network(config, task)
+    module = assemble_module(config, task, network, mix)
+    return module, assemble_data(config, samples, folds, task, augment, first_epoch, rank=rank)
 
 
 def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Series[int]":
@@ -64,6 +106,8 @@ def assemble_data(
     task: Task,
     augment: Augment,
     first_epoch: int,
+    *,
+    rank: int | None = None,
 ) -> ProductDataModule:
     """Store and loaders for the samples, as the config says.
 
@@ -73,10 +117,11 @@ def assemble_data(
         task: fitted; encodes the labels.
         augment: for training pictures.
         first_epoch: that training begins with.
+        rank: of several that share the pictures; None for all of them.
 
     Raises:
         UserError: whatever store or loaders refuse; one picture a batch where the head has a batch
-            norm over embeddings.
+            norm over embeddings; fewer pictures than several devices can share.
     """
     if isinstance(task, Retrieval) and config.data.batch_size == 1:
         raise UserError(
@@ -101,6 +146,13 @@ def assemble_data(
     kept = set(store.ids)
     samples = samples[samples["id"].isin(kept)].reset_index(drop=True)
     train_ids, val_ids = split_rows(folds[folds.index.isin(kept)], fold)
+    devices = ranks(config.trainer)
+    if devices > 1 and (len(train_ids) < 2 * devices or 0 < len(val_ids) < devices):
+        raise UserError(
+            f"{len(train_ids)} pictures to learn from and {len(val_ids)} held out are too few for "
+            f"{devices} devices (trainer.devices, trainer.num_nodes), each of which takes at least "
+            f"2 and 1."
+        )
     log.info(
         "%s: %d classes; %d pictures to learn from, %d held out, %d in the test part; fold %s.",
         config.data.name,
@@ -119,10 +171,14 @@ def assemble_data(
         batch_size=config.data.batch_size,
         per_class=config.data.per_class,
         augment=augment,
-        num_workers=settings.num_workers(config.data.num_workers, gpu),
+        num_workers=settings.num_workers(
+            config.data.num_workers, gpu, 1 if rank is None else config.trainer.devices
+        ),
         pin_memory=gpu,
         seed=int(config.seed),
         first_epoch=first_epoch,
+        rank=rank or 0,
+        ranks=1 if rank is None else devices,
     )
 
 
@@ -179,6 +235,9 @@ def assemble_network(config: DictConfig, task: Task) -> Network:
         channels_last=model.channels_last,
     )
     log.info("%s, weights: %s.", model.backbone, network.weights.source)
+    if config.trainer.get("sync_batchnorm"):
+        # timm's: torch's, which is Lightning's, loses the activations inside timm's batch norms.
+        network = convert_sync_batchnorm(network)
     if model.compile:
         network.compile()  # in place: torch.compile(network) would rename the parameters
     return network
@@ -197,6 +256,11 @@ def assemble_module(
     trial = settings.try_out(optimizer, scheduler)
     if isinstance(trial, SAM):
         settings.check_sam(config.trainer)
+        if config.oom_retries:
+            raise UserError(
+                f"oom_retries={config.oom_retries} does not go with SAM, which takes one batch a "
+                f"step; set it to 0."
+            )
     finetune: Finetune = settings.build(config.finetune)
     if finetune.layer_decay is not None:
         backbone_depths(network)  # may refuse

@@ -11,6 +11,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from torch import Tensor
 
+from product_cls.collectives import average_statistics
 from product_cls.errors import UserError
 from product_cls.runs import RunFolder
 
@@ -32,6 +33,7 @@ class EpochRecord(Callback):
         self._start = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # The same on all ranks, so that all of them stop when it is no number.
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
         epoch = trainer.current_epoch + 1
         if not math.isfinite(values["train/loss_epoch"]):
@@ -39,6 +41,8 @@ class EpochRecord(Callback):
                 f"The training loss became {values['train/loss_epoch']} in epoch {epoch}; "
                 f"lower optimizer.lr or set trainer.gradient_clip_val=1."
             )
+        if not trainer.is_global_zero:
+            return
         fields: dict[str, Any] = {"epoch": epoch, "epochs": trainer.max_epochs}
         line = f"epoch {epoch}/{trainer.max_epochs}  loss {values['train/loss_epoch']:.4f}"
         if self.monitor is not None:
@@ -79,6 +83,11 @@ class WarmEma(WeightAveraging):
         # Lightning calls this before it moves the module, and the average would stay on the CPU.
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._average_model is not None:  # what checkpoints keep
+            average_statistics(self._average_model)
 
 
 def checkpoint_callbacks(folder: Path, monitor: str | None) -> list[ModelCheckpoint]:

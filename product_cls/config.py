@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from product_cls.cores import usable_cores
 from product_cls.errors import UserError, reason
+from product_cls.steps import ranks
 
 MISSING: Any = object()
 
@@ -107,9 +108,11 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "mix.p": (_is_number(0, 1), "0 to 1"),
     "optimizer.weight_decay": (_is_number(0), "0 or more"),
     "trainer.max_epochs": (_is_whole(1), "1 or more"),
-    # Several devices would train the same folder at once; several runs at once are the launcher's.
-    "trainer.devices": (lambda x: x == 1, "1 (several runs at once: hydra.launcher.jobs)"),
-    "trainer.num_nodes": (lambda x: x == 1, "1"),
+    "trainer.devices": (_is_whole(1), "a whole number, 1 or more"),
+    "trainer.num_nodes": (_is_whole(1), "a whole number, 1 or more"),
+    "trainer.strategy": (lambda x: x == "ddp", "ddp, which several devices always are"),
+    "trainer.sync_batchnorm": (_is_flag, "true or false"),
+    "oom_retries": (_is_whole(0), "0 or more"),
     # Each epoch ends with validation, by which the best checkpoint is chosen.
     "trainer.check_val_every_n_epoch": (lambda x: x == 1, "1"),
     "trainer.limit_val_batches": (_is_number(1e-9), "above 0"),
@@ -139,11 +142,26 @@ def check(config: DictConfig) -> None:
             f"epochs_from={config.epochs_from} is for a final model, fold=all; fold={config.fold} "
             f"has validation to choose its best epoch by."
         )
+    _check_devices(config.trainer)
     watched = [name for name, node in config.callbacks.items() if "monitor" in node]
     if config.fold == "all" and watched:
         raise UserError(
             f"fold=all has no validation for callbacks={watched[0]} to watch; use a fold, or "
             f"callbacks=none."
+        )
+
+
+def _check_devices(trainer: Mapping[str, Any]) -> None:
+    devices, alone = trainer["devices"], ranks(trainer) == 1
+    if on_gpu(trainer) and devices > (count := torch.cuda.device_count()):
+        raise UserError(
+            f"trainer.devices={devices}, but {count} GPUs can be used here; lower it, or see what "
+            f"CUDA_VISIBLE_DEVICES says."
+        )
+    if trainer.get("sync_batchnorm") and (alone or not on_gpu(trainer)):
+        raise UserError(
+            "trainer.sync_batchnorm=true joins the batch norms of several GPUs, which are not "
+            "there; set it to false."
         )
 
 
@@ -186,14 +204,17 @@ def precision(trainer: Mapping[str, Any]) -> str:
     return "bf16-mixed" if bf16 else "32-true"
 
 
-def num_workers(value: int | str, gpu: bool) -> int:
+def num_workers(value: int | str, gpu: bool, ranks: int = 1) -> int:
     """Loader processes; ``auto`` is none on a CPU, where they would only compete with training.
+
+    Args:
+        ranks: of this machine, which share its cores.
 
     Raises:
         UserError: neither ``auto`` nor a number.
     """
     if value == "auto":
-        return min(8, usable_cores()) if gpu else 0
+        return min(8, max(1, usable_cores() // ranks)) if gpu else 0
     if not isinstance(value, int) or value < 0:
         raise UserError(f"data.num_workers={value}; allowed: auto, 0 or more.")
     return value

@@ -54,7 +54,8 @@ class ProcessesConf:
 
     _target_: str = f"{PLUGIN_MODULE}.ProcessesLauncher"
     jobs: int | None = None  # at once; null: as many as the GPUs suffice for, one without GPUs
-    gpus: int = 1  # a job, where there are GPUs; more where a job uses several
+    gpus: int | None = None  # a job, where there are GPUs; null: as many as its trainer.devices
+    jobs_per_gpu: int | None = None  # jobs that share a GPU, in place of `jobs`; null: one
     threads: int | None = None  # CPU threads a job; null: cores // jobs, or what the user has set
     grace: float = 30.0  # seconds to finish after Ctrl-C, before SIGTERM and then SIGKILL
 
@@ -64,8 +65,16 @@ class ProcessesLauncher(Launcher):
 
     __module__ = PLUGIN_MODULE
 
-    def __init__(self, jobs: int | None, gpus: int, threads: int | None, grace: float) -> None:
-        self.jobs, self.gpus, self.threads, self.grace = jobs, gpus, threads, grace
+    def __init__(
+        self,
+        jobs: int | None,
+        gpus: int | None,
+        jobs_per_gpu: int | None,
+        threads: int | None,
+        grace: float,
+    ) -> None:
+        self.jobs, self.gpus, self.jobs_per_gpu = jobs, gpus, jobs_per_gpu
+        self.threads, self.grace = threads, grace
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
 
@@ -92,7 +101,7 @@ class ProcessesLauncher(Launcher):
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         try:
             jobs = self.compose(job_overrides, initial_job_idx)
-            places = self.places(len(jobs))
+            places = self.places(len(jobs), max(devices(job.result.cfg) for job in jobs))
         except UserError as error:
             # Hydra would show it as a traceback.
             print(f"error: {error}", file=sys.stderr)
@@ -170,21 +179,40 @@ class ProcessesLauncher(Launcher):
         result.task_name = JobRuntime.instance().get("name")
         return path
 
-    def places(self, count: int) -> list[str | None]:
+    def places(self, count: int, devices: int) -> list[str | None]:
         """One entry for each job that may run at once: the GPUs it sees, None without GPUs.
 
+        Args:
+            count: of jobs.
+            devices: that the job with most of them trains on.
+
         Raises:
-            UserError: a number out of range.
+            UserError: a number out of range, or numbers that contradict each other.
         """
         for key, value, least in (
             ("jobs", self.jobs, 1),
             ("gpus", self.gpus, 1),
+            ("jobs_per_gpu", self.jobs_per_gpu, 1),
             ("threads", self.threads, 1),
             ("grace", self.grace, 0),
         ):
             if value is not None and value < least:
                 raise UserError(f"hydra.launcher.{key}={value}: it must be at least {least}.")
-        return assign_gpus(visible_gpus(os.environ), self.jobs, self.gpus)[:count]
+        gpus = visible_gpus(os.environ)
+        if self.jobs_per_gpu is not None and (self.jobs is not None or not gpus):
+            raise UserError(
+                f"hydra.launcher.jobs_per_gpu={self.jobs_per_gpu} "
+                + ("and hydra.launcher.jobs contradict each other" if gpus else "without a GPU")
+                + "; use only hydra.launcher.jobs to say how many jobs run at once."
+            )
+        return assign_gpus(gpus, self.jobs, self.gpus or devices, self.jobs_per_gpu or 1)[:count]
+
+
+def devices(config: DictConfig) -> int:
+    """GPUs that a job trains on where there are some; 1 where its config does not tell."""
+    given = OmegaConf.select(config, "trainer.devices")
+    on_cpu = OmegaConf.select(config, "trainer.accelerator") == "cpu"
+    return given if isinstance(given, int) and given > 0 and not on_cpu else 1
 
 
 def entry_point() -> list[str]:

@@ -175,14 +175,16 @@ def outcome(
         return ("skipped" if again else "done"), ""
     if changed and state == "failed" and after.get("error"):
         return "failed", str(after["error"]).splitlines()[0]
+    if code >= 0 and changed and state == "done":
+        return "failed", f"{ending(code)} after its results were written"
+    return "failed", ending(code) if code else f"{ending(code)} before it was done"
+
+
+def ending(code: int) -> str:
+    """How a process ended; a negative ``code`` is the signal that killed it."""
     if code == -signal.SIGKILL:
-        return "failed", "killed by SIGKILL (by the system, probably: out of memory)"
-    if code < 0:
-        return "failed", f"killed by {signal.Signals(-code).name}"
-    ending = f"exited with status {code}"
-    if changed and state == "done":
-        return "failed", f"{ending} after its results were written"
-    return "failed", ending if code else f"{ending} before it was done"
+        return "killed by SIGKILL (by the system, probably: out of memory)"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
 
 
 def last_error(log: Path, start: int) -> str:
@@ -232,15 +234,18 @@ def visible_gpus(environ: Mapping[str, str]) -> list[str]:
     return [str(number) for number in range(count)]
 
 
-def assign_gpus(gpus: Sequence[str], jobs: int | None, gpus_per_job: int) -> list[str | None]:
+def assign_gpus(
+    gpus: Sequence[str], jobs: int | None, gpus_per_job: int, jobs_per_gpu: int = 1
+) -> list[str | None]:
     """Which GPUs each of the jobs that run at once sees: ``["2", "5"]`` for GPUs 2 and 5.
 
     More jobs than GPUs share them evenly.
 
     Args:
         gpus: names from ``visible_gpus``.
-        jobs: how many at once; None: as many as need not share.
+        jobs: how many at once; None: as many as the GPUs suffice for.
         gpus_per_job: at least 1.
+        jobs_per_gpu: that a GPU suffices for, at least 1.
 
     Raises:
         UserError: a job wants more GPUs than there are.
@@ -249,12 +254,13 @@ def assign_gpus(gpus: Sequence[str], jobs: int | None, gpus_per_job: int) -> lis
         return [None] * (jobs or 1)
     if gpus_per_job > len(gpus):
         raise UserError(
-            f"hydra.launcher.gpus={gpus_per_job} for each job, but only {len(gpus)} can be used."
+            f"A job takes {gpus_per_job} GPUs (hydra.launcher.gpus, else trainer.devices), but "
+            f"only {len(gpus)} can be used."
         )
     names = itertools.cycle(gpus)
     return [
         ",".join(itertools.islice(names, gpus_per_job))
-        for _ in range(jobs or len(gpus) // gpus_per_job)
+        for _ in range(jobs or len(gpus) * jobs_per_gpu // gpus_per_job)
     ]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from product_cls.collectives import average_statistics, summed
 from product_cls.data.datamodule import derive_seed
 from product_cls.data.mix import Mix
 from product_cls.models.network import Network
@@ -62,6 +63,7 @@ class ProductModule(LightningModule):
         self.val_metrics = task.metrics()
         self._batches = 0  # mixed so far in this epoch
         self._second_pass = False
+        self._val_loss = torch.zeros(2)  # its sum over pictures held out, and their number
         self._backbone = [p for p in network.backbone.parameters() if p.requires_grad]
 
     def on_train_epoch_start(self) -> None:
@@ -96,7 +98,15 @@ class ProductModule(LightningModule):
             return loss
         # No training accuracy: under mixing it would mean nothing.
         count = len(target)
-        self.log("train/loss", loss, prog_bar=True, on_epoch=True, on_step=True, batch_size=count)
+        self.log(
+            "train/loss",
+            loss,
+            prog_bar=True,
+            on_epoch=True,
+            on_step=True,
+            batch_size=count,
+            sync_dist=True,
+        )
         # The first group's rate is the highest.
         self.log("lr", self.optimizers().param_groups[0]["lr"], prog_bar=True)  # type: ignore[union-attr]
         return loss
@@ -137,15 +147,27 @@ class ProductModule(LightningModule):
 
         super().optimizer_step(epoch, batch_idx, optimizer, second_pass)
 
+    def on_train_epoch_end(self) -> None:
+        average_statistics(self.network)  # what checkpoints keep
+
+    def on_validation_epoch_start(self) -> None:
+        average_statistics(self.network)
+        self._val_loss = torch.zeros(2, device=self.device)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
         """Scores and embeddings (None in tasks without), for ``GalleryValidation``."""
         outputs, target = self.network(batch["image"]), batch["target"]
         scores = self.task.scores(outputs)
         self.val_metrics.update(scores, target)
-        self.log("val/loss", self.task.loss(outputs, target), batch_size=len(target))
+        count = len(target)
+        # Not by self.log, which rounds the mean number of pictures that ranks have down.
+        loss = self.task.loss(outputs, target)
+        self._val_loss += torch.stack([loss * count, loss.new_tensor(count)])
         return {"scores": scores, "embedding": self.task.embedding(outputs)}
 
     def on_validation_epoch_end(self) -> None:
+        total, count = summed(self._val_loss)
+        self.log("val/loss", total / count)
         values = {f"val/{name}": value for name, value in self.val_metrics.compute().items()}
         self.log_dict(values, prog_bar=True)
         self.val_metrics.reset()

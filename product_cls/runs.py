@@ -29,6 +29,8 @@ UNFINGERPRINTED = (
     "paths",
     "rerun",
     "epochs_from",  # what it comes to is trainer.max_epochs
+    "scale_lr",  # optimizer.lr
+    "oom_retries",
     # What the pictures, labels and folds are, the other part of the fingerprint tells better.
     "data.name",
     "data.root",
@@ -158,7 +160,8 @@ class RunFolder:
         Keys: ``state`` (``running`` | ``done`` | ``failed``), ``fingerprint``, ``started``,
         ``finished``, ``error`` (one sentence), ``epoch`` and ``epochs`` (finished, planned),
         ``metric`` (name) and ``value`` (best so far), ``tracking_id`` (of the run in W&B and
-        MLflow: kept when it is interrupted and goes on, another for other settings and reruns).
+        MLflow: kept when it is interrupted and goes on, another for other settings and reruns),
+        ``halved`` (times the batch was, to fit into memory).
         """
         try:
             return dict(json.loads(self.status_file.read_text()))
@@ -200,7 +203,7 @@ class RunFolder:
             return "skip"
         return "resume" if self.last_checkpoint.is_file() else "fresh"
 
-    def begin(self, fingerprint: str, *, fresh: bool) -> Path | None:
+    def begin(self, fingerprint: str, *, fresh: bool, halved: int = 0) -> Path | None:
         """Mark the run as running; a fresh one first moves other results to ``.replaced``.
 
         Returns:
@@ -225,6 +228,7 @@ class RunFolder:
             started=now(),
             finished=None,
             error=None,
+            halved=halved,
         )
         return moved
 

@@ -1,5 +1,6 @@
 """One run: from config to checkpoints, metrics and predictions."""
 
+import gc
 import json
 import logging
 import platform
@@ -8,7 +9,6 @@ import time
 import warnings
 from pathlib import Path
 
-import pandas as pd
 import pytorch_lightning as pl
 import timm
 import torch
@@ -18,23 +18,25 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
 
 from product_cls import config as settings
-from product_cls.assemble import (
-    assemble_augmentation,
-    assemble_data,
-    assemble_folds,
-    assemble_module,
-    assemble_network,
-)
+from product_cls.assemble import assemble_run, assemble_samples
 from product_cls.callbacks import EpochRecord, checkpoint_callbacks
 from product_cls.data.datamodule import ProductDataModule
-from product_cls.data.samples import samples_fingerprint, take_subset
+from product_cls.data.samples import samples_fingerprint
 from product_cls.errors import UserError
 from product_cls.final import epochs_from_folds
 from product_cls.module import ProductModule
+from product_cls.ranks import (
+    RankFailed,
+    join_ranks,
+    machine,
+    one_device,
+    several_devices,
+    train_in_ranks,
+)
 from product_cls.results import predict_parts, say_result
 from product_cls.retrieval.validation import GalleryValidation
 from product_cls.runs import RunFolder, digest, fingerprint, now, write_text_whole
-from product_cls.tasks import Task
+from product_cls.steps import Step, with_scaled_rates, with_step
 from product_cls.tasks.retrieval import Retrieval
 from product_cls.tracking.trackers import build_loggers, closing_trackers, publish
 from product_cls.tta import check_views
@@ -53,26 +55,13 @@ def run(config: DictConfig) -> float | None:
             it was interrupted.
     """
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-    _quiet_libraries()
+    quiet_libraries()
     try:
+        if machine(config) > 0:
+            return _run(config, folder)  # lock and status are the first machine's
         with folder.locked(), closing_trackers():
-            try:
-                _refuse_sweep_without_m()
-                return _run(config, folder)
-            except UserError as error:
-                _failed(folder, str(error))
-                raise
-            except KeyboardInterrupt:
-                _failed(folder, "Interrupted; the same command goes on from the last epoch.")
-                raise
-            except torch.OutOfMemoryError:
-                sentence = f"Out of GPU memory; lower data.batch_size={config.data.batch_size}."
-                _failed(folder, sentence)
-                raise UserError(sentence) from None
-            except Exception as error:
-                _failed(folder, f"{type(error).__name__}: {error}".splitlines()[0])
-                raise
-    except UserError as error:
+            return _recorded(config, folder)
+    except (UserError, RankFailed) as error:
         log.error(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
@@ -81,6 +70,49 @@ def run(config: DictConfig) -> float | None:
     except Exception:
         log.exception("The run failed; this looks like a bug or a broken machine.")
         sys.exit(1)
+
+
+def _recorded(config: DictConfig, folder: RunFolder) -> float | None:
+    """A run whose failure is in ``status.json``; batches that do not fit are halved where asked."""
+    try:
+        _refuse_sweep_without_m()
+        retries = 0
+        while True:
+            try:
+                return _run(config, folder, retry=retries > 0)
+            except torch.OutOfMemoryError:
+                halved = folder.status().get("halved", 0) + 1
+                if retries == config.oom_retries or config.data.batch_size % 2**halved:
+                    raise
+            retries += 1
+            folder.update_status(halved=halved)
+            log.warning(
+                "Out of GPU memory: on with data.batch_size=%d and %d times as many batches a step "
+                "(retry %d of oom_retries=%d).",
+                config.data.batch_size // 2**halved,
+                2**halved,
+                retries,
+                config.oom_retries,
+            )
+            gc.collect()  # here, where the exception, which held the batch, is gone
+            torch.cuda.empty_cache()
+    except (UserError, RankFailed) as error:
+        _failed(folder, str(error))
+        raise
+    except KeyboardInterrupt:
+        _failed(folder, "Interrupted; the same command goes on from the last epoch.")
+        raise
+    except torch.OutOfMemoryError:
+        size = config.data.batch_size
+        if halved := folder.status().get("halved", 0):
+            sentence = f"Out of GPU memory with data.batch_size={size} halved {halved} times, too."
+        else:
+            sentence = f"Out of GPU memory; lower data.batch_size={size} or set oom_retries=1."
+        _failed(folder, sentence)
+        raise UserError(sentence) from None
+    except Exception as error:
+        _failed(folder, f"{type(error).__name__}: {error}".splitlines()[0])
+        raise
 
 
 def _refuse_sweep_without_m() -> None:
@@ -97,9 +129,9 @@ def _refuse_sweep_without_m() -> None:
         )
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Leave out what libraries say that is no news to our users; other warnings stay."""
-    for name in ("pytorch_lightning", "matplotlib", "httpx", "huggingface_hub"):
+    for name in ("pytorch_lightning", "lightning_fabric", "matplotlib", "httpx", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         "does not have many workers",  # data.num_workers is chosen on purpose
@@ -107,6 +139,10 @@ def _quiet_libraries() -> None:
         "You have overridden `on_after_batch_transfer`",
         "Checkpoint directory .* exists and is not empty",  # that is what resuming means
         "The number of training batches",
+        "The `srun` command is available",  # ranks are started by us, on one machine
+        "`broadcast_buffers` is deprecated",  # what replaces it is of newer torch only
+        "Grad strides do not match bucket view strides",  # of depthwise kernels, channels last
+        "It is recommended to use `self.log",  # what is logged so is the same on all ranks
     ):
         warnings.filterwarnings("ignore", message=f".*{message}.*")
 
@@ -117,8 +153,9 @@ def _failed(folder: RunFolder, error: str) -> None:
         folder.update_status(state="failed", error=error, finished=now())
 
 
-def _run(config: DictConfig, folder: RunFolder) -> float | None:
+def _run(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> float | None:
     settings.check(config)
+    config, scaled = with_scaled_rates(config)
     if config.epochs_from is not None:
         epochs, why = epochs_from_folds(settings.plain(config), Path(str(config.epochs_from)))
         log.info(why)
@@ -126,20 +163,13 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
         config.trainer.max_epochs = epochs
     # A misspelt view must not wait for the end of training.
     check_views(config.tta, settings.image_size(config.data.size))
-    samples: pd.DataFrame = settings.build(config.data.samples)
-    task: Task = settings.build(config.task)
-    if config.data.limit is not None:
-        label = task.strata(samples)
-        samples = take_subset(samples, config.data.limit, label=label, seed=config.folds.seed)
-    task.fit(samples)
-
-    folds = assemble_folds(config, samples, task)
+    samples, task, folds = assemble_samples(config)
     mark = fingerprint(
         settings.plain(config),
         samples_fingerprint(samples, task.strata(samples)),
         digest(folds.to_dict()),
     )
-    plan = folder.plan(mark, rerun=bool(config.rerun))
+    plan = folder.plan(mark, rerun=bool(config.rerun) and not retry)
     if plan == "skip":
         log.info("Finished earlier with the same settings (%s); nothing to do.", folder.path)
         return folder.status().get("value")
@@ -147,24 +177,34 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
     if first_epoch is None:
         log.warning("%s is damaged; the run starts anew.", folder.last_checkpoint)
         plan, first_epoch = "fresh", 0
+    if machine(config) > 0:
+        join_ranks(config)
+        return None
 
-    # Everything that a wrong value can stop comes before the pictures, which can take minutes.
-    pl.seed_everything(int(config.seed), verbose=False)
-    augment, mix = assemble_augmentation(config, task)
-    network = assemble_network(config, task)
-    module = assemble_module(config, task, network, mix)
-    data = assemble_data(config, samples, folds, task, augment, first_epoch)
-
-    if moved := folder.begin(mark, fresh=plan == "fresh"):
+    if scaled is not None:
+        log.info(scaled)
+    asked = config
+    halved = int(folder.status().get("halved", 0)) if plan == "resume" or retry else 0
+    step = Step.of(config).halved(halved)
+    config = with_step(config, step)
+    module, data = assemble_run(config, samples, task, folds, first_epoch)
+    network = module.network
+    if moved := folder.begin(mark, fresh=plan == "fresh" and not retry, halved=halved):
         log.warning(
             "What another run left here (other settings or data) is moved to %s, where one such is "
             "kept; name=... keeps both.",
             moved,
         )
-    write_text_whole(folder.config_file, OmegaConf.to_yaml(config, resolve=True))
+    # As asked for, for a report finds runs by it; what it was halved to is in metrics.json.
+    write_text_whole(folder.config_file, OmegaConf.to_yaml(asked, resolve=True))
+    log.info(step.sentence())
     started = time.monotonic()
-    monitor = task.monitor if len(data.ids["val"]) else None
-    trainer = _fit(config, folder, module, data, monitor, plan == "resume")
+    if step.devices > 1:
+        train_in_ranks(config, folder, resume=plan == "resume", first_epoch=first_epoch)
+        trainer, loggers = one_device(config.trainer), build_loggers(config, folder)
+    else:
+        trainer = fit(config, folder, module, data, plan == "resume")
+        loggers = trainer.loggers
     fitted = time.monotonic()
     metrics = predict_parts(config, folder, data, network, trainer)
     predicted = time.monotonic()
@@ -178,6 +218,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
         "best_epoch": finished_epochs(folder.best_checkpoint),
         "epochs": last["epoch"] + 1,
         "steps": last["global_step"],
+        "batch": step.record() | {"halved": halved},
         "parameters": sum(p.numel() for p in network.parameters()),
         "weights": network.weights.record(),
         "seconds": {"fit": round(fitted - started, 1), "predict": round(predicted - fitted, 1)},
@@ -192,7 +233,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
         },
     }
     write_text_whole(folder.metrics_file, json.dumps(record, indent=2) + "\n")
-    publish(trainer.loggers, folder, data.samples, folds)
+    publish(loggers, folder, data.samples, folds)
     limited = isinstance(config.trainer.limit_val_batches, int)
     folder.update_status(state="done", finished=now(), error=None, limited=limited)
     say_result(metrics, folder)
@@ -207,14 +248,21 @@ def finished_epochs(checkpoint: Path) -> int | None:
         return None
 
 
-def _fit(
+def fit(
     config: DictConfig,
     folder: RunFolder,
     module: ProductModule,
     data: ProductDataModule,
-    monitor: str | None,
     resume: bool,
 ) -> pl.Trainer:
+    """Train, in this process; with several devices this is one of their ranks.
+
+    Args:
+        config: of the trainer, loggers and callbacks.
+        folder: where checkpoints and status go.
+        resume: from ``last.ckpt``.
+    """
+    monitor = module.task.monitor if len(data.ids["val"]) else None
     callbacks = [settings.build(node) for node in config.callbacks.values()]
     if isinstance(module.task, Retrieval) and monitor is not None and module.task.gallery_every:
         # First, so that it still sees the averaged weights that callbacks=ema validates by.
@@ -233,6 +281,8 @@ def _fit(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         default_root_dir=str(folder.path),
+        sync_batchnorm=False,  # the network has been converted
+        **several_devices(data.ranks, module.finetune),
     )
     checkpoint = folder.last_checkpoint if resume else None
     if checkpoint is not None:

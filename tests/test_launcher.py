@@ -18,7 +18,7 @@ from rich.console import Console
 
 from product_cls import launcher_jobs, launcher_table
 from product_cls.errors import UserError
-from product_cls.launcher import ProcessesLauncher, check_folders, job_return
+from product_cls.launcher import ProcessesLauncher, check_folders, devices, job_return
 from product_cls.launcher_jobs import (
     Job,
     assign_gpus,
@@ -29,6 +29,7 @@ from product_cls.launcher_jobs import (
 )
 from product_cls.runs import RunFolder
 
+SETTINGS = {"jobs": None, "gpus": None, "jobs_per_gpu": None, "threads": None, "grace": 30.0}
 REPOSITORY = Path(__file__).parents[1]
 
 CONFIG = """
@@ -325,8 +326,31 @@ def test_assign_gpus() -> None:
     assert assign_gpus(["0", "1", "2", "3"], None, 2) == ["0,1", "2,3"]
     assert assign_gpus([], None, 1) == [None]
     assert assign_gpus([], 3, 1) == [None] * 3
-    with pytest.raises(UserError, match="gpus=2"):
+    assert assign_gpus(["2", "5"], None, 1, 2) == ["2", "5", "2", "5"]
+    assert assign_gpus(["0", "1", "2"], None, 2, 2) == ["0,1", "2,0", "1,2"]
+    with pytest.raises(UserError, match=r"takes 2 GPUs.*only 1"):
         assign_gpus(["2"], None, 2)
+
+
+def test_places_of_jobs_on_several_gpus(
+    monkeypatch: pytest.MonkeyPatch, composed: Callable[..., dict[str, Any]]
+) -> None:
+    def places(count: int, *overrides: str, **given: int) -> list[str | None]:
+        settings: dict[str, Any] = dict(SETTINGS) | given
+        config = OmegaConf.create(composed(*overrides))
+        return ProcessesLauncher(**settings).places(count, devices(config))
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    assert places(9, "trainer=ddp") == ["4,5", "6,7"]
+    assert places(9, "trainer=ddp", "trainer.devices=4") == ["4,5,6,7"]
+    assert places(9, "trainer=ddp", jobs_per_gpu=2) == ["4,5", "6,7", "4,5", "6,7"]
+    assert places(9, jobs_per_gpu=2) == ["4", "5", "6", "7"] * 2
+    assert places(9, "trainer=ddp", "trainer.accelerator=cpu") == ["4", "5", "6", "7"]
+    with pytest.raises(UserError, match=r"jobs_per_gpu=2 and .*jobs contradict"):
+        places(9, jobs_per_gpu=2, jobs=3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(UserError, match="jobs_per_gpu=2 without a GPU"):
+        places(9, jobs_per_gpu=2)
 
 
 def test_threads_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,10 +367,10 @@ def test_threads_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    for words in ({"jobs": 0}, {"gpus": 0}, {"threads": 0}, {"grace": -1.0}):
-        settings: dict[str, Any] = {"jobs": None, "gpus": 1, "threads": None, "grace": 30.0} | words
+    for words in ({"jobs": 0}, {"gpus": 0}, {"jobs_per_gpu": 0}, {"threads": 0}, {"grace": -1.0}):
+        settings: dict[str, Any] = dict(SETTINGS) | words
         with pytest.raises(UserError, match=f"hydra.launcher.{next(iter(words))}="):
-            ProcessesLauncher(**settings).places(1)
+            ProcessesLauncher(**settings).places(1, 1)
 
 
 def test_results_for_sweepers(tmp_path: Path) -> None:

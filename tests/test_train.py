@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pytorch_lightning import Callback
 from runs_in_process import ROOT, refusal, train, train_interrupted, weights
 
 from product_cls.module import ProductModule
@@ -331,3 +332,51 @@ def test_averaged_weights_are_what_checkpoints_hold(tmp_path: Path, tiny_root: P
     plain = train(tmp_path / "plain", tiny_root, *overrides[:2])
     assert torch.allclose(weights(follows)[key], weights(plain)[key])
     assert not torch.allclose(weights(still)[key], weights(plain)[key])
+
+
+class NoRoom(Callback):
+    """Out of memory when an epoch begins, as long as batches are larger than ``fits``."""
+
+    def __init__(self, epoch: int, fits: int) -> None:
+        self.epoch, self.fits = epoch, fits
+
+    def on_train_epoch_start(self, trainer, module) -> None:  # type: ignore[no-untyped-def]
+        if trainer.current_epoch == self.epoch and trainer.datamodule.batch_size > self.fits:
+            raise torch.OutOfMemoryError("no room")
+
+
+def no_room(epoch: int) -> str:
+    return f"+callbacks.bomb={{_target_: test_train.NoRoom, epoch: {epoch}, fits: 2}}"
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_batches_that_do_not_fit_are_halved_where_asked(
+    tmp_path: Path, tiny_root: Path, epoch: int
+) -> None:
+    settings = (no_room(epoch), "trainer.max_epochs=2", "oom_retries=2")
+    run = train(tmp_path / "run", tiny_root, *settings)
+    assert run.status()["state"] == "done" and run.status()["halved"] == 2
+    metrics = run.metrics()
+    assert metrics["batch"] == {
+        "per_device": 2,
+        "devices": 1,
+        "accumulated": 4,
+        "step": 8,
+        "halved": 2,
+    }
+    assert metrics["steps"] == 6 and metrics["epochs"] == 2  # as many as with whole batches
+    before = run.best_checkpoint.stat().st_mtime_ns
+    train(run.path, tiny_root, *settings)  # the same command: nothing to do
+    assert run.best_checkpoint.stat().st_mtime_ns == before
+
+
+def test_batches_are_not_halved_more_often_than_asked(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    said = refusal(run, tiny_root, caplog, no_room(0))
+    assert said == "Out of GPU memory; lower data.batch_size=8 or set oom_retries=1."
+    said = refusal(run, tiny_root, caplog, no_room(0), "oom_retries=1")
+    assert said == "Out of GPU memory with data.batch_size=8 halved 1 times, too."
+    said = refusal(run, tiny_root, caplog, "optimizer=sam", "oom_retries=1")
+    assert "oom_retries=1 does not go with SAM" in said

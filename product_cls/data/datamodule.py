@@ -32,10 +32,24 @@ class EpochSampler(Sampler[tuple[int, int]]):
     The order and the epoch number come from ``(seed, epoch)`` alone, so a run resumed at epoch e
     sees what an uninterrupted one does. The epoch travels with the position because persistent
     workers hold a copy of the data set that the main process cannot tell anything.
+
+    Args:
+        count: of positions.
+        shuffle: whether they are to learn from.
+        seed: of the order.
+        rank, ranks: of several processes that share the order, which they deal out in turns: their
+            k-th batches together are the k-th batch of one process with batches ``ranks`` times as
+            large. To learn from, all get as many, and the fewer than ``ranks`` left over (others in
+            each epoch) are left out; else the first get one more, and no picture comes twice.
     """
 
-    def __init__(self, count: int, *, shuffle: bool, seed: int) -> None:
+    turn = 1  # positions dealt to a rank at a time
+
+    def __init__(
+        self, count: int, *, shuffle: bool, seed: int, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.count, self.shuffle, self.seed = count, shuffle, seed
+        self.rank, self.ranks = rank, ranks
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -43,14 +57,27 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.count
+        return len(self._share(np.arange(self.count)))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch  # as it is now, not when the position is drawn
+        return ((int(position), epoch) for position in self._share(self._order()))
+
+    def _order(self) -> np.ndarray:
         order = np.arange(self.count)
         if self.shuffle:
             order = np.random.default_rng(derive_seed(self.seed, self.epoch)).permutation(order)
-        epoch = self.epoch  # as it is now, not when the position is drawn
-        return ((int(position), epoch) for position in order)
+        return order
+
+    def _share(self, order: np.ndarray) -> np.ndarray:
+        if self.ranks == 1:
+            return order
+        if not self.shuffle:
+            return order[self.rank :: self.ranks]
+        rounds = len(order) // (self.ranks * self.turn)
+        dealt = order[: rounds * self.ranks * self.turn].reshape(rounds, self.ranks, self.turn)
+        share: np.ndarray = dealt[:, self.rank].reshape(-1)
+        return share
 
 
 class ClassSampler(EpochSampler):
@@ -66,12 +93,23 @@ class ClassSampler(EpochSampler):
         batch_size: pictures a batch, a multiple of ``per_class``.
         per_class: K, 2 or more.
         seed: of the order.
+        rank, ranks: as for ``EpochSampler``, but whole batches are dealt out.
 
     Raises:
-        UserError: a batch that K does not divide, or with more classes than there are.
+        UserError: a batch that K does not divide, or with more classes than there are; fewer
+            batches an epoch than ranks.
     """
 
-    def __init__(self, labels: np.ndarray, *, batch_size: int, per_class: int, seed: int) -> None:
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        per_class: int,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
         self.members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         self.classes, rest = divmod(batch_size, per_class)
         if per_class < 2 or rest or not 2 <= self.classes <= len(self.members):
@@ -82,9 +120,16 @@ class ClassSampler(EpochSampler):
             )
         self.per_class = per_class
         self.hands = [max(1, len(member) // per_class) for member in self.members]
-        super().__init__(sum(self.hands) * per_class, shuffle=True, seed=seed)
+        self.turn = batch_size
+        count = sum(self.hands) * per_class
+        if ranks > 1 and count < ranks * batch_size:
+            raise UserError(
+                f"data.batch_size={batch_size} on {ranks} devices is more than the {count} "
+                f"pictures that an epoch deals; lower it."
+            )
+        super().__init__(count, shuffle=True, seed=seed, rank=rank, ranks=ranks)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def _order(self) -> np.ndarray:
         rng = np.random.default_rng(derive_seed(self.seed, self.epoch))
         dealt = []
         for member, hands in zip(self.members, self.hands, strict=True):
@@ -97,11 +142,11 @@ class ClassSampler(EpochSampler):
             # Those in the batch that the last round left open come last.
             order += sorted(rng.permutation(holding).tolist(), key=lambda c: c in begun)
         turns = [0] * len(self.members)
-        epoch = self.epoch
+        positions = []
         for label in order:
-            for position in dealt[label][turns[label]]:
-                yield int(position), epoch
+            positions.append(dealt[label][turns[label]])
             turns[label] += 1
+        return np.concatenate(positions)
 
 
 class PictureDataset(Dataset[dict[str, Any]]):
@@ -168,6 +213,7 @@ class ProductDataModule(LightningDataModule):
         first_epoch: that training begins with, above 0 in a resumed run. Lightning says it too, but
             to workers too late: they fetch ahead as soon as it counts the batches.
         pin_memory: for copies to a GPU.
+        rank, ranks: of several processes, each of which gets a share of every part.
 
     Raises:
         UserError: fewer training pictures than a batch holds at least (2), a batch size below 1,
@@ -189,6 +235,8 @@ class ProductDataModule(LightningDataModule):
         seed: int = 0,
         first_epoch: int = 0,
         pin_memory: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -205,7 +253,7 @@ class ProductDataModule(LightningDataModule):
         self.samples, self.store, self.targets = samples, store, targets
         self.batch_size, self.per_class, self.num_workers = batch_size, per_class, num_workers
         self.augment, self.seed, self.first_epoch = augment, seed, first_epoch
-        self.pin_memory = pin_memory
+        self.pin_memory, self.rank, self.ranks = pin_memory, rank, ranks
         test_ids = samples["id"][samples["split"] == "test"].to_numpy()
         self.ids = {"train": train_ids, "val": val_ids, "test": test_ids}
         self._row_of = pd.Series(np.arange(len(samples)), index=samples["id"])
@@ -226,13 +274,15 @@ class ProductDataModule(LightningDataModule):
             augment=self.augment if train else None,
             seed=self.seed,
         )
-        sampler = EpochSampler(len(dataset), shuffle=train, seed=self.seed)
+        share = {"rank": self.rank, "ranks": self.ranks}
+        sampler = EpochSampler(len(dataset), shuffle=train, seed=self.seed, **share)
         if train and self.per_class is not None:
             sampler = ClassSampler(
                 self.targets[indices],
                 batch_size=self.batch_size,
                 per_class=self.per_class,
                 seed=self.seed,
+                **share,
             )
         return DataLoader(
             dataset,

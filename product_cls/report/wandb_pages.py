@@ -67,8 +67,8 @@ def build_workspace(entity: str, project: str, views: Sequence[str] = ()) -> ws.
         entity: a user or team of W&B.
         views: of the test part, for a chart that has them side by side.
     """
-    by_view = [f"result/test/view_{view}/accuracy" for view in views]
-    test = [wr.BarPlot(title="Test accuracy", metrics=[ACCURACY])]
+    by_view: list[Any] = [f"result/test/view_{view}/accuracy" for view in views]
+    test: list[Any] = [wr.BarPlot(title="Test accuracy", metrics=[ACCURACY])]
     if by_view:
         test.append(wr.BarPlot(title="Test accuracy by view", metrics=by_view))
     return ws.Workspace(
@@ -113,7 +113,8 @@ def build_report(entity: str, project: str, sweeps: Sequence[Sweep]) -> wr.Repor
 def _chapter(sweep: Sweep) -> list[Any]:
     experiment, summary = sweep.experiment, sweep.summary
     blocks: list[Any] = [wr.H1(sweep.name), wr.P(f"{headline(experiment)}.")]
-    if said := [*gaps(experiment), *experiment.notes]:
+    said: list[Any] = [*gaps(experiment), *experiment.notes]
+    if said:
         blocks.append(wr.UnorderedList(said))
 
     def add(title: str, table: pd.DataFrame) -> None:
@@ -152,8 +153,8 @@ def _charts(sweep: Sweep) -> wr.PanelGrid:
             "groupby_aggfunc": "mean",
             "groupby_rangefunc": "stddev",
         }
-    by_view = [f"result/test/view_{view}/accuracy" for view in sweep.summary.views]
-    panels = [
+    by_view: list[Any] = [f"result/test/view_{view}/accuracy" for view in sweep.summary.views]
+    panels: list[Any] = [
         wr.BarPlot(title="Test accuracy, mean and sd", metrics=[ACCURACY], **group),
         wr.LinePlot(title="Validation accuracy", x=STEP, y=["val/accuracy"], **group),
     ]

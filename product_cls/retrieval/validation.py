@@ -2,15 +2,22 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from product_cls.collectives import gathered
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.predict import predict_scores
 from product_cls.retrieval.features import neighbour_scores
 from product_cls.retrieval.measures import retrieval_measures
+
+
+def joined(columns: list[Any]) -> list[np.ndarray]:
+    """Arrays of one length, each with those of the other ranks behind or before it."""
+    return [np.concatenate(parts) for parts in zip(*gathered(columns), strict=True)]
 
 
 class GalleryValidation(Callback):
@@ -43,14 +50,16 @@ class GalleryValidation(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._due(trainer):
             return
-        found = (torch.cat(part).numpy() for part in zip(*self._queries, strict=True))
-        queries, class_scores, targets = found
+        mine = [torch.cat(part).numpy() for part in zip(*self._queries, strict=True)]
         self._queries.clear()
+        # Each rank has seen and embeds its share of the pictures; each searches them all, so that
+        # all come to the same values.
+        queries, class_scores, targets = joined(mine)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ProductDataModule)
         module: Any = pl_module
         limit = trainer.limit_val_batches
-        gallery = predict_scores(
+        scores = predict_scores(
             module.network,
             module.task,
             data.loader("train"),
@@ -59,12 +68,12 @@ class GalleryValidation(Callback):
             bf16=str(trainer.precision).startswith("bf16"),
             limit=limit if isinstance(limit, int) else None,
         )
-        assert gallery.embedding is not None
-        labels, device = data.targets[gallery.index], pl_module.device
-        measures = retrieval_measures(queries, targets, gallery.embedding, labels, device=device)
+        index, gallery = joined([scores.index, scores.embedding])
+        labels, device = data.targets[index], pl_module.device
+        measures = retrieval_measures(queries, targets, gallery, labels, device=device)
         voted = neighbour_scores(
             queries,
-            gallery.embedding,
+            gallery,
             labels,
             len(module.task.classes),
             module.task.vote,

@@ -1,5 +1,6 @@
 """Batches: their contract, and augmentation that no worker, epoch or interruption disturbs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import Refused
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from product_cls.data.augment import Augment
 from product_cls.data.datamodule import (
+    ClassSampler,
     EpochSampler,
     PictureDataset,
     ProductDataModule,
@@ -285,3 +288,55 @@ def test_lightning_counts_the_epochs_and_resumes_them(
     first = fit(module(samples, store), tmp_path / "cut", 1).seen
     rest = fit(module(samples, store), tmp_path / "rest", 3, tmp_path / "cut" / "last.ckpt").seen
     assert first | rest == whole and sorted(rest) == [1, 2]
+
+
+def dealt(make: Callable[[int, int], EpochSampler], ranks: int, batch: int) -> list[list[set[int]]]:
+    """Each rank's batches, of the second epoch."""
+    result = []
+    for rank in range(ranks):
+        sampler = make(rank, ranks)
+        sampler.set_epoch(1)
+        positions = [position for position, _ in sampler]
+        assert len(positions) == len(sampler)
+        result.append([set(positions[k : k + batch]) for k in range(0, len(positions), batch)])
+    return result
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_together_see_the_batches_of_one_process(ranks: int) -> None:
+    def make(rank: int, ranks: int) -> EpochSampler:
+        return EpochSampler(29, shuffle=True, seed=3, rank=rank, ranks=ranks)
+
+    [whole] = dealt(make, 1, 4 * ranks)
+    parts = dealt(make, ranks, 4)
+    assert {len(part) for part in parts} == {len(parts[0])}
+    joined = [set.union(*batches) for batches in zip(*parts, strict=True)]
+    assert joined[:-1] == whole[:-1]
+    # The fewer than `ranks` that are left over in the last batch are left out; none comes twice.
+    assert joined[-1] <= whole[-1] and len(whole[-1] - joined[-1]) == 29 % ranks
+    assert sum(len(batch) for part in parts for batch in part) == 29 - 29 % ranks
+
+
+def test_ranks_hold_out_every_picture_once() -> None:
+    def make(rank: int, ranks: int) -> EpochSampler:
+        return EpochSampler(29, shuffle=False, seed=3, rank=rank, ranks=ranks)
+
+    parts = [[p for batch in part for p in batch] for part in dealt(make, 3, 4)]
+    assert sorted(p for part in parts for p in part) == list(range(29))
+    assert [len(part) for part in parts] == [10, 10, 9]
+
+
+def test_ranks_keep_pictures_of_a_class_together(refused: Refused) -> None:
+    labels = np.repeat(np.arange(6), [4, 5, 8, 8, 9, 12])
+
+    def make(rank: int, ranks: int) -> EpochSampler:
+        return ClassSampler(labels, batch_size=6, per_class=2, seed=3, rank=rank, ranks=ranks)
+
+    parts = dealt(make, 2, 6)
+    assert [len(part) for part in parts] == [3, 3]  # of 22 hands: 7 batches, one of them left over
+    batches = [batch for part in parts for batch in part]
+    assert len(set.union(*batches)) == sum(len(batch) for batch in batches) == 36
+    for batch in batches:
+        assert set(np.unique(labels[list(batch)], return_counts=True)[1]) <= {2, 4}
+    with refused("data.batch_size=6 on 9 devices"):
+        make(0, 9)

@@ -79,6 +79,18 @@ def test_validation_measures_what_metrics_say(task: MultiLabel) -> None:
     assert metrics.compute()["accuracy"].item() == 1
 
 
+def test_validation_joins_what_several_processes_measure(task: MultiLabel) -> None:
+    metrics = task.metrics()
+    [measure] = metrics.values()
+    # torchmetrics then hands over joined tensors in place of lists of batches.
+    measure.dist_sync_fn = lambda part, group=None: [part, part]
+    measure.distributed_available_fn = lambda: True
+    scores, target = torch.tensor([[0.9, 0.2], [0.1, 0.6]]), torch.tensor([[1, 0], [1, 1]])
+    metrics.update(scores, target)
+    found = {name: value.item() for name, value in metrics.compute().items()}
+    assert found == pytest.approx(task.evaluate(scores.numpy(), target.numpy()), abs=1e-6)
+
+
 def test_labels_that_a_fold_does_not_teach_are_named(task: MultiLabel) -> None:
     held_out = np.array([[0, 0], [1, 1]])
     assert task.check_parts(np.array([[1, 0], [0, 1]]), held_out) == []
