@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 import product_cls.launcher  # noqa: F401  (registers hydra/launcher=processes)
+import product_cls.launcher_clusters  # noqa: F401  (submitit_slurm, submitit_local, ray)
 from product_cls.hints import hinting
 from product_cls.resolvers import register_resolvers
 
