@@ -23,7 +23,7 @@ from product_cls.cores import usable_cores
 from product_cls.errors import UserError
 from product_cls.runs import RunFolder, now
 
-State = Literal["queued", "running", "done", "skipped", "failed", "interrupted"]
+State = Literal["queued", "running", "done", "skipped", "failed", "interrupted", "pruned"]
 
 # What torchrun, Lightning, Slurm and jsrun use to tell a process its rank. A job that inherits one
 # believes to be part of a larger run: it waits for the other ranks, or trains nothing as rank 1.

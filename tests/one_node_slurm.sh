@@ -14,7 +14,7 @@ if [ "${1:-}" != --inside ]; then
     exec unshare $users --mount --uts --net --pid --fork --kill-child --mount-proc \
         "$0" --inside "$(realpath "$1")" "$@"
 fi
-folder=$2
+folder=$2 # credentials expire soon, because a job that is queued again starts only after that
 shift 3 # --inside, the folder, the folder as typed
 
 trap 'exit 143' TERM # the first process of a namespace ignores what it does not trap
@@ -31,7 +31,7 @@ SlurmctldHost=one(10.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$folder/munge.socket
+AuthInfo=socket=$folder/munge.socket,cred_expire=5
 CredType=cred/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -50,7 +50,21 @@ SlurmdDebug=info
 NodeName=one NodeAddr=10.0.0.1 CPUs=$(nproc) State=UNKNOWN
 PartitionName=main Nodes=one Default=YES MaxTime=INFINITE State=UP
 CONF
-mkdir -p "$folder/state" "$folder/spool"
+mkdir -p "$folder/state" "$folder/spool" "$folder/bin"
+# Without a database of accounts sacct knows nothing; submitit asks it what has become of jobs.
+cat >"$folder/bin/sacct" <<'SACCT'
+#!/bin/sh
+echo "JobID|State|NodeList"
+scontrol --oneliner show job | awk '{
+    split("", job)
+    for (k = 1; k <= NF; k++) { at = index($k, "="); job[substr($k, 1, at - 1)] = substr($k, at + 1) }
+    id = job["JobId"]; task = job["ArrayTaskId"]
+    if (task != "") id = job["ArrayJobId"] "_" (task ~ /^[0-9]+$/ ? task : "[" task "]")
+    print id "|" job["JobState"] "|" job["NodeList"]
+}'
+SACCT
+chmod +x "$folder/bin/sacct"
+export PATH="$folder/bin:$PATH"
 (umask 077 && head -c 128 /dev/urandom >"$folder/munge.key")
 munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" \
     --pid-file="$folder/munge.pid" --log-file="$folder/munge.log" --seed-file="$folder/munge.seed"
