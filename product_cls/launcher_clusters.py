@@ -186,8 +186,11 @@ def note(job: Job, ending: Ending | None) -> None:
     if ending is not None:
         job.state, job.error, job.seconds = ending.state, ending.error, ending.seconds
         return
-    state, job.error = outcome(0, job.before, job.folder.status(), changed=True)
-    job.state = state if state in ("done", "skipped") else "interrupted"
+    after = job.folder.status()
+    if after.get("state") == "done":
+        job.state, _ = outcome(0, job.before, after, changed=True)
+    elif after != job.before:
+        job.state = "interrupted"
 
 
 class SlurmLauncher(ClusterLauncher):

@@ -50,7 +50,7 @@ class Sweep:
         ]
 
     def start(self, deeds: dict[str, str]) -> subprocess.Popen[str]:
-        """Type the command in the background; ``deeds`` is what ``sweep_bombs`` does to which run."""
+        """Type the command in the background; ``deeds``: what ``sweep_bombs`` does to which run."""
         self.bombs.write_text(json.dumps(deeds))
         with self.log.open("w") as log:
             return subprocess.Popen(
@@ -64,7 +64,7 @@ class Sweep:
             )
 
     def end(self, sweep: subprocess.Popen[str], timeout: float = 270) -> tuple[int, str]:
-        """Wait for it: exit status and output. One that hangs is killed with all that it started."""
+        """Wait for it: exit status and output. One that hangs is killed with its children."""
         try:
             sweep.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -82,7 +82,7 @@ class Sweep:
             time.sleep(0.2)
 
     def check_typed_again(self, resumed: Sequence[str]) -> None:
-        """Type it without faults: what is finished is skipped, ``resumed`` goes on, all are done."""
+        """Type it without faults: what is done is skipped, ``resumed`` goes on, all are done."""
         written = {
             name: run.best_checkpoint.stat().st_mtime_ns
             for name, run in self.runs.items()

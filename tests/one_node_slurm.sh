@@ -47,7 +47,7 @@ SlurmctldLogFile=$folder/slurmctld.log
 SlurmdLogFile=$folder/slurmd.log
 SlurmctldDebug=info
 SlurmdDebug=info
-NodeName=one NodeAddr=10.0.0.1 CPUs=$(nproc) State=UNKNOWN
+NodeName=one NodeAddr=10.0.0.1 CPUs=$(nproc --all) State=UNKNOWN
 PartitionName=main Nodes=one Default=YES MaxTime=INFINITE State=UP
 CONF
 mkdir -p "$folder/state" "$folder/spool" "$folder/bin"

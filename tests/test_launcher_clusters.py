@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,15 @@ def test_job_is_a_process_without_ranks(
     assert os.environ["SLURM_NTASKS"] == "3"  # submitit's own, by which it finds its files
 
 
+HANGING = """
+import os, time
+from pathlib import Path
+Path("run/starting").write_text(str(os.getpid()))
+os.rename("run/starting", "run/pid")
+time.sleep(600)
+"""
+
+
 def test_killed_job_is_an_ending_and_no_error(work: Work) -> None:
     ending = work("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert ending.state == "failed" and "SIGKILL" in ending.error
@@ -81,11 +92,16 @@ def test_job_ends_with_its_worker(work: Work, tmp_path: Path) -> None:
     def leave(*_: Any) -> None:
         raise SystemExit(-1)
 
+    def leave_when_it_works() -> None:
+        while not (tmp_path / "run" / "pid").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGALRM)
+
     earlier = signal.signal(signal.SIGALRM, leave)
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    threading.Thread(target=leave_when_it_works, daemon=True).start()
     try:
         with pytest.raises(SystemExit):
-            work("import os, time; open('run/pid', 'w').write(str(os.getpid())); time.sleep(600)")
+            work(HANGING)
     finally:
         signal.signal(signal.SIGALRM, earlier)
     pid = int((tmp_path / "run" / "pid").read_text())

@@ -35,7 +35,8 @@ class Arguments:
       median (it is below the median of earlier trials), halving (asynchronous successive halving),
       none.
     warmup: epochs before a trial can be given up.
-    startup: trials drawn at random, before TPE models what is good and trials are pruned.
+    startup: trials drawn at random, before TPE models what is good; as many are to be complete
+      before median prunes.
     sampler_seed: of what is drawn; with jobs=1 the same search tries the same values.
     grace: seconds for a trial to end after Ctrl-C.
     """
@@ -100,6 +101,7 @@ def main() -> None:
         signum = run_trials(search, arguments.trials, environments, arguments.grace)
         report(search)
     if signum is not None:
+        print("Interrupted: typed again, the search goes on.", file=sys.stderr)
         raise SystemExit(128 + signum)
 
 

@@ -59,7 +59,7 @@ def shown_value(value: Any) -> Any:
 
 
 def report(search: Search) -> None:
-    """Write ``table.csv``, ``table.md`` and the pictures into the study's folder, print the best."""
+    """Write ``table.csv``, ``table.md`` and pictures into the study's folder, print the best."""
     if not search.study.get_trials(deepcopy=False):
         return
     table = trials_table(search)

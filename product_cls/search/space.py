@@ -1,7 +1,6 @@
 """What a search varies: from a file in ``conf/search`` to Optuna's distributions and back to words
 of a command."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,12 +56,12 @@ def _distribution(file: Path, key: str, value: Any) -> BaseDistribution:
 
 
 def words(params: Mapping[str, Any]) -> list[str]:
-    """Values of a trial as overrides of train.py; numbers with 4 digits, as they were drawn."""
+    """Values of a trial as overrides of train.py."""
     return [f"{key}={word(value)}" for key, value in params.items()]
 
 
 def word(value: Any) -> str:
-    """A value in Hydra's grammar."""
+    """A value in Hydra's grammar, numbers with 10 digits."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:.10g}" if isinstance(value, float) and math.isfinite(value) else str(value)
+    return f"{value:.10g}" if isinstance(value, float) else str(value)

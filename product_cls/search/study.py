@@ -72,8 +72,9 @@ class Search:
         """
         if clash := [w for w in self.shared if w.partition("=")[0].lstrip("+~") in self.space]:
             raise UserError(f"{clash[0]} is what the search varies; leave one of them out.")
-        if hydra := [w for w in self.shared if w.lstrip("+~").startswith(("hydra", "-"))]:
-            raise UserError(f"{hydra[0]} is settled by the search; leave it out.")
+        settled = ("hydra", "name=", "-")
+        if ours := [w for w in self.shared if w.lstrip("+~").startswith(settled)]:
+            raise UserError(f"{ours[0]} is settled by the search; leave it out.")
         register_resolvers()
         GlobalHydra.instance().clear()
         example = {key: first_value(each) for key, each in self.space.items()}
@@ -128,10 +129,13 @@ class Search:
             )
         self.study.set_user_attr("settings", text)
 
-    def interrupted(self) -> list[Trial]:
-        """Trials that an earlier search has left; they go on from their last epochs."""
+    def interrupted(self) -> list[tuple[Trial, int]]:
+        """Trials that an earlier search has left, with the last epoch that the study knows of.
+
+        They go on from their last epochs.
+        """
         left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [Trial(self.study, trial._trial_id) for trial in left]
+        return [(Trial(self.study, trial._trial_id), trial.last_step or 0) for trial in left]
 
     def ask(self) -> Trial:
         """The next trial, with its values drawn.
@@ -180,8 +184,7 @@ def make_pruner(prune: str, *, startup: int, warmup: int) -> optuna.pruners.Base
         UserError: there is none.
     """
     if prune == "median":
-        # Steps count from 1, and Optuna prunes after more than n_warmup_steps of them.
-        return optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup)
+        return optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup + 1)
     if prune == "halving":
         return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, warmup))
     if prune == "none":

@@ -46,9 +46,9 @@ def run_trials(
             while (again or missing > 0 or running) and not received:
                 while free and (again or missing > 0):
                     if again:
-                        trial = again.popleft()
+                        trial, epoch = again.popleft()
                     else:
-                        trial, missing = search.ask(), missing - 1
+                        trial, epoch, missing = search.ask(), 0, missing - 1
                     job = search.job(trial)
                     jobs.append(job)
                     job.start(free[0])
@@ -57,7 +57,7 @@ def run_trials(
                         conclude(search, trial, job, given_up="")
                         display.ended(job)
                     else:
-                        running.append(Running(trial, job, free.popleft()))
+                        running.append(Running(trial, job, free.popleft(), epoch))
                 for each in list(running):
                     watch(each, grace)
                     if each.job.ended(interrupted=False):
@@ -86,10 +86,9 @@ def watch(each: Running, grace: float) -> None:
     if not isinstance(epoch, int) or epoch <= each.epoch or not is_result(value):
         return
     each.epoch = epoch
-    # A run that goes on after an interruption has told some of its epochs before.
     each.trial.report(value, epoch)
     if epoch < status.get("epochs", 0) and each.trial.should_prune():
-        each.given_up = f"pruned after epoch {epoch}: {status['metric']} {value:.4f}"
+        each.given_up = f"given up after epoch {epoch}, {status['metric']} {value:.4f}"
         each.forced = time.monotonic() + grace
         each.job.send(signal.SIGINT)
 
@@ -101,7 +100,9 @@ def conclude(search: Search, trial: Trial, job: Job, *, given_up: str) -> None:
         search.study.tell(trial, value)
     elif given_up and job.state != "done":
         job.state, job.error = "pruned", given_up
-        job.folder.update_status(state="failed", error=f"The search {given_up}.", finished=now())
+        job.folder.update_status(
+            state="failed", error=f"Pruned by the search: {given_up}.", finished=now()
+        )
         search.study.tell(trial, state=TrialState.PRUNED)
     else:
         job.state = "failed"
