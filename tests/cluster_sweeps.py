@@ -63,7 +63,7 @@ class Sweep:
                 start_new_session=True,
             )
 
-    def end(self, sweep: subprocess.Popen[str], timeout: float = 270) -> tuple[int, str]:
+    def end(self, sweep: subprocess.Popen[str], timeout: float = 600) -> tuple[int, str]:
         """Wait for it: exit status and output. One that hangs is killed with its children."""
         try:
             sweep.wait(timeout)
@@ -75,7 +75,7 @@ class Sweep:
     def states(self) -> list[str]:
         return [str(run.status().get("state")) for run in self.runs.values()]
 
-    def wait_for_epoch(self, name: str, epoch: int, timeout: float = 200) -> None:
+    def wait_for_epoch(self, name: str, epoch: int, timeout: float = 600) -> None:
         deadline = time.monotonic() + timeout
         while self.runs[name].status().get("epoch") != epoch:
             assert time.monotonic() < deadline, self.log.read_text()

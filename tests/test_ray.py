@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from cluster_sweeps import Sweep
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def test_sweep_with_two_crashes(tmp_path: Path, tiny_root: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from cluster_sweeps import Sweep
 from runs_in_process import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SCRIPT = ROOT / "tests" / "one_node_slurm.sh"
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "unshare", "ip", "nsenter")

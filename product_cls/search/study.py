@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from filelock import FileLock, Timeout
@@ -85,8 +85,12 @@ class Search:
             raise UserError(f"train.py would refuse this: {reason(error)}.") from None
         if config.fold == "all":
             raise UserError("fold=all has no validation to search by; name a fold.")
-        if missing := [str(key) for key in OmegaConf.missing_keys(config)]:
-            raise UserError(f"Missing: {', '.join(f'{key}=...' for key in sorted(missing))}.")
+        raw = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+        groups = {name: node for name, node in raw.items() if isinstance(node, dict)}
+        if missing := [
+            f"{g}.{k}=..." for g, node in groups.items() for k in node if node[k] == "???"
+        ]:
+            raise UserError(f"Missing: {', '.join(missing)}.")
 
     @contextmanager
     def opened(self) -> Iterator[None]:
