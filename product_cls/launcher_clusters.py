@@ -65,7 +65,8 @@ class ClusterTask:
 
     def __call__(self, config: DictConfig) -> Ending:
         """Run the job whose number the worker was given; a job that failed is no error here."""
-        job = self.jobs[HydraConfig.get().job.num]
+        # A copy: submitit pickles the task once more when Slurm wants the node back.
+        job = replace(self.jobs[HydraConfig.get().job.num])
         os.chdir(self.folder)  # Ray's workers are where their cluster was started
         threads = next((os.environ[name] for name in CPUS_VARIABLES if os.environ.get(name)), None)
         environment = job_environment(
@@ -115,7 +116,7 @@ class ClusterLauncher(ProcessesLauncher):
                 f"{self.cluster} needs the extra `{self.extra}`, pip install -e '.[{self.extra}]' "
                 f"({reason(error)})."
             ) from None
-        return launcher(**self.parameters)  # type: ignore[no-any-return]
+        return launcher(**self.parameters)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -148,16 +149,16 @@ class ClusterLauncher(ProcessesLauncher):
         for job in jobs:
             job.before = job.folder.status()
         log.info(f"{len(jobs)} jobs for {self.cluster}; each writes console.log in its folder")
-        endings: list[Ending | None] = [None] * len(jobs)
+        returned: Sequence[JobReturn | None] = [None] * len(jobs)
         interrupted, why = False, ""
         try:
-            endings = [job.return_value for job in engine.launch(job_overrides, initial_job_idx)]
+            returned = engine.launch(job_overrides, initial_job_idx)
         except KeyboardInterrupt:
             interrupted = True
         except Exception as error:  # a worker is gone, for which each engine has errors of its own
             why = f"{self.cluster} gave up on a job: {reason(error)}"
-        for job, ending in zip(jobs, endings, strict=True):
-            note(job, ending)
+        for job, result in zip(jobs, returned, strict=True):
+            note(job, result)
         Display(jobs).summary(stopped=interrupted)
         if interrupted or why:
             print(f"{why or 'Interrupted'}. {self.left}", file=sys.stderr)
@@ -181,9 +182,13 @@ def placed(config: DictConfig) -> DictConfig:
     return config
 
 
-def note(job: Job, ending: Ending | None) -> None:
+def note(job: Job, result: JobReturn | None) -> None:
     """Note what came of a job; by its folder, where no worker has said so."""
-    if ending is not None:
+    if result is not None:
+        # Hydra keeps what a worker raised in place of what it returned.
+        ending = result._return_value
+        if not isinstance(ending, Ending):
+            ending = Ending("failed", f"its worker failed: {reason(ending)}", 0.0)
         job.state, job.error, job.seconds = ending.state, ending.error, ending.seconds
         return
     after = job.folder.status()

@@ -75,10 +75,14 @@ class Sweep:
     def states(self) -> list[str]:
         return [str(run.status().get("state")) for run in self.runs.values()]
 
-    def wait_for_epoch(self, name: str, epoch: int, timeout: float = 600) -> None:
+    def wait_for_epoch(
+        self, sweep: subprocess.Popen[str], name: str, epoch: int, timeout: float = 600
+    ) -> None:
+        """Wait until a run has finished that epoch."""
         deadline = time.monotonic() + timeout
         while self.runs[name].status().get("epoch") != epoch:
-            assert time.monotonic() < deadline, self.log.read_text()
+            if time.monotonic() > deadline or sweep.poll() is not None:
+                raise AssertionError(self.end(sweep, timeout=0)[1])
             time.sleep(0.2)
 
     def check_typed_again(self, resumed: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -41,7 +42,11 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
 
     def run(program: str) -> Ending:
         job = Job(4, "fold=4", RunFolder(tmp_path / "run"), [sys.executable, "-c", program], None)
-        return ClusterTask({4: job}, tmp_path)(config)
+        task = ClusterTask({4: job}, tmp_path)
+        try:
+            return task(config)
+        finally:
+            pickle.dumps(task)  # as submitit does, to queue it again
 
     return run
 
@@ -170,6 +175,12 @@ def test_failed_job_is_told_in_the_table(sweep: Any) -> None:
     status, output = sweep(None)
     assert status == 1
     assert "no disk" in output and "2 jobs: 1 done, 1 failed." in output
+
+
+def test_worker_that_fails_costs_its_job(tmp_path: Path) -> None:
+    job = Job(0, "", RunFolder(tmp_path), [], None)
+    note(job, JobReturn(_return_value=OSError("no disk"), status=JobStatus.FAILED))
+    assert (job.state, job.error) == ("failed", "its worker failed: no disk")
 
 
 def test_lost_worker_is_told_and_what_is_done_stays_done(sweep: Any) -> None:

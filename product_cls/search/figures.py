@@ -191,21 +191,21 @@ def parallel_figure(study: optuna.Study, space: Mapping[str, BaseDistribution]) 
     return figure
 
 
-def _place(distribution: BaseDistribution, value: Any) -> float:
+def _place(distribution: Any, value: Any) -> float:
     """Where a value lies between the lowest, 0, and the highest, 1; of choices, by their order."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.to_internal_repr(value) / max(1, len(distribution.choices) - 1)
-    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+    low, high = distribution.low, distribution.high
     if low == high:
         return 0.5
-    if distribution.log:  # type: ignore[attr-defined]
+    if distribution.log:
         low, high, value = np.log(low), np.log(high), np.log(value)
     return float((value - low) / (high - low))
 
 
-def _scale(distribution: BaseDistribution) -> list[tuple[float, str]]:
+def _scale(distribution: Any) -> list[tuple[float, str]]:
     """Heights and words that an axis is read by."""
     if isinstance(distribution, CategoricalDistribution):
         return [(_place(distribution, choice), str(choice)) for choice in distribution.choices]
-    ends = (distribution.low, distribution.high)  # type: ignore[attr-defined]
+    ends = (distribution.low, distribution.high)
     return [(_place(distribution, end), f"{end:.4g}") for end in ends]

@@ -38,7 +38,9 @@ def run_trials(
     Returns:
         The signal that stopped the search, or None.
     """
-    free, running, jobs = deque(environments), [], []
+    free = deque(environments)
+    running: list[Running] = []
+    jobs: list[Job] = []
     again = deque(search.interrupted())
     missing = total - len(search.study.get_trials(deepcopy=False))
     with signals_noted() as received, Display(jobs) as display:
