@@ -90,7 +90,7 @@ class Search:
         if missing := [
             f"{g}.{k}=..." for g, node in groups.items() for k in node if node[k] == "???"
         ]:
-            raise UserError(f"Missing: {', '.join(missing)}.")
+            raise UserError(f"Missing: {', '.join(missing)} on the command line.")
 
     @contextmanager
     def opened(self) -> Iterator[None]:

@@ -106,10 +106,6 @@ def test_finds_what_is_best_and_keeps_failures(tmp_path: Path, capsys: Any) -> N
     failed = table[table["state"] == "failed"]
     assert len(failed) >= 1 and (failed["optimizer.lr"] > 0.03).all()
     assert (failed["error"] == "The training loss became nan.").all()
-    # TPE has left the random beginning for where it is good.
-    late = table[(table["trial"] >= 10) & (table["state"] == "complete")]
-    early = table[(table["trial"] < 4) & (table["state"] == "complete")]
-    assert late["value"].mean() > early["value"].mean()
     for name in ("history", "epochs", "slices", "parallel", "importances"):
         assert (search.folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     typed = [line for line in output.splitlines() if line.startswith("python train.py")]
