@@ -75,12 +75,10 @@ class Sweep:
     def states(self) -> list[str]:
         return [str(run.status().get("state")) for run in self.runs.values()]
 
-    def wait_for_epoch(
-        self, sweep: subprocess.Popen[str], name: str, epoch: int, timeout: float = 600
-    ) -> None:
-        """Wait until a run has finished that epoch."""
+    def wait_for(self, sweep: subprocess.Popen[str], name: str, timeout: float = 600) -> None:
+        """Until a run whose deed is ``wait`` does so."""
         deadline = time.monotonic() + timeout
-        while self.runs[name].status().get("epoch") != epoch:
+        while not (self.runs[name].path / "waiting").exists():
             if time.monotonic() > deadline or sweep.poll() is not None:
                 raise AssertionError(self.end(sweep, timeout=0)[1])
             time.sleep(0.2)
