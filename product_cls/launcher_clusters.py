@@ -10,6 +10,8 @@ a user would type, and tells the engine what came of it. Skip and resume stay th
 import importlib
 import logging
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -76,6 +78,12 @@ class ClusterTask:
         try:
             while job.state == "running" and not job.ended(interrupted=False):
                 time.sleep(POLL)
+        except subprocess.CalledProcessError as error:
+            # submitit's `scontrol requeue`, which Slurm ended with the job that it queues again. Any
+            # result would be taken for the job's; without one it is waited for.
+            if error.returncode != -signal.SIGTERM:
+                raise
+            raise SystemExit(-1) from None
         finally:  # submitit leaves by an exception when Slurm wants the node back
             if job.state == "running":
                 stop([job], GRACE, [])

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -91,11 +92,15 @@ def test_killed_job_is_an_ending_and_no_error(work: Work) -> None:
     assert ending.state == "failed" and "SIGKILL" in ending.error
 
 
-def test_job_ends_with_its_worker(work: Work, tmp_path: Path) -> None:
-    """submitit raises SystemExit from its signal handler after it has queued the job again."""
+@pytest.mark.parametrize(
+    "error", [SystemExit(-1), subprocess.CalledProcessError(-signal.SIGTERM, ["scontrol"])]
+)
+def test_job_ends_with_its_worker(work: Work, tmp_path: Path, error: BaseException) -> None:
+    """submitit's signal handler exits when it has queued the job again, by a command that Slurm may
+    end together with the job."""
 
     def leave(*_: Any) -> None:
-        raise SystemExit(-1)
+        raise error
 
     def leave_when_it_works() -> None:
         while not (tmp_path / "run" / "pid").exists():
