@@ -79,7 +79,7 @@ class ClusterTask:
             while job.state == "running" and not job.ended(interrupted=False):
                 time.sleep(POLL)
         except subprocess.CalledProcessError as error:
-            # submitit's `scontrol requeue`, which Slurm ended with the job that it queues again. Any
+            # submitit's `scontrol requeue`, which Slurm ended with the job it queues again. Any
             # result would be taken for the job's; without one it is waited for.
             if error.returncode != -signal.SIGTERM:
                 raise

@@ -15,8 +15,8 @@ class SubmititLocalConf:
     """``hydra/launcher=submitit_local``: what submitit_slurm would do, here, all jobs at once."""
 
     _target_: str = f"{PLUGIN_MODULE}.SubmititLocalLauncher"
-    # Where workers are given their jobs and leave what came of them, by the job's number. A folder a
-    # sweep: numbers come again, and an old result would be read as the new job's.
+    # Where workers are given their jobs and leave what came of them, by the number of the job. A
+    # folder a sweep: numbers come again, and an old result would be read as the new job's.
     submitit_folder: str = "${hydra.sweep.dir}/.submitit/${now:%Y-%m-%d_%H-%M-%S}/%j"
     timeout_min: int = 240  # a job's time limit
     cpus_per_task: int | None = None
