@@ -49,7 +49,7 @@ def test_sweep_with_a_crash_and_a_job_that_is_queued_again(tmp_path: Path, tiny_
     sweep = Sweep(tmp_path, tiny_root, [str(SCRIPT), str(slurm)], launcher)
     typed = sweep.start({"seed=1": "raise", "seed=2": "kill", "seed=3": "wait"})
     sweep.wait_for(typed, "seed=3")
-    # The node is wanted back, of which Slurm warns all processes of the job: the first one's task 3.
+    # The node is wanted back, of which Slurm warns all processes of the job (task 3 of the first).
     sweep.bombs.write_text(json.dumps({"seed=1": "raise", "seed=2": "kill"}))
     job = ["env", f"SLURM_CONF={slurm / 'slurm.conf'}", "scancel", "--signal=USR2", "1_3"]
     inside(typed.pid, *job)
