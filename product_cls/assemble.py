@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from product_cls import config as settings
 from product_cls.data.augment import Augment, step_names, unknown_step
 from product_cls.data.datamodule import ProductDataModule
-from product_cls.data.folds import load_or_make_folds, split_rows
+from product_cls.data.folds import groups_in_several_folds, load_or_make_folds, split_rows
 from product_cls.data.mix import MIX_NAMES, Mix
 from product_cls.data.store import build_store
 from product_cls.errors import UserError
@@ -48,6 +48,12 @@ def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd
     parts = split_rows(folds, settings.check_fold(config.fold))
     for sentence in task.check_parts(*(targets[ids.isin(part)] for part in parts)):
         log.warning(sentence)
+    if given.strategy == "stratified" and (torn := groups_in_several_folds(samples, folds)):
+        log.warning(
+            "%d groups (people, films) have pictures in several folds, so validation knows them "
+            "from training; folds.strategy=stratified_group keeps them together.",
+            torn,
+        )
     return folds
 
 

@@ -80,16 +80,12 @@ def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
         parts: (run's name, predictions of the same split).
 
     Raises:
-        UserError: runs whose ids or classes differ, named.
+        UserError: runs whose ids, classes or kinds of labels differ, named.
     """
     (first_name, first), *rest = parts
     aligned = [first]
     for name, other in rest:
-        if not np.array_equal(other.classes, first.classes):
-            raise UserError(
-                f"Runs '{first_name}' and '{name}' cannot be blended: their classes differ "
-                f"({len(first.classes)} and {len(other.classes)})."
-            )
+        _check_alike(first_name, first, name, other)
         position = pd.Series(np.arange(len(other.id)), index=other.id)
         if len(other.id) != len(first.id) or not np.isin(first.id, other.id).all():
             raise UserError(
@@ -100,6 +96,25 @@ def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
         same = np.array_equal(other.id, first.id)  # the usual case, which needs no copy
         aligned.append(other if same else other.rows(position[first.id].to_numpy()))
     return aligned
+
+
+def _check_alike(first_name: str, first: Predictions, name: str, other: Predictions) -> None:
+    """Refuse runs whose scores mean different things.
+
+    Raises:
+        UserError: their classes or kinds of labels differ.
+    """
+    both = f"Runs '{first_name}' and '{name}' cannot be blended:"
+    if other.target.shape[1:] != first.target.shape[1:]:
+        kinds = f"task={first.task['name']}, the other of task={other.task['name']}"
+        raise UserError(f"{both} one is of {kinds}, with other labels.")
+    if set(other.classes) != set(first.classes):
+        raise UserError(
+            f"{both} their classes differ ({len(first.classes)} and {len(other.classes)}; only one "
+            f"has '{np.setxor1d(first.classes, other.classes)[0]}')."
+        )
+    if not np.array_equal(other.classes, first.classes):
+        raise UserError(f"{both} their {len(first.classes)} classes are not in the same order.")
 
 
 def blend_predictions(
@@ -171,9 +186,10 @@ def by_fold(
             "different folds files."
         )
     blended = [combine(members) for members in blocks.values()]
+    names = [parts[members[0]][0] for members in blocks.values()]
     first = blended[0]
-    if any(not np.array_equal(other.classes, first.classes) for other in blended):
-        raise UserError("The runs cannot be blended: their classes differ.")
+    for name, other in zip(names, blended, strict=True):
+        _check_alike(names[0], first, name, other)
     columns = ["id", "scores", "scores_no_tta", "target", *(["view"] * (first.view is not None))]
     joined: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in blended]) for name in columns

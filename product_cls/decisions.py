@@ -2,7 +2,7 @@
 and kept in a file that ``predict`` reads."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,13 +10,19 @@ import numpy as np
 import pandas as pd
 
 from product_cls.errors import UserError, reason
+from product_cls.label_measures import measure
 from product_cls.predictions import Predictions
 from product_cls.runs import write_text_whole
 from product_cls.tasks import Task
 from product_cls.tasks.multi_label import UNKNOWN, MultiLabel
-from product_cls.thresholds import HALF, tune_global, tune_per_label
+from product_cls.thresholds import HALF, check_goal, tune_global, tune_per_label
+from product_cls.weights import random_parts
 
 HOW = ("per_label", "global", "half")
+TUNERS: dict[str, Callable[[np.ndarray, np.ndarray, str], np.ndarray]] = {
+    "global": tune_global,
+    "per_label": tune_per_label,
+}
 SHOWN = ("accuracy", "f1_macro", "f1_micro", "exact", "mAP")
 
 
@@ -29,7 +35,8 @@ class Decisions:
         how: ``per_label`` | ``global`` | ``half``, which was chosen.
         thresholds: by label.
         table: a row a way of ``HOW`` (as far as there are pictures to tune on), measures in per
-            cent of each split whose labels are known.
+            cent of each split whose labels are known; of validation, each of ``weights.PARTS``
+            random parts by thresholds tuned on the others.
     """
 
     splits: dict[str, Predictions]
@@ -62,21 +69,24 @@ def tune_decisions(
         None for predictions of one label a picture.
 
     Raises:
-        UserError: an unknown way, nothing to tune on, or thresholds for one label a picture.
+        UserError: an unknown way or goal, nothing to tune on, or either for one label a picture.
     """
+    check_goal(goal)
     if how is not None and how not in HOW:
         raise UserError(f"thresholds={how}; allowed: {', '.join(HOW)}, or null.")
     task = next(iter(splits.values())).make_task()
     if not isinstance(task, MultiLabel):
-        if how is not None:
-            raise UserError(f"thresholds={how} is for runs of task=multi_label, not {task.name}.")
+        for key, given, default in (("thresholds", how, None), ("goal", goal, "accuracy")):
+            if given != default:
+                raise UserError(f"{key}={given} is for runs of task=multi_label, not {task.name}.")
         return None
-    tuned = {"half": [HALF] * len(task.classes)}
+    tuned = {"half": np.full(len(task.classes), HALF)}
+    held_out: dict[str, dict[str, float]] = {}
     if "val" in splits:
         known = (splits["val"].target != UNKNOWN).all(axis=1)
         scores, target = splits["val"].scores[known], splits["val"].target[known]
-        tuned["global"] = [tune_global(scores, target, goal)] * len(task.classes)
-        tuned["per_label"] = tune_per_label(scores, target, goal).tolist()
+        tuned |= {name: tune(scores, target, goal) for name, tune in TUNERS.items()}
+        held_out = _held_out(scores, target, goal)
     if how is None:
         how = "global" if "global" in tuned else "half"
     if how not in tuned:
@@ -88,19 +98,34 @@ def tune_decisions(
     for name, values in tuned.items():
         row: dict[str, object] = {"thresholds": f"{name} (used)" if name == how else name}
         for split, part in splits.items():
-            found = _decided(part, values).make_task().evaluate(part.scores, part.target)
+            # By the thresholds tuned on them, validation pictures look better than others will.
+            found = held_out.get(name) if split == "val" else None
+            if found is None:
+                found = _decided(part, values).make_task().evaluate(part.scores, part.target)
             row |= {f"{split} {m}": 100 * found[m] for m in SHOWN if m in found}
         rows.append(row)
     return Decisions(
         splits={split: _decided(part, tuned[how]) for split, part in splits.items()},
         how=how,
-        thresholds=dict(zip(task.classes, tuned[how], strict=True)),
+        thresholds=dict(zip(task.classes, tuned[how].tolist(), strict=True)),
         table=pd.DataFrame(rows),
     )
 
 
-def _decided(predictions: Predictions, thresholds: list[float]) -> Predictions:
-    return replace(predictions, task=predictions.task | {"thresholds": thresholds})
+def _held_out(scores: np.ndarray, target: np.ndarray, goal: str) -> dict[str, dict[str, float]]:
+    """What each of ``TUNERS`` is worth on pictures that it does not see, ``[N, L]`` both."""
+    part, thresholds = random_parts(len(scores)), np.empty(scores.shape)
+    measured = {}
+    for name, tune in TUNERS.items():
+        for k in np.unique(part):
+            others = part != k
+            thresholds[~others] = tune(scores[others], target[others], goal)
+        measured[name] = measure(scores, target, thresholds) if len(scores) else {}
+    return measured
+
+
+def _decided(predictions: Predictions, thresholds: np.ndarray) -> Predictions:
+    return replace(predictions, task=predictions.task | {"thresholds": thresholds.tolist()})
 
 
 def read_thresholds(file: Path) -> dict[str, float]:

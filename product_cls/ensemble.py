@@ -131,7 +131,7 @@ class Arguments:
     method: mean, gmean (geometric mean) or sharpened (mean of square roots), for softmax runs; mean
       or logits (mean of logits) for several labels; retrieval runs are joined by their features.
     weights: one number a run, in the order of the folders and of the runs' names; null: equal;
-      greedy or optimised: found for groups of softmax runs on the pictures that they held out.
+      greedy or optimised: found for groups of runs that vote, on the pictures that they held out.
     share: of the retrieval runs beside softmax runs, 0 to 1; null: tuned out of fold.
     thresholds: of several labels: global (one for all) or per_label, tuned out of fold for the goal
       (accuracy or f1), or half; null: global where there are held-out pictures.

@@ -15,9 +15,8 @@ from product_cls.blend import align, blend, out_of_fold
 from product_cls.errors import UserError
 from product_cls.predictions import Predictions, view_name
 from product_cls.systems import Run, by_group
-from product_cls.weights import TUNERS, cross_fit, log_loss
+from product_cls.weights import TUNERS, cross_fit, log_loss, random_parts
 
-PARTS = 5  # that held-out pictures are divided into where all are of one fold
 ALLOWED = f"{', '.join(TUNERS)}, [one number a run], or null for equal weights"
 
 
@@ -57,7 +56,7 @@ def find_weights(runs: Sequence[Run], how: str, method: str) -> FoundWeights:
     """Weights of least log loss on out-of-fold predictions.
 
     Args:
-        runs: softmax runs of two groups or more, all with a validation part.
+        runs: that vote (no retrieval runs), of two groups or more, all with a validation part.
         how: one of ``TUNERS``.
         method: of the vote; the mean is the one that weights are found for.
 
@@ -73,13 +72,14 @@ def find_weights(runs: Sequence[Run], how: str, method: str) -> FoundWeights:
     names = list(members)
     groups = _held_out(members, how)
     first = groups[0]
-    known = np.flatnonzero(first.target >= 0)
-    right = first.target[known]
-    truth = np.stack([part.scores[known, right] for part in groups]).astype(np.float64)
+    task = first.make_task()
+    known, _ = task.truth(first.scores, first.target)
+    truth = np.stack([task.truth(part.scores, first.target)[1] for part in groups])
+    truth = truth.astype(np.float64)
     fold, parts = _folds(members[names[0]], first)
     tune = TUNERS[how]
     weights = tune(truth)
-    honest = cross_fit(truth, fold[known], tune)
+    honest = cross_fit(truth, fold[known], fold.max() + 1, tune)
 
     def voted(name: str) -> np.ndarray:
         scores = np.empty(first.scores.shape, np.float32)
@@ -109,11 +109,6 @@ def _check_runs(runs: Sequence[Run], how: str) -> None:
             raise UserError(
                 f"weights={how} needs held-out pictures, and run '{run.name}' held none out "
                 f"(fold=all); give one number a run."
-            )
-        if (task := run.splits["val"].task["name"]) != "single_label":
-            raise UserError(
-                f"weights={how} is for task=single_label, and run '{run.name}' is of task={task}; "
-                f"give one number a run."
             )
     if len(groups := {run.group for run in runs}) < 2:
         raise UserError(
@@ -147,9 +142,8 @@ def _folds(group: Sequence[Run], whole: Predictions) -> tuple[np.ndarray, str]:
     if len(blocks) > 1:
         fold = [next(k for k, b in enumerate(blocks) if one in b) for one in whole.id]
         return np.array(fold), f"{len(blocks)} folds"
-    parts = min(PARTS, len(whole.id))
-    drawn = np.random.default_rng(0).permutation(len(whole.id)) % parts
-    return drawn, f"{parts} random parts of one fold"
+    drawn = random_parts(len(whole.id))
+    return drawn, f"{drawn.max() + 1} random parts of one fold"
 
 
 def _by_run(
@@ -176,15 +170,18 @@ def _compare(how: str, parts: str, val: Predictions, equal: np.ndarray) -> list[
         val: the vote by the found weights.
         equal: scores ``[N, C]`` of the vote by equal weights, of the same pictures.
     """
-    task, known = val.make_task(), np.flatnonzero(val.target >= 0)
+    task = val.make_task()
+    measure = task.measures[0]
 
     def judged(scores: np.ndarray) -> tuple[str, float]:
-        accuracy = 100 * task.evaluate(scores, val.target)["accuracy"]
-        loss = log_loss(scores[known, val.target[known]][None], np.ones(1))
-        return f"{accuracy:.2f} % (log loss {loss:.4f})", loss
+        value = 100 * task.evaluate(scores, val.target)[measure]
+        loss = log_loss(task.truth(scores, val.target)[1][None], np.ones(1))
+        return f"{value:.2f} % (log loss {loss:.4f})", loss
 
     (before, loss_before), (after, loss_after) = judged(equal), judged(val.scores)
-    sentences = [f"Out of fold, cross-fitted over {parts}: equal weights {before}, {how} {after}."]
+    sentences = [
+        f"Out of fold, {measure} cross-fitted over {parts}: equal weights {before}, {how} {after}."
+    ]
     if loss_after >= loss_before:
         sentences.append(
             "The found weights are no better on pictures that they were not found on: equal ones "

@@ -1,5 +1,6 @@
 """One of several labels of a picture: what its head is set to, and its labels as names."""
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import nn
 
 from product_cls.errors import UserError
 from product_cls.losses import check_smoothing
+from product_cls.losses_multi_label import takes_one_label
 
 KEYS = ("column", "classes", "loss", "weight", "class_weights")
 TAKEN = ("image", "filename", "prediction")  # columns of the files in which each head has one
@@ -73,6 +75,11 @@ def read_head(name: str, entry: Any, default: nn.Module) -> Head:
             f"The loss of {key} is over embeddings, which task=retrieval has; allowed: "
             f"losses over logits."
         )
+    if not takes_one_label(loss):
+        raise UserError(
+            f"The loss of {key}, {type(loss).__name__}, is for labels that are each there or not, "
+            f"which task=multi_label has; allowed: losses over classes."
+        )
     check_smoothing(loss)
     return Head(
         name=name,
@@ -85,13 +92,9 @@ def read_head(name: str, entry: Any, default: nn.Module) -> Head:
 
 
 def label_names(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Labels as text, None where missing; whole numbers without the point that pandas gives them
-    where others of the column are missing."""
-
-    def name(value: Any) -> str | None:
-        if pd.isna(value):
-            return None
-        whole = isinstance(value, float) and value.is_integer()
-        return str(int(value)) if whole else str(value)
-
-    return pd.Series([name(value) for value in column], column.index, object)
+    """Labels as text, None where missing; whole numbers without the point that pandas gives all of
+    a column where some are missing, in a table and in a CSV that it writes."""
+    names = [None if pd.isna(value) else str(value) for value in column]
+    if all(name is None or re.fullmatch(r"-?\d+\.0", name) for name in names):
+        names = [name and name.removesuffix(".0") for name in names]
+    return pd.Series(names, column.index, object)

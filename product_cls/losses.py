@@ -13,13 +13,16 @@ from product_cls.errors import UserError
 EFFECTIVE_BETA = 0.999  # of Cui et al. 2019: past about 1,000 pictures more of them add nothing
 
 
-def class_weights(counts: Sequence[int] | np.ndarray, kind: str = "log") -> np.ndarray:
+def class_weights(
+    counts: Sequence[int] | np.ndarray, kind: str = "log", *, key: str = "class_weights"
+) -> np.ndarray:
     """Weights that let rare classes count, float32 ``[C]``, summing to C.
 
     Args:
         counts: training pictures of each class, 1 or more.
         kind: ``log``, 1 / log(1 + n); ``inverse``, 1 / n; ``effective``, one over the effective
             number of samples (Cui et al. 2019, arXiv 1901.05555).
+        key: of the setting that asked for them, for messages.
 
     Raises:
         UserError: an unknown kind, or a class without pictures.
@@ -33,7 +36,7 @@ def class_weights(counts: Sequence[int] | np.ndarray, kind: str = "log") -> np.n
         "effective": lambda n: (1.0 - EFFECTIVE_BETA) / (1.0 - EFFECTIVE_BETA**n),
     }
     if kind not in kinds:
-        raise UserError(f"class_weights={kind}; allowed: {', '.join(kinds)}.")
+        raise UserError(f"{key}={kind}; allowed: {', '.join(kinds)}.")
     weights = kinds[kind](given)
     return (weights / weights.sum() * len(weights)).astype(np.float32)
 
@@ -84,8 +87,8 @@ class FocalLoss(nn.Module):
 
     Args:
         gamma: 0 is cross entropy; the larger, the less counts what is right already.
-        weight: of the classes, ``[C]``; None for equal ones. The mean is then weighted too,
-            ``(loss * w).sum() / w.sum()`` with w the weights of the targets.
+        weight: of the classes, ``[C]``, 0 or more; None for equal ones. The mean is then weighted
+            too, ``(loss * w).sum() / w.sum()`` with w the weights of the targets.
         label_smoothing: share of the target spread over all classes, in [0, 1].
 
     Raises:
@@ -107,6 +110,8 @@ class FocalLoss(nn.Module):
             raise UserError(f"loss.label_smoothing={label_smoothing}; allowed: 0 to 1.")
         self.gamma, self.label_smoothing = gamma, label_smoothing
         given = None if weight is None else torch.as_tensor(weight, dtype=torch.float32)
+        if given is not None and not bool(((given >= 0) & given.isfinite()).all()):
+            raise UserError(f"loss.weight={given.tolist()}; allowed: 0 or more.")
         self.register_buffer("weight", given)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -220,6 +225,26 @@ def weigh(loss: nn.Module, weights: np.ndarray, key: str = "task.weights") -> No
         part.weight = torch.from_numpy(weights)
 
 
+def check_weight_count(loss: nn.Module, classes: int, key: str = "loss") -> None:
+    """torch says so only when the loss is called, which is after the pictures were decoded.
+
+    Args:
+        loss: over that many classes.
+        classes: how many there are.
+        key: of the loss, for the message.
+
+    Raises:
+        UserError: the loss has weights of its own for another number of classes.
+    """
+    for part in loss.modules():
+        own = getattr(part, "weight", None)
+        if isinstance(own, Tensor) and len(own) != classes:
+            raise UserError(
+                f"{key}.weight has {len(own)} weights for {classes} classes; give one for each, "
+                f"or null."
+            )
+
+
 def check_smoothing(loss: nn.Module) -> None:
     """torch says so only when the loss is called, which is after the pictures were decoded.
 
@@ -251,11 +276,11 @@ def known_rows(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
 
 
 def uncertainty_weighted(losses: Tensor, log_variance: Tensor) -> Tensor:
-    """Losses weighted by what their tasks leave unexplained: ``sum(exp(-s) * L + s)`` with s the
-    logarithm of each task's variance (Kendall, Gal and Cipolla 2018, arXiv 1705.07115, for
-    classification). In its minimum ``s = log L``.
+    """Losses weighted by what their tasks leave unexplained: ``sum(exp(-s) * L + s / 2)`` with s
+    the logarithm of each task's variance (Kendall, Gal and Cipolla 2018, arXiv 1705.07115, for
+    classification). In its minimum ``s = log(2 L)``.
 
     Args:
         losses, log_variance: ``[H]``.
     """
-    return (torch.exp(-log_variance) * losses + log_variance).sum()
+    return (torch.exp(-log_variance) * losses + log_variance / 2).sum()

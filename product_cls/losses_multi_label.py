@@ -104,10 +104,19 @@ def _parts(loss: nn.Module) -> list[Any]:
     return [*loss.parts.values()] if isinstance(loss, SumLoss) else [loss]
 
 
-def takes_several_labels(loss: nn.Module) -> bool:
-    """Whether a loss is over independent labels, not over classes of which one is right."""
+def _over_labels(part: nn.Module) -> bool:
     own = (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
-    return all(isinstance(p, own) or getattr(p, "several_labels", False) for p in _parts(loss))
+    return isinstance(part, own) or getattr(part, "several_labels", False)
+
+
+def takes_several_labels(loss: nn.Module) -> bool:
+    """Whether a loss is over independent labels; a sum, if all of its parts are."""
+    return all(map(_over_labels, _parts(loss)))
+
+
+def takes_one_label(loss: nn.Module) -> bool:
+    """Whether a loss is over classes of which one is right; a sum, if all of its parts are."""
+    return not any(map(_over_labels, _parts(loss)))
 
 
 def balance(targets: np.ndarray) -> np.ndarray:

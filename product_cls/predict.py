@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from product_cls.cli import MISSING, guard, parse_arguments
 from product_cls.data.pictures import load_picture, resize
-from product_cls.data.samples import list_pictures
+from product_cls.data.readers import list_pictures
 from product_cls.decisions import read_thresholds, with_thresholds
 from product_cls.errors import UserError, reason
 from product_cls.models.network import Network

@@ -11,11 +11,19 @@ HALF = 0.5
 Goal = Literal["accuracy", "f1"]
 
 
+def check_goal(goal: str) -> None:
+    """Raises:
+    UserError: an unknown goal.
+    """
+    if goal not in get_args(Goal):
+        raise UserError(f"goal={goal}; allowed: {', '.join(get_args(Goal))}.")
+
+
 def tune_threshold(scores: np.ndarray, target: np.ndarray, goal: str = "accuracy") -> float:
     """The threshold that is best on these scores, and never worse than one half.
 
-    Candidates lie halfway between neighbouring scores. One half is taken where none is better;
-    else, of several equally good ones, that nearest to one half.
+    Candidates lie halfway between neighbouring scores. One half is taken where none is better, or
+    there are no scores; else, of several equally good ones, that nearest to one half.
 
     Args:
         scores: in [0, 1], ``[N]``.
@@ -25,8 +33,9 @@ def tune_threshold(scores: np.ndarray, target: np.ndarray, goal: str = "accuracy
     Raises:
         UserError: an unknown goal.
     """
-    if goal not in get_args(Goal):
-        raise UserError(f"goal={goal}; allowed: {', '.join(get_args(Goal))}.")
+    check_goal(goal)
+    if len(scores) == 0:
+        return HALF
     order = np.argsort(scores, kind="stable")
     ranked = scores[order].astype(np.float64)
     # With cut k, the k lowest scores are absent: their labels' count is missed, the rest are hits.
@@ -62,6 +71,7 @@ def tune_per_label(scores: np.ndarray, target: np.ndarray, goal: str = "accuracy
     )
 
 
-def tune_global(scores: np.ndarray, target: np.ndarray, goal: str = "accuracy") -> float:
-    """One threshold for all labels, by all of them together."""
-    return tune_threshold(scores.reshape(-1), target.reshape(-1), goal)
+def tune_global(scores: np.ndarray, target: np.ndarray, goal: str = "accuracy") -> np.ndarray:
+    """One threshold for all labels, by all of them together, float64 ``[L]``."""
+    best = tune_threshold(scores.reshape(-1), target.reshape(-1), goal)
+    return np.full(scores.shape[1], best)

@@ -2,16 +2,12 @@
 
 import json
 import logging
-import os
 import platform
 import sys
 import time
 import warnings
-from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import timm
@@ -35,11 +31,8 @@ from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.samples import samples_fingerprint, take_subset
 from product_cls.errors import UserError
 from product_cls.final import epochs_from_folds
-from product_cls.models.network import Network
 from product_cls.module import ProductModule
-from product_cls.predict import Predictor, Scores, predict_scores
-from product_cls.predictions import Predictions, summarise
-from product_cls.retrieval.features import Features, retrieval_summary, vote_by_neighbours
+from product_cls.results import predict_parts, say_result
 from product_cls.retrieval.validation import GalleryValidation
 from product_cls.runs import RunFolder, digest, fingerprint, now, write_text_whole
 from product_cls.tasks import Task
@@ -173,7 +166,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
     monitor = task.monitor if len(data.ids["val"]) else None
     trainer = _fit(config, folder, module, data, monitor, plan == "resume")
     fitted = time.monotonic()
-    metrics = _predict(config, folder, data, network, trainer)
+    metrics = predict_parts(config, folder, data, network, trainer)
     predicted = time.monotonic()
 
     value = folder.status().get("value")
@@ -201,7 +194,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float | None:
     write_text_whole(folder.metrics_file, json.dumps(record, indent=2) + "\n")
     limited = isinstance(config.trainer.limit_val_batches, int)
     folder.update_status(state="done", finished=now(), error=None, limited=limited)
-    _say_result(metrics, folder)
+    say_result(metrics, folder)
     return value
 
 
@@ -274,101 +267,3 @@ def _stopped_early(checkpoint: Path, callbacks: list[pl.Callback]) -> bool:
         for callback in callbacks
         if isinstance(callback, EarlyStopping) and callback.state_key in states
     )
-
-
-def _predict(
-    config: DictConfig,
-    folder: RunFolder,
-    data: ProductDataModule,
-    network: Network,
-    trainer: pl.Trainer,
-) -> dict[str, Any]:
-    """Predictions files and metrics of the validation and test part, by the best checkpoint."""
-    predictor = Predictor.load(folder.best_checkpoint)
-    predictor.network.memory_format = network.memory_format
-    task, device = predictor.task, trainer.strategy.root_device
-    limit = config.trainer.limit_val_batches
-
-    def scores_of(split: str) -> Scores:
-        return predict_scores(
-            predictor.network,
-            task,
-            data.loader(split),
-            config.tta,
-            device=device,
-            # Embeddings go into an index and are searched by float32 ones, so they must be such.
-            bf16=str(trainer.precision).startswith("bf16") and not isinstance(task, Retrieval),
-            limit=limit if isinstance(limit, int) else None,
-            description=f"predict {split}" if sys.stdout.isatty() else None,
-        )
-
-    splits = ("train", "val", "test") if isinstance(task, Retrieval) else ("val", "test")
-    scored = {split: scores_of(split) for split in splits if len(data.ids[split])}
-    gallery = None
-    if isinstance(task, Retrieval):
-        gallery = _gallery(data, [scored[k] for k in ("train", "val") if k in scored], task)
-        gallery.save(folder.predictions_file("gallery"))
-    metrics: dict[str, Any] = {}
-    for split in ("val", "test"):
-        if split not in scored:
-            continue
-        scores = scored[split]
-        rows = data.samples.iloc[scores.index]
-        predictions = Predictions(
-            id=rows["id"].to_numpy(dtype=np.str_),
-            scores=scores.tta,
-            scores_no_tta=scores.plain,
-            classes=np.asarray(task.classes),
-            task=task.spec(),
-            target=data.targets[scores.index],
-            view=_view_column(rows),
-            embedding=scores.embedding,
-            embedding_no_tta=scores.embedding_plain,
-        )
-        if gallery is not None:
-            assert isinstance(task, Retrieval)
-            others = gallery.without(predictions.id)
-            predictions = vote_by_neighbours(predictions, others, task.vote, device)
-        predictions.save(folder.predictions_file(split))
-        metrics[split] = summarise(predictions, task)
-        if gallery is not None:
-            metrics[split] |= retrieval_summary(predictions, others, device)
-    return metrics
-
-
-def _gallery(data: ProductDataModule, parts: Sequence[Scores], task: Task) -> Features:
-    """All pictures whose label is known, those held out too, embedded."""
-    index = np.concatenate([part.index for part in parts])
-    rows = data.samples.iloc[index]
-    return Features(
-        id=rows["id"].to_numpy(dtype=np.str_),
-        path=np.array([os.path.abspath(path) for path in rows["path"]]),
-        target=data.targets[index],
-        classes=np.asarray(task.classes),
-        embedding=np.concatenate([part.embedding for part in parts if part.embedding is not None]),
-        embedding_no_tta=np.concatenate(
-            [part.embedding_plain for part in parts if part.embedding_plain is not None]
-        ),
-    )
-
-
-def _view_column(rows: pd.DataFrame) -> np.ndarray | None:
-    """Views as numbers, or as text where they are none (predictions files hold no objects)."""
-    if "view" not in rows or rows["view"].isna().all():
-        return None
-    if pd.api.types.is_numeric_dtype(rows["view"]):
-        return rows["view"].to_numpy()
-    return rows["view"].astype(object).where(rows["view"].notna(), "").to_numpy(dtype=np.str_)
-
-
-def _say_result(metrics: dict[str, Any], folder: RunFolder) -> None:
-    for split, values in metrics.items():
-        shown = {k: v for k, v in values.items() if isinstance(v, float)}
-        text = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
-        views: Collection[tuple[str, Any]] = values.get("by_view", {}).items()
-        for view, part in views:
-            named = len(part) > 1
-            words = [f"{k} {v:.4f}" if named else f"{v:.4f}" for k, v in part.items()]
-            text += f"  view {view}: " + " ".join(words)
-        log.info("%s (%d pictures): %s", split, values["count"], text or "labels unknown")
-    log.info("Results: %s", folder.path)

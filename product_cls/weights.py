@@ -15,6 +15,7 @@ from product_cls.errors import UserError
 FLOOR = 1e-7  # of probabilities, so that one certain mistake is not an infinite loss
 STEPS = 100  # of greedy selection: weights are multiples of about a hundredth
 SAME = 1e-12  # losses nearer than this are equal
+PARTS = 5  # that held-out pictures are divided into where their folds are not to be told apart
 
 
 def check_weights(
@@ -128,17 +129,23 @@ TUNERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+def random_parts(count: int) -> np.ndarray:
+    """Which of ``PARTS`` parts (fewer of fewer pictures) each picture is in, int ``[count]``."""
+    return np.random.default_rng(0).permutation(count) % max(min(PARTS, count), 1)
+
+
 def cross_fit(
-    truth: np.ndarray, fold: np.ndarray, tune: Callable[[np.ndarray], np.ndarray]
+    truth: np.ndarray, fold: np.ndarray, folds: int, tune: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """For each fold the weights found without its pictures, by which it can be judged honestly.
 
     Args:
         truth: ``[G, M]``, see ``log_loss``.
-        fold: int ``[M]``, 0 to F - 1, each at least once; F is 2 or more.
+        fold: int ``[M]``, 0 to F - 1, two of them at least once.
+        folds: F, 2 or more.
         tune: one of ``TUNERS``.
 
     Returns:
         ``[F, G]``.
     """
-    return np.stack([tune(truth[:, fold != k]) for k in range(fold.max() + 1)])
+    return np.stack([tune(truth[:, fold != k]) for k in range(folds)])

@@ -1,6 +1,7 @@
 """Values of the votes are those of the published implementations."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +92,15 @@ def test_blended_scores_are_probabilities_whatever_the_method() -> None:
 def test_other_ids_or_classes_are_refused() -> None:
     with pytest.raises(UserError, match=r"'one' and 'two' .* other pictures \(3 and 3 ids, 2 in"):
         align([("one", made(A)), ("two", made(B, ids="xyw"))])
-    with pytest.raises(UserError, match=r"'one' and 'two' .* classes differ"):
+    with pytest.raises(UserError, match=r"'one' and 'two' .* classes differ .*only one has 'c'"):
         align([("one", made(A)), ("two", made(B, classes="abd"))])
+    with pytest.raises(UserError, match="their 3 classes are not in the same order"):
+        align([("one", made(A)), ("two", made(B, classes="acb"))])
+    several = replace(
+        made(B), task={"name": "multi_label", "labels": [*"abc"]}, target=np.zeros((3, 3))
+    )
+    with pytest.raises(UserError, match="one is of task=single_label, the other of task=multi_lab"):
+        align([("one", made(A)), ("two", several)])
 
 
 def test_out_of_fold_blends_where_folds_meet() -> None:

@@ -90,6 +90,63 @@ def test_a_useless_group_gets_nothing_and_val_is_cross_fitted() -> None:
     assert "cross-fitted over 2 folds" in found.sentences[1] and len(found.sentences) == 2
 
 
+def of_several(part: Predictions, task: str, skill: float, seed: int) -> Predictions:
+    """The same pictures with two labels each, of which some are unknown: 0 or 1 both, or of heads
+    of two and three classes."""
+    rng, kinds = np.random.default_rng(seed), (2, 2 if task == "multi_label" else 3)
+    target = np.stack([part.target % kind for kind in kinds], axis=1)
+    odds = [rng.normal(size=(len(target), kind)) for kind in kinds]
+    for k, one in enumerate(odds):
+        one[np.arange(len(target)), target[:, k]] += skill
+    heads = [np.exp(one) / np.exp(one).sum(axis=1, keepdims=True) for one in odds]
+    classes = {"a": ["0", "1"], "b": ["0", "1", "2"]}
+    names = [f"{head}={name}" for head, listed in classes.items() for name in listed]
+    spec: dict[str, object] = {"heads": {head: {"classes": of} for head, of in classes.items()}}
+    if task == "multi_label":
+        heads, names, spec = [head[:, 1:] for head in heads], ["a", "b"], {"labels": ["a", "b"]}
+    target[part.id == part.id[3], 1] = -1
+    scores = np.concatenate(heads, axis=1).astype(np.float32)
+    return replace(
+        part,
+        scores=scores,
+        scores_no_tta=scores,
+        classes=np.array(names),
+        task={"name": task, **spec},
+        target=target,
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "measure"), [("multi_label", "accuracy"), ("multi_head", "mean_f1")]
+)
+@pytest.mark.parametrize("how", ["greedy", "optimised"])
+def test_weights_of_runs_with_several_labels(task: str, measure: str, how: str) -> None:
+    runs = [
+        replace(
+            run,
+            splits={
+                split: of_several(part, task, 6.0 if run.group == "good" else 0.0, k)
+                for split, part in run.splits.items()
+            },
+        )
+        for k, run in enumerate(made_runs())
+    ]
+    found = find_weights(runs, how, "mean")
+    assert found.runs == pytest.approx([2, 2, 0, 0], abs=0.05)
+    assert f"{measure} cross-fitted over 2 folds" in found.sentences[1]
+    before, after = (
+        float(part.split(" %")[0].split()[-1]) for part in found.sentences[1].split("), ", 1)
+    )
+    val = found.val.make_task()
+    assert after == pytest.approx(
+        100 * val.evaluate(found.val.scores, found.val.target)[measure], abs=0.01
+    )
+    assert after > before
+    weighed = blend_runs(runs, "mean", found.runs).splits["test"]
+    good = blend_runs(runs[:2], "mean").splits["test"]
+    assert weighed.scores == pytest.approx(good.scores, abs=0.03)
+
+
 def test_no_gain_is_said() -> None:
     runs = made_runs(2.0, 2.0)
     found = find_weights(runs, "greedy", "mean")
@@ -136,9 +193,9 @@ def test_what_weights_cannot_be_found_for(refused: Refused) -> None:
     features = Features(*(np.zeros(0) for _ in range(6)))
     with refused("is for softmax runs", "'good,fold=0,seed=0' is joined by its features"):
         find_weights([replace(runs[0], gallery=features), *runs[1:]], "greedy", "mean")
-    part = replace(runs[0].splits["val"], task={**TASK, "name": "multi_label"})
-    with refused("task=single_label", "is of task=multi_label"):
-        find_weights([replace(runs[0], splits={"val": part}), *runs[1:]], "greedy", "mean")
+    several = of_several(runs[0].splits["val"], "multi_label", 1.0, 0)
+    with refused("one is of task=multi_label, the other of task=single_label"):
+        find_weights([replace(runs[0], splits={"val": several}), *runs[1:]], "greedy", "mean")
 
 
 @pytest.fixture
@@ -163,7 +220,7 @@ def test_the_command_finds_and_records_weights(saved: Path, command: Command) ->
     status, output, errors = command(f"runs={saved}", "weights=greedy")
     assert status == 0, errors
     assert "Weights, greedy: " in output and " good." in output
-    assert "Out of fold, cross-fitted over 2 folds: equal weights " in output
+    assert "Out of fold, accuracy cross-fitted over 2 folds: equal weights " in output
     table = pd.read_csv(saved / "ensemble" / "table.csv")
     table = table[table["tta"]].set_index("run")
     weights = table["weight"].iloc[:4]

@@ -111,6 +111,8 @@ def test_wrong_losses(refused) -> None:  # type: ignore[no-untyped-def]
         FocalLoss(gamma=-1)
     with refused("loss.label_smoothing=1.5; allowed: 0 to 1"):
         FocalLoss(label_smoothing=1.5)
+    with refused("loss.weight=[1.0, -1.0]; allowed: 0 or more"):
+        FocalLoss(weight=[1, -1])
     with refused("loss.eps=0"):
         SoftF1Loss(eps=0)
     plain = torch.nn.CrossEntropyLoss()

@@ -16,6 +16,7 @@ from product_cls.losses_multi_label import (
     AsymmetricLoss,
     FocalBCELoss,
     balance,
+    takes_one_label,
     takes_several_labels,
     weigh_present,
 )
@@ -87,6 +88,8 @@ def test_which_losses_take_several_labels() -> None:
     mixed = {"bce": {"loss": bce, "weight": 1}, "ce": {"loss": nn.CrossEntropyLoss(), "weight": 1}}
     for loss in (nn.CrossEntropyLoss(), FocalLoss(), SumLoss(mixed)):
         assert not takes_several_labels(loss)
+        assert takes_one_label(loss) is not isinstance(loss, SumLoss)
+    assert not any(map(takes_one_label, (bce, focal, AsymmetricLoss())))
 
 
 def test_wrong_values() -> None:

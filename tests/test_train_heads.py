@@ -4,20 +4,25 @@ import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from made_people import make_people
+from omegaconf import OmegaConf
 from runs_in_process import refusal, train, train_interrupted, weights
 from sklearn.metrics import f1_score
 
 from product_cls import ensemble, predict
+from product_cls.assemble import assemble_folds
+from product_cls.data.people import read_people
 from product_cls.predict import Predictor
 from product_cls.predictions import Predictions
 from product_cls.report import __main__ as report
 from product_cls.runs import RunFolder
+from product_cls.tasks.multi_head import MultiHead
 
 PEOPLE = (
     "experiment=people",
@@ -247,6 +252,30 @@ def test_every_experiment_runs_two_steps(
         "data.batch_size=8",
     )
     assert run.metrics()["steps"] == 2
+
+
+def test_people_in_several_folds_are_warned_of(
+    tmp_path: Path, people: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples, task = read_people(people), MultiHead(["mask", "gender"])
+    task.fit(samples)
+    for strategy, said in (("stratified_group", 0), ("stratified", 1)):
+        config = OmegaConf.create(
+            {
+                "folds": {"strategy": strategy, "n_splits": 3, "seed": 0, "file": None},
+                "fold": 0,
+                "data": {"name": "people", "root": str(people), "limit": None},
+                "paths": {"cache": str(tmp_path)},
+            }
+        )
+        caplog.clear()
+        assemble_folds(config, samples, task)
+        assert caplog.text.count("folds.strategy=stratified_group keeps them together") == said
+
+
+def test_people_are_augmented_by_their_recipe(composed: Callable[..., dict[str, Any]]) -> None:
+    steps = composed("experiment=people")["augment"]
+    assert list(steps) == ["crop", "gauss_noise", "horizontal_flip", "color_jitter"]
 
 
 def test_grocery_for_real(tmp_path: Path, grocery_root: Path) -> None:

@@ -20,6 +20,8 @@ from product_cls.predict import main as predict_main
 from product_cls.predictions import Predictions
 from product_cls.report.__main__ import main as report_main
 from product_cls.runs import RunFolder
+from product_cls.thresholds import tune_per_label
+from product_cls.weights import random_parts
 
 Command = Callable[..., tuple[int, str, str]]
 SMALL = (
@@ -72,8 +74,9 @@ def test_the_ensemble_tunes_thresholds_out_of_fold(
     out = sweep / "ensemble"
     table = pd.read_csv(out / "decisions.csv").set_index("thresholds")
     assert table.index.tolist() == ["half", "global", "per_label (used)"]
-    values = table["val accuracy"]
-    assert values["half"] <= values["global"] <= values["per_label (used)"]
+    val = Predictions.load(out / "predictions" / "val.npz")
+    right = (val.scores > 0.5) == val.target
+    assert table.loc["half", "val accuracy"] == pytest.approx(100 * right.mean(), abs=1e-3)
     parts = [Predictions.load(sweep / f"fold={k}" / "predictions" / "test.npz") for k in (0, 1)]
     blended = Predictions.load(out / "predictions" / "test.npz")
     assert blended.scores == pytest.approx((parts[0].scores + parts[1].scores) / 2, abs=1e-6)
@@ -161,12 +164,44 @@ def test_thresholds_where_there_is_nothing_to_tune_on() -> None:
     assert both is not None and both.thresholds == pytest.approx({"a": 0.35, "b": 0.5})
 
 
+def test_tuned_thresholds_are_measured_on_other_pictures() -> None:
+    """Scores that say nothing: tuned on them, thresholds fit the chance in them."""
+    rng = np.random.default_rng(0)
+    scores = rng.random((60, 2)).astype(np.float32)
+    target = rng.integers(2, size=(60, 2))
+    made_val = replace(
+        made([[0.0, 0.0]]),
+        id=np.arange(60).astype(str),
+        scores=scores,
+        scores_no_tta=scores,
+        target=target,
+    )
+    decisions = tune_decisions({"val": made_val, "test": made_val}, "per_label")
+    assert decisions is not None
+    table = decisions.table.set_index("thresholds")
+    seen, unseen = table["test accuracy"], table["val accuracy"]
+    assert seen["half"] == unseen["half"] and seen["per_label (used)"] > seen["half"]
+    expected = np.empty((60, 2), bool)
+    part = random_parts(60)
+    for k in range(5):
+        others = part != k
+        thresholds = tune_per_label(scores[others], target[others])
+        expected[~others] = scores[~others] > thresholds
+    found = unseen["per_label (used)"]
+    assert found == pytest.approx(100 * (expected == target).mean())
+    assert found < seen["per_label (used)"]
+
+
 def test_single_labels_have_no_thresholds() -> None:
     task = {"name": "single_label", "classes": ["a", "b"]}
     splits = {"test": replace(made([[0.9, 0.1]]), target=np.array([0]), task=task)}
     assert tune_decisions(splits, None) is None
     with pytest.raises(UserError, match="thresholds=half is for runs of task=multi_label"):
         tune_decisions(splits, "half")
+    with pytest.raises(UserError, match="goal=f1 is for runs of task=multi_label"):
+        tune_decisions(splits, None, "f1")
+    with pytest.raises(UserError, match="goal=recall; allowed: accuracy, f1"):
+        tune_decisions({"test": made([[0.9, 0.8]])}, "half", "recall")
 
 
 def test_the_report_is_for_one_label(sweep: Path, run_command: Callable[..., Command]) -> None:

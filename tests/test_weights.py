@@ -99,11 +99,11 @@ def test_sorted_initialisation_keeps_the_best_few() -> None:
 def test_cross_fitted_weights_do_not_see_their_fold(tune: Tune) -> None:
     fold = np.arange(300) % 3
     truth = made(0, [1.0, 1.0], pictures=300)
-    weights = cross_fit(truth, fold, tune)
+    weights = cross_fit(truth, fold, 3, tune)
     assert weights.shape == (3, 2)
     changed = truth.copy()
     changed[0, fold == 1] = 0.999  # makes the first model look perfect in fold 1 only
-    again = cross_fit(changed, fold, tune)
+    again = cross_fit(changed, fold, 3, tune)
     assert (again[1] == weights[1]).all()
     assert (again[[0, 2], 0] > weights[[0, 2], 0]).all()
 

@@ -207,6 +207,14 @@ def load_or_make_folds(
     return table.reindex(rows["id"])
 
 
+def groups_in_several_folds(samples: pd.DataFrame, folds: "pd.Series[int]") -> int:
+    """How many groups do not stay together; 0 where the samples have no column ``group``."""
+    if "group" not in samples:
+        return 0
+    group = samples.set_index("id")["group"].reindex(folds.index)
+    return int((folds.groupby(group).nunique() > 1).sum())
+
+
 def split_rows(folds: "pd.Series[int]", fold: int | str) -> tuple[np.ndarray, np.ndarray]:
     """Ids to learn from and ids to hold out.
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from product_cls.data.samples import check_samples, existing_folder, read_table, require_files
+from product_cls.data.readers import existing_folder, read_table, require_files
+from product_cls.data.samples import check_samples
 from product_cls.errors import UserError
 
 ROLES = ("id", "path", "split", "view", "group")  # columns of the sample table that are no labels

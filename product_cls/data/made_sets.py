@@ -33,6 +33,30 @@ class Kind:
     unfinished: str
 
 
+def in_range(name: str, value: Any, low: int, high: float, *, whole: bool = True) -> None:
+    """Refuse what is no number from ``low`` to ``high``.
+
+    Raises:
+        UserError: it is not.
+    """
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        what = "a whole number" if whole else "a number"
+        raise UserError(f"{name}={value} cannot be made: it must be {what} from {low} to {high}.")
+
+
+def check_common(size: int, seed: int, processes: int | None) -> None:
+    """What all sets have: the side of the pictures, which set, and how many processes make it.
+
+    Raises:
+        UserError: out of range.
+    """
+    in_range("size", size, 32, 1024)
+    in_range("seed", seed, 0, 2**31 - 1)
+    if processes is not None:
+        in_range("processes", processes, 1, 1024)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that is there only once it is whole."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")

@@ -25,6 +25,8 @@ class SAM(Optimizer):
             loss(w).backward()
         sam.step()                  # the base optimiser's, from w, with the second gradient
 
+    ``sam.step(closure)`` does all of it with a closure that computes loss and gradient.
+
     ``e = rho * g / |g|``; adaptive, ``e = rho * w^2 g / |w g|``. The norm is over all parameters
     together. In a run ``ProductModule.optimizer_step`` does this. Parameter groups, their learning
     rates and the state are the base optimiser's own, so schedulers and checkpoints need not know.
@@ -51,6 +53,7 @@ class SAM(Optimizer):
         if rho <= 0:
             raise UserError(f"optimizer.rho={rho}; it must be above 0.")
         self.rho, self.adaptive = rho, adaptive
+        self._climbed = False
         self.base_optimizer = base_optimizer(params, **base_arguments)
         super().__init__(self.base_optimizer.param_groups, self.base_optimizer.defaults)
         self._share()
@@ -62,6 +65,7 @@ class SAM(Optimizer):
     def perturbed(self) -> Iterator[None]:
         """Inside, the weights are those that ``rho`` and the present gradients lead up to; after,
         bit by bit those from before."""
+        self._climbed = True
         moved = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         before = [p.detach().clone() for p in moved]
         with torch.no_grad():
@@ -87,12 +91,25 @@ class SAM(Optimizer):
         return [self.rho / (length + TINY) * step for step in steps]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """The base optimiser's step with the gradients as they are.
+        """The base optimiser's step.
 
         Args:
-            closure: called first; leaves the second gradient behind and returns the loss.
+            closure: computes loss and gradient and returns the loss; called twice, at the weights
+                and, with gradients of 0 to begin with, where they lead up to. A closure that goes
+                there by itself (``perturbed``) is called once. Dropout draws anew and batch norms
+                count both calls, but for ``same_draws`` and ``statistics_kept``. None takes the
+                gradients as they are: without ``perturbed`` before it, that is a step of the base
+                optimiser alone.
+
+        Returns:
+            The closure's loss at the weights; None without one.
         """
+        self._climbed = False
         loss = closure() if closure is not None else None
+        if closure is not None and not self._climbed:
+            with self.perturbed():
+                self.zero_grad()
+                closure()
         self.base_optimizer.step()
         return loss
 

@@ -95,6 +95,11 @@ class Experiment:
     def finished(self) -> list[Job]:
         return [job for row in self.jobs for job in row if job.state == "done"]
 
+    def averaged(self) -> str:
+        """``with`` or ``without`` test-time augmentation, as far as the scores tell."""
+        kinds = {job.found.value("tta") for job in self.finished() if job.found is not None}
+        return "without" if not self.tta or kinds == {"[identity]"} else "with"
+
     def unfinished(self) -> list[Job]:
         return [job for row in self.jobs for job in row if job.state != "done"]
 

@@ -39,7 +39,7 @@ def method_notes(experiment: Experiment, summary: Summary) -> list[str]:
     replicates = ", ".join(experiment.replicates)
     notes = [
         f"Accuracy in % on {count:,} test pictures of {products:,} products, "
-        f"{'with' if experiment.tta else 'without'} test-time augmentation; runs: {replicates}; "
+        f"{experiment.averaged()} test-time augmentation; runs: {replicates}; "
         "sd: standard deviation between runs. 95 % (runs): interval of the mean over runs on these "
         "pictures, with the variance between runs pooled over the rows (a row's own where that is "
         "larger).",

@@ -253,7 +253,7 @@ def method_notes(study: Study) -> list[str]:
     if study.unseen:
         never = f"View {', '.join(study.unseen)} of the test is in no training or validation part."
     return [
-        f"{'With' if study.experiment.tta else 'Without'} test-time augmentation. Random folds: "
+        f"{study.experiment.averaged().capitalize()} test-time augmentation. Random folds: "
         f"mean over the runs with {FACTOR}={RANDOM}, each on its own fold. Held-out views: runs "
         f"with {FACTOR}={VIEW}, each on the view that it did not train on, mean over the views. "
         f"Test: {len(study.experiment.pictures.id):,} pictures, mean over the random-fold runs, "

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from product_cls.cli import guard, parse_arguments
-from product_cls.data.samples import list_pictures
+from product_cls.data.readers import list_pictures
 from product_cls.errors import UserError
 from product_cls.predict import pick_device
 from product_cls.report.plots import png

@@ -130,6 +130,19 @@ class Task(ABC):
         """Metrics of predictions, over the rows whose label is known; empty where none is."""
 
     @abstractmethod
+    def truth(self, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How likely scores find what is right, by which votes are weighed.
+
+        Args:
+            scores: ``[N, C]``.
+            target: ``[N, ...]``.
+
+        Returns:
+            Of each known label its row, int ``[M]``, and the probability given to what is right of
+            it, ``[M]``, linear in the scores.
+        """
+
+    @abstractmethod
     def spec(self) -> dict[str, Any]:
         """Plain containers from which ``build_task`` makes this task again, for prediction."""
 

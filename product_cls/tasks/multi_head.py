@@ -12,7 +12,13 @@ from torchmetrics import MetricCollection
 from product_cls.data.samples import natural_key
 from product_cls.errors import UserError
 from product_cls.heads import Head, label_names, read_head
-from product_cls.losses import class_weights, known_rows, uncertainty_weighted, weigh
+from product_cls.losses import (
+    check_weight_count,
+    class_weights,
+    known_rows,
+    uncertainty_weighted,
+    weigh,
+)
 from product_cls.measures import EpochMeasure, macro_f1
 from product_cls.models.heads import SideBySide
 from product_cls.tasks.base import Task
@@ -55,6 +61,8 @@ class MultiHead(Task):
             if isinstance(heads, str) or len(set(heads)) < len(heads):
                 raise UserError(f"task.heads={heads}; allowed: [names], each once, or a mapping.")
             heads = {str(name): {} for name in heads}
+        if not isinstance(uncertainty, bool):
+            raise UserError(f"task.uncertainty={uncertainty}; allowed: true or false.")
         default = loss or nn.CrossEntropyLoss()
         self.heads = [
             read_head(str(name), entry, default)
@@ -136,13 +144,7 @@ class MultiHead(Task):
         self._settle(bool(learned[columns].notna().all(axis=None)))
 
     def _weigh(self, head: Head, labels: "pd.Series[str]") -> None:
-        for part in head.loss.modules():
-            own = getattr(part, "weight", None)
-            if isinstance(own, Tensor) and len(own) != len(head.classes):
-                raise UserError(
-                    f"The loss of {head.key} has {len(own)} weights for {len(head.classes)} "
-                    f"classes; use {head.key}.class_weights."
-                )
+        check_weight_count(head.loss, len(head.classes), f"{head.key}.loss")
         if head.class_weights is not None:
             counts = labels.value_counts().reindex(head.classes, fill_value=0)
             if (counts == 0).any():
@@ -150,8 +152,8 @@ class MultiHead(Task):
                     f"{head.key}.class_weights={head.class_weights}: the class "
                     f"'{counts.idxmin()}' has no training picture; set it to null."
                 )
-            weights = class_weights(counts.to_numpy(), head.class_weights)
-            weigh(head.loss, weights, f"{head.key}.class_weights")
+            key = f"{head.key}.class_weights"
+            weigh(head.loss, class_weights(counts.to_numpy(), head.class_weights, key=key), key)
 
     def encode(self, samples: pd.DataFrame) -> np.ndarray:
         """int64 ``[N, H]``."""
@@ -287,6 +289,11 @@ class MultiHead(Task):
                 single[f"{head.name}/f1"] = macro_f1(chosen, right)
         f1 = [value for name, value in single.items() if name.endswith("/f1")]
         return {**values, "mean_f1": float(np.mean(f1)), **single}
+
+    def truth(self, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows, heads = np.nonzero(target >= 0)
+        first = np.cumsum([0, *(len(head.classes) for head in self.heads)])
+        return rows, scores[rows, first[heads] + target[rows, heads]]
 
     def spec(self) -> dict[str, Any]:
         return {

@@ -7,18 +7,20 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 
 from product_cls.data.label_table import check_both_kinds, label_columns, zeros_and_ones
 from product_cls.errors import UserError
 from product_cls.label_measures import measure, present
 from product_cls.losses_multi_label import balance, takes_several_labels, weigh_present
+from product_cls.measures import EpochMeasure
 from product_cls.runs import digest
 from product_cls.tasks.base import Task
 from product_cls.thresholds import HALF
 
 UNKNOWN = -1  # pictures with an unknown label are left out of every metric
-WEIGHTS = ("balanced",)
+BALANCED = "balanced"
+TAKEN = ("index", "image", "labels")  # columns of the files in which each label has one
 
 
 class MultiLabel(Task):
@@ -30,8 +32,8 @@ class MultiLabel(Task):
     Args:
         labels: columns of the sample table, 2 or more; None for all its label columns.
         loss: takes logits and targets ``[B, L]``; binary cross entropy where None.
-        weights: of present labels in the loss: ``balanced`` makes up for their rarity; None for
-            none.
+        weights: of present labels in the loss: ``balanced`` makes up for their rarity; or a number
+            above 0 for each label; None for none.
         thresholds: probabilities above which a label is said to be there, ``[L]``; one half where
             None.
 
@@ -48,13 +50,16 @@ class MultiLabel(Task):
         labels: list[str] | None = None,
         loss: nn.Module | None = None,
         *,
-        weights: str | None = None,
+        weights: str | Sequence[float] | None = None,
         thresholds: Sequence[float] | None = None,
     ) -> None:
         if labels is not None and (len(labels) < 2 or len(set(labels)) < len(labels)):
             raise UserError(f"task.labels={labels}; allowed: 2 or more names, each once, or null.")
-        if weights is not None and weights not in WEIGHTS:
-            raise UserError(f"task.weights={weights}; allowed: {', '.join(WEIGHTS)}, or null.")
+        if not (weights is None or weights == BALANCED or _all_above_0(weights)):
+            raise UserError(
+                f"task.weights={weights}; allowed: {BALANCED}, a list of numbers above 0, one for "
+                f"each label, or null."
+            )
         self._asked, self._weights = labels, weights
         self._loss = loss or nn.BCEWithLogitsLoss()
         if not takes_several_labels(self._loss):
@@ -79,13 +84,19 @@ class MultiLabel(Task):
         """The label columns.
 
         Raises:
-            UserError: the samples lack one, or it holds something other than 0 and 1.
+            UserError: the samples lack one, it holds something other than 0 and 1, or has a name
+                that means something else in submissions and predictions.
         """
         labels = label_columns(samples) if self._asked is None else list(self._asked)
         if absent := [name for name in labels if name not in samples]:
             raise UserError(
                 f"task.labels names '{absent[0]}', which is no column of the samples; they have "
                 f"{', '.join(label_columns(samples))}."
+            )
+        if clash := [name for name in labels if name in TAKEN]:
+            raise UserError(
+                f"A label cannot be called '{clash[0]}', which submissions and predictions have a "
+                f"column of; rename it, or leave it out of task.labels."
             )
         if len(labels) < 2:
             raise UserError(
@@ -98,15 +109,30 @@ class MultiLabel(Task):
     def fit(self, samples: pd.DataFrame) -> None:
         self.classes = self.strata(samples)
         check_both_kinds(samples, self.classes, "The samples (task.labels)")
-        if self._weights is not None:
+        if self._weights == BALANCED:
             targets = self.encode(samples[samples["split"] != "test"])
             weigh_present(self._loss, balance(targets))
+        elif self._weights is not None:
+            if len(self._weights) != len(self.classes):
+                raise UserError(
+                    f"task.weights has {len(self._weights)} numbers for {len(self.classes)} labels "
+                    f"({', '.join(self.classes)}); give one for each."
+                )
+            weigh_present(self._loss, np.asarray(self._weights, np.float32))
 
     def encode(self, samples: pd.DataFrame) -> np.ndarray:
         """int64 ``[N, L]``; -1 for a missing label."""
         columns = [pd.to_numeric(samples[name], errors="coerce") for name in self.classes]
         values = np.stack([column.to_numpy(float) for column in columns], axis=1)
         return np.where(np.isnan(values), UNKNOWN, values).astype(np.int64)
+
+    def check_parts(self, learned: np.ndarray, held_out: np.ndarray) -> list[str]:
+        count = learned.sum(axis=0)
+        return [
+            f"Label '{name}': {'no' if there == 0 else 'every'} picture to learn from has it."
+            for name, there in zip(self.classes, count, strict=True)
+            if there in (0, len(learned))
+        ]
 
     def head(self, in_features: int) -> nn.Module:
         return nn.Linear(in_features, len(self.classes))
@@ -117,7 +143,8 @@ class MultiLabel(Task):
         return value
 
     def metrics(self) -> MetricCollection:
-        return MetricCollection({"labels": LabelMetrics()})
+        # Over the epoch, by one half: thresholds are tuned afterwards.
+        return MetricCollection({"labels": EpochMeasure(self.evaluate, "accuracy")})
 
     def scores(self, outputs: Any) -> Tensor:
         return torch.sigmoid(outputs.float())
@@ -152,27 +179,17 @@ class MultiLabel(Task):
         known = (target != UNKNOWN).all(axis=1)
         return measure(scores[known], target[known], self.thresholds) if known.any() else {}
 
+    def truth(self, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows, labels = np.nonzero(target != UNKNOWN)
+        likely = scores[rows, labels]
+        return rows, np.where(target[rows, labels] == 1, likely, 1 - likely)
+
     def spec(self) -> dict[str, Any]:
         spec: dict[str, Any] = {"name": self.name, "labels": list(self.classes)}
         return spec if self._thresholds is None else spec | {"thresholds": self._thresholds}
 
 
-class LabelMetrics(Metric):
-    """``label_measures.measure`` over an epoch, so that validation and metrics.json agree."""
-
-    full_state_update = False
-    _scores: list[Tensor]
-    _target: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("_scores", [], dist_reduce_fx="cat")
-        self.add_state("_target", [], dist_reduce_fx="cat")
-
-    def update(self, scores: Tensor, target: Tensor) -> None:
-        self._scores.append(scores)
-        self._target.append(target)
-
-    def compute(self) -> dict[str, Tensor]:
-        scores, target = (torch.cat(list(x)).cpu().numpy() for x in (self._scores, self._target))
-        return {name: torch.tensor(value) for name, value in measure(scores, target).items()}
+def _all_above_0(values: Any) -> bool:
+    return isinstance(values, Sequence) and all(
+        isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < np.inf for x in values
+    )

@@ -11,8 +11,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from product_cls.data.samples import natural_key
 from product_cls.errors import UserError
-from product_cls.losses import check_smoothing, class_weights, weigh
-from product_cls.losses_multi_label import takes_several_labels
+from product_cls.losses import check_smoothing, check_weight_count, class_weights, weigh
+from product_cls.losses_multi_label import takes_one_label
 from product_cls.tasks.base import Task
 
 UNKNOWN = -1  # no label: left out of every metric
@@ -47,7 +47,7 @@ class SingleLabel(Task):
         self.classes = list(classes or [])
         if self.takes_embeddings and not self.embeds:
             raise UserError("loss=triplet is over embeddings, which task=retrieval has.")
-        if takes_several_labels(self._loss):
+        if not takes_one_label(self._loss):
             raise UserError(
                 f"loss={type(self._loss).__name__} is for several labels a picture, which "
                 f"task=multi_label has."
@@ -72,18 +72,32 @@ class SingleLabel(Task):
         """Classes in natural order: '2' before '10' before 'a'.
 
         Raises:
-            UserError: the samples have no such column, or the loss takes no weights.
+            UserError: the samples have no such column, a training picture is without a label, there
+                are fewer than two classes, or the loss takes no weights, or has some of its own for
+                another number of classes.
         """
         if self._label not in samples:
             raise UserError(
                 f"task.label '{self._label}' is no column of the samples; "
                 f"they have {', '.join(map(str, samples.columns))}."
             )
-        learned = samples[self._label][samples["split"] != "test"].astype(str)
+        rows = samples[samples["split"] != "test"]
+        if (without := rows[self._label].isna()).any():
+            raise UserError(
+                f"{without.sum()} training pictures have no {self._label} (task.label), the first "
+                f"is '{rows['id'][without].iloc[0]}'; task=multi_head leaves missing labels out."
+            )
+        learned = rows[self._label].astype(str)
         self.classes = sorted(set(learned), key=natural_key)
+        if len(self.classes) < 2:
+            raise UserError(
+                f"task.label '{self._label}' has the class {self.classes[0]} only; at least 2 are "
+                f"needed."
+            )
         self.counts = learned.value_counts().reindex(self.classes).to_numpy()
+        check_weight_count(self._loss, len(self.classes))
         if self._weights is not None:
-            weigh(self.class_loss, class_weights(self.counts, self._weights))
+            weigh(self.class_loss, class_weights(self.counts, self._weights, key="task.weights"))
 
     def encode(self, samples: pd.DataFrame) -> np.ndarray:
         """int64 ``[N]``; -1 for a missing label, -2 for one that training does not have."""
@@ -117,6 +131,10 @@ class SingleLabel(Task):
         if not known.any():
             return {}
         return {"accuracy": float((scores[known].argmax(axis=1) == target[known]).mean())}
+
+    def truth(self, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.flatnonzero(target >= 0)
+        return rows, scores[rows, target[rows]]
 
     def spec(self) -> dict[str, Any]:
         return {"name": self.name, "label": self._label, "classes": list(self.classes)}

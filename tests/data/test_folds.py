@@ -8,8 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from product_cls.data.folds import load_or_make_folds, make_folds, split_rows
-from product_cls.data.samples import read_competition
+from product_cls.data.folds import (
+    groups_in_several_folds,
+    load_or_make_folds,
+    make_folds,
+    split_rows,
+)
+from product_cls.data.readers import read_competition
 
 
 @pytest.fixture
@@ -96,6 +101,13 @@ def test_what_cannot_be_split(samples: pd.DataFrame, refused: Any) -> None:
         make_folds(table("aabb", view=0), "view", label="label")
     with refused("Unknown folds.strategy 'random'", "stratified, stratified_group, view, own"):
         make_folds(samples, "random", label="label")  # type: ignore[arg-type]
+
+
+def test_groups_that_do_not_stay_together() -> None:
+    samples = table("abababab", group=list("uuvvwwxx"))
+    folds = pd.Series([0, 1, 0, 0, 1, 1, 0, 1], index=samples["id"])
+    assert groups_in_several_folds(samples, folds) == 2
+    assert groups_in_several_folds(samples.drop(columns="group"), folds) == 0
 
 
 def test_group_that_holds_a_whole_class(refused: Any) -> None:

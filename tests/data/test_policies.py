@@ -11,7 +11,7 @@ from test_datamodule import module, pictures
 
 from product_cls.data.augment import Augment, step_names
 from product_cls.data.policies import OPERATIONS, AutoAugment, RandAugment, torchvision_name
-from product_cls.data.samples import read_competition
+from product_cls.data.readers import read_competition
 from product_cls.data.store import ImageStore, build_store
 from product_cls.errors import UserError
 

@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from product_cls.data.samples import (
-    check_samples,
+from product_cls.data.readers import (
     list_pictures,
-    natural_key,
     read_competition,
     read_csv,
     read_folder,
     read_grocery,
+)
+from product_cls.data.samples import (
+    check_samples,
+    natural_key,
     samples_fingerprint,
     take_subset,
 )
@@ -296,6 +298,10 @@ def test_csv_of_several_labels_none_of_which_is_the_one(pictures: Path) -> None:
     table = read_csv(write_csv(pictures / "all.csv", rows), label_column=None)
     assert set(table["split"]) == {"train"} and "label" not in table
     assert table["mask"].isna().sum() == 4
+    # As they are written: '01' is another label than '1', and a missing one makes no '1.0' of it.
+    rows = six(["path", "code"], ["01", "1", "1.50", "2", "01", ""])
+    table = read_csv(write_csv(pictures / "all.csv", rows), label_column=None)
+    assert table["code"].tolist()[:5] == ["01", "1", "1.50", "2", "01"]
     parts = six(["path", "mask", "part"], ["on", "off"] * 3, ["train"] * 4 + ["test"] * 2)
     table = read_csv(write_csv(pictures / "p.csv", parts), label_column=None, split_column="part")
     assert table["split"].tolist() == ["train"] * 4 + ["test"] * 2

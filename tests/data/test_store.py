@@ -25,7 +25,7 @@ from PIL import Image
 
 from product_cls.data import store as module
 from product_cls.data.pictures import load_picture, resize
-from product_cls.data.samples import read_competition, read_grocery
+from product_cls.data.readers import read_competition, read_grocery
 from product_cls.data.store import (
     ImageStore,
     UnreadablePicturesError,

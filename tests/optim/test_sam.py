@@ -67,6 +67,30 @@ def test_reference_steps(rho: float, adaptive: bool, steps: list[tuple[list[floa
         assert torch.cat(parts).tolist() == pytest.approx(after, abs=1e-9)
 
 
+@pytest.mark.parametrize("cleans", [True, False])
+def test_a_closure_is_called_at_both_weights(cleans: bool) -> None:
+    """Also one that only adds to the gradients, after a first one taken by hand."""
+    parts, losses = start(), []
+    sam = SAM(parts, torch.optim.SGD, lr=0.1, momentum=0.9)
+
+    def closure() -> torch.Tensor:
+        if cleans:
+            sam.zero_grad()
+        loss = bowl(*parts)
+        loss.backward()
+        losses.append(loss.item())
+        return loss
+
+    for perturbed, after in SAM_STEPS:
+        sam.zero_grad()
+        bowl(*parts).backward()
+        here = bowl(*parts).item()
+        assert sam.step(closure).item() == losses[-2] == here
+        there = torch.tensor(perturbed, dtype=torch.float64)
+        assert losses[-1] == pytest.approx(bowl(there).item(), abs=1e-8)
+        assert torch.cat(parts).tolist() == pytest.approx(after, abs=1e-9)
+
+
 def test_weights_come_back_bit_by_bit_and_no_gradient_moves_nothing() -> None:
     torch.manual_seed(0)
     w, unused = torch.nn.Parameter(torch.randn(50)), torch.nn.Parameter(torch.ones(2))

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from scipy.special import ndtri
 
-from product_cls.data.samples import read_competition
+from product_cls.data.readers import read_competition
 from product_cls.predictions import Predictions
 from product_cls.report.published import RECIPE_A
 from product_cls.runs import RunFolder, write_text_whole
@@ -146,7 +146,7 @@ def made_ablation(
             share = base + effect + hardness + steep + own + rng.normal(0, seed_sd)
             drawn = np.sqrt(0.8) * picture + np.sqrt(0.2) * rng.normal(size=len(labels))
             right = drawn < ndtri(share.clip(0.001, 0.999))
-            reader = "product_cls.data.samples.read_competition"
+            reader = "product_cls.data.readers.read_competition"
             config = {
                 "data": {
                     "root": str(data or "nowhere"),

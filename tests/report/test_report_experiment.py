@@ -219,6 +219,11 @@ def test_scores_with_and_without_tta(four: Path) -> None:
     expected = (plain.scores.argmax(1) == plain.target).mean()
     assert without[0, 0].mean() == pytest.approx(expected)
     assert not np.array_equal(with_tta, without)
+    assert read_experiment(four).averaged() == "with"
+    assert read_experiment(four, tta=False).averaged() == "without"
+    for config in four.glob("*/config.yaml"):
+        config.write_text(config.read_text() + "tta: [identity]\n")
+    assert read_experiment(four).averaged() == "without"
 
 
 def test_wrong_input(four: Path, tmp_path: Path, refused: Refused) -> None:

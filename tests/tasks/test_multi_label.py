@@ -79,6 +79,21 @@ def test_validation_measures_what_metrics_say(task: MultiLabel) -> None:
     assert metrics.compute()["accuracy"].item() == 1
 
 
+def test_labels_that_a_fold_does_not_teach_are_named(task: MultiLabel) -> None:
+    held_out = np.array([[0, 0], [1, 1]])
+    assert task.check_parts(np.array([[1, 0], [0, 1]]), held_out) == []
+    assert task.check_parts(np.array([[1, 0], [1, 0]]), held_out) == [
+        "Label 'cat': every picture to learn from has it.",
+        "Label 'dog': no picture to learn from has it.",
+    ]
+
+
+def test_what_votes_are_weighed_by(task: MultiLabel) -> None:
+    scores = np.array([[0.9, 0.2], [0.4, 0.7]])
+    rows, likely = task.truth(scores, np.array([[1, 0], [0, -1]]))
+    assert rows.tolist() == [0, 0, 1] and likely.tolist() == pytest.approx([0.9, 0.8, 0.6])
+
+
 def test_weights_make_up_for_rarity() -> None:
     task = MultiLabel(weights="balanced")
     task.fit(SAMPLES)
@@ -87,6 +102,16 @@ def test_weights_make_up_for_rarity() -> None:
     assert task.loss(logits, target).item() == pytest.approx(
         weighted(logits, target.float()).item()
     )
+
+
+def test_given_weights_of_present_labels() -> None:
+    task = MultiLabel(weights=[3, 0.5])
+    task.fit(SAMPLES)
+    logits, target = torch.tensor([[0.3, -0.2]]), torch.tensor([[1, 1]])
+    each = nn.functional.softplus(-logits) * torch.tensor([3, 0.5])
+    assert task.loss(logits, target).item() == pytest.approx(each.mean().item())
+    with pytest.raises(UserError, match=r"has 3 numbers for 2 labels \(cat, dog\)"):
+        MultiLabel(weights=[1, 2, 3]).fit(SAMPLES)
 
 
 def test_spec_rebuilds_the_task_with_its_thresholds(task: MultiLabel) -> None:
@@ -109,8 +134,9 @@ def test_what_is_refused() -> None:
         MultiLabel(loss=nn.CrossEntropyLoss())
     with pytest.raises(UserError, match="loss=AsymmetricLoss is for several labels"):
         SingleLabel(loss=AsymmetricLoss())
-    with pytest.raises(UserError, match=r"task.weights=log; allowed: balanced, or null"):
-        MultiLabel(weights="log")
+    for weights in ("log", [1, 0], [1, "much"]):
+        with pytest.raises(UserError, match=r"task.weights=.*; allowed: balanced, a list of numbe"):
+            MultiLabel(weights=weights)
     for labels in (["cat"], ["cat", "cat"]):
         with pytest.raises(UserError, match="2 or more names, each once"):
             MultiLabel(labels)
@@ -120,5 +146,8 @@ def test_what_is_refused() -> None:
         MultiLabel().fit(SAMPLES.drop(columns="dog"))
     with pytest.raises(UserError, match=r"'price' holds '3' \(row 2 of the table\)"):
         MultiLabel().fit(SAMPLES.assign(price=[1, 3, 0, 1, 0]))
+    for name in ("image", "index", "labels"):  # these would replace a column of the files
+        with pytest.raises(UserError, match=f"cannot be called '{name}'"):
+            MultiLabel().fit(SAMPLES.rename(columns={"dog": name}))
     with pytest.raises(UserError, match="every training picture has the label 'pet'"):
         MultiLabel().fit(SAMPLES.assign(pet=1))

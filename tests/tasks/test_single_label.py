@@ -2,9 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import Refused
 
 from product_cls.errors import UserError
-from product_cls.losses import TripletLoss
+from product_cls.losses import FocalLoss, SumLoss, TripletLoss
 from product_cls.tasks import build_task
 from product_cls.tasks.single_label import SingleLabel
 
@@ -75,6 +76,14 @@ def test_missing_label_column(task: SingleLabel) -> None:
         SingleLabel(label="brand").fit(SAMPLES)
 
 
+def test_labels_that_cannot_be_learned(refused: Refused) -> None:
+    samples = pd.DataFrame({"id": ["x", "y", "z"], "split": "train", "brand": ["A", None, "B"]})
+    with refused("1 training pictures have no brand", "the first is 'y'", "task=multi_head"):
+        SingleLabel("brand").fit(samples)
+    with refused("'brand' has the class A only"):
+        SingleLabel("brand").fit(samples[:1])
+
+
 def test_weights_of_classes_count_in_the_loss() -> None:
     samples = pd.DataFrame({"label": list("aaaaaaab"), "split": "train"})
     logits, target = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])
@@ -85,6 +94,20 @@ def test_weights_of_classes_count_in_the_loss() -> None:
     assert plain.loss(logits, target).item() == pytest.approx(each.mean().item())
     expected = (each * torch.tensor([1.0, 7.0])).sum() / 8
     assert weighted.loss(logits, target).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_losses_that_do_not_fit_the_classes(refused: Refused) -> None:
+    three = FocalLoss(weight=[1.0, 2.0, 3.0])
+    samples = pd.DataFrame({"label": list("ab"), "split": "train"})
+    for loss in (three, SumLoss({"focal": {"loss": three, "weight": 1}})):
+        with refused("loss.weight has 3 weights for 2 classes"):
+            SingleLabel(loss=loss).fit(samples)
+    parts = (torch.nn.CrossEntropyLoss(), torch.nn.BCEWithLogitsLoss())
+    mixed = SumLoss({str(k): {"loss": part, "weight": 1} for k, part in enumerate(parts)})
+    with refused("loss=SumLoss is for several labels", "task=multi_label"):
+        SingleLabel(loss=mixed)
+    with refused("task.weights=cube; allowed: log, inverse, effective"):
+        SingleLabel(weights="cube").fit(samples)
 
 
 def test_a_loss_over_embeddings_is_refused() -> None:

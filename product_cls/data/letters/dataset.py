@@ -12,8 +12,7 @@ from product_cls.cores import usable_cores
 from product_cls.data.letters.glyphs import ALPHABET, FONTS, require_fonts
 from product_cls.data.letters.picture import PAINTER, Style, draw, letters_of
 from product_cls.data.made_pool import make_all
-from product_cls.data.made_sets import Kind, make_once, write_whole
-from product_cls.data.rendered.difficulty import in_range
+from product_cls.data.made_sets import Kind, check_common, in_range, make_once, write_whole
 from product_cls.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,8 +68,7 @@ def make_letters(
     in_range("pictures", pictures, 2, 99_999)
     in_range("test", test, 0, 99_999)
     in_range("pictures + test", pictures + test, 2, 99_999)
-    in_range("size", size, 32, 1024)
-    in_range("seed", seed, 0, 2**31 - 1)
+    check_common(size, seed, processes)
     in_range("fewest", fewest, 1, len(ALPHABET))
     in_range("most", most, 1, len(ALPHABET))
     in_range("noise", noise, 0, 2, whole=False)
@@ -78,8 +76,6 @@ def make_letters(
     in_range("turn", turn, 0, 90, whole=False)
     if fewest > most:
         raise UserError(f"fewest={fewest} is above most={most}; allowed: at most that.")
-    if processes is not None:
-        in_range("processes", processes, 1, 1024)
     style = Style(size, seed, fewest, most, float(noise), fonts, float(turn))
     parameters = {"painter": PAINTER, "pictures": pictures, "test": test, **asdict(style)}
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from product_cls.cores import usable_cores
-from product_cls.data.made_sets import Kind, make_once
+from product_cls.data.made_sets import Kind, check_common, in_range, make_once
 from product_cls.data.rendered.artwork import require_packages
 from product_cls.data.rendered.catalogue import MOST_PRODUCTS, build_catalogue
-from product_cls.data.rendered.difficulty import choose_knobs, in_range
+from product_cls.data.rendered.difficulty import choose_knobs
 from product_cls.data.rendered.jobs import render_missing
 from product_cls.data.rendered.picture import RENDERER
 from product_cls.data.rendered.views import list_views, write_tables
@@ -65,10 +65,7 @@ def render_dataset(
     """
     out = Path(out).expanduser().absolute()
     in_range("products", products, 2, MOST_PRODUCTS)
-    in_range("size", size, 32, 1024)
-    in_range("seed", seed, 0, 2**31 - 1)
-    if processes is not None:
-        in_range("processes", processes, 1, 1024)
+    check_common(size, seed, processes)
     knobs = choose_knobs(
         difficulty, rolls=rolls, twins=twins, items=items, light=light, jitter=jitter
     )
@@ -108,7 +105,7 @@ def read_rendered(root: str | Path, **arguments: Any) -> "pd.DataFrame":
     Arguments and errors: ``render_dataset``.
     """
     # Workers import this module; they have no use for pandas.
-    from product_cls.data.samples import read_competition
+    from product_cls.data.readers import read_competition
 
     render_dataset(root, **arguments)
     return read_competition(root)

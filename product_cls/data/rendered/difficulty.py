@@ -1,8 +1,8 @@
 """How hard a rendered set is: a few knobs, and presets of them."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
+from product_cls.data.made_sets import in_range
 from product_cls.errors import UserError
 
 
@@ -33,20 +33,6 @@ PRESETS = {
     "standard": Knobs(rolls=24, twins=4, items=1 / 3, light=1.0, jitter=1.0),
     "hard": Knobs(rolls=6, twins=8, items=0.5, light=1.5, jitter=1.5),
 }
-
-
-def in_range(name: str, value: Any, low: int, high: float, *, whole: bool = True) -> None:
-    """Refuse what is no number from ``low`` to ``high``.
-
-    Raises:
-        UserError: it is not.
-    """
-    kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        what = "a whole number" if whole else "a number"
-        raise UserError(
-            f"{name}={value} cannot be rendered: it must be {what} from {low} to {high}."
-        )
 
 
 def choose_knobs(difficulty: str, **changes: float | None) -> Knobs:
