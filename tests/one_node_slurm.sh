@@ -3,7 +3,7 @@
 # Needs root (or unprivileged user namespaces) and Debian's slurmctld, slurmd, slurm-client, munge.
 # Daemons, jobs and the command share a host name, a network and process numbers of their own, so
 # that nothing of it meets a real Slurm, and nothing is left when the command has ended. FOLDER
-# keeps configuration, state and the daemons' logs.
+# keeps configuration, state and the daemons' logs; job numbers begin with 1 each time.
 set -eu
 
 if [ "${1:-}" != --inside ]; then
@@ -50,6 +50,7 @@ SlurmdDebug=info
 NodeName=one NodeAddr=10.0.0.1 CPUs=$(nproc --all) State=UNKNOWN
 PartitionName=main Nodes=one Default=YES MaxTime=INFINITE State=UP
 CONF
+rm -rf "$folder/state" "$folder/spool" # each start is a new Slurm: the last ended in mid-air
 mkdir -p "$folder/state" "$folder/spool" "$folder/bin"
 # Without a database of accounts sacct knows nothing; submitit asks it what has become of jobs.
 cat >"$folder/bin/sacct" <<'SACCT'
