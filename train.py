@@ -3,7 +3,8 @@
 import hydra
 from omegaconf import DictConfig
 
-import product_cls.launcher  # noqa: F401  (registers hydra/launcher=processes)
+import product_cls.launcher
+import product_cls.launcher_clusters  # noqa: F401  (registers hydra/launcher=submitit_slurm, ray)
 from product_cls.hints import hinting
 from product_cls.resolvers import register_resolvers
 

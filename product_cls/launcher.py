@@ -9,7 +9,6 @@ Importing this module makes the launcher known to Hydra, so the entry point impo
 job is skipped, resumed or run anew is decided by the run (``runs.py``), under every launcher.
 """
 
-import importlib.util
 import logging
 import os
 import re
@@ -17,9 +16,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
@@ -43,7 +40,7 @@ log = logging.getLogger(__name__)
 SWEEP_OVERRIDES = re.compile(
     r"[+~]*hydra(\.(sweep|sweeper|launcher|mode|run)\b|/(sweeper|launcher)\b)"
 )
-# Hydra instantiates only launchers of its plug-ins' namespace; `register` makes this name one.
+# Hydra instantiates only launchers of its plug-ins' namespace, and looks them up by name.
 PLUGIN_MODULE = "hydra_plugins.product_cls"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
@@ -62,8 +59,6 @@ class ProcessesConf:
 
 class ProcessesLauncher(Launcher):
     """Started by Hydra's sweeper, with the fields of ``ProcessesConf``."""
-
-    __module__ = PLUGIN_MODULE
 
     def __init__(
         self,
@@ -286,16 +281,20 @@ def job_return(job: Job) -> JobReturn:
     return job.result
 
 
+def register_launchers(*launchers: type[Launcher]) -> None:
+    """Make launchers known to Hydra as ``hydra_plugins.product_cls.NAME``."""
+    plugins = Plugins.instance()  # first: it looks for installed plug-ins
+    for launcher in launchers:
+        module = launcher.__module__
+        launcher.__module__ = PLUGIN_MODULE
+        plugins.register(launcher)
+        # Workers of clusters are sent Hydra's list of plug-ins, and import the classes from here.
+        launcher.__module__ = module
+
+
 def register() -> None:
     """Make ``hydra/launcher=processes`` known to Hydra; a second call changes nothing."""
-    plugins = Plugins.instance()  # first: it looks for installed plug-ins
-    if importlib.util.find_spec("hydra_plugins") is None:
-        namespace = ModuleType("hydra_plugins")
-        namespace.__path__ = []
-        namespace.__spec__ = ModuleSpec("hydra_plugins", None, is_package=True)
-        sys.modules["hydra_plugins"] = namespace
-    sys.modules[PLUGIN_MODULE] = sys.modules[__name__]
-    plugins.register(ProcessesLauncher)
+    register_launchers(ProcessesLauncher)
     ConfigStore.instance().store(
         group="hydra/launcher", name="processes", node=ProcessesConf, provider="product_cls"
     )

@@ -23,7 +23,7 @@ from product_cls.cores import usable_cores
 from product_cls.errors import UserError
 from product_cls.runs import RunFolder, now
 
-State = Literal["queued", "running", "done", "skipped", "failed", "interrupted"]
+State = Literal["queued", "running", "done", "skipped", "failed", "interrupted", "pruned"]
 
 # What torchrun, Lightning, Slurm and jsrun use to tell a process its rank. A job that inherits one
 # believes to be part of a larger run: it waits for the other ranks, or trains nothing as rank 1.
@@ -45,6 +45,9 @@ ERROR_LINE = re.compile(
     r"(?P<sentence>(?(1).+|(\w+\.)*\w*(Error|Exception)\b.*))"
 )
 
+# By which Slurm tells all processes of a job that its time is nearly up. Python dies of them; the
+# worker that started us answers.
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -145,11 +148,14 @@ def die_with(parent: int) -> Callable[[], None]:
     """What a child does before it becomes the job, so that it does not outlive a killed launcher.
 
     ``preexec_fn`` is safe here because the launcher has no other threads (the live table is drawn
-    from its loop). Other systems than Linux cannot do this.
+    from its loop); those of a Ray worker hold no lock that this needs. Other systems than Linux
+    cannot do this.
     """
 
     def prepare() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored, and so inherited, after `&`
+        for warning in WARNINGS:
+            signal.signal(warning, signal.SIG_IGN)
         if LIBC is not None:
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:  # it died before the call

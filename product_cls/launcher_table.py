@@ -17,7 +17,14 @@ from rich.text import Text
 
 from product_cls.launcher_jobs import Job
 
-STYLES = {"running": "cyan", "done": "green", "skipped": "dim", "queued": "dim", "failed": "red"}
+STYLES = {
+    "running": "cyan",
+    "done": "green",
+    "skipped": "dim",
+    "queued": "dim",
+    "failed": "red",
+    "pruned": "yellow",
+}
 
 POLL = 0.1  # seconds; also the longest wait for an answer to Ctrl-C
 REFRESH = 1.0  # seconds between two drawings of the live table
@@ -201,7 +208,7 @@ def jobs_table(jobs: Sequence[Job], *, logs: bool) -> Table:
 
 def result(job: Job) -> str:
     """The error, or the metric (best so far) with 4 digits."""
-    if job.state == "failed":
+    if job.state in ("failed", "pruned"):
         return job.error
     status = job.status() if job.state != "queued" else {}
     value = status.get("value")

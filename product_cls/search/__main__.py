@@ -1,0 +1,109 @@
+"""Find hyper-parameters: trials of train.py, chosen by Optuna, each in a process of its own.
+
+    python -m product_cls.search study=rates trials=30 jobs=2 experiment=grocery data.root=FOLDER
+
+A trial is a run like any other, in ``multirun/<study>/trial=007``, and knows nothing of the search:
+its epochs are read from its ``status.json``, and a trial that the pruner gives up is stopped as by
+Ctrl-C. ``multirun/<study>/study.db`` (SQLite) remembers all; typed again, the search goes on.
+(Hydra's Optuna sweeper, 1.3.0, wants Optuna 2, knows no pruning, and waits for the slowest of a
+batch.)
+"""
+
+import os
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from product_cls.cli import MISSING, guard, parse_arguments
+from product_cls.errors import UserError
+from product_cls.launcher_jobs import assign_gpus, job_environment, visible_gpus
+
+PROG = "python -m product_cls.search"
+
+
+@dataclass
+class Arguments:
+    """Search for hyper-parameters; other words are settings of train.py that all trials share.
+
+    study: the folder below multirun/; typed again, the search goes on.
+    trials: how many in all, those of earlier calls counted in.
+    space: what is varied: a file in conf/search, or FILE.yaml.
+    jobs: trials at once; null: as many as there are GPUs, one without.
+    gpus: of a trial, where there are GPUs.
+    threads: CPU threads of a trial; null: cores // jobs.
+    prune: when a trial is given up early, by the best validation result of its epochs so far:
+      median (it is below the median of earlier trials), halving (asynchronous successive halving),
+      none.
+    warmup: epochs before a trial can be given up.
+    startup: trials drawn at random, before TPE models what is good; as many are to be complete
+      before median prunes.
+    sampler_seed: of what is drawn; with jobs=1 the same search tries the same values.
+    grace: seconds for a trial to end after Ctrl-C.
+    """
+
+    study: str = MISSING
+    trials: int = 20
+    space: str = "default"
+    jobs: int | None = None
+    gpus: int = 1
+    threads: int | None = None
+    prune: str = "median"
+    warmup: int = 1
+    startup: int = 8
+    sampler_seed: int = 0
+    grace: float = 30.0
+
+
+def split_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """Our own arguments, and those of train.py."""
+    known = {field.name for field in fields(Arguments)}
+    own = [word for word in words if word.partition("=")[0] in known or word in ("-h", "--help")]
+    return own, [word for word in words if word not in own]
+
+
+def main() -> None:
+    own, shared = split_words(sys.argv[1:])
+    arguments = parse_arguments(Arguments, own, prog=PROG)
+    for name in ("trials", "jobs", "gpus", "threads", "startup"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name}={value}; allowed: 1 or more.")
+    if not arguments.study or "/" in arguments.study:
+        raise UserError(f"study={arguments.study}; allowed: the name of a folder.")
+    try:
+        import optuna
+    except ImportError:
+        raise UserError(
+            "The search needs Optuna, pip install -e '.[optuna]' (make setup has it)."
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # These import Optuna.
+    from product_cls.search.results import report
+    from product_cls.search.space import read_space
+    from product_cls.search.study import Search
+    from product_cls.search.trials import run_trials
+
+    places = assign_gpus(visible_gpus(os.environ), arguments.jobs, arguments.gpus)
+    environments = [
+        job_environment(os.environ, gpus, threads=arguments.threads, at_once=len(places))
+        for gpus in places
+    ]
+    search = Search(
+        Path("multirun") / arguments.study,
+        read_space(arguments.space),
+        shared,
+        seed=arguments.sampler_seed,
+        startup=arguments.startup,
+        prune=arguments.prune,
+        warmup=arguments.warmup,
+    )
+    with search.opened():
+        signum = run_trials(search, arguments.trials, environments, arguments.grace)
+        report(search)
+    if signum is not None:
+        print("Interrupted: typed again, the search goes on.", file=sys.stderr)
+        raise SystemExit(128 + signum)
+
+
+if __name__ == "__main__":
+    guard(main)
