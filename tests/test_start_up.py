@@ -5,6 +5,7 @@ Read from the sources, for importing torch takes seconds, and what our libraries
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,6 @@ ROOT = Path(__file__).parents[1]
 TORCH = {"torch", "torchvision", "timm", "torchmetrics", "pytorch_lightning", "albumentations"}
 # What few commands need: of these, whoever calls a function that does imports it there.
 SELDOM = {"matplotlib", "sklearn", "scipy", "wandb", "tensorboard", "faiss", "onnx", "onnxruntime"}
-
-
-def source(module: str) -> Path | None:
-    """The file of a module of ours."""
-    place = ROOT / module.replace(".", "/")
-    return next(
-        (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None
-    )
 
 
 def at_import(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -34,26 +27,33 @@ def at_import(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
             yield from at_import(node)
 
 
+@cache
+def imports_of(module: str) -> list[str]:
+    """What a module of ours imports, dotted; nothing for a module of others."""
+    place = ROOT / module.replace(".", "/")
+    names = []
+    for file in (place.with_suffix(".py"), place / "__init__.py"):
+        for node in at_import(ast.parse(file.read_text())) if file.is_file() else ():
+            given = [alias.name for alias in node.names]
+            if isinstance(node, ast.ImportFrom):
+                assert node.module is not None and node.level == 0
+                given = [node.module, *(f"{node.module}.{name}" for name in given)]
+            names += given
+    return names
+
+
 def imported_by(start: str) -> dict[str, str]:
     """All that importing a module of ours imports through our own modules -> where it is named."""
     found: dict[str, str] = {start: "the test"}
     waiting = [start]
     while waiting:
         module = waiting.pop()
-        file = source(module)
-        if file is None:
-            continue
-        for node in at_import(ast.parse(file.read_text())):
-            names = [alias.name for alias in node.names]
-            if isinstance(node, ast.ImportFrom):
-                assert node.module is not None and node.level == 0
-                names = [node.module, *(f"{node.module}.{name}" for name in names)]
-            for name in names:
-                parts = name.split(".")
-                for parent in (".".join(parts[:n]) for n in range(1, len(parts) + 1)):
-                    if parent not in found:
-                        found[parent] = module
-                        waiting.append(parent)
+        for name in imports_of(module):
+            parts = name.split(".")
+            for parent in (".".join(parts[:n]) for n in range(1, len(parts) + 1)):
+                if parent not in found:
+                    found[parent] = module
+                    waiting.append(parent)
     return found
 
 
