@@ -91,8 +91,8 @@ class Warp:
                 )
             return replace(self, grid=(self.grid[0][::-1], self.grid[1]))
         if self.kind == "flip":
-            a, b, c, *second = other.inverse
-            return replace(other, inverse=(-a, -b, width - 1 - c, *second))
+            a, b, c, d, e, f = other.inverse
+            return replace(other, inverse=(-a, -b, width - 1 - c, d, e, f))
         alike = (cv2.BORDER_REPLICATE, cv2.INTER_LINEAR)
         if (
             (self.kind, other.kind) == ("affine", "grid")

@@ -26,7 +26,7 @@ class AdamP(Optimizer):
 
     Args:
         params: parameters or groups of them; of any memory format.
-        lr: learning rate, 0 or more.
+        lr: learning rate, above 0.
         betas: decay of the means of the gradient and of its square, each in [0, 1).
         eps: keeps divisions from 0, above 0.
         weight_decay: decoupled, as in AdamW; 0 or more.
@@ -49,9 +49,10 @@ class AdamP(Optimizer):
         wd_ratio: float = 0.1,
         nesterov: bool = False,
     ) -> None:
-        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
-            if value < 0:
-                raise UserError(f"optimizer.{name}={value}; allowed: 0 or more.")
+        if lr <= 0:
+            raise UserError(f"optimizer.lr={lr:g}; it must be above 0.")
+        if weight_decay < 0:
+            raise UserError(f"optimizer.weight_decay={weight_decay}; allowed: 0 or more.")
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise UserError(f"optimizer.betas={list(betas)}; allowed: two of 0 to 1, without 1.")
         if eps <= 0:
@@ -62,7 +63,7 @@ class AdamP(Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step with the gradients as they are.
 
         Args:
