@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train ablation models validation gallery wandb-sync test test-fast lint clean
+.PHONY: help setup train ablation models validation gallery wandb-sync bench test test-fast lint clean
 
 # make ablation ABLATION=full is the published setting, for a GPU; make models MODELS=b0,b1,b2 needs
 # the model hub once.
@@ -45,6 +45,15 @@ gallery: $(STAMP)  ## sheets of rendered products, by shape, by pitch, by likene
 
 wandb-sync: $(STAMP)  ## send to W&B what runs kept back: offline ones, and after a network failure
 	$(PY) -m product_cls.tracking.sync
+
+# One thread, so that what is compared shares nothing; ratios are of turns taken on the same machine.
+bench: export OMP_NUM_THREADS = 1
+bench: $(STAMP)  ## speed against what users would pick instead: tables, benchmarks/results/*.json
+	$(PY) benchmarks/loading.py
+	$(PY) benchmarks/augment.py
+	$(PY) benchmarks/adamp.py
+	$(PY) benchmarks/train_step.py
+	$(PY) benchmarks/inference.py
 
 test: $(STAMP)  ## all tests
 	$(PY) -m pytest

@@ -203,7 +203,8 @@ def assemble_augmentation(config: DictConfig, task: Task) -> tuple[Augment, Mix 
     for name in config.exclude:
         if name not in known:
             raise UserError(unknown_step(name, known))
-    augment = Augment(steps, [name for name in config.exclude if name not in mixing])
+    left = [name for name in config.exclude if name not in mixing]
+    augment = Augment(steps, left, engine=config.augment_engine)
     # Tried here, because what it raises in a loader's worker arrives as that worker's traceback.
     blank = np.zeros((*settings.image_size(config.data.size), 3), np.uint8)
     for seed in range(TRIALS):

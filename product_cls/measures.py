@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.metrics import f1_score
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
@@ -16,6 +15,9 @@ def macro_f1(decided: np.ndarray, target: np.ndarray) -> float:
     Args:
         decided, target: int ``[N]``, N of 1 or more; or ``[N, H]``, whose rows then are classes.
     """
+    # Imported here: most jobs have no F1 to measure.
+    from sklearn.metrics import f1_score
+
     both = np.concatenate([decided, target])
     _, codes = np.unique(both, axis=0, return_inverse=True)
     said, right = np.split(codes.reshape(-1), 2)

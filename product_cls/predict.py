@@ -23,7 +23,6 @@ from product_cls.data.readers import list_pictures
 from product_cls.decisions import read_thresholds, with_thresholds
 from product_cls.errors import UserError, reason
 from product_cls.models.network import Network
-from product_cls.report.pictures import contact_sheet
 from product_cls.runs import check_place
 from product_cls.tasks import Task, build_task
 from product_cls.tta import build_views, check_views
@@ -232,6 +231,9 @@ def pick_device(name: str) -> torch.device:
 
 
 def main() -> None:
+    # Imported here: training takes `predict_scores` from this module, and draws no sheets.
+    from product_cls.report.pictures import contact_sheet
+
     arguments = parse_arguments(Arguments, prog="python -m product_cls.predict")
     for key in ("top", "batch_size", "shown"):
         if getattr(arguments, key) < 1:

@@ -1,22 +1,25 @@
 """The albumentations pipeline, from named steps.
 
-Everything that depends on albumentations (frozen at 2.0.8) is in this file and ``policies.py``.
+What depends on albumentations (frozen at 2.0.8) is in this file, ``fast_augment.py`` and
+``policies.py``.
 """
 
 import random
 import warnings
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal, get_args
 
 import albumentations as A
 import numpy as np
 from pydantic import ValidationError
 
+from product_cls.data.fast_augment import FastPipeline
 from product_cls.data.policies import STEPS as POLICIES
 from product_cls.errors import UserError, reason
 
 Steps = Mapping[str, Mapping[str, Any] | None]
+Engine = Literal["exact", "fast"]
 
 
 def step_names(steps: Steps, exclude: Collection[str] = (), *, where: str = "augment") -> list[str]:
@@ -68,19 +71,27 @@ class Augment:
             or name -> ``{"one_of": steps, "p": 0.5}``, of which one is drawn. A step that is null
             is left out.
         exclude: names of steps to leave out.
+        engine: ``exact`` is albumentations; ``fast`` makes the same draws and joins warps, see
+            ``fast_augment.py``.
 
     Raises:
         UserError: an unknown name in ``exclude``, an unknown transform, an argument that the
-            transform does not know or refuses.
+            transform does not know or refuses, an unknown engine.
     """
 
-    def __init__(self, steps: Steps, exclude: Collection[str] = ()) -> None:
+    def __init__(
+        self, steps: Steps, exclude: Collection[str] = (), *, engine: Engine = "exact"
+    ) -> None:
+        if engine not in get_args(Engine):
+            raise UserError(f"augment_engine={engine}; allowed: {', '.join(get_args(Engine))}.")
         known = step_names(steps)
         for name in map(str, exclude):
             if name not in known:
                 raise UserError(unknown_step(name, known))
         self.names = step_names(steps, exclude)
-        self.pipeline = A.Compose(_build_all(steps, exclude, "augment"))
+        transforms = _build_all(steps, exclude, "augment")
+        self.pipeline = A.Compose(transforms)
+        self.fast = FastPipeline(transforms) if engine == "fast" else None
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
         """Augment a picture.
@@ -95,8 +106,11 @@ class Augment:
         Raises:
             UserError: a step changed the shape or the kind of number.
         """
-        self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        augmented = self.pipeline(image=image)["image"]
+        if self.fast is not None:
+            augmented = self.fast(image, seed)
+        else:
+            self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+            augmented = self.pipeline(image=image)["image"]
         if augmented.shape != image.shape or augmented.dtype != np.uint8:
             raise UserError(
                 f"A step of {', '.join(self.names)} turned a uint8 picture of shape {image.shape} "

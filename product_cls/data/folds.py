@@ -12,7 +12,6 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from product_cls.data.samples import Strata, combined_labels, natural_key, strata_columns
 from product_cls.data.stratify import iterative_folds
@@ -64,6 +63,9 @@ def make_folds(
             "stratified, view, own."
         )
     elif strategy in ("stratified", "stratified_group"):
+        # Imported here: a job mostly finds its folds in their file.
+        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
         assert not isinstance(label, list)
         _check_sizes(rows, strategy, n_splits, label)
         labels = combined_labels(rows, label)

@@ -94,7 +94,7 @@ class ArcMargin(nn.Module):
             cosine = F.linear(
                 F.normalize(embedding.float(), dim=1), F.normalize(self.weight.float(), dim=1)
             ).clamp(-1.0, 1.0)
-            return cosine.view(len(cosine), -1, self.subcenters).amax(dim=2)
+            return cosine.unflatten(1, (-1, self.subcenters)).amax(dim=2)
 
     def logits(self, cosine: Tensor, target: Tensor | None = None) -> Tensor:
         """Cosines ``[B, C]`` -> scaled logits ``[B, C]``, with the margin where targets are given.

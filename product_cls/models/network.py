@@ -26,8 +26,7 @@ class Network(nn.Module):
         drop_rate: dropout before the head, in [0, 1].
         drop_path_rate: stochastic depth of the backbone, in [0, 1].
         channels_last: memory format of pictures, which convolutions follow; faster on CPUs,
-            and on GPUs with bf16. Weights stay as they are: the AdamP package cannot step
-            channels-last ones.
+            and on GPUs with bf16. Weights stay as they are.
         mean, std: normalisation in [0, 1]; the backbone's own where None.
     """
 

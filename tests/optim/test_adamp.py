@@ -1,56 +1,163 @@
-"""AdamP as we configure it (the `adamp` package) against AdamW and timm's implementation."""
+"""Our AdamP against the package whose steps it takes, and against AdamW."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-import timm.optim
 import torch
-from adamp import AdamP
+from adamp import AdamP as PackageAdamP
+from torch import Tensor
+from torch.nn.functional import normalize
 
-Loss = Callable[[torch.Tensor], torch.Tensor]
-DEFAULTS = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
+from product_cls.optim.adamp import AdamP
+
+Loss = Callable[[Tensor], Tensor]
+DEFAULTS = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
 
 
-def radial(w: torch.Tensor) -> torch.Tensor:
+def pattern(shape: torch.Size) -> Tensor:
+    return torch.cos(torch.arange(1.0, shape.numel() + 1, dtype=torch.float64)).reshape(shape)
+
+
+def radial(w: Tensor) -> Tensor:
     """Its gradient is parallel to the weight, so there is nothing to project away."""
     return (w**2).sum()
 
 
-def scale_invariant(w: torch.Tensor) -> torch.Tensor:
+def of_rows(w: Tensor) -> Tensor:
     """Its gradient is orthogonal to each row of the weight."""
-    target = torch.tensor([[1.0, -2.0, 0.5, 0.3]], dtype=torch.float64)
-    return ((torch.nn.functional.normalize(w, dim=1) * target).sum(1) ** 2).sum()
+    rows = len(w), -1
+    return (
+        (normalize(w.reshape(rows), dim=1) * pattern(w.shape).reshape(rows)).sum(1).square().sum()
+    )
 
 
-def trajectory(optimizer: type, loss: Loss, **arguments: float) -> torch.Tensor:
-    """A weight [3, 4] in float64 after five steps."""
-    w = torch.nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4))
-    stepper = optimizer([w], **DEFAULTS, **arguments)
-    for _ in range(5):
-        stepper.zero_grad()
-        loss(w).backward()
-        stepper.step()
-    return w.detach()
+def of_the_whole(w: Tensor) -> Tensor:
+    """Its gradient is orthogonal to the weight, but not to its rows."""
+    return (normalize(w.flatten(), dim=0) * pattern(w.shape).flatten()).sum().square()
 
 
-@pytest.mark.parametrize("loss", [radial, scale_invariant])
-def test_package_agrees_with_timm(loss: Loss) -> None:
-    arguments = {"weight_decay": 0.01, "delta": 0.1, "wd_ratio": 0.1}
-    ours = trajectory(AdamP, loss, **arguments)
-    theirs = trajectory(timm.optim.AdamP, loss, **arguments)
+def weights(dtype: torch.dtype = torch.float64) -> list[torch.nn.Parameter]:
+    shapes = [(3, 4), (5,), (6, 2, 3, 3), (4, 1, 3, 3), (1, 7), (2, 1)]
+    made = [torch.linspace(-1, 1, torch.Size(shape).numel()).reshape(shape) for shape in shapes]
+    return [torch.nn.Parameter(one.to(dtype) + 0.05) for one in made]
+
+
+def descend(
+    parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, loss: Loss, steps: int
+) -> None:
+    for _ in range(steps):
+        optimizer.zero_grad()
+        sum(loss(p) for p in parameters if p.requires_grad).backward()  # type: ignore[union-attr]
+        optimizer.step()
+
+
+def trajectory(kind: Callable[..., Any], loss: Loss, dtype: torch.dtype, **changed: Any) -> Tensor:
+    """All weights in a line after 5 steps."""
+    parameters = weights(dtype)
+    descend(parameters, kind(parameters, **(DEFAULTS | changed)), loss, 5)
+    return torch.cat([p.detach().flatten() for p in parameters])
+
+
+@pytest.mark.parametrize("loss", [radial, of_rows, of_the_whole])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"weight_decay": 0.0},
+        {"nesterov": True},
+        {"delta": 5.0, "wd_ratio": 0.5},  # nearly everything is projected
+        {"delta": 0.0},  # nothing is
+        {"eps": 1e-2, "betas": (0.5, 0.9)},
+    ],
+    ids=str,
+)
+def test_equals_the_package(loss: Loss, changed: dict[str, Any]) -> None:
+    ours = trajectory(AdamP, loss, torch.float64, **changed)
+    theirs = trajectory(PackageAdamP, loss, torch.float64, **changed)
     assert torch.allclose(ours, theirs, atol=1e-12, rtol=0)
+    ours = trajectory(AdamP, loss, torch.float32, **changed)
+    theirs = trajectory(PackageAdamP, loss, torch.float32, **changed)
+    assert torch.allclose(ours, theirs, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("loss", [of_rows, of_the_whole])
+def test_what_is_compared_was_projected(loss: Loss) -> None:
+    adamw = trajectory(torch.optim.AdamW, loss, torch.float64)
+    assert (trajectory(AdamP, loss, torch.float64) - adamw).abs().max() > 1e-4
 
 
 def test_equals_adamw_where_no_projection_fires() -> None:
-    ours = trajectory(AdamP, radial, weight_decay=0.01)
-    adamw = trajectory(torch.optim.AdamW, radial, weight_decay=0.01)
+    ours = trajectory(AdamP, radial, torch.float64)
+    adamw = trajectory(torch.optim.AdamW, radial, torch.float64)
     assert torch.allclose(ours, adamw, atol=1e-12, rtol=0)
 
 
 def test_projection_keeps_the_norm_of_scale_invariant_weights() -> None:
-    start = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4).norm(dim=1)
-    growth = {
-        kind: (trajectory(kind, scale_invariant, weight_decay=0.0).norm(dim=1) - start).abs().max()
-        for kind in (AdamP, torch.optim.AdamW)
-    }
+    start = weights()[0].detach().norm(dim=1)
+    growth = {}
+    for kind in (AdamP, torch.optim.AdamW):
+        weight = weights()[0]
+        descend([weight], kind([weight], lr=1e-3, weight_decay=0.0), of_rows, 5)
+        growth[kind] = (weight.detach().norm(dim=1) - start).abs().max()
     assert growth[AdamP] < growth[torch.optim.AdamW] / 10
+
+
+def test_groups_and_weights_that_join_later() -> None:
+    """Each group has its own rates, and a thawed backbone counts its own steps."""
+    ended = []
+    for kind in (AdamP, PackageAdamP):
+        parameters = weights()
+        groups = [
+            {"params": parameters[:2], "lr": 3e-2, "weight_decay": 0.0},
+            {"params": parameters[2:], "delta": 1.0},
+        ]
+        optimizer = kind(groups, **DEFAULTS)
+        for p in parameters[3:]:
+            p.requires_grad_(False)
+        descend(parameters, optimizer, of_rows, 2)
+        for p in parameters[3:]:
+            p.requires_grad_(True)
+        descend(parameters, optimizer, of_rows, 3)
+        assert [int(optimizer.state[p]["step"]) for p in parameters] == [5, 5, 5, 3, 3, 3]
+        ended.append(torch.cat([p.detach().flatten() for p in parameters]))
+    assert torch.allclose(*ended, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("first", "then"), [(PackageAdamP, AdamP), (AdamP, PackageAdamP)])
+def test_each_goes_on_from_the_others_checkpoint(first: Any, then: Any) -> None:
+    whole = weights()
+    descend(whole, PackageAdamP(whole, **DEFAULTS), of_rows, 5)
+    parameters = weights()
+    before = first(parameters, **DEFAULTS)
+    descend(parameters, before, of_rows, 2)
+    after = then(parameters, **DEFAULTS)
+    after.load_state_dict(before.state_dict())
+    descend(parameters, after, of_rows, 3)
+    for p, expected in zip(parameters, whole, strict=True):
+        assert torch.allclose(p, expected, atol=1e-12, rtol=0)
+
+
+def test_channels_last_weights_take_the_same_step() -> None:
+    ended = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        kernel = weights()[2].detach().contiguous(memory_format=memory_format)
+        weight = torch.nn.Parameter(kernel)
+        descend([weight], AdamP([weight], **DEFAULTS), of_rows, 3)
+        assert weight.is_contiguous(memory_format=memory_format)
+        ended.append(weight.detach())
+    assert torch.allclose(*ended, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ({"lr": -1.0}, ("optimizer.lr=-1; it must be above 0",)),
+        ({"betas": (0.9, 1.0)}, ("optimizer.betas=[0.9, 1.0]",)),
+        ({"eps": 0.0}, ("optimizer.eps=0.0",)),
+        ({"weight_decay": -0.1}, ("optimizer.weight_decay=-0.1",)),
+    ],
+)
+def test_bad_values(refused: Any, arguments: dict[str, Any], parts: tuple[str, ...]) -> None:
+    with refused(*parts):
+        AdamP(weights(), **arguments)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import adamp
 import pandas as pd
 import pytest
 import torch
@@ -14,6 +13,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from runs_in_process import refusal, train, train_interrupted, weights
 
 from product_cls.module import ProductModule
+from product_cls.optim.adamp import AdamP
 from product_cls.optim.sam import SAM, same_draws, statistics_kept
 from product_cls.optim.schedules import polynomial
 
@@ -107,7 +107,7 @@ def test_weights_come_back_bit_by_bit_and_no_gradient_moves_nothing() -> None:
         assert w.equal(before)
 
 
-@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam, adamp.AdamP])
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam, AdamP])
 def test_state_makes_a_round_trip(tmp_path: Path, base: type) -> None:
     """Stopped after two steps and taken up by another optimiser, scheduler included."""
     arguments = {"lr": 0.1, **({"momentum": 0.9} if base is torch.optim.SGD else {})}

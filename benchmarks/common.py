@@ -1,0 +1,112 @@
+"""What the benchmarks of speed share: paired timing, the machine, a table and a file of results."""
+
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from product_cls.cores import usable_cores
+from product_cls.report.tables import print_table
+from product_cls.runs import now, write_text_whole
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def paired_seconds(
+    ways: dict[str, Callable[[], Any]], repeats: int, *, device: torch.device | None = None
+) -> dict[str, list[float]]:
+    """Seconds of each call, the ways taking turns, so that what else the machine does meets all.
+
+    Args:
+        ways: by name; each is called once before, uncounted.
+        repeats: calls of each.
+        device: waited for after each call, where it is a GPU.
+    """
+
+    def wait() -> None:
+        if device is not None and device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    for way in ways.values():
+        way()
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            wait()
+            started = time.perf_counter()
+            way()
+            wait()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> dict[str, float]:
+    """How many times faster: the ratio within a turn, its median over the turns and quartiles."""
+    turns = [a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)]
+    low, _, high = statistics.quantiles(turns, n=4)
+    return {"ratio": statistics.median(turns), "ratio_q1": low, "ratio_q3": high}
+
+
+def waves(count: int, size: int, seed: int = 0) -> np.ndarray:
+    """Pictures with areas and edges, uint8 ``[N, H, W, 3]``; noise would be all edges."""
+    draw = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] / size
+    phase = draw.uniform(0, 20, (count, 1, 1, 3))
+    return (127 + 120 * np.sin(phase * x[..., None] + 9 * y[..., None] ** 2)).astype(np.uint8)
+
+
+def environment(*packages: str) -> dict[str, Any]:
+    """Where this runs: the machine and the versions."""
+
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "device": {
+            "cpu": names[0] if names else platform.processor() or platform.machine(),
+            "cores": usable_cores(),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: installed(name) for name in ("torch", *packages)},
+        },
+    }
+
+
+def report(
+    name: str, rows: list[dict[str, Any]], title: str, out: str | None, *packages: str
+) -> None:
+    """Print a table and write it with the command, the machine and the versions.
+
+    Args:
+        name: of the script, without ``.py``.
+        rows: one a line of the table.
+        title: above it.
+        out: the file; None for ``results/<name>.json``.
+        packages: whose versions matter, beside torch.
+    """
+    command = shlex.join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
+    record = {"date": now(), "command": command, **environment(*packages), "rows": rows}
+    file = RESULTS / f"{name}.json" if out is None else Path(out)
+    write_text_whole(file, json.dumps(record, indent=2) + "\n")
+    print_table(pd.DataFrame(rows).astype(object), title)
+    print(file)
