@@ -87,6 +87,7 @@ def test_what_ranks_validate_is_what_is_kept(tmp_path: Path, tiny_root: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # ten processes that import everything; on busy cores that takes minutes
 def test_a_rank_dies_in_a_sweep(tmp_path: Path, tiny_root: Path) -> None:
     boom = tmp_path / "boom"
     bomb = f"{{_target_: sweep_bombs.RankBomb, job: 'seed=1', deed: exit, file: '{boom}'}}"
