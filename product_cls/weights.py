@@ -8,7 +8,6 @@ is the mean of ``-log`` of that.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.optimize import minimize
 
 from product_cls.errors import UserError
 
@@ -99,6 +98,8 @@ def optimised_weights(truth: np.ndarray) -> np.ndarray:
     Returns:
         ``[G]``; equal ones where the search finds nothing better.
     """
+    from scipy.optimize import minimize  # training jobs need not wait for it
+
     models = len(truth)
     floored = np.maximum(truth, FLOOR)
 

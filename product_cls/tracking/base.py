@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from product_cls.runs import RunFolder
-from product_cls.tracking.findings import Findings
+
+if TYPE_CHECKING:  # a job without trackers need not import what finds
+    from product_cls.tracking.findings import Findings
 
 
 class Tracker(ABC):
@@ -18,7 +20,7 @@ class Tracker(ABC):
         """Learn which run this is, before anything is logged; ``folder`` has its tracking id."""
 
     @abstractmethod
-    def publish(self, folder: RunFolder, findings: Findings, folds: "pd.Series[int]") -> None:
+    def publish(self, folder: RunFolder, findings: "Findings", folds: "pd.Series[int]") -> None:
         """Show what a run has come to, and keep its files where the tracker keeps files."""
 
 

@@ -14,7 +14,6 @@ from product_cls import config as settings
 from product_cls.errors import reason
 from product_cls.runs import RunFolder
 from product_cls.tracking.base import Tracker
-from product_cls.tracking.findings import find
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +45,8 @@ def publish(
     trackers = [logger for logger in loggers if isinstance(logger, Tracker)]
     if not trackers:
         return
+    from product_cls.tracking.findings import find  # imports the report, which few jobs need
+
     findings = find(folder, samples)
     for tracker in trackers:
         try:
