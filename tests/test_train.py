@@ -185,7 +185,7 @@ def test_mixing_is_drawn_once_a_batch_and_changes_pictures(
         ("data.fit=stretch", "data.fit=stretch; allowed: squash, crop, pad"),
         ("data.on_unreadable=Stop", "data.on_unreadable=Stop; allowed: stop, drop"),
         ("data.root=???", "Missing: data.root=... on the command line"),
-        ("trainer.devices=2", "trainer.devices=2; allowed: 1"),
+        ("trainer.devices=0", "trainer.devices=0; allowed: a whole number, 1 or more"),
         ("+trainer.check_val_every_n_epoch=2", "check_val_every_n_epoch=2; allowed: 1"),
         ("+trainer.fast_dev_run=true", "trainer=debug runs two steps"),
         ("model.backbone=test_vit", "'test_vit' gives no feature map"),
