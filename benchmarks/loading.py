@@ -26,7 +26,7 @@ from torchvision.datasets import ImageFolder
 from product_cls.cli import guard, parse_arguments
 from product_cls.data.augment import Augment
 from product_cls.data.datamodule import ProductDataModule
-from product_cls.data.samples import read_folder
+from product_cls.data.readers import read_folder
 from product_cls.data.store import build_store
 from product_cls.errors import UserError
 
