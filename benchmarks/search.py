@@ -7,8 +7,6 @@ prints a table and writes benchmarks/results/search.json. ``--help`` lists the s
 
 import json
 import multiprocessing
-import os
-import platform
 import resource
 import shlex
 import sys
@@ -18,23 +16,21 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from common import RESULTS, environment
 
 from product_cls.cli import guard, parse_arguments
-from product_cls.cores import usable_cores
 from product_cls.errors import UserError
 from product_cls.predict import pick_device
 from product_cls.report.tables import print_table
 from product_cls.retrieval.searchers import KINDS, build_searcher
 from product_cls.runs import now, write_text_whole
 
-RESULTS = Path(__file__).parent / "results" / "search.json"
 BLOCK = 4096  # rows written at a time
 PICTURES = 48  # gallery pictures of a product
 DIRECTIONS = 16  # along which a product's pictures differ: roll, pitch, light, ...
@@ -66,7 +62,7 @@ class Arguments:
     device: str = "cpu"
     seed: int = 0
     folder: str = tempfile.gettempdir()
-    out: str = str(RESULTS)
+    out: str = str(RESULTS / "search.json")
 
 
 def write_embeddings(file: Path, rows: int, dimension: int, products: int, seed: list[int]) -> None:
@@ -221,32 +217,6 @@ def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame([shown(row) for row in rows]).astype(object)
 
 
-def environment() -> dict[str, Any]:
-    """Where this runs: the machine, the versions."""
-
-    def installed(package: str) -> str | None:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return None
-
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "device": {
-            "cpu": names[0] if names else platform.processor() or platform.machine(),
-            "cores": usable_cores(),
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{name: installed(name) for name in ("torch", "numpy", "faiss-cpu")},
-        },
-    }
-
-
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python benchmarks/search.py")
     for name, kinds in (("kinds", arguments.kinds), ("limit", arguments.limit)):
@@ -261,7 +231,8 @@ def main() -> None:
         rows = measure_kinds(arguments, Path(folder))
     size = {name: getattr(arguments, name) for name in (*SIZES, "seed")}
     command = shlex.join(["python", "benchmarks/search.py", *sys.argv[1:]])
-    record = {"date": now(), "command": command, **environment(), **size, "rows": rows}
+    machine = environment("numpy", "faiss-cpu")
+    record = {"date": now(), "command": command, **machine, **size, "rows": rows}
     write_text_whole(Path(arguments.out), json.dumps(record, indent=2) + "\n")
     print_table(
         table(rows),

@@ -23,6 +23,7 @@ from product_cls.report.plots import (
     SHADES,
     SHAPES,
     VERMILION,
+    open_panel,
     png,
 )
 from product_cls.report.statistics import DRAWS, LEVEL
@@ -129,15 +130,6 @@ def reader_notes(experiment: Experiment) -> list[str]:
     return [*gaps(experiment), *kept]
 
 
-def _bare(axes: Axes) -> None:
-    """No box around the panel; faint lines to read values by."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["bottom", "left"]].set_color(GREY)
-    axes.tick_params(color=GREY, labelcolor=INK, labelsize=8)
-    axes.grid(color=PALE, linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
 def models_figure(table: pd.DataFrame) -> Figure:
     """Single runs and votes of every model; beside them the votes by view.
 
@@ -157,7 +149,7 @@ def models_figure(table: pd.DataFrame) -> Figure:
         panels[1].plot(table[view], apart, look[0], color=look[1], markersize=6, label=name)
         panels[1].set_xlabel("vote with TTA by view, test accuracy (%)", fontsize=9)
     for axes in panels:
-        _bare(axes)
+        open_panel(axes)
         # Below the panel, by inches, so that it stands clear of the labels at any height.
         below: dict[str, Any] = {
             "loc": "upper center",
@@ -211,7 +203,7 @@ def validation_figure(table: pd.DataFrame, unseen: str) -> Figure:
     figure = Figure(figsize=(4.9 * len(targets), 5.2), layout="constrained")
     panels = figure.subplots(1, len(targets), squeeze=False)[0]
     for axes, (target, label) in zip(panels, targets.items(), strict=True):
-        _bare(axes)
+        open_panel(axes, "validation accuracy (%)", label)
         y = table[target]
         shown = table[["random", "held_out", target]].to_numpy(dtype=float)
         shown = shown[~np.isnan(shown)]
@@ -245,8 +237,6 @@ def validation_figure(table: pd.DataFrame, unseen: str) -> Figure:
         axes.set_xlim(*ends)
         axes.set_ylim(*ends)
         axes.set_aspect("equal")
-        axes.set_xlabel("validation accuracy (%)", fontsize=9)
-        axes.set_ylabel(label, fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure

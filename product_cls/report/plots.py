@@ -30,7 +30,20 @@ def png(figure: Figure, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-def _bare(axes: Axes, x: str) -> None:
+def open_panel(axes: Axes, x: str = "", y: str = "") -> None:
+    """No box around the panel, faint lines to read values by; names of the axes, where given."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["bottom", "left"]].set_color(GREY)
+    axes.tick_params(color=GREY, labelcolor=INK, labelsize=8)
+    axes.grid(color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    if x:
+        axes.set_xlabel(x, fontsize=9, color=INK)
+    if y:
+        axes.set_ylabel(y, fontsize=9, color=INK)
+
+
+def _dots_panel(axes: Axes, x: str) -> None:
     """A panel of dots: no frame but the scale below, faint lines to read it by."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(GREY)
@@ -82,7 +95,7 @@ def _row_labels(experiment: Experiment, summary: Summary) -> list[str]:
 
 
 def _accuracy_panel(axes: Axes, experiment: Experiment, summary: Summary) -> None:
-    _bare(axes, "test accuracy (%)")
+    _dots_panel(axes, "test accuracy (%)")
     rows = summary.rows
     y = np.arange(len(experiment.rows))
     axes.hlines(y, 100 * rows.low, 100 * rows.high, color=INK, linewidth=1.6, label="95 % interval")
@@ -113,7 +126,7 @@ def _accuracy_panel(axes: Axes, experiment: Experiment, summary: Summary) -> Non
 def _difference_panel(axes: Axes, experiment: Experiment, summary: Summary) -> None:
     base = experiment.rows[summary.baseline]
     against = "nothing left out" if experiment.ablation and base == "nothing" else base
-    _bare(axes, f"difference to {against} (points)")
+    _dots_panel(axes, f"difference to {against} (points)")
     found = summary.differences
     axes.axvline(0, color=GREY, linewidth=1)
     for k in range(len(experiment.rows)):
@@ -170,7 +183,7 @@ def view_figure(experiment: Experiment, summary: Summary) -> Figure:
     count = len(experiment.rows)
     figure = Figure(figsize=(7.5, 0.3 * count + 1.5), layout="constrained")
     axes = figure.subplots()
-    _bare(axes, "test accuracy (%), mean over the finished runs")
+    _dots_panel(axes, "test accuracy (%), mean over the finished runs")
     y = np.arange(count)
     low, high = summary.by_view.min(axis=1), summary.by_view.max(axis=1)
     axes.hlines(y, 100 * low, 100 * high, color=PALE, linewidth=2)

@@ -26,7 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from product_cls.blend import align
-from product_cls.report.plots import BLUE, GREY, INK, PALE, VERMILION
+from product_cls.report.plots import BLUE, INK, VERMILION, open_panel
 from product_cls.retrieval.gallery_index import Rejection
 from product_cls.retrieval.join import align_features, join_embeddings
 from product_cls.retrieval.rejection import (
@@ -140,18 +140,8 @@ def rejection_figure(tuned: Tuned) -> Figure:
     return figure
 
 
-def _bare(axes: Axes, x: str, y: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(color=GREY, labelcolor=INK, labelsize=8)
-    axes.grid(color=PALE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(x, fontsize=9, color=INK)
-    axes.set_ylabel(y, fontsize=9, color=INK)
-
-
 def _similarity_panel(axes: Axes, tuned: Tuned) -> None:
-    _bare(axes, "similarity to the nearest picture", "held-out pictures")
+    open_panel(axes, "similarity to the nearest picture", "held-out pictures")
     known, unknown = tuned.searched.known_similarity, tuned.searched.unknown_similarity
     both = np.concatenate([known, unknown])
     bins = np.linspace(both.min(), both.max() + 1e-6, 41).tolist()
@@ -179,7 +169,7 @@ def _similarity_panel(axes: Axes, tuned: Tuned) -> None:
 
 
 def _curve_panel(axes: Axes, threshold: Threshold) -> None:
-    _bare(axes, "recall (%)", "precision (%)")
+    open_panel(axes, "recall (%)", "precision (%)")
     axes.plot(100 * threshold.recalls, 100 * threshold.precisions, color=BLUE, linewidth=1.6)
     axes.plot(100 * threshold.recall, 100 * threshold.precision, "o", color=INK, markersize=6)
     axes.annotate(

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from product_cls.report.plots import BLUE, GREY, INK, PALE, VERMILION
+from product_cls.report.plots import BLUE, GREY, INK, VERMILION, open_panel
 
 
 def figures(
@@ -46,16 +46,6 @@ def _reached(trial: FrozenTrial) -> float:
     return max(trial.intermediate_values.values(), default=float("nan"))
 
 
-def _bare(axes: Axes, x: str, y: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(color=GREY, labelcolor=INK, labelsize=8)
-    axes.grid(color=PALE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(x, fontsize=9, color=INK)
-    axes.set_ylabel(y, fontsize=9, color=INK)
-
-
 def _dots(axes: Axes, x: Sequence[Any], trials: Sequence[FrozenTrial], complete: bool) -> None:
     axes.plot(
         x,
@@ -73,7 +63,7 @@ def history_figure(study: optuna.Study) -> Figure:
     """Every trial's value in the order of the trials, and the best so far."""
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
-    _bare(axes, "trial", "best validation value")
+    open_panel(axes, "trial", "best validation value")
     complete, pruned = _trials(study, TrialState.COMPLETE), _trials(study, TrialState.PRUNED)
     numbers = [trial.number for trial in complete]
     best = np.maximum.accumulate([_reached(trial) for trial in complete])
@@ -89,7 +79,7 @@ def epochs_figure(study: optuna.Study) -> Figure:
     """Best validation value so far by epoch, a line a trial; where a pruned one ends."""
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
-    _bare(axes, "epoch", "best validation value so far")
+    open_panel(axes, "epoch", "best validation value so far")
     for state, colour in ((TrialState.PRUNED, GREY), (TrialState.COMPLETE, BLUE)):
         for trial in _trials(study, state):
             steps = sorted(trial.intermediate_values.items())
@@ -113,7 +103,7 @@ def importances_figure(importances: Mapping[str, float]) -> Figure:
     ordered = sorted(importances.items(), key=lambda item: item[1])
     figure = Figure(figsize=(6.0, 0.36 * len(ordered) + 0.9), layout="constrained")
     axes = figure.subplots()
-    _bare(axes, "share of the differences between trials", "")
+    open_panel(axes, "share of the differences between trials", "")
     keys, shares = zip(*ordered, strict=True)
     axes.barh(keys, shares, color=BLUE, height=0.6)
     axes.set_xlim(0, 1)
@@ -129,7 +119,7 @@ def slices_figure(study: optuna.Study, space: Mapping[str, BaseDistribution]) ->
     for axes in panels[len(space) :]:
         axes.set_visible(False)
     for k, (axes, (key, distribution)) in enumerate(zip(panels, space.items(), strict=False)):
-        _bare(axes, key, "best validation value" if k % columns == 0 else "")
+        open_panel(axes, key, "best validation value" if k % columns == 0 else "")
         categories = isinstance(distribution, CategoricalDistribution)
         for state in (TrialState.PRUNED, TrialState.COMPLETE):
             trials = [trial for trial in _trials(study, state) if key in trial.params]
