@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def predict_parts(
     limit = config.trainer.limit_val_batches
 
     def scores_of(split: str) -> Scores:
-        return predict_scores(
+        scores = predict_scores(
             predictor.network,
             task,
             data.loader(split),
@@ -49,6 +50,7 @@ def predict_parts(
             limit=limit if isinstance(limit, int) else None,
             description=f"predict {split}" if sys.stdout.isatty() else None,
         )
+        return _in_order(scores, data.indices(split))  # shards are read in theirs
 
     splits = ("train", "val", "test") if isinstance(task, Retrieval) else ("val", "test")
     scored = {split: scores_of(split) for split in splits if len(data.ids[split])}
@@ -82,6 +84,14 @@ def predict_parts(
         if gallery is not None:
             metrics[split] |= retrieval_summary(predictions, others, device)
     return metrics
+
+
+def _in_order(scores: Scores, index: np.ndarray) -> Scores:
+    """The same pictures in the order in which ``index``, int64 ``[M]``, names them."""
+    place = {one: k for k, one in enumerate(index.tolist())}
+    order = np.argsort([place[one] for one in scores.index.tolist()], kind="stable")
+    columns = (getattr(scores, field.name) for field in fields(scores))
+    return Scores(*(None if column is None else column[order] for column in columns))
 
 
 def _gallery(data: ProductDataModule, parts: Sequence[Scores], task: Task) -> Features:
