@@ -3,8 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-import product_cls.launcher
-import product_cls.launcher_clusters  # noqa: F401  (registers hydra/launcher=submitit_slurm, ray)
+import product_cls.launcher_clusters  # noqa: F401  (registers all hydra/launcher)
 from product_cls.hints import hinting
 from product_cls.resolvers import register_resolvers
 

@@ -241,7 +241,12 @@ def visible_gpus(environ: Mapping[str, str]) -> list[str]:
 
 
 def assign_gpus(
-    gpus: Sequence[str], jobs: int | None, gpus_per_job: int, jobs_per_gpu: int = 1
+    gpus: Sequence[str],
+    jobs: int | None,
+    gpus_per_job: int,
+    jobs_per_gpu: int = 1,
+    *,
+    key: str = "hydra.launcher.gpus, else trainer.devices",
 ) -> list[str | None]:
     """Which GPUs each of the jobs that run at once sees: ``["2", "5"]`` for GPUs 2 and 5.
 
@@ -252,6 +257,7 @@ def assign_gpus(
         jobs: how many at once; None: as many as the GPUs suffice for.
         gpus_per_job: at least 1.
         jobs_per_gpu: that a GPU suffices for, at least 1.
+        key: what the user sets ``gpus_per_job`` with.
 
     Raises:
         UserError: a job wants more GPUs than there are.
@@ -260,8 +266,7 @@ def assign_gpus(
         return [None] * (jobs or 1)
     if gpus_per_job > len(gpus):
         raise UserError(
-            f"A job takes {gpus_per_job} GPUs (hydra.launcher.gpus, else trainer.devices), but "
-            f"only {len(gpus)} can be used."
+            f"A job takes {gpus_per_job} GPUs ({key}), but only {len(gpus)} can be used."
         )
     names = itertools.cycle(gpus)
     return [

@@ -330,6 +330,8 @@ def test_assign_gpus() -> None:
     assert assign_gpus(["0", "1", "2"], None, 2, 2) == ["0,1", "2,0", "1,2"]
     with pytest.raises(UserError, match=r"takes 2 GPUs.*only 1"):
         assign_gpus(["2"], None, 2)
+    with pytest.raises(UserError, match=r"takes 2 GPUs \(gpus\)"):
+        assign_gpus(["2"], None, 2, key="gpus")
 
 
 def test_places_of_jobs_on_several_gpus(

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from tqdm import tqdm
 
 from product_cls.cores import usable_cores
 from product_cls.data.pictures import Fit, load_picture, resize
 from product_cls.errors import UserError, reason
+from product_cls.progress import progress_bar
 from product_cls.runs import digest
 
 OnUnreadable = Literal["stop", "drop"]
@@ -225,7 +225,9 @@ def _build(
 
         jobs = list(enumerate(samples["path"]))
         with ThreadPoolExecutor(threads or usable_cores()) as pool:
-            done = tqdm(pool.map(decode, jobs), "image store", len(jobs), unit="img", leave=False)
+            done = progress_bar(
+                pool.map(decode, jobs), "image store", len(jobs), unit="img", leave=False
+            )
             try:
                 reasons = dict(filter(None, done))
             except BaseException:  # Ctrl-C must not wait for the pictures that are still to come

@@ -83,7 +83,7 @@ def main() -> None:
     from product_cls.search.study import Search
     from product_cls.search.trials import run_trials
 
-    places = assign_gpus(visible_gpus(os.environ), arguments.jobs, arguments.gpus)
+    places = assign_gpus(visible_gpus(os.environ), arguments.jobs, arguments.gpus, key="gpus")
     environments = [
         job_environment(os.environ, gpus, threads=arguments.threads, at_once=len(places))
         for gpus in places
