@@ -90,8 +90,10 @@ def _in_order(scores: Scores, index: np.ndarray) -> Scores:
     """The same pictures in the order in which ``index``, int64 ``[M]``, names them."""
     place = {one: k for k, one in enumerate(index.tolist())}
     order = np.argsort([place[one] for one in scores.index.tolist()], kind="stable")
-    columns = (getattr(scores, field.name) for field in fields(scores))
-    return Scores(*(None if column is None else column[order] for column in columns))
+    columns: dict[str, Any] = {field.name: getattr(scores, field.name) for field in fields(scores)}
+    return Scores(
+        **{k: column if column is None else column[order] for k, column in columns.items()}
+    )
 
 
 def _gallery(data: ProductDataModule, parts: Sequence[Scores], task: Task) -> Features:

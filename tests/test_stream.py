@@ -1,4 +1,4 @@
-"""Training from shards: the command that writes them, and runs that are those of the data itself."""
+"""Training from shards: the command that writes them, and runs like those of the data itself."""
 
 from collections.abc import Callable
 from pathlib import Path

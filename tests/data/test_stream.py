@@ -1,7 +1,11 @@
 """Shards: what is written is what is read, whole or not at all, from a folder or an address."""
 
 import json
+import shutil
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +247,19 @@ def test_an_address_is_read_through_a_cache_of_bounded_size(
             assert np.array_equal(store.picture(row), local.picture(row))
     assert max(held) <= 3 * most and len(set(held)) > 1
     assert len(fetched) == 22  # of 11 shards, each once a pass: those it began with made way
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset fetches from http by curl")
+def test_shards_behind_http(shards: Path, tmp_path: Path, refused: Refused) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(shards))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        store = opened(address, tmp_path / "cache")
+        assert np.array_equal(store.picture(7), opened(shards, tmp_path).picture(7))
+        with refused(f"{address}/none/stream.json cannot be fetched"):
+            read_stream(f"{address}/none", cache=tmp_path)
+        server.shutdown()
 
 
 def test_a_cache_too_small_for_the_window_is_refused(

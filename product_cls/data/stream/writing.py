@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
 from product_cls.cores import usable_cores
 from product_cls.data.made_sets import Kind, in_range, make_once, write_whole
@@ -24,6 +23,7 @@ from product_cls.data.store import OnUnreadable, UnreadablePicturesError, write_
 from product_cls.data.stream.files import webdataset
 from product_cls.data.stream.reading import DONE, INDEX, SAMPLES, UNFINISHED
 from product_cls.errors import UserError, reason
+from product_cls.progress import progress_bar
 from product_cls.runs import digest
 
 VERSION = 1  # raise it when what is written changes
@@ -97,7 +97,7 @@ def write_stream(
     in_range("shard", pictures, 1, 10**6)
     if side is not None:
         in_range("side", side, 8, 10**5)
-    columns = [column for column in samples if column != "path"]
+    columns = [str(column) for column in samples if column != "path"]
     parameters = {
         "version": VERSION,
         "samples": samples_fingerprint(samples, columns),
@@ -141,11 +141,15 @@ def _write_shards(
 
     with (
         ThreadPoolExecutor(usable_cores()) as pool,
-        tqdm(total=len(samples), desc="shards", unit="img", leave=False) as bar,
+        progress_bar(total=len(samples), desc="shards", unit="img", leave=False) as bar,
     ):
         for shard in plan:
             if not (out / shard.name).is_file():
-                made = list(pool.map(encode, shard.rows.tolist()))
+                try:
+                    made = list(pool.map(encode, shard.rows.tolist()))
+                except BaseException:  # Ctrl-C must not wait for the pictures still to come
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
                 if not (stop and reasons):  # then only the list is of interest
                     _write_shard(out / shard.name, shard.rows, paths, made)
             bar.update(len(shard.rows))
