@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -90,10 +89,9 @@ def _in_order(scores: Scores, index: np.ndarray) -> Scores:
     """The same pictures in the order in which ``index``, int64 ``[M]``, names them."""
     place = {one: k for k, one in enumerate(index.tolist())}
     order = np.argsort([place[one] for one in scores.index.tolist()], kind="stable")
-    columns: dict[str, Any] = {field.name: getattr(scores, field.name) for field in fields(scores)}
-    return Scores(
-        **{k: column if column is None else column[order] for k, column in columns.items()}
-    )
+    ordered: dict[str, Any] = vars(scores)
+    ordered = {k: None if column is None else column[order] for k, column in ordered.items()}
+    return Scores(**ordered)
 
 
 def _gallery(data: ProductDataModule, parts: Sequence[Scores], task: Task) -> Features:
