@@ -103,9 +103,13 @@ class PrivateMemory:
         )
 
 
-def in_fresh_process(function: Any, *arguments: Any) -> Any:
-    """Call it in a process that nothing else has run in, so that peak memory is its own."""
-    context = multiprocessing.get_context("spawn")
+def in_fresh_process(function: Any, *arguments: Any, start: str = "spawn") -> Any:
+    """Call it in a process that nothing else has run in, so that peak memory is its own.
+
+    Args:
+        start: ``fork`` saves the imports where this process has done nothing but import.
+    """
+    context = multiprocessing.get_context(start)
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
 

@@ -205,7 +205,7 @@ def by_us(root: Path, cache: Path, model: str, arguments: Arguments, engine: Eng
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, data)
+    trainer.fit(module, data.train_dataloader())
     return _mean_epoch(epochs.ends)
 
 
