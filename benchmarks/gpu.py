@@ -201,6 +201,7 @@ def end_to_end(
         deterministic="warn" if arguments.deterministic else False,
         benchmark=not arguments.deterministic,
         callbacks=[epochs],
+        limit_val_batches=0,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -250,7 +251,9 @@ def workers_needed(model: str, rows: list[dict[str, Any]]) -> str:
     enough = [row["workers"] for row in rows if row["model"] == model and row["share"] >= TARGET]
     if not enough:
         tried = ", ".join(str(row["workers"]) for row in rows if row["model"] == model)
-        return f"{model}: {TARGET:.0%} of the fixed batch's speed is not reached with {tried}."
+        return (
+            f"{model}: {TARGET:.0%} of the fixed batch's speed is not reached (workers: {tried})."
+        )
     return f"{model}: {min(enough)} workers reach {TARGET:.0%} of the fixed batch's speed."
 
 
