@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train ablation models validation gallery wandb-sync bench test test-fast lint clean
+.PHONY: help setup train ablation models validation gallery wandb-sync bench bench-gpu test test-fast lint clean
 
 # make ablation ABLATION=full is the published setting, for a GPU; make models MODELS=b0,b1,b2 needs
 # the model hub once.
@@ -53,7 +53,21 @@ bench: $(STAMP)  ## speed against what users would pick instead: tables, benchma
 	$(PY) benchmarks/augment.py
 	$(PY) benchmarks/adamp.py
 	$(PY) benchmarks/train_step.py
+	$(PY) benchmarks/timm_script.py
 	$(PY) benchmarks/inference.py
+	$(PY) benchmarks/predict.py
+	$(PY) benchmarks/growth.py
+
+# gpu.py comes first: where there is no GPU, it says so and the rest is not tried.
+GPU := models=[b0,b1,b2,nfnet_f0] size=256 batch=128
+RESULTS := benchmarks/results
+bench-gpu: $(STAMP)  ## the same on a GPU: end to end, variants of a step, predictions
+	$(PY) benchmarks/gpu.py
+	$(PY) benchmarks/step_variants.py $(GPU)
+	$(PY) benchmarks/adamp.py device=cuda out=$(RESULTS)/adamp_gpu.json
+	$(PY) benchmarks/train_step.py model=b0 size=256 batch=128 precision=bf16-mixed steps=100 out=$(RESULTS)/train_step_gpu.json
+	$(PY) benchmarks/timm_script.py models=[b0] size=256 batch=128 workers=8 pictures=12800 precision=bf16-mixed out=$(RESULTS)/timm_script_gpu.json
+	$(PY) benchmarks/predict.py backbone=efficientnet_b0 size=256 pictures=2048 batch=128 bf16=true device=cuda "views=[[identity],[identity,hflip],[identity,hflip,size_320,hflip+size_320],[identity,hflip,five_crop]]" out=$(RESULTS)/predict_gpu.json
 
 test: $(STAMP)  ## all tests
 	$(PY) -m pytest

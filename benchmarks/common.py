@@ -1,13 +1,16 @@
 """What the benchmarks of speed share: paired timing, the machine, a table and a file of results."""
 
 import json
+import multiprocessing
 import os
 import platform
 import shlex
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from product_cls.report.tables import print_table
 from product_cls.runs import now, write_text_whole
 
 RESULTS = Path(__file__).parent / "results"
+SAMPLED = 0.02  # seconds between two looks at the memory
 
 
 def paired_seconds(
@@ -64,6 +68,50 @@ def waves(count: int, size: int, seed: int = 0) -> np.ndarray:
     y, x = np.mgrid[:size, :size] / size
     phase = draw.uniform(0, 20, (count, 1, 1, 3))
     return (127 + 120 * np.sin(phase * x[..., None] + 9 * y[..., None] ** 2)).astype(np.uint8)
+
+
+class PrivateMemory:
+    """Peak of the memory that is this process's own, in MiB; None where there is no /proc.
+
+    What the system counts as resident has the pages of mapped files too, which it may drop.
+    """
+
+    def __enter__(self) -> "PrivateMemory":
+        self.start = self.peak = self._now()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while self.peak is not None and not self._stop.wait(SAMPLED):
+            self.peak = max(self.peak, self._now() or 0)
+
+    @staticmethod
+    def _now() -> float | None:
+        status = Path("/proc/self/status")
+        if not status.exists():
+            return None
+        return next(
+            int(line.split()[1]) / 1024
+            for line in status.read_text().splitlines()
+            if line.startswith("RssAnon")
+        )
+
+
+def in_fresh_process(function: Any, *arguments: Any, start: str = "spawn") -> Any:
+    """Call it in a process that nothing else has run in, so that peak memory is its own.
+
+    Args:
+        start: ``fork`` saves the imports where this process has done nothing but import.
+    """
+    context = multiprocessing.get_context(start)
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def environment(*packages: str) -> dict[str, Any]:

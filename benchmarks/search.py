@@ -6,14 +6,11 @@ prints a table and writes benchmarks/results/search.json. ``--help`` lists the s
 """
 
 import json
-import multiprocessing
 import resource
 import shlex
 import sys
 import tempfile
-import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from common import RESULTS, environment
+from common import RESULTS, PrivateMemory, environment, in_fresh_process
 
 from product_cls.cli import guard, parse_arguments
 from product_cls.errors import UserError
@@ -35,7 +32,6 @@ BLOCK = 4096  # rows written at a time
 PICTURES = 48  # gallery pictures of a product
 DIRECTIONS = 16  # along which a product's pictures differ: roll, pitch, light, ...
 SIZES = ("queries", "gallery", "dimension", "k")
-SAMPLED = 0.02  # seconds between two looks at the memory
 
 
 @dataclass
@@ -86,39 +82,6 @@ def write_embeddings(file: Path, rows: int, dimension: int, products: int, seed:
     out.flush()
 
 
-class PrivateMemory:
-    """Peak of the memory that is this process's own, in MiB; None where there is no /proc.
-
-    What the system counts as resident has the pages of mapped files too, which it may drop.
-    """
-
-    def __enter__(self) -> "PrivateMemory":
-        self.start = self.peak = self._now()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while self.peak is not None and not self._stop.wait(SAMPLED):
-            self.peak = max(self.peak, self._now() or 0)
-
-    @staticmethod
-    def _now() -> float | None:
-        status = Path("/proc/self/status")
-        if not status.exists():
-            return None
-        return next(
-            int(line.split()[1]) / 1024
-            for line in status.read_text().splitlines()
-            if line.startswith("RssAnon")
-        )
-
-
 def measure(kind: str, folder: Path, k: int, count: int, device: str | None) -> dict[str, Any]:
     """Build and search once, in its own process; nearest positions go to ``<kind>.npy``."""
     gallery = np.load(folder / "gallery.npy", mmap_mode="r")
@@ -144,13 +107,6 @@ def measure(kind: str, folder: Path, k: int, count: int, device: str | None) -> 
         else None,
         "threads": torch.get_num_threads(),
     }
-
-
-def in_fresh_process(function: Any, *arguments: Any) -> Any:
-    """Call it in a process that nothing else has run in, so that peak memory is its own."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def measure_kinds(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """Files of named arrays (.npz), written whole or not at all and without pickle."""
 
 import os
+import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,18 +23,52 @@ def save_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
     os.replace(partial, file)
 
 
-def load_arrays(file: Path, make: Callable[[dict[str, Any]], Made], what: str) -> Made:
+def load_arrays(
+    file: Path,
+    make: Callable[[dict[str, Any]], Made],
+    what: str,
+    *,
+    mapped: Collection[str] = (),
+) -> Made:
     """What ``make`` makes of the arrays that ``save_arrays`` wrote.
 
     Args:
         make: name -> array; raises ValueError, KeyError or TypeError at a file of other arrays.
         what: the file should be, for the message.
+        mapped: names of arrays to leave in the file, read-only, of which the system keeps in memory
+            what it has room for; others are read.
 
     Raises:
         UserError: it is missing or no such file.
     """
     try:
         with np.load(file, allow_pickle=False) as stored:
-            return make({name: stored[name] for name in stored.files})
+            left = [name for name in stored.files if name in mapped]
+            read = {name: stored[name] for name in stored.files if name not in left}
+            places = {name: stored.zip.getinfo(f"{name}.npy").header_offset for name in left}
+        return make(read | {name: _map(file, place) for name, place in places.items()})
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} is no {what}: {reason(error)}.") from None
+
+
+def _map(file: Path, place: int) -> np.ndarray:
+    """The array of an uncompressed member of a zip file, mapped.
+
+    Args:
+        place: of the member's own header, 30 bytes (APPNOTE 4.3.7) and two fields of text.
+    """
+    with file.open("rb") as opened:
+        opened.seek(place)
+        header = opened.read(30)
+        compression, name, extra = (struct.unpack_from("<H", header, at)[0] for at in (8, 26, 28))
+        if compression != zipfile.ZIP_STORED:
+            raise ValueError("its arrays are compressed")
+        opened.seek(name + extra, os.SEEK_CUR)
+        version = np.lib.format.read_magic(opened)
+        if version != (1, 0):
+            raise ValueError(f"arrays of version {version}")
+        shape, columns_first, kind = np.lib.format.read_array_header_1_0(opened)
+        if 0 in shape:  # nothing to map, which mmap refuses
+            return np.empty(shape, kind)
+        order: Any = "F" if columns_first else "C"
+        return np.memmap(file, kind, "r", opened.tell(), shape, order)

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from product_cls.cli import MISSING, guard, parse_arguments
+from product_cls.data.incoming import list_images, read_batches
 from product_cls.data.pictures import load_picture, resize
-from product_cls.data.readers import list_pictures
 from product_cls.decisions import read_thresholds, with_thresholds
 from product_cls.errors import UserError, reason
 from product_cls.models.network import Network
@@ -182,31 +182,6 @@ class Arguments:
     shown: int = 40
 
 
-def list_images(source: Path) -> list[tuple[str, Path]]:
-    """Names and paths of the pictures in a folder, a CSV, or of one picture.
-
-    Raises:
-        UserError: nothing there, or a CSV without such a column.
-    """
-    if source.is_dir():
-        found = [(str(path.relative_to(source)), path) for path in list_pictures(source)]
-        if not found:
-            raise UserError(f"{source} holds no pictures.")
-        return found
-    if not source.is_file():
-        raise UserError(f"There is no folder or file {source}.")
-    if source.suffix.lower() != ".csv":
-        return [(source.name, source)]
-    try:
-        table = pd.read_csv(source, dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"{source} is not a CSV that can be read: {reason(error)}.") from None
-    column = next((name for name in ("path", "filename") if name in table), None)
-    if column is None or table.empty or (table[column] == "").any():
-        raise UserError(f"{source} needs a column 'path' or 'filename', with a path in every row.")
-    return [(name, source.parent / name) for name in table[column]]
-
-
 def pick_device(name: str) -> torch.device:
     """The device of a name: ``auto`` (a GPU of CUDA where there is one), ``cpu``, ``cuda``,
     ``cuda:<n>``, and ``mps`` where there is that.
@@ -255,24 +230,15 @@ def main() -> None:
     check_place(out)
     unreadable: dict[str, str] = {}
 
-    def batches(predictor: Predictor) -> Iterable[dict[str, Any]]:
-        for start in range(0, len(images), arguments.batch_size):
-            read: list[tuple[int, Tensor]] = []
-            for index in range(start, min(start + arguments.batch_size, len(images))):
-                try:
-                    read.append((index, predictor.picture(images[index][1])))
-                except OSError as error:
-                    unreadable[images[index][0]] = reason(error)
-            if read:
-                index_of, pictures = zip(*read, strict=True)
-                yield {"image": torch.stack(pictures), "index": np.array(index_of)}
-
     all_scores = []
     for predictor in predictors:
         scores = predict_scores(
             predictor.network,
             predictor.task,
-            _at_least_one(batches(predictor), arguments.images),
+            _at_least_one(
+                read_batches(predictor.picture, images, arguments.batch_size, unreadable),
+                arguments.images,
+            ),
             arguments.tta,
             device=device,
             description="predict",

@@ -56,7 +56,7 @@ def load_runs(root: Path) -> tuple[list[Run], list[str]]:
             left_out.append(f"{name} {shortcoming}")
             continue
         splits = {
-            split: Predictions.load(folder.predictions_file(split))
+            split: Predictions.load(folder.predictions_file(split), mapped=True)
             for split in ("val", "test")
             if folder.predictions_file(split).is_file()
         }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from product_cls.predict import list_images
+from product_cls.data.incoming import list_images
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.model_selection import StratifiedKFold
 
 from product_cls.data.folds import (
     groups_in_several_folds,
     load_or_make_folds,
     make_folds,
     split_rows,
+    stratified_folds,
 )
 from product_cls.data.readers import read_competition
 
@@ -276,3 +278,16 @@ def test_rare_combinations_of_labels_are_no_obstacle(tmp_path: Path, refused: An
     load_or_make_folds(file, samples, "stratified", n_splits=3, label=("label", "other"))
     with refused("made for other samples"):
         load_or_make_folds(file, samples, "stratified", n_splits=3, label=("label",))
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_stratified_folds_are_those_of_scikit_learn(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    labels = np.concatenate([draw.choice(list("zbxa"), 203), ["rare", "rare", "rare"]])
+    labels = draw.permutation(labels)
+    expected = np.empty(len(labels), dtype=np.int64)
+    splitter = StratifiedKFold(4, shuffle=True, random_state=seed)
+    with pytest.warns(UserWarning, match="least populated"):
+        for k, (_, held_out) in enumerate(splitter.split(labels, labels)):
+            expected[held_out] = k
+    assert stratified_folds(labels, 4, seed).tolist() == expected.tolist()

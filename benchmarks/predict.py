@@ -1,0 +1,123 @@
+"""Pictures a second of predictions with test-time augmentation, from memory and from files.
+
+    python benchmarks/predict.py                                              # lite0 at 96 pixels
+    python benchmarks/predict.py checkpoint=RUN/checkpoints/best.ckpt "views=[[identity],[hflip]]"
+    python benchmarks/predict.py backbone=efficientnet_b0 size=256 device=cuda bf16=true
+
+prints a table and writes benchmarks/results/predict.json. ``--help`` lists the settings.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from common import paired_seconds, ratio, report
+from inference import load
+from loading import write_pictures
+
+from product_cls.cli import guard, parse_arguments
+from product_cls.data.incoming import list_images, read_batches
+from product_cls.errors import UserError
+from product_cls.predict import Predictor, pick_device, predict_scores
+from product_cls.tta import build_views, check_views
+
+
+@dataclass
+class Arguments:
+    """What `product_cls.predict` does to a folder of pictures, without its CSV and contact sheet.
+
+    memory: pictures decoded before. files: JPEG files of `source` pixels a side, decoded by threads
+    while the network works. views: sets that are averaged, each beside its number of passes through
+    the network. Ratios are against the first set, files against files.
+
+    checkpoint: of a run; null: a network of `backbone` at `size` pixels, with random weights.
+    threads: of PyTorch. device: auto, cpu, cuda.
+    """
+
+    checkpoint: str | None = None
+    backbone: str = "tf_efficientnet_lite0"
+    size: int = 96
+    classes: int = 1000
+    views: list[list[str]] = field(
+        default_factory=lambda: [
+            ["identity"],
+            ["identity", "hflip"],
+            ["identity", "hflip", "size_128", "hflip+size_128"],
+            ["identity", "hflip", "five_crop"],
+        ]
+    )
+    pictures: int = 128
+    source: int = 256
+    batch: int = 64
+    device: str = "auto"
+    bf16: bool = False
+    threads: int = 1
+    repeats: int = 5
+    out: str | None = None
+
+
+def measure(
+    predictor: Predictor, images: list[tuple[str, Path]], arguments: Arguments
+) -> list[dict[str, Any]]:
+    """A row a set of views; all of them, from memory and from files, take turns."""
+    device = pick_device(arguments.device)
+    decoded = list(read_batches(predictor.picture, images, arguments.batch, {}))
+
+    def scored(views: list[str], batches: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: predict_scores(
+            predictor.network,
+            predictor.task,
+            batches(),
+            views,
+            device=device,
+            bf16=arguments.bf16,
+        )
+
+    ways: dict[str, Callable[[], Any]] = {}
+    for views in arguments.views:
+        ways[f"memory {views}"] = scored(views, lambda: decoded)
+        ways[f"files {views}"] = scored(
+            views, lambda: read_batches(predictor.picture, images, arguments.batch, {})
+        )
+    seconds = paired_seconds(ways, arguments.repeats, device=device)
+    first = f"files {arguments.views[0]}"
+    one = torch.zeros(1, 3, *predictor.size)
+    return [
+        {
+            "views": " ".join(views),
+            "passes": sum(len(view(one)) for view in build_views(views).values()),
+            **{
+                f"{source} /s": len(images) / median(seconds[f"{source} {views}"])
+                for source in ("memory", "files")
+            },
+            **ratio(seconds, first, f"files {views}"),
+        }
+        for views in arguments.views
+    ]
+
+
+def main() -> None:
+    arguments = parse_arguments(Arguments, prog="python benchmarks/predict.py")
+    for key, least in (("pictures", 10), ("batch", 1), ("threads", 1), ("repeats", 2)):
+        if getattr(arguments, key) < least:
+            raise UserError(f"{key}={getattr(arguments, key)}; allowed: {least} or more.")
+    torch.set_num_threads(arguments.threads)
+    device = pick_device(arguments.device)
+    predictor = load(arguments)
+    predictor.network.memory_format = torch.channels_last  # as in training
+    for views in arguments.views:
+        check_views(views, predictor.size)
+    with tempfile.TemporaryDirectory() as folder:
+        write_pictures(Path(folder), arguments.pictures, arguments.source)
+        rows = measure(predictor, list_images(Path(folder)), arguments)
+    backbone = predictor.network.spec["backbone"]
+    title = f"{backbone} at {predictor.size} on {device}, pictures a second with views averaged"
+    report("predict", rows, title, arguments.out, "timm", "pillow")
+
+
+if __name__ == "__main__":
+    guard(main)
