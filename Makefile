@@ -54,6 +54,8 @@ bench: $(STAMP)  ## speed against what users would pick instead: tables, benchma
 	$(PY) benchmarks/adamp.py
 	$(PY) benchmarks/train_step.py
 	$(PY) benchmarks/inference.py
+	$(PY) benchmarks/start_up.py
+	$(PY) benchmarks/sweeps.py
 
 test: $(STAMP)  ## all tests
 	$(PY) -m pytest

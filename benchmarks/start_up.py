@@ -32,8 +32,9 @@ REST = "end of the process"
 class Arguments:
     """A tiny job, all of whose time is start-up: 40 pictures of 32 pixels, one epoch, a CPU.
 
-    new process: as `python train.py` does. copy: of a process that has imported what jobs need, as
-    jobs of a sweep are (`hydra.launcher.preload`). Both take turns; the rows are medians.
+    new process: as `python train.py` is. unfrozen: the same without its `gc.freeze()`. copy: of a
+    process that has imported what jobs need, as jobs of a sweep are (`hydra.launcher.preload`).
+    They take turns; the rows are medians.
     """
 
     repeats: int = 5
@@ -57,16 +58,23 @@ def tiny(folder: Path) -> list[str]:
     ]
 
 
-def stages(folder: Path, run: str, source: Original | None) -> dict[str, float]:
+def stages(
+    folder: Path, run: str, source: Original | None, *, freeze: bool = True
+) -> dict[str, float]:
     """CPU seconds of a job's stages, and of all.
 
     Args:
         folder: of pictures and results.
         run: name of its folder there.
         source: what it is a copy of; None: a new process.
+        freeze: what it has imported.
     """
     marks, console = folder / f"{run}.json", folder / f"{run}.log"
-    environment = os.environ | {"START_UP_STAGES": str(marks), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {
+        "START_UP_STAGES": str(marks),
+        "START_UP_FREEZE": "yes" if freeze else "no",
+        "PYTHONUNBUFFERED": "1",
+    }
     command = [sys.executable, str(JOB), *tiny(folder), f"hydra.run.dir={folder / run}"]
     process: Popen[bytes] | Copy | None
     if source is None:
@@ -100,16 +108,17 @@ def main() -> None:
                 time.sleep(0.1)
             stages(folder, "warm", source)  # makes the image store and the folds
             turns = [
-                (stages(folder, f"new{k}", None), stages(folder, f"copy{k}", source))
+                {
+                    "unfrozen, CPU s": stages(folder, f"unfrozen{k}", None, freeze=False),
+                    "new process, CPU s": stages(folder, f"new{k}", None),
+                    "copy, CPU s": stages(folder, f"copy{k}", source),
+                }
                 for k in range(arguments.repeats)
             ]
     rows = [
-        {
-            "stage": stage,
-            "new process, CPU s": round(median(new[stage] for new, _ in turns), 3),
-            "copy, CPU s": round(median(copy[stage] for _, copy in turns), 3),
-        }
-        for stage in turns[0][0]
+        {"stage": stage}
+        | {way: round(median(turn[way][stage] for turn in turns), 3) for way in turns[0]}
+        for stage in turns[0]["copy, CPU s"]
     ]
     title = "A tiny job, stage by stage"
     report("start_up", rows, title, arguments.out, "pytorch-lightning", "timm", "torchmetrics")

@@ -3,6 +3,7 @@
 What a thread of its own does counts, too; what the processes that it starts do does not.
 """
 
+import gc
 import json
 import os
 import time
@@ -10,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+FIRST = "trainer and first step"
 STAGES: dict[str, float] = {"interpreter, or being copied": time.process_time()}
 
 
@@ -27,6 +29,8 @@ def train(config: Any) -> None:
         mark(f"import {name}")
     import product_cls.train as run
 
+    if os.environ["START_UP_FREEZE"] == "yes":  # as train.py does
+        gc.freeze()
     mark("import albumentations, ours")
     assemble_samples, assemble_run = run.assemble_samples, run.assemble_run
     checkpoint_callbacks = run.checkpoint_callbacks
@@ -53,8 +57,6 @@ def train(config: Any) -> None:
     run.run(config)
     mark("predictions and results")
 
-
-FIRST = "trainer and first step"
 
 if __name__ == "__main__":
     import hydra

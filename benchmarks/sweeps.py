@@ -1,4 +1,4 @@
-"""A sweep's wall time beside the time that its jobs train, with jobs as copies and as new processes.
+"""A sweep's wall time beside the time that its jobs train, as copies and as new processes.
 
     python benchmarks/sweeps.py jobs=15 at_once=[1,2]
 
@@ -42,7 +42,9 @@ class Arguments:
     out: str | None = None
 
 
-def sweep(folder: Path, name: str, arguments: Arguments, at_once: int, *words: str) -> dict[str, Any]:
+def sweep(
+    folder: Path, name: str, arguments: Arguments, at_once: int, *words: str
+) -> dict[str, Any]:
     """Run one and read what its jobs took.
 
     Args:
@@ -90,7 +92,9 @@ def main() -> None:
         write_pictures(folder / "pictures")
         for at_once in arguments.at_once:
             for way, words in (("copies", ()), ("new processes", ("hydra.launcher.preload=[]",))):
-                row = sweep(folder, f"{way}-{at_once}".replace(" ", "-"), arguments, at_once, *words)
+                row = sweep(
+                    folder, f"{way}-{at_once}".replace(" ", "-"), arguments, at_once, *words
+                )
                 rows.append({"at once": at_once, "jobs are": way, "jobs": arguments.jobs} | row)
                 print(f"{way}, {at_once} at once: {row['wall s']} s", file=sys.stderr)
     title = "Sweeps of tiny jobs"

@@ -134,15 +134,14 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # a collection in a copy would write to, and so double, what they share
     channel.sendall(b"ready\n")
-    with channel.makefile() as requests:
-        for line in requests:
-            if fork_for(launcher):
-                break
-        else:
+    requests = channel.makefile()
+    while line := requests.readline():
+        if fork_for(launcher):
+            channel.sendall(b"%d\n" % os.getpid())
+            requests.close()
+            channel.close()
+            become(**json.loads(line))
             return
-        channel.sendall(b"%d\n" % os.getpid())
-    channel.close()
-    become(**json.loads(line))
 
 
 def fork_for(launcher: int) -> bool:

@@ -30,8 +30,12 @@ from product_cls.launcher_jobs import (
 from product_cls.runs import RunFolder
 
 SETTINGS = {
-    **{"jobs": None, "gpus": None, "jobs_per_gpu": None, "threads": None},
-    **{"grace": 30.0, "preload": []},
+    "jobs": None,
+    "gpus": None,
+    "jobs_per_gpu": None,
+    "threads": None,
+    "grace": 30.0,
+    "preload": [],
 }
 REPOSITORY = Path(__file__).parents[1]
 

@@ -20,7 +20,7 @@ class Sweep:
     Args:
         tmp_path: where its results and caches go.
         data: the competition's layout.
-        grid: overrides that vary, and more that name no folder: of ``hydra``, ``trainer``, ``data``.
+        grid: overrides that vary, and more that name no folder (``hydra``, ``data.size``, ...).
         before: words before the command, such as a script that brings a cluster.
         bomb: the callback that ends runs; None: ``sweep_bombs.Bomb``, told by ``start``.
     """
