@@ -57,6 +57,8 @@ bench: $(STAMP)  ## speed against what users would pick instead: tables, benchma
 	$(PY) benchmarks/inference.py
 	$(PY) benchmarks/predict.py
 	$(PY) benchmarks/growth.py
+	$(PY) benchmarks/start_up.py
+	$(PY) benchmarks/sweeps.py
 
 # gpu.py comes first: where there is no GPU, it says so and the rest is not tried.
 GPU := models=[b0,b1,b2,nfnet_f0] size=256 batch=128

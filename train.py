@@ -1,5 +1,7 @@
 """Train one network, or with -m a sweep of them; conf/config.yaml says what can be set."""
 
+import gc
+
 import hydra
 from omegaconf import DictConfig
 
@@ -15,6 +17,7 @@ def main(config: DictConfig) -> float | None:
     # Imported here: torch and Lightning take seconds, a mistake on the command line should not.
     from product_cls.train import run
 
+    gc.freeze()  # what is imported stays; at the end Python would look through it several times
     return run(config)
 
 

@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
@@ -30,6 +30,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from product_cls.errors import UserError
+from product_cls.launcher_copies import original
 from product_cls.launcher_jobs import Job, assign_gpus, job_environment, visible_gpus
 from product_cls.launcher_table import run_jobs
 from product_cls.runs import RunFolder
@@ -55,6 +56,10 @@ class ProcessesConf:
     jobs_per_gpu: int | None = None  # jobs that share a GPU, in place of `jobs`; null: one
     threads: int | None = None  # CPU threads a job; null: cores // jobs, or what the user has set
     grace: float = 30.0  # seconds to finish after Ctrl-C, before SIGTERM and then SIGKILL
+    # Imported once, by a process that several jobs begin as copies of; []: each imports for itself.
+    preload: list[str] = field(
+        default_factory=lambda: ["product_cls.launcher_clusters", "product_cls.train"]
+    )
 
 
 class ProcessesLauncher(Launcher):
@@ -67,9 +72,10 @@ class ProcessesLauncher(Launcher):
         jobs_per_gpu: int | None,
         threads: int | None,
         grace: float,
+        preload: list[str],
     ) -> None:
         self.jobs, self.gpus, self.jobs_per_gpu = jobs, gpus, jobs_per_gpu
-        self.threads, self.grace = threads, grace
+        self.threads, self.grace, self.preload = threads, grace, list(preload)
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
 
@@ -106,7 +112,9 @@ class ProcessesLauncher(Launcher):
             for gpus in places
         ]
         log.info(f"{len(jobs)} jobs, {len(places)} at a time")
-        signum = run_jobs(jobs, environments, grace=self.grace)
+        modules = self.preload if len(jobs) > 1 else []  # nothing to share
+        with original(modules, environments[0]) as source:
+            signum = run_jobs(jobs, environments, self.grace, source)
         if signum is not None:
             raise SystemExit(128 + signum)
         # A plain sweep has nothing to do with a failure but to report it, which the table has done.

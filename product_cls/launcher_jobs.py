@@ -4,16 +4,14 @@ Knows nothing of Hydra: a job is a command, an environment and a run folder. ``l
 them, ``launcher_table.py`` runs a few at a time.
 """
 
-import ctypes
 import itertools
 import os
 import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,8 @@ from typing import Any, Literal
 
 from product_cls.cores import usable_cores
 from product_cls.errors import UserError
+from product_cls.launcher_copies import Copy, Original
+from product_cls.parents import die_with
 from product_cls.runs import RunFolder, now
 
 State = Literal["queued", "running", "done", "skipped", "failed", "interrupted", "pruned"]
@@ -45,12 +45,6 @@ ERROR_LINE = re.compile(
     r"(?P<sentence>(?(1).+|(\w+\.)*\w*(Error|Exception)\b.*))"
 )
 
-# By which Slurm tells all processes of a job that its time is nearly up. Python dies of them; the
-# worker that started us answers.
-WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
 
 @dataclass
 class Job:
@@ -65,7 +59,7 @@ class Job:
     error: str = ""  # one sentence, of a job that failed or was interrupted
     begun: float = 0.0  # time.monotonic()
     seconds: float = 0.0
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Copy | None = None
     before: dict[str, Any] = field(default_factory=dict)  # status.json when the job was started
     version_before: tuple[int, int] | None = None
     log_before: int = 0  # bytes of console.log from earlier attempts
@@ -77,8 +71,12 @@ class Job:
         )
         return self.folder.status() if mine else {}
 
-    def start(self, environment: Mapping[str, str]) -> None:
-        """Start the process; a job that cannot even be started has failed."""
+    def start(self, environment: Mapping[str, str], original: Original | None = None) -> None:
+        """Start the process; a job that cannot even be started has failed.
+
+        Args:
+            original: the process that it is a copy of; None: a new one.
+        """
         self.state, self.begun = "running", time.monotonic()
         self.before = self.folder.status()
         self.version_before = file_version(self.folder.status_file)
@@ -88,15 +86,20 @@ class Job:
                 console.write(f"\n{now()} $ {shlex.join(self.command)}\n".encode())
                 console.flush()
                 self.log_before = console.tell()
-                self.process = subprocess.Popen(
-                    self.command,
-                    env=dict(environment),
-                    stdin=subprocess.DEVNULL,
-                    stdout=console,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,  # the terminal's Ctrl-C reaches the launcher alone
-                    preexec_fn=die_with(os.getpid()),
-                )
+                if original is not None:
+                    self.process = original.copy(
+                        self.command, environment, self.folder.console_file
+                    )
+                if self.process is None:
+                    self.process = subprocess.Popen(
+                        self.command,
+                        env=dict(environment),
+                        stdin=subprocess.DEVNULL,
+                        stdout=console,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,  # the terminal's Ctrl-C reaches the launcher alone
+                        preexec_fn=die_with(os.getpid()),
+                    )
         except OSError as error:
             self.state, self.error = "failed", f"could not be started: {error}"
 
@@ -142,26 +145,6 @@ def file_version(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_ino, stat.st_mtime_ns
-
-
-def die_with(parent: int) -> Callable[[], None]:
-    """What a child does before it becomes the job, so that it does not outlive a killed launcher.
-
-    ``preexec_fn`` is safe here because the launcher has no other threads (the live table is drawn
-    from its loop); those of a Ray worker hold no lock that this needs. Other systems than Linux
-    cannot do this.
-    """
-
-    def prepare() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored, and so inherited, after `&`
-        for warning in WARNINGS:
-            signal.signal(warning, signal.SIG_IGN)
-        if LIBC is not None:
-            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before the call
-                os._exit(1)
-
-    return prepare
 
 
 def outcome(

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from product_cls.launcher_copies import Original
 from product_cls.launcher_jobs import Job
 
 STYLES = {
@@ -35,7 +36,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_jobs(
-    jobs: Sequence[Job], environments: Sequence[Mapping[str, str]], grace: float
+    jobs: Sequence[Job],
+    environments: Sequence[Mapping[str, str]],
+    grace: float,
+    original: Original | None,
 ) -> int | None:
     """Run all jobs, as many at once as there are environments; none outlives this call.
 
@@ -43,6 +47,7 @@ def run_jobs(
         jobs: changed in place.
         environments: a job has one of them for itself while it runs.
         grace: seconds between SIGINT and SIGTERM when the sweep is stopped.
+        original: what they are copies of; None: each is a new process.
 
     Returns:
         The signal that stopped the sweep, or None.
@@ -52,9 +57,9 @@ def run_jobs(
     with signals_noted() as received, Display(jobs) as display:
         try:
             while (queue or running) and not received:
-                while queue and free:
+                while queue and free and (original is None or original.ready()):
                     job = queue.popleft()
-                    job.start(free[0])
+                    job.start(free[0], original)
                     display.started(job)
                     if job.process is None:
                         display.ended(job)

@@ -3,6 +3,7 @@
 Its two words are the folder with its orders, where it leaves why it ended, and its parent's number.
 """
 
+import gc
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from product_cls.launcher_jobs import die_with
+from product_cls.parents import die_with
 from product_cls.runs import RunFolder, write_text_whole
 
 # What gloo and NCCL say when another rank is gone.
@@ -48,6 +49,7 @@ def train(orders: dict[str, Any], rank: int) -> None:
     from product_cls.tracking.trackers import closing_trackers
     from product_cls.train import fit, quiet_libraries
 
+    gc.freeze()  # as train.py does
     folder = RunFolder(Path(orders["folder"]))
     log_as(folder, rank)
     quiet_libraries()

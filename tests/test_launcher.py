@@ -29,7 +29,14 @@ from product_cls.launcher_jobs import (
 )
 from product_cls.runs import RunFolder
 
-SETTINGS = {"jobs": None, "gpus": None, "jobs_per_gpu": None, "threads": None, "grace": 30.0}
+SETTINGS = {
+    "jobs": None,
+    "gpus": None,
+    "jobs_per_gpu": None,
+    "threads": None,
+    "grace": 30.0,
+    "preload": [],
+}
 REPOSITORY = Path(__file__).parents[1]
 
 CONFIG = """
@@ -40,6 +47,7 @@ exclude: []
 hydra:
   run: {dir: "multirun/${name}/single"}
   sweep: {dir: "multirun/${name}", subdir: "${hydra.job.override_dirname}"}
+  launcher: {preload: [product_cls.launcher]}
 """
 
 # FAULTS names what happens to which fold, as `1:raise 2:kill`, so that the command stays the same
@@ -69,6 +77,15 @@ def main(config):
         folder.update_status(metric="accuracy", value=0.5 + config.fold / 100, epoch=1, epochs=3)
         seen = {"time": [time.time()], "pids": [os.getpid()], "env": dict(os.environ)}
         seen |= {"torch": "torch" in sys.modules, "mode": str(HydraConfig.get().mode)}
+        seen |= {
+            "argv": sys.argv,
+            "path": sys.path,
+            "main": sys.modules["__main__"].main is main,
+            "files": [os.readlink(f"/proc/self/fd/{number}") for number in range(3)],
+            "leads": os.getsid(0) == os.getpgid(0) == os.getpid(),
+            "signals": [str(signal.getsignal(each)) for each in (2, 15, signal.SIGUSR1)],
+            "copy": b"launcher_copies" in Path("/proc/self/cmdline").read_bytes(),
+        } if sys.platform == "linux" else {}
         (folder.path / "seen.json").write_text(json.dumps(seen))
         print("working on", config.fold)
         if fault:  # a worker that does not notice that its parent is dead
@@ -123,7 +140,7 @@ def start(app: Path, *words: str, **environ: str) -> subprocess.Popen[str]:
 
 def run(app: Path, *words: str, **environ: str) -> tuple[int, str]:
     process = start(app, *words, **environ)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=200)
     return process.returncode, output
 
 
@@ -136,7 +153,7 @@ def seen(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "seen.json").read_text()))
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 100) -> bool:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -153,8 +170,10 @@ def gone(*folders: Path) -> bool:
     )
 
 
-def test_three_of_six_jobs_crash(app: Path) -> None:
+@pytest.mark.parametrize("preload", ["[product_cls.launcher]", "[no.such.module]"])
+def test_three_of_six_jobs_crash(app: Path, preload: str) -> None:
     words = ("app.py", "-m", "hydra.launcher.jobs=3", "fold=0,1,2,3,4,5")
+    words += (f"hydra.launcher.preload={preload}",)
     code, output = run(app, *words, FAULTS="1:raise 2:kill 4:exit")
     assert code == 1, output
     for fold, value in ((0, "0.5000"), (3, "0.5300"), (5, "0.5500")):
@@ -211,16 +230,37 @@ def test_limits_and_environment_of_jobs(app: Path) -> None:
         for b in jobs:
             if a is not b and a["time"][0] <= b["time"][0] < a["time"][1]:
                 assert a["env"]["CUDA_VISIBLE_DEVICES"] != b["env"]["CUDA_VISIBLE_DEVICES"]
+        assert job["argv"][0] == str(app / "app.py")
     hydra = OmegaConf.load(app / "multirun/sweep/fold=2/.hydra/hydra.yaml").hydra
     assert hydra.job.name == "mine" and hydra.job.num == 2
     assert list(hydra.overrides.task) == ["fold=2"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no job is a copy")
+@pytest.mark.parametrize("program", [("app.py",), ("-m", "app")])
+def test_a_copy_finds_what_its_command_would_find(app: Path, program: tuple[str, ...]) -> None:
+    found = []
+    for name, preload in (("copies", "[product_cls.launcher]"), ("commands", "[]")):
+        words = (*program, "--multirun", f"name={name}", f"hydra.launcher.preload={preload}")
+        code, output = run(app, *words, "fold=0,1", PYTHONHASHSEED="7")
+        assert code == 0, output
+        job = seen(app / f"multirun/{name}/fold=1,name={name}")
+        assert job.pop("copy") is (name == "copies")
+        del job["pids"], job["time"]
+        found.append(json.loads(json.dumps(job).replace("commands", "copies")))
+    copy, command = found
+    assert copy == command
+    assert copy["leads"] and copy["main"] and copy["files"][1].endswith("console.log")
+    assert "default_int_handler" in copy["signals"][0]
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_sweep_leaves_nothing_running(app: Path, signum: int) -> None:
     # SIGINT: a patient launcher and an impatient user; SIGTERM: the other way round.
-    grace = "hydra.launcher.grace=" + ("60" if signum == signal.SIGINT else "0.5")
+    grace = "hydra.launcher.grace=" + ("300" if signum == signal.SIGINT else "0.5")
+    preload = "[product_cls.launcher]" if signum == signal.SIGINT else "[]"
     words = ("-m", "app", "--multirun", "hydra.launcher.jobs=2", grace, "fold=1,2,3")
+    words += (f"hydra.launcher.preload={preload}",)
     launched = start(app, *words, FAULTS="1:hang 2:stubborn")
     folders = [app / f"multirun/sweep/fold={fold}" for fold in (1, 2)]
     assert eventually(lambda: all((folder / "hanging").exists() for folder in folders))
@@ -230,7 +270,7 @@ def test_stopped_sweep_leaves_nothing_running(app: Path, signum: int) -> None:
     if signum == signal.SIGINT:
         time.sleep(1.2)
         launched.send_signal(signum)
-    output, _ = launched.communicate(timeout=20)
+    output, _ = launched.communicate(timeout=100)
     assert launched.returncode == 128 + signum
     assert gone(*folders)
     assert "queued" in row(output, "fold=3 ")
@@ -242,16 +282,18 @@ def test_stopped_sweep_leaves_nothing_running(app: Path, signum: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
-def test_jobs_die_with_a_killed_launcher(app: Path) -> None:
-    launched = start(app, "app.py", "--multirun", "fold=0,1", FAULTS="0:hang")
+@pytest.mark.parametrize("preload", ["[product_cls.launcher]", "[]"])
+def test_jobs_die_with_a_killed_launcher(app: Path, preload: str) -> None:
+    words = ("app.py", "--multirun", f"hydra.launcher.preload={preload}", "fold=0,1")
+    launched = start(app, *words, FAULTS="0:hang")
     folder = app / "multirun/sweep/fold=0"
     assert eventually((folder / "hanging").exists)
     launched.kill()
     launched.wait()
     _, worker = seen(folder)["pids"]
     os.kill(worker, signal.SIGKILL)  # no one can do this for the dead launcher
-    launched.communicate(timeout=10)
-    assert eventually(lambda: gone(folder), 5)
+    launched.communicate(timeout=60)
+    assert eventually(lambda: gone(folder), 20)
 
 
 def test_mistakes_end_the_sweep_before_any_job(app: Path) -> None:

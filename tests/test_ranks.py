@@ -1,7 +1,7 @@
 """Runs on several devices, here CPU processes: what they learn, and what happens when one dies."""
 
 import json
-import os
+import logging
 import subprocess
 import sys
 import time
@@ -15,7 +15,8 @@ import pytest
 import torch
 from conftest import Refused
 from omegaconf import OmegaConf
-from runs_in_process import RETRIEVAL, ROOT, refusal, train, weights
+from runs_in_process import RETRIEVAL, refusal, train, weights
+from typed_sweeps import Sweep
 
 from product_cls.assemble import assemble_network
 from product_cls.config import check
@@ -88,39 +89,30 @@ def test_what_ranks_validate_is_what_is_kept(tmp_path: Path, tiny_root: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # ten processes that import everything; on busy cores that takes minutes
-def test_a_rank_dies_in_a_sweep(tmp_path: Path, tiny_root: Path) -> None:
+@pytest.mark.timeout(900)  # seven processes that import everything; on busy cores: minutes
+def test_a_rank_dies_in_a_sweep(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     boom = tmp_path / "boom"
     bomb = f"{{_target_: sweep_bombs.RankBomb, job: 'seed=1', deed: exit, file: '{boom}'}}"
-    command = [
-        *(sys.executable, "train.py", "-m", "seed=0,1", *DDP),
-        *("data=competition", "data.size=32", "data.batch_size=4", "model=tiny", "logger=none"),
-        *("folds.n_splits=2", "trainer.max_epochs=2", f"data.root={tiny_root}"),
-        *(f"paths.cache={tmp_path / 'cache'}", f"hydra.sweep.dir={tmp_path / 'sweep'}"),
-        "hydra.sweep.subdir='seed=${seed}'",
-        f"+callbacks={{bomb: {bomb}}}",
-    ]
-
-    def sweep() -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
-        return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
-
-    done = sweep()
-    ended, output = time.time(), done.stdout + done.stderr
-    assert done.returncode == 1, output
+    small = (*DDP, "data.batch_size=4")
+    sweep = Sweep(tmp_path, tiny_root, *small, "seed=0,1", bomb=bomb)
+    status, output = sweep.end(sweep.start({}))
+    ended = time.time()
+    assert status == 1, output
     assert ended - float(boom.read_text()) < 60
     assert "1 done, 1 failed" in output, output
-    good, bad = (RunFolder(tmp_path / "sweep" / f"seed={seed}") for seed in (0, 1))
+    good, bad = sweep.run("seed=0"), sweep.run("seed=1")
     assert good.status()["state"] == "done" and good.metrics()["batch"]["devices"] == 2
     assert bad.status()["state"] == "failed"
     assert bad.status()["error"] == "Rank 1 of 2 exited with status 3"
     assert "Rank 1 of 2 exited with status 3" in output
 
-    done = sweep()
-    assert done.returncode == 0 and "1 skipped" in done.stdout, done.stdout + done.stderr
-    assert "Resuming from" in bad.console_file.read_text()
+    with caplog.at_level(logging.INFO):
+        train(good.path, tiny_root, *sweep.settings, *small, "seed=0")
+        assert "Finished earlier" in caplog.text
+        train(bad.path, tiny_root, *sweep.settings, *small, "seed=1")
+    assert "Resuming from" in bad.log_file.read_text()  # by rank 0
     assert bad.metrics()["steps"] == 6
 
 

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cluster_sweeps import Sweep
 from runs_in_process import ROOT
+from typed_sweeps import Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -44,9 +44,9 @@ def inside(pid: int, *command: str) -> None:
 
 @pytest.mark.usefixtures("needs_slurm")
 def test_sweep_with_a_crash_and_a_job_that_is_queued_again(tmp_path: Path, tiny_root: Path) -> None:
-    launcher = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1")
+    grid = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "seed=0,1,2,3")
     slurm = tmp_path / "slurm"
-    sweep = Sweep(tmp_path, tiny_root, [str(SCRIPT), str(slurm)], launcher)
+    sweep = Sweep(tmp_path, tiny_root, *grid, before=[str(SCRIPT), str(slurm)])
     typed = sweep.start({"seed=1": "raise", "seed=2": "kill", "seed=3": "wait"})
     sweep.wait_for(typed, "seed=3")
     # The node is wanted back, of which Slurm warns all processes of the job (task 3 of the first).
@@ -58,6 +58,6 @@ def test_sweep_with_a_crash_and_a_job_that_is_queued_again(tmp_path: Path, tiny_
     assert sweep.states() == ["done", "failed", "failed", "done"], output
     for sentence in ("RuntimeError: out of luck", "SIGKILL", "2 done", "2 failed"):
         assert sentence in output, output
-    assert "Resuming from" in sweep.runs["seed=3"].console_file.read_text()
+    assert "Resuming from" in sweep.run("seed=3").console_file.read_text()
     assert "Traceback" not in output
     sweep.check_typed_again(["seed=1", "seed=2"])

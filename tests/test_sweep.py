@@ -1,127 +1,62 @@
 """Sweeps of real training jobs, as a user types them."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from runs_in_process import ROOT, TINY
-
-from product_cls.runs import RunFolder
+from runs_in_process import train, weights
+from typed_sweeps import Sweep
 
 pytestmark = pytest.mark.slow
 
-
-def words(tmp_path: Path, data: Path, *overrides: str) -> list[str]:
-    return [
-        sys.executable,
-        "train.py",
-        "-m",
-        *TINY,
-        "trainer.max_epochs=2",
-        "logger=none",
-        f"data.root={data}",
-        f"paths.cache={tmp_path / 'cache'}",
-        f"hydra.sweep.dir={tmp_path / 'sweep'}",
-        "hydra.job.config.override_dirname.exclude_keys="
-        "[data,data.root,data.size,data.batch_size,model,logger,trainer.max_epochs,callbacks,"
-        "trainer.accelerator,folds.n_splits,paths.cache]",
-        f"+callbacks={{bomb: {{_target_: sweep_bombs.Bomb, file: '{tmp_path / 'bombs.json'}'}}}}",
-        *overrides,
-    ]
+DEEDS = {"fold=0,seed=1": "raise", "fold=1,seed=0": "kill", "fold=1,seed=2": "exit"}
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT / "tests")}
-
-
-def sweep(tmp_path: Path, data: Path, *overrides: str) -> tuple[int, str]:
-    done = subprocess.run(
-        words(tmp_path, data, *overrides),
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout
-
-
-def test_three_of_six_jobs_end_badly(tmp_path: Path, tiny_root: Path) -> None:
-    bombs = tmp_path / "bombs.json"
-    deeds = {"fold=0,seed=1": "raise", "fold=1,seed=0": "kill", "fold=1,seed=2": "exit"}
-    bombs.write_text(json.dumps(deeds))
-    grid = ("fold=0,1", "seed=0,1,2", "hydra.launcher.jobs=2")
-    status, output = sweep(tmp_path, tiny_root, *grid)
+@pytest.mark.timeout(900)  # three sweeps; on busy cores that takes minutes
+def test_a_sweep_that_crashes_is_stopped_and_goes_on(tmp_path: Path, tiny_root: Path) -> None:
+    grid = ("fold=0,1", "seed=0,1,2")
+    sweep = Sweep(tmp_path, tiny_root, *grid, "hydra.launcher.jobs=2")
+    status, output = sweep.end(sweep.start(DEEDS))
     assert status != 0
-    runs = {
-        name: RunFolder(tmp_path / "sweep" / name)
-        for name in (f"fold={fold},seed={seed}" for fold in (0, 1) for seed in (0, 1, 2))
-    }
-    states = {name: run.status()["state"] for name, run in runs.items()}
-    assert states == {name: "failed" if name in deeds else "done" for name in runs}, output
+    names = [f"fold={fold},seed={seed}" for fold in (0, 1) for seed in (0, 1, 2)]
+    states = {name: run.status()["state"] for name, run in sweep.runs.items()}
+    assert states == {name: "failed" if name in DEEDS else "done" for name in names}, output
     for sentence in ("RuntimeError: out of luck", "SIGKILL", "status 3", "3 done", "3 failed"):
         assert sentence in output, output
-    finished = {
-        name: run.best_checkpoint.stat().st_mtime_ns
-        for name, run in runs.items()
-        if name not in deeds
-    }
+    finished = sweep.finished()
 
-    bombs.write_text("{}")
-    status, output = sweep(tmp_path, tiny_root, *grid)
-    assert status == 0, output
-    assert "3 done" in output and "3 skipped" in output
-    for name, run in runs.items():
-        assert run.status()["state"] == "done"
-        resumed = "Resuming from" in run.console_file.read_text()
-        assert resumed is (name in deeds), name
-    for name, written in finished.items():
-        assert runs[name].best_checkpoint.stat().st_mtime_ns == written
-
-
-def test_ctrl_c_keeps_what_is_finished_and_goes_on_later(tmp_path: Path, tiny_root: Path) -> None:
-    bombs = tmp_path / "bombs.json"
-    bombs.write_text(json.dumps({"seed=1": "wait"}))
-    launched = subprocess.Popen(
-        words(tmp_path, tiny_root, "seed=0,1,2", "hydra.launcher.jobs=1"),
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    waiting = RunFolder(tmp_path / "sweep" / "seed=1")
-    deadline = time.monotonic() + 120
-    while waiting.status().get("epoch") != 1 and time.monotonic() < deadline:
-        time.sleep(0.2)
-    time.sleep(1)
-    launched.send_signal(signal.SIGINT)
-    output, _ = launched.communicate(timeout=60)
-    assert launched.returncode == 130, output
+    # One at a time: what comes after the job that is interrupted does not start.
+    alone = Sweep(tmp_path, tiny_root, *grid, "hydra.launcher.jobs=1")
+    typed = alone.start({"fold=1,seed=0": "wait"})
+    alone.wait_for(typed, "fold=1,seed=0")
+    typed.send_signal(signal.SIGINT)
+    status, output = alone.end(typed)
+    assert status == 130, output
     assert "Traceback" not in output
-    assert RunFolder(tmp_path / "sweep" / "seed=0").status()["state"] == "done"
-    assert waiting.status()["state"] == "failed"
-    assert "Interrupted" in waiting.status()["error"]
-    assert not (tmp_path / "sweep" / "seed=2" / "status.json").exists()
+    waited, queued = (sweep.run(name) for name in ("fold=1,seed=0", "fold=1,seed=2"))
+    assert waited.status()["state"] == "failed" and "Interrupted" in waited.status()["error"]
+    for part in ("2 skipped", "1 done", "1 interrupted", "2 queued"):
+        assert part in output, output
+    assert queued.console_file.read_text().count("hydra.mode=RUN") == 1
+    assert sweep.finished().keys() == finished.keys() | {"fold=0,seed=1"}
 
-    bombs.write_text("{}")
-    status, output = sweep(tmp_path, tiny_root, "seed=0,1,2")
-    assert status == 0 and "1 skipped" in output, output
-    assert "Resuming from" in waiting.console_file.read_text()
-    assert waiting.metrics()["steps"] == 6
+    sweep.check_typed_again(["fold=1,seed=0", "fold=1,seed=2"])
+    for name in names:
+        resumed = "Resuming from" in sweep.run(name).console_file.read_text()
+        assert resumed is (name in DEEDS), name
+    assert finished.items() <= sweep.finished().items()
+
+    # Its jobs are copies of one process, and learn what a run by itself does.
+    settings = sweep.settings[:-1]
+    lone = train(tmp_path / "lone", tiny_root, *settings, "fold=0", "seed=0")
+    assert all(value.equal(weights(sweep.run(names[0]))[k]) for k, value in weights(lone).items())
 
 
 def test_a_mistake_in_the_last_job_is_said_before_any_starts(
     tmp_path: Path, tiny_root: Path
 ) -> None:
-    status, output = sweep(tmp_path, tiny_root, "optimizer=adam,adamw,adagrad")
+    sweep = Sweep(tmp_path, tiny_root, "optimizer=adam,adamw,adagrad")
+    status, output = sweep.end(sweep.start({}))
     assert status != 0
     assert "adagrad" in output and "adamp" in output and "Traceback" not in output
-    assert not list(tmp_path.glob("sweep/*/status.json"))
+    assert not sweep.runs

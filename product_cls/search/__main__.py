@@ -16,6 +16,7 @@ from pathlib import Path
 
 from product_cls.cli import MISSING, guard, parse_arguments
 from product_cls.errors import UserError
+from product_cls.launcher_copies import original
 from product_cls.launcher_jobs import assign_gpus, job_environment, visible_gpus
 
 PROG = "python -m product_cls.search"
@@ -77,7 +78,8 @@ def main() -> None:
             "The search needs Optuna, pip install -e '.[optuna]' (make setup has it)."
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # These import Optuna.
+    # These import Optuna, or Hydra.
+    from product_cls.launcher import ProcessesConf
     from product_cls.search.results import report
     from product_cls.search.space import read_space
     from product_cls.search.study import Search
@@ -97,8 +99,10 @@ def main() -> None:
         prune=arguments.prune,
         warmup=arguments.warmup,
     )
+    modules = ProcessesConf().preload if arguments.trials > 1 else []
     with search.opened():
-        signum = run_trials(search, arguments.trials, environments, arguments.grace)
+        with original(modules, environments[0]) as source:
+            signum = run_trials(search, arguments.trials, environments, arguments.grace, source)
         report(search)
     if signum is not None:
         print("Interrupted: typed again, the search goes on.", file=sys.stderr)

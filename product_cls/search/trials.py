@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from optuna.trial import Trial, TrialState
 
+from product_cls.launcher_copies import Original
 from product_cls.launcher_jobs import Job
 from product_cls.launcher_table import POLL, Display, signals_noted, stop
 from product_cls.runs import now
@@ -27,13 +28,18 @@ class Running:
 
 
 def run_trials(
-    search: Search, total: int, environments: Sequence[Mapping[str, str]], grace: float
+    search: Search,
+    total: int,
+    environments: Sequence[Mapping[str, str]],
+    grace: float,
+    original: Original | None = None,
 ) -> int | None:
     """Run trials until the study has ``total``; interrupted ones of earlier searches go first.
 
     Args:
         environments: one for each trial that may run at once.
         grace: seconds of a trial to end after SIGINT.
+        original: what trials are copies of; None: each is a new process.
 
     Returns:
         The signal that stopped the search, or None.
@@ -46,14 +52,15 @@ def run_trials(
     with signals_noted() as received, Display(jobs) as display:
         try:
             while (again or missing > 0 or running) and not received:
-                while free and (again or missing > 0):
+                ready = original is None or original.ready()
+                while ready and free and (again or missing > 0):
                     if again:
                         trial, epoch = again.popleft()
                     else:
                         trial, epoch, missing = search.ask(), 0, missing - 1
                     job = search.job(trial)
                     jobs.append(job)
-                    job.start(free[0])
+                    job.start(free[0], original)
                     display.started(job)
                     if job.process is None:
                         conclude(search, trial, job, given_up="")

@@ -1,0 +1,74 @@
+"""`python train.py ...`, noting the CPU seconds of each of its stages; start_up.py runs it.
+
+What a thread of its own does counts, too; what the processes that it starts do does not.
+"""
+
+import gc
+import json
+import os
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+FIRST = "trainer and first step"
+STAGES: dict[str, float] = {"interpreter, or being copied": time.process_time()}
+
+
+def mark(stage: str) -> None:
+    """What the process has done since the last mark was ``stage``."""
+    spent = time.process_time() - sum(STAGES.values())
+    STAGES[stage] = STAGES.get(stage, 0.0) + spent
+
+
+def train(config: Any) -> None:
+    """``product_cls.train.run`` in its parts."""
+    mark("config")
+    for name in ("torch", "torchvision", "torchmetrics", "pytorch_lightning", "timm"):
+        import_module(name)
+        mark(f"import {name}")
+    import product_cls.train as run
+
+    if os.environ["START_UP_FREEZE"] == "yes":  # as train.py does
+        gc.freeze()
+    mark("import albumentations, ours")
+    assemble_samples, assemble_run = run.assemble_samples, run.assemble_run
+    checkpoint_callbacks = run.checkpoint_callbacks
+
+    def samples(*arguments: Any) -> Any:
+        made = assemble_samples(*arguments)
+        mark("samples and folds")
+        return made
+
+    def parts(*arguments: Any) -> Any:
+        made = assemble_run(*arguments)
+        mark("store, loaders and network")
+        return made
+
+    class Clock(run.pl.Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            mark("steps after the first" if FIRST in STAGES else FIRST)
+
+        def on_train_end(self, *_: Any) -> None:
+            mark("steps after the first")
+
+    run.assemble_samples, run.assemble_run = samples, parts
+    run.checkpoint_callbacks = lambda *each: [*checkpoint_callbacks(*each), Clock()]
+    run.run(config)
+    mark("predictions and results")
+
+
+if __name__ == "__main__":
+    import hydra
+
+    import product_cls.launcher
+    import product_cls.launcher_clusters  # noqa: F401
+    from product_cls.hints import hinting
+    from product_cls.resolvers import register_resolvers
+
+    register_resolvers()
+    mark("import Hydra, launchers")
+    conf = str(Path(__file__).resolve().parents[1] / "conf")
+    with hinting():
+        hydra.main(version_base="1.3", config_path=conf, config_name="config")(train)()
+    Path(os.environ["START_UP_STAGES"]).write_text(json.dumps(STAGES))
