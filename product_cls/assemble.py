@@ -1,7 +1,6 @@
 """From the config to the parts of a run: data, network, module."""
 
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,13 @@ from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.folds import groups_in_several_folds, load_or_make_folds, split_rows
 from product_cls.data.mix import MIX_NAMES, Mix
 from product_cls.data.samples import take_subset
-from product_cls.data.store import build_store
+from product_cls.data.stream.reading import StreamStore
 from product_cls.errors import UserError
 from product_cls.models.network import Network
 from product_cls.module import ProductModule
 from product_cls.optim.groups import Finetune, backbone_depths
 from product_cls.optim.sam import SAM
-from product_cls.runs import digest
+from product_cls.sources import assemble_store, cache_folder
 from product_cls.steps import ranks
 from product_cls.tasks import Task
 from product_cls.tasks.retrieval import Retrieval
@@ -79,7 +78,7 @@ def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd
     given = config.folds
     name = f"folds-{task.label}-{given.strategy}-{given.n_splits}-seed{given.seed}.csv"
     folds = load_or_make_folds(
-        Path(given.file or _cache_folder(config) / name),
+        Path(given.file or cache_folder(config) / name),
         samples,
         given.strategy,
         n_splits=given.n_splits,
@@ -135,17 +134,12 @@ def assemble_data(
             f"data.per_class={config.data.per_class} is for one label a picture; allowed with "
             f"several: null."
         )
-    store = build_store(
-        samples,
-        _cache_folder(config) / f"store-{size[0]}x{size[1]}-{config.data.fit}",
-        size,
-        fit=config.data.fit,
-        on_unreadable=config.data.on_unreadable,
-        warn=log.warning,
-    )
+    store = assemble_store(config, samples, size, warn=log.warning)
     kept = set(store.ids)
     samples = samples[samples["id"].isin(kept)].reset_index(drop=True)
     train_ids, val_ids = split_rows(folds[folds.index.isin(kept)], fold)
+    if isinstance(store, StreamStore):
+        store.check_room(store.rows(train_ids.tolist()))
     devices = ranks(config.trainer)
     if devices > 1 and (len(train_ids) < 2 * devices or 0 < len(val_ids) < devices):
         raise UserError(
@@ -180,14 +174,6 @@ def assemble_data(
         rank=rank or 0,
         ranks=1 if rank is None else devices,
     )
-
-
-def _cache_folder(config: DictConfig) -> Path:
-    """Where stores and folds of this data set lie; two data sets of one name do not share it."""
-    sources = [config.data.get(key) for key in ("root", "file")]
-    mark = digest([s and os.path.abspath(Path(s).expanduser()) for s in sources])[:8]
-    subset = "" if config.data.limit is None else f"-limit{config.data.limit}"
-    return Path(config.paths.cache) / f"{config.data.name}-{mark}{subset}"
 
 
 def assemble_augmentation(config: DictConfig, task: Task) -> tuple[Augment, Mix | None]:

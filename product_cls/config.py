@@ -99,6 +99,8 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.batch_size": (_is_whole(1), "1 or more"),
     "data.per_class": (lambda x: x is None or _is_whole(2)(x), "2 or more, or null"),
     "data.limit": (lambda x: x is None or _is_whole(1)(x), "a whole number of pictures, or null"),
+    "data.stream.window": (_is_whole(1), "a whole number of pictures, 1 or more"),
+    "data.stream.cache_gb": (_is_number(1e-9), "gigabytes, above 0"),
     "model.drop_rate": (_is_number(0, 1), "0 to 1"),
     "model.drop_path_rate": (_is_number(0, 1), "0 to 1"),
     "model.channels_last": (_is_flag, "true or false"),

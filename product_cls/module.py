@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from product_cls.collectives import average_statistics, summed
-from product_cls.data.datamodule import derive_seed
 from product_cls.data.mix import Mix
+from product_cls.data.samplers import derive_seed
 from product_cls.models.network import Network
 from product_cls.optim.groups import Finetune, parameter_groups
 from product_cls.optim.sam import SAM, same_draws, statistics_kept

@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from tqdm import tqdm
 
 from product_cls.cli import MISSING, guard, parse_arguments
 from product_cls.data.incoming import list_images, read_batches
@@ -23,6 +22,7 @@ from product_cls.data.pictures import load_picture, resize
 from product_cls.decisions import read_thresholds, with_thresholds
 from product_cls.errors import UserError, reason
 from product_cls.models.network import Network
+from product_cls.progress import progress_bar
 from product_cls.runs import check_place
 from product_cls.tasks import Task, build_task
 from product_cls.tta import build_views, check_views
@@ -73,7 +73,7 @@ def predict_scores(
     network.to(device).eval()
     cast = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
     parts: list[tuple[np.ndarray, ...]] = []
-    bar = tqdm(batches, description, disable=description is None, unit="batch", leave=False)
+    bar = progress_bar(batches, description, disable=description is None, unit="batch", leave=False)
     for count, batch in enumerate(bar):
         if limit is not None and count >= limit:
             break

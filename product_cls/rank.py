@@ -94,7 +94,8 @@ def leave(place: Path, rank: int, error: BaseException) -> None:
         kind, text = "memory", str(error)
     cause = Cause(rank, kind, text, lost, time.time())
     write_text_whole(place / f"cause-{rank}.json", json.dumps(asdict(cause)))
-    if kind == "other" and not isinstance(error, SIGTERMException):
+    told_to = isinstance(error, SIGTERMException | KeyboardInterrupt)  # `fit` raises the latter
+    if kind == "other" and not told_to:
         shown = line if lost else "".join(traceback.format_exception(error))
         print(f"[rank {rank}] {shown}", file=sys.stderr)
 

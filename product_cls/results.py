@@ -38,7 +38,7 @@ def predict_parts(
     limit = config.trainer.limit_val_batches
 
     def scores_of(split: str) -> Scores:
-        return predict_scores(
+        scores = predict_scores(
             predictor.network,
             task,
             data.loader(split),
@@ -49,6 +49,7 @@ def predict_parts(
             limit=limit if isinstance(limit, int) else None,
             description=f"predict {split}" if sys.stdout.isatty() else None,
         )
+        return _in_order(scores, data.indices(split))  # shards are read in theirs
 
     splits = ("train", "val", "test") if isinstance(task, Retrieval) else ("val", "test")
     scored = {split: scores_of(split) for split in splits if len(data.ids[split])}
@@ -82,6 +83,15 @@ def predict_parts(
         if gallery is not None:
             metrics[split] |= retrieval_summary(predictions, others, device)
     return metrics
+
+
+def _in_order(scores: Scores, index: np.ndarray) -> Scores:
+    """The same pictures in the order in which ``index``, int64 ``[M]``, names them."""
+    place = {one: k for k, one in enumerate(index.tolist())}
+    order = np.argsort([place[one] for one in scores.index.tolist()], kind="stable")
+    ordered: dict[str, Any] = vars(scores)
+    ordered = {k: None if column is None else column[order] for k, column in ordered.items()}
+    return Scores(**ordered)
 
 
 def _gallery(data: ProductDataModule, parts: Sequence[Scores], task: Task) -> Features:

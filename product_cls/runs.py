@@ -39,6 +39,8 @@ UNFINGERPRINTED = (
     "data.samples.root",
     "data.samples.file",
     "data.samples.test",
+    "data.samples.cache",
+    "data.stream.cache_gb",
     "folds.file",
     "data.num_workers",
     "trainer.enable_progress_bar",

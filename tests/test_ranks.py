@@ -20,6 +20,7 @@ from runs_in_process import RETRIEVAL, ROOT, refusal, train, weights
 from product_cls.assemble import assemble_network
 from product_cls.config import check
 from product_cls.predictions import Predictions
+from product_cls.rank import leave
 from product_cls.ranks import RankFailed, _run_ranks, _watch
 from product_cls.runs import RunFolder
 
@@ -161,6 +162,15 @@ def test_sentences_and_lack_of_memory_stay_what_they_are(tmp_path: Path, refused
     write_cause(tmp_path, 0, kind="memory", text="no room")
     with pytest.raises(torch.OutOfMemoryError, match="no room"):
         _watch({0: process("sys.exit(1)")}, tmp_path, 2)
+
+
+def test_a_rank_that_was_told_to_end_shows_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave(tmp_path, 1, KeyboardInterrupt())
+    assert capsys.readouterr().err == ""
+    leave(tmp_path, 1, ValueError("a mistake"))
+    assert "ValueError: a mistake" in capsys.readouterr().err
 
 
 def test_no_rank_outlives_the_run(

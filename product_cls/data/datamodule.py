@@ -4,8 +4,6 @@ A batch is ``{"image": uint8 [B, 3, H, W], "target": ..., "index": int64 [B]}``;
 row of the sample table. Workers augment uint8 pictures; the rest happens on the device, per batch.
 """
 
-import hashlib
-from collections.abc import Iterator
 from typing import Any, cast
 
 import cv2
@@ -13,147 +11,20 @@ import numpy as np
 import pandas as pd
 import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from product_cls.data.augment import Augment
+from product_cls.data.samplers import ClassSampler, EpochSampler, ShardSampler, derive_seed
 from product_cls.data.store import ImageStore
+from product_cls.data.stream.reading import StreamStore
 from product_cls.errors import UserError
-
-
-def derive_seed(*parts: int) -> int:
-    """A seed in [0, 2**63) that differs wherever one of the parts does."""
-    text = ",".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Positions in an order drawn anew for each epoch, each with its epoch.
-
-    The order and the epoch number come from ``(seed, epoch)`` alone, so a run resumed at epoch e
-    sees what an uninterrupted one does. The epoch travels with the position because persistent
-    workers hold a copy of the data set that the main process cannot tell anything.
-
-    Args:
-        count: of positions.
-        shuffle: whether they are to learn from.
-        seed: of the order.
-        rank, ranks: of several processes that share the order, which they deal out in turns: their
-            k-th batches together are the k-th batch of one process with batches ``ranks`` times as
-            large. To learn from, all get as many, and the fewer than ``ranks`` left over (others in
-            each epoch) are left out; else the first get one more, and no picture comes twice.
-    """
-
-    turn = 1  # positions dealt to a rank at a time
-
-    def __init__(
-        self, count: int, *, shuffle: bool, seed: int, rank: int = 0, ranks: int = 1
-    ) -> None:
-        self.count, self.shuffle, self.seed = count, shuffle, seed
-        self.rank, self.ranks = rank, ranks
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each training epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._share(np.arange(self.count)))
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self.epoch  # as it is now, not when the position is drawn
-        return ((int(position), epoch) for position in self._share(self._order()))
-
-    def _order(self) -> np.ndarray:
-        order = np.arange(self.count)
-        if self.shuffle:
-            order = np.random.default_rng(derive_seed(self.seed, self.epoch)).permutation(order)
-        return order
-
-    def _share(self, order: np.ndarray) -> np.ndarray:
-        if self.ranks == 1:
-            return order
-        if not self.shuffle:
-            return order[self.rank :: self.ranks]
-        rounds = len(order) // (self.ranks * self.turn)
-        dealt = order[: rounds * self.ranks * self.turn].reshape(rounds, self.ranks, self.turn)
-        share: np.ndarray = dealt[:, self.rank].reshape(-1)
-        return share
-
-
-class ClassSampler(EpochSampler):
-    """Batches of P classes with K pictures of each, for losses that compare pictures.
-
-    Each epoch deals every class's pictures, shuffled, into hands of K, and the hands to batches in
-    rounds, a hand of each class a round. What does not fill a hand waits for another epoch's
-    shuffle; a class with fewer than K pictures repeats some. A class comes twice in a batch only
-    where too few others are left, at the end of an epoch with classes of very different sizes.
-
-    Args:
-        labels: int64 ``[N]``, class of each position.
-        batch_size: pictures a batch, a multiple of ``per_class``.
-        per_class: K, 2 or more.
-        seed: of the order.
-        rank, ranks: as for ``EpochSampler``, but whole batches are dealt out.
-
-    Raises:
-        UserError: a batch that K does not divide, or with more classes than there are; fewer
-            batches an epoch than ranks.
-    """
-
-    def __init__(
-        self,
-        labels: np.ndarray,
-        *,
-        batch_size: int,
-        per_class: int,
-        seed: int,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        self.members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-        self.classes, rest = divmod(batch_size, per_class)
-        if per_class < 2 or rest or not 2 <= self.classes <= len(self.members):
-            raise UserError(
-                f"data.batch_size={batch_size} cannot hold {per_class} pictures (data.per_class) "
-                f"of each of 2 or more classes; it must be a multiple, for at most "
-                f"{len(self.members)} classes."
-            )
-        self.per_class = per_class
-        self.hands = [max(1, len(member) // per_class) for member in self.members]
-        self.turn = batch_size
-        count = sum(self.hands) * per_class
-        if ranks > 1 and count < ranks * batch_size:
-            raise UserError(
-                f"data.batch_size={batch_size} on {ranks} devices is more than the {count} "
-                f"pictures that an epoch deals; lower it."
-            )
-        super().__init__(count, shuffle=True, seed=seed, rank=rank, ranks=ranks)
-
-    def _order(self) -> np.ndarray:
-        rng = np.random.default_rng(derive_seed(self.seed, self.epoch))
-        dealt = []
-        for member, hands in zip(self.members, self.hands, strict=True):
-            shuffled = np.resize(rng.permutation(member), hands * self.per_class)
-            dealt.append(shuffled.reshape(hands, self.per_class))
-        order: list[int] = []  # of classes, a hand each
-        for turn in range(max(self.hands)):
-            holding = [c for c, hands in enumerate(self.hands) if hands > turn]
-            begun = order[len(order) - len(order) % self.classes :]
-            # Those in the batch that the last round left open come last.
-            order += sorted(rng.permutation(holding).tolist(), key=lambda c: c in begun)
-        turns = [0] * len(self.members)
-        positions = []
-        for label in order:
-            positions.append(dealt[label][turns[label]])
-            turns[label] += 1
-        return np.concatenate(positions)
 
 
 class PictureDataset(Dataset[dict[str, Any]]):
     """Some rows of the sample table with their pictures; items are asked for by (position, epoch).
 
     Args:
-        store: the open image store.
+        store: the open image store, or shards.
         store_rows: int64 ``[N]``, where the pictures stand in the store.
         targets: ``[M, ...]`` for the whole sample table.
         indices: int64 ``[N]``, rows of the sample table.
@@ -163,7 +34,7 @@ class PictureDataset(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        store: ImageStore,
+        store: ImageStore | StreamStore,
         store_rows: np.ndarray,
         targets: np.ndarray,
         indices: np.ndarray,
@@ -181,7 +52,7 @@ class PictureDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
         position, epoch = item
         index = int(self.indices[position])
-        picture = np.array(self.store.pixels[self.store_rows[position]])
+        picture = self.store.picture(self.store_rows[position])
         if self.augment is not None:
             picture = self.augment(picture, derive_seed(self.seed, epoch, index))
         chw = np.ascontiguousarray(picture.transpose(2, 0, 1))
@@ -202,7 +73,7 @@ class ProductDataModule(LightningDataModule):
 
     Args:
         samples: the sample table; pictures that the store lacks must not be in it.
-        store: the open image store.
+        store: the open image store, or shards, which are read in an order that suits them.
         targets: encoded by the task, ``[len(samples), ...]``.
         train_ids, val_ids: which samples to learn from and to hold out.
         batch_size: pictures a batch, on each device.
@@ -223,7 +94,7 @@ class ProductDataModule(LightningDataModule):
     def __init__(
         self,
         samples: pd.DataFrame,
-        store: ImageStore,
+        store: ImageStore | StreamStore,
         targets: np.ndarray,
         *,
         train_ids: np.ndarray,
@@ -266,24 +137,16 @@ class ProductDataModule(LightningDataModule):
         """A loader over ``split``; with ``train``, shuffled and augmented, without a last batch of
         one (batch norm cannot learn from a single picture)."""
         indices = self.indices(split)
+        rows = self.store.rows(self.ids[split].tolist())
         dataset = PictureDataset(
             self.store,
-            self.store.rows(self.ids[split].tolist()),
+            rows,
             self.targets,
             indices,
             augment=self.augment if train else None,
             seed=self.seed,
         )
-        share = {"rank": self.rank, "ranks": self.ranks}
-        sampler = EpochSampler(len(dataset), shuffle=train, seed=self.seed, **share)
-        if train and self.per_class is not None:
-            sampler = ClassSampler(
-                self.targets[indices],
-                batch_size=self.batch_size,
-                per_class=self.per_class,
-                seed=self.seed,
-                **share,
-            )
+        sampler = self._sampler(rows, indices, train)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -297,6 +160,26 @@ class ProductDataModule(LightningDataModule):
             worker_init_fn=_quiet_worker,
             persistent_workers=train and self.num_workers > 0,
         )
+
+    def _sampler(self, rows: np.ndarray, indices: np.ndarray, train: bool) -> EpochSampler:
+        share = {"seed": self.seed, "rank": self.rank, "ranks": self.ranks}
+        if train and self.per_class is not None:
+            return ClassSampler(
+                self.targets[indices],
+                batch_size=self.batch_size,
+                per_class=self.per_class,
+                **share,
+            )
+        if isinstance(self.store, StreamStore):
+            return ShardSampler(
+                self.store.shards[rows],
+                self.store.offsets[rows],
+                window=self.store.window,
+                fetch=self.store.files.fetch_soon,
+                shuffle=train,
+                **share,
+            )
+        return EpochSampler(len(rows), shuffle=train, **share)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         loader = self.loader("train", train=True)

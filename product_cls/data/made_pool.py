@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from tqdm import tqdm
+
+from product_cls.progress import progress_bar
 
 
 def make_all(
@@ -36,7 +37,7 @@ def make_all(
         processes: 1 makes them all in this one.
         progress: show the bar.
     """
-    with tqdm(
+    with progress_bar(
         total=total, initial=total - missing, unit=" pictures", desc=str(out), disable=not progress
     ) as bar:
         if min(processes, len(work)) < 2:

@@ -3,8 +3,10 @@
 A change in what comes out of here must raise ``VERSION`` in ``store.py``.
 """
 
+import re
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -21,19 +23,44 @@ TURNS = {  # its values -> what shows the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+IN_SHARD = re.compile(r"(?P<file>.+\.tar)/(?P<offset>\d+)\+(?P<size>\d+)")
 
 
-def load_picture(path: str | Path) -> np.ndarray:
+def place_in_shard(path: str | Path) -> tuple[str, int, int] | None:
+    """Of the path ``SHARD.tar/OFFSET+SIZE``: file, offset and size in bytes; None of any other."""
+    found = IN_SHARD.fullmatch(str(path))
+    return None if found is None else (found["file"], int(found["offset"]), int(found["size"]))
+
+
+def picture_file(path: str | Path) -> Path | BinaryIO:
+    """What Pillow opens: the file, or a picture's bytes where ``path`` leads into a shard.
+
+    Raises:
+        OSError: a shard that cannot be read.
+    """
+    place = place_in_shard(path)
+    if place is None:
+        return Path(path)
+    with Path(place[0]).open("rb") as shard:
+        shard.seek(place[1])
+        return BytesIO(shard.read(place[2]))
+
+
+def load_picture(path: str | Path | BinaryIO) -> np.ndarray:
     """One picture as uint8 ``[H, W, 3]`` RGB, turned upright as its EXIF data says.
 
     Greyscale is repeated, transparency is laid over white, 16 bits become 8. Pillow decodes, for
     OpenCV returns the readable half of a truncated file as if it were whole.
 
+    Args:
+        path: of a file, or of a picture in a shard; or an open file.
+
     Raises:
         OSError: the file is missing, truncated or no picture.
     """
     try:
-        with Image.open(path) as opened:
+        source = picture_file(path) if isinstance(path, str | Path) else path
+        with Image.open(source) as opened:
             # ImageOps.exif_transpose also writes the EXIF data anew, and fails where they are odd.
             orientation: Any = opened.getexif().get(ORIENTATION)
             turn = TURNS.get(orientation)

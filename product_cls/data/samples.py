@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from product_cls.data.pictures import place_in_shard
 from product_cls.data.stratify import even_order
 from product_cls.errors import UserError
 from product_cls.runs import digest
@@ -139,6 +140,11 @@ def samples_fingerprint(samples: pd.DataFrame, label: Strata = "label") -> str:
         {"id", "split", "view", "group", *strata_columns(label)} & set(samples.columns)
     )
     rows = samples[columns].astype(str).to_numpy().tolist()
-    files = map(Path, samples["path"])
-    sizes = [file.stat().st_size if file.exists() else -1 for file in files]
-    return digest([columns, rows, sizes])
+    return digest([columns, rows, [_file_size(path) for path in samples["path"]]])
+
+
+def _file_size(path: str) -> int:
+    if (place := place_in_shard(path)) is not None:
+        return place[2]
+    file = Path(path)
+    return file.stat().st_size if file.exists() else -1

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from tqdm import tqdm
 
 from product_cls.cores import usable_cores
 from product_cls.data.pictures import Fit, load_picture, resize
 from product_cls.errors import UserError, reason
+from product_cls.progress import progress_bar
 from product_cls.runs import digest
 
 OnUnreadable = Literal["stop", "drop"]
@@ -90,8 +90,17 @@ class ImageStore:
         Raises:
             KeyError: an id that the store does not hold.
         """
-        position = {name: row for row, name in enumerate(self.ids)}
-        return np.array([position[name] for name in ids], dtype=np.int64)
+        return rows_of(ids, self.ids)
+
+    def picture(self, row: int) -> np.ndarray:
+        """One picture, uint8 ``[H, W, 3]``, to be changed at will."""
+        return np.array(self.pixels[row])
+
+
+def rows_of(ids: Sequence[str], held: Sequence[str]) -> np.ndarray:
+    """Where ``ids`` stand in ``held``, int64 ``[len(ids)]``; a KeyError for one that does not."""
+    position = {name: row for row, name in enumerate(held)}
+    return np.array([position[name] for name in ids], dtype=np.int64)
 
 
 def sources_fingerprint(samples: pd.DataFrame, size: tuple[int, int], fit: Fit) -> str:
@@ -136,11 +145,10 @@ def build_store(
         UnreadablePicturesError: with ``stop``, after all pictures were tried.
         UserError: no room on the disk, or a folder that cannot be written.
     """
-    for key, value, kind in (("fit", fit, Fit), ("on_unreadable", on_unreadable, OnUnreadable)):
-        if value not in get_args(kind):
-            raise UserError(f"data.{key}={value}; allowed: {', '.join(get_args(kind))}.")
-    if min(size) < 8:
-        raise UserError(f"data.size={size[0]}x{size[1]} is too small; at least 8 pixels a side.")
+    check_shape(size, fit)
+    if on_unreadable not in get_args(OnUnreadable):
+        allowed = ", ".join(get_args(OnUnreadable))
+        raise UserError(f"data.on_unreadable={on_unreadable}; allowed: {allowed}.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -149,7 +157,7 @@ def build_store(
                 _build(samples, folder, size, fit, on_unreadable, threads, mark)
             # Under the lock still: the next one may replace it by a store of other samples.
             store = ImageStore.open(folder)
-            report = _write_report(folder, store.unreadable)
+            report = write_report(folder, store.unreadable)
     except OSError as error:
         raise UserError(
             f"The image store {folder} cannot be built: {error.strerror or error}; "
@@ -162,7 +170,20 @@ def build_store(
     return store
 
 
-def _write_report(folder: Path, reasons: dict[str, str]) -> Path:
+def check_shape(size: tuple[int, int], fit: str) -> None:
+    """What pictures are brought to.
+
+    Raises:
+        UserError: an unknown ``fit``, or fewer than 8 pixels a side.
+    """
+    if fit not in get_args(Fit):
+        raise UserError(f"data.fit={fit}; allowed: {', '.join(get_args(Fit))}.")
+    if min(size) < 8:
+        raise UserError(f"data.size={size[0]}x{size[1]} is too small; at least 8 pixels a side.")
+
+
+def write_report(folder: Path, reasons: dict[str, str]) -> Path:
+    """List beside ``folder`` what cannot be decoded and why; without any, take the list away."""
     report = folder.with_name(f"{folder.name}-unreadable.txt")
     text = "".join(f"{path}\t{why}\n" for path, why in reasons.items())
     report.unlink(missing_ok=True)
@@ -204,7 +225,9 @@ def _build(
 
         jobs = list(enumerate(samples["path"]))
         with ThreadPoolExecutor(threads or usable_cores()) as pool:
-            done = tqdm(pool.map(decode, jobs), "image store", len(jobs), unit="img", leave=False)
+            done = progress_bar(
+                pool.map(decode, jobs), "image store", len(jobs), unit="img", leave=False
+            )
             try:
                 reasons = dict(filter(None, done))
             except BaseException:  # Ctrl-C must not wait for the pictures that are still to come
@@ -212,7 +235,7 @@ def _build(
                 raise
         keep = [row for row, path in jobs if path not in reasons]
         if reasons:
-            report = _write_report(folder, reasons)
+            report = write_report(folder, reasons)
             if on_unreadable == "stop":
                 raise UnreadablePicturesError(reasons, report)
             if not keep:

@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 from omegaconf import OmegaConf
 
+from product_cls.data.pictures import place_in_shard
 from product_cls.errors import reason
 from product_cls.report.experiment import Experiment, Job
 from product_cls.report.outcomes import Outcome, Pictures
@@ -167,5 +168,6 @@ def _example(learned: pd.DataFrame, label: str, name: str, view: object) -> Path
 
 
 def _there(path: object) -> Path | None:
-    file = Path(str(path))
-    return file if file.is_file() else None
+    place = place_in_shard(str(path))
+    file = Path(str(path) if place is None else place[0])
+    return Path(str(path)) if file.is_file() else None

@@ -252,12 +252,17 @@ def method_notes(study: Study) -> list[str]:
     never = "The test has no view that validation parts lack, as far as views are known."
     if study.unseen:
         never = f"View {', '.join(study.unseen)} of the test is in no training or validation part."
-    return [
+    read = (
         f"{study.experiment.averaged().capitalize()} test-time augmentation. Random folds: "
         f"mean over the runs with {FACTOR}={RANDOM}, each on its own fold. Held-out views: runs "
         f"with {FACTOR}={VIEW}, each on the view that it did not train on, mean over the views. "
         f"Test: {len(study.experiment.pictures.id):,} pictures, mean over the random-fold runs, "
-        f"which one would hand in. Runs: random folds + held-out views. {never}",
+        f"which one would hand in. Runs: random folds + held-out views. {never}"
+    )
+    if complete.empty:
+        return [read]
+    return [
+        read,
         f"Gap: validation minus test, in points, mean over the {len(complete)} settings that have "
         "all parts. Test of its best setting: what choosing by that validation gives (the best "
         f"there is: {complete['test'].max():.2f}). Rank correlation: Spearman's; in brackets its "

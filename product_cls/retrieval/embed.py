@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from product_cls.cores import usable_cores
 from product_cls.data.pictures import load_picture, resize
 from product_cls.errors import UserError, reason
 from product_cls.predict import Predictor, predict_scores
+from product_cls.progress import progress_bar
 from product_cls.retrieval.gallery_index import GalleryIndex
 from product_cls.retrieval.join import join_embeddings
 
@@ -110,7 +110,7 @@ def embed_pictures(
 
     starts = range(0, len(paths), batch_size)
     with ThreadPoolExecutor(usable_cores()) as pool:
-        for start in tqdm(starts, "embed", unit="batch", leave=False):
+        for start in progress_bar(starts, "embed", unit="batch", leave=False):
             batch = range(start, min(start + batch_size, len(paths)))
             read_here = zip(batch, pool.map(read, batch), strict=True)
             readable = {row: shaped for row, shaped in read_here if shaped is not None}

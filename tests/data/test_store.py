@@ -566,7 +566,7 @@ def test_interrupt_does_not_wait_for_the_rest(
         started.append(path)
         return load_picture(path)
 
-    monkeypatch.setattr(module, "tqdm", interrupted)
+    monkeypatch.setattr(module, "progress_bar", interrupted)
     monkeypatch.setattr(module, "load_picture", counted)
     with pytest.raises(KeyboardInterrupt):
         build_store(slow_pictures, tmp_path / "cache" / "store", (64, 64), threads=2)

@@ -1,0 +1,173 @@
+"""Shards in a folder, or in a cache that is filled from an address as they are needed."""
+
+import os
+import shlex
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from filelock import FileLock
+
+from product_cls.errors import UserError, reason
+
+SCHEMES = ("http", "https", "s3", "gs", "hf", "file")
+FETCHERS = 2  # shards fetched at once, ahead of their use
+COPIED = 2**20  # bytes at a time
+
+
+class ShardError(UserError):
+    """Shards that cannot be read in the middle of a run.
+
+    From a loader's worker it arrives as text that ends, after that worker's traceback, with the
+    sentence; only the sentence is kept.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.rstrip().rpartition("ShardError: ")[2])
+
+
+def webdataset(purpose: str) -> ModuleType:
+    """The package, imported.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import webdataset
+    except ImportError:
+        raise UserError(
+            f"{purpose} needs WebDataset, pip install -e '.[streaming]' (make setup has it)."
+        ) from None
+    return webdataset
+
+
+def is_address(root: str) -> bool:
+    """Whether ``root`` is an address, not a folder."""
+    return "://" in root
+
+
+def check_address(root: str) -> None:
+    """Raises:
+    UserError: an address of a kind that nothing here can fetch from, or no WebDataset.
+    """
+    scheme = root.partition("://")[0]
+    if scheme not in SCHEMES:
+        raise UserError(
+            f"data.root={root}: unknown kind of address; allowed: a folder, or "
+            f"{', '.join(f'{name}://' for name in SCHEMES)}."
+        )
+    webdataset(f"data.root={root}")
+
+
+def download(address: str, target: Path, size: int | None = None) -> None:
+    """Fetch a file; ``target`` is there only once it is whole.
+
+    Args:
+        address: of the file. ``s3://`` goes through the command aws, others as in WebDataset
+            (http: curl, gs: gsutil).
+        target: in an existing folder.
+        size: in bytes, where known.
+
+    Raises:
+        ShardError: it cannot be fetched, or is of another size.
+    """
+    from webdataset.gopen import gopen
+
+    source = address
+    if address.startswith("s3://"):
+        source = f"pipe:aws s3 cp {shlex.quote(address)} -"
+    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with gopen(source) as stream, partial.open("wb") as file:
+            shutil.copyfileobj(stream, file, COPIED)
+        got = partial.stat().st_size
+        if size not in (None, got):
+            raise ShardError(f"{address} has {got} bytes, its index says {size}.")
+        partial.replace(target)
+    except OSError as error:
+        raise ShardError(f"{address} cannot be fetched: {reason(error)}.") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@cache
+def _fetchers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(FETCHERS, "shards")
+
+
+@dataclass(frozen=True)
+class ShardFiles:
+    """Where a set's shards are read, and where those come from that are not there.
+
+    Attributes:
+        root: the set: a folder or an address.
+        folder: where shards are read: the root, or the cache of an address, which all processes of
+            this machine share.
+        names: of the shards.
+        sizes: theirs, in bytes.
+        limit: bytes of shards that the cache holds; what was fetched first makes way.
+    """
+
+    root: str
+    folder: Path
+    names: list[str]
+    sizes: list[int]
+    limit: int
+
+    @property
+    def remote(self) -> bool:
+        return is_address(self.root)
+
+    def read(self, shard: int, offset: int, size: int) -> bytes:
+        """Some bytes of a shard, which is fetched first where it must.
+
+        Raises:
+            ShardError: it cannot be read or fetched, or is shorter than that.
+        """
+        file = self.folder / self.names[shard]
+        while True:
+            try:
+                # Opened for each picture: a shard that made way would keep its room while open.
+                with file.open("rb", buffering=0) as opened:
+                    data = os.pread(opened.fileno(), size, offset)
+            except OSError as error:
+                if not (self.remote and isinstance(error, FileNotFoundError)):
+                    raise ShardError(f"{file} cannot be read: {reason(error)}.") from None
+                self.fetch(shard)
+                continue
+            if len(data) < size:
+                raise ShardError(f"{file} ends before byte {offset + size}; it is damaged.")
+            return data
+
+    def fetch(self, shard: int) -> None:
+        """Bring a shard into the cache unless it is there; of several processes one does.
+
+        Raises:
+            ShardError: it cannot be fetched.
+        """
+        name, target = self.names[shard], self.folder / self.names[shard]
+        with FileLock(self.folder / f".{name}.lock"):
+            if not target.exists():
+                self._make_room(self.sizes[shard])
+                download(f"{self.root}/{name}", target, self.sizes[shard])
+
+    def fetch_soon(self, shard: int) -> None:
+        """The same beside what goes on; what fails is tried, and said, when a picture is read."""
+        if self.remote and not (self.folder / self.names[shard]).exists():
+            _fetchers().submit(self.fetch, shard)
+
+    def _make_room(self, size: int) -> None:
+        with FileLock(self.folder / ".room.lock"):
+            held = {}
+            for file in self.folder.glob("*.tar"):
+                stat = file.stat()
+                held[file] = (stat.st_mtime_ns, stat.st_size)
+            left = sum(bytes_ for _, bytes_ in held.values()) + size - self.limit
+            for file in sorted(held, key=held.__getitem__):
+                if left <= 0:
+                    return
+                file.unlink()
+                left -= held[file][1]

@@ -1,0 +1,105 @@
+"""Write any data's pictures into shards, to train from with ``data=streaming``.
+
+    python -m product_cls.stream out=shards/shop data=competition data.root=FOLDER
+
+Typed again after an interruption, it goes on from the shards that are there.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+import product_cls.launcher  # noqa: F401  (conf/config.yaml names its launcher)
+from product_cls import config as settings
+from product_cls.cli import MISSING, guard, parse_arguments
+from product_cls.data.stream.reading import INDEX, SAMPLES
+from product_cls.data.stream.writing import write_stream
+from product_cls.errors import UserError, reason
+from product_cls.resolvers import register_resolvers
+
+PROG = "python -m product_cls.stream"
+CONF = Path(__file__).parents[1] / "conf"
+
+
+@dataclass
+class Arguments:
+    """Write pictures into shards; other words say which data, as for train.py: data=competition
+    data.root=FOLDER, or experiment=NAME.
+
+    out: the folder of the shards. It can then be copied anywhere, to an object store too.
+    shard: pictures in a shard.
+    side: pixels of the shorter side to which larger pictures are brought, as JPEG of quality 95;
+      null keeps every file's own bytes, so that training sees the very same pictures.
+    """
+
+    out: str = MISSING
+    shard: int = 1000
+    side: int | None = None
+
+
+def compose_data(words: list[str]) -> DictConfig:
+    """The config that train.py would have for the words.
+
+    Raises:
+        UserError: words about something else than data, or that train.py would refuse.
+    """
+    for word in words:
+        key = word.lstrip("+~").partition("=")[0]
+        if key not in ("data", "experiment", "paths.cache") and not key.startswith("data."):
+            raise UserError(
+                f"{word} has no effect on shards; allowed beside "
+                f"{', '.join(f'{f.name}=...' for f in fields(Arguments))}: data=..., "
+                f"data.KEY=..., experiment=..., paths.cache=...."
+            )
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("config", words)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"train.py would refuse this: {reason(error)}.") from None
+    settings.check(config)
+    if config.data.get("stream") is not None:
+        raise UserError("data=streaming is in shards already; name the data that they are to hold.")
+    if config.data.limit is not None:
+        raise UserError(
+            f"data.limit={config.data.limit} has no effect on shards; give it to train.py."
+        )
+    return config
+
+
+def main() -> None:
+    known = {field.name for field in fields(Arguments)}
+    words = sys.argv[1:]
+    own = [word for word in words if word.partition("=")[0] in known or word in ("-h", "--help")]
+    arguments = parse_arguments(Arguments, own, prog=PROG)
+    config = compose_data([word for word in words if word not in own])
+    samples: pd.DataFrame = settings.build(config.data.samples)
+    out = Path(arguments.out).expanduser()
+    write_stream(
+        samples,
+        out,
+        pictures=arguments.shard,
+        side=arguments.side,
+        on_unreadable=config.data.on_unreadable,
+    )
+    shards = json.loads((out / INDEX).read_text())["shards"]
+    counts = pd.read_csv(out / SAMPLES, usecols=["split"])["split"].value_counts(sort=False)
+    parts = ", ".join(f"{count} {split}" for split, count in counts.items())
+    print(
+        f"{counts.sum()} pictures ({parts}) in {len(shards)} shards, "
+        f"{sum(size for _, size, _ in shards) / 1e6:.1f} MB -> {out}\n"
+        f"python train.py data=streaming data.root={out}"
+    )
+
+
+if __name__ == "__main__":
+    guard(main)

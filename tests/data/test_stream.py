@@ -1,0 +1,354 @@
+"""Shards: what is written is what is read, whole or not at all, from a folder or an address."""
+
+import json
+import shutil
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Refused
+from PIL import Image
+
+from product_cls.data.datamodule import ProductDataModule
+from product_cls.data.folds import make_folds, split_rows
+from product_cls.data.pictures import load_picture, picture_file
+from product_cls.data.readers import read_competition
+from product_cls.data.samples import samples_fingerprint
+from product_cls.data.store import UnreadablePicturesError, build_store
+from product_cls.data.stream import files, writing
+from product_cls.data.stream.files import ShardError
+from product_cls.data.stream.reading import StreamStore, read_stream
+from product_cls.data.stream.writing import write_stream
+from product_cls.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def samples(tiny_root: Path) -> pd.DataFrame:
+    return read_competition(tiny_root)
+
+
+def write(samples: pd.DataFrame, out: Path, **options: Any) -> Path:
+    settings: dict[str, Any] = {"pictures": 7, "side": None, "on_unreadable": "stop"}
+    write_stream(samples, out, **(settings | options))
+    return out
+
+
+@pytest.fixture(scope="module")
+def shards(samples: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 pictures to learn from in 6 shards, 32 to predict in 5; not to be changed."""
+    return write(samples, tmp_path_factory.mktemp("stream") / "shards")
+
+
+def opened(root: Path | str, cache: Path, **options: Any) -> StreamStore:
+    settings: dict[str, Any] = {"fit": "squash", "window": 1000, "cache_gb": 1.0}
+    table = read_stream(str(root), cache=cache)
+    return StreamStore(table, str(root), (32, 32), cache=cache, **(settings | options))
+
+
+def test_the_table_and_the_pictures_are_the_same(
+    samples: pd.DataFrame, shards: Path, tmp_path: Path
+) -> None:
+    table = read_stream(str(shards), cache=tmp_path)
+    pd.testing.assert_frame_equal(table.drop(columns="path"), samples.drop(columns="path"))
+    for here, there in zip(table["path"], samples["path"], strict=True):
+        source = picture_file(here)
+        assert not isinstance(source, Path) and source.read() == Path(there).read_bytes()
+    assert samples_fingerprint(table) == samples_fingerprint(samples)
+    names = sorted(file.name for file in shards.glob("*.tar"))
+    assert names == [f"{s}-{k:06d}.tar" for s, n in (("test", 5), ("train", 6)) for k in range(n)]
+    # A shard to learn from is a sample of all classes; the table, by class, is not.
+    first = table["path"].str.contains("train-000000")
+    assert table["label"][first].nunique() > 2
+
+
+def test_columns_keep_their_kinds(samples: pd.DataFrame, tmp_path: Path) -> None:
+    columns = {
+        "label": np.resize(["01", "NA", "a,b\n'"], 8),
+        "group": ["007", None, *"abcdef"],
+        "mask": np.arange(8) % 2,
+        "width": [0.1, 1 / 3, np.nan, *range(5)],
+        "view": np.arange(8),
+    }
+    table = samples[:8].assign(**columns)
+    read = read_stream(str(write(table, tmp_path / "out")), cache=tmp_path)
+    pd.testing.assert_frame_equal(
+        read.drop(columns="path"), table.drop(columns="path"), check_dtype=False
+    )
+    assert [read[name].dtype.kind for name in ("mask", "width", "view")] == ["i", "f", "i"]
+
+
+def test_typed_again_it_does_nothing_and_other_settings_are_refused(
+    samples: pd.DataFrame, shards: Path, refused: Refused
+) -> None:
+    before = {file: file.stat().st_mtime_ns for file in shards.iterdir()}
+    write(samples, shards)
+    assert {file: file.stat().st_mtime_ns for file in shards.iterdir()} == before
+    with refused(str(shards), "other parameters", "name another folder"):
+        write(samples, shards, side=16)
+    with refused("shard=0", "1 to"):
+        write(samples, shards, pictures=0)
+
+
+def test_interrupted_it_is_refused_and_goes_on(
+    samples: pd.DataFrame,
+    shards: Path,
+    tmp_path: Path,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, whole = tmp_path / "out", writing._write_shard
+
+    def power_fails(file: Path, *rest: Any) -> None:
+        if file.name == "train-000002.tar":
+            file.with_name(f"{file.name}.tmp").write_bytes(b"half")
+            raise KeyboardInterrupt
+        whole(file, *rest)
+
+    monkeypatch.setattr(writing, "_write_shard", power_fails)
+    with pytest.raises(KeyboardInterrupt):
+        write(samples, out)
+    with refused(str(out), "unfinished", "python -m product_cls.stream goes on"):
+        read_stream(str(out), cache=tmp_path)
+    first = (out / "train-000000.tar").stat().st_mtime_ns
+    monkeypatch.setattr(writing, "_write_shard", whole)
+    write(samples, out)
+    assert (out / "train-000000.tar").stat().st_mtime_ns == first
+    contents = [{f.name: f.read_bytes() for f in folder.iterdir()} for folder in (out, shards)]
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("stream.json", None, ("no folder of shards", "product_cls.stream")),
+        ("train-000001.tar", None, ("train-000001.tar is missing", "copy it again")),
+        ("train-000001.tar", b"half", ("train-000001.tar has 4 bytes", "copy it again")),
+        ("index.json", b"{}", ("index.json is damaged",)),
+        ("samples.csv", b"id,path,split\n", ("samples.csv cannot be read", "not the table")),
+    ],
+)
+def test_a_part_of_a_set_is_refused(
+    shards: Path, tmp_path: Path, refused: Refused, name: str, content: bytes | None, parts: Any
+) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in shards.iterdir():
+        (copy / file.name).hardlink_to(file)
+    (copy / name).unlink()
+    if content is not None:
+        (copy / name).write_bytes(content)
+    with refused(*parts):
+        read_stream(str(copy), cache=tmp_path)
+
+
+def test_pictures_that_cannot_be_decoded(samples: pd.DataFrame, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(Path(samples["path"][3]).read_bytes()[:200])
+    table = samples.copy()
+    table.loc[[3, 50], "path"] = [str(bad), str(tmp_path / "none.jpg")]
+    with pytest.raises(UnreadablePicturesError) as caught:
+        write(table, tmp_path / "out")
+    assert set(caught.value.reasons) == {str(bad), str(tmp_path / "none.jpg")}
+    with pytest.raises(UserError, match="unfinished"):
+        read_stream(str(tmp_path / "out"), cache=tmp_path)
+    said: list[str] = []
+    write(table, tmp_path / "out", on_unreadable="drop", warn=said.append)
+    assert len(said) == 1 and said[0].startswith("2 pictures") and samples["id"][3] in said[0]
+    read = read_stream(str(tmp_path / "out"), cache=tmp_path)
+    assert read["id"].tolist() == samples["id"].drop([3, 50]).tolist()
+
+
+def test_large_pictures_made_smaller(samples: pd.DataFrame, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    Image.fromarray(np.full((60, 90, 3), 200, np.uint8)).save(large)
+    table = samples[:5].copy()
+    table.loc[0, "path"] = str(large)
+    read = read_stream(str(write(table, tmp_path / "out", side=32)), cache=tmp_path)
+    assert load_picture(read["path"][0]).shape == (32, 48, 3)
+    assert abs(load_picture(read["path"][0]).astype(int) - 200).max() <= 2
+    assert np.array_equal(load_picture(read["path"][1]), load_picture(table["path"][1]))
+
+
+def batches(
+    samples: pd.DataFrame, store: Any, split: str, *, train: bool = False, workers: int = 0
+) -> list[dict[str, Any]]:
+    train_ids, val_ids = split_rows(make_folds(samples, "stratified", label="label"), 0)
+    data = ProductDataModule(
+        samples,
+        store,
+        samples["label"].astype(int).to_numpy(),
+        train_ids=train_ids,
+        val_ids=val_ids,
+        batch_size=8,
+        num_workers=workers,
+    )
+    return list(data.loader(split, train=train))
+
+
+def test_batches_are_those_of_the_image_store(
+    samples: pd.DataFrame, shards: Path, tmp_path: Path
+) -> None:
+    stored, streamed = build_store(samples, tmp_path / "s", (32, 32)), opened(shards, tmp_path)
+    for split, train in (("train", True), ("test", False)):
+        pairs = zip(
+            batches(samples, stored, split, train=train),
+            batches(samples, streamed, split, train=train),
+            strict=True,
+        )
+        for ours, theirs in pairs:
+            assert all(ours[key].equal(theirs[key]) for key in ("image", "target", "index"))
+    val = [batches(samples, store, "val") for store in (stored, streamed)]
+    pictures = [
+        {int(i): x for b in part for i, x in zip(b["index"], b["image"], strict=True)}
+        for part in val
+    ]
+    assert pictures[0].keys() == pictures[1].keys() and len(pictures[0]) == 8
+    assert all(pictures[0][index].equal(pictures[1][index]) for index in pictures[0])
+
+
+def test_workers_change_nothing_and_held_out_pictures_stay_out(
+    samples: pd.DataFrame, shards: Path, tmp_path: Path
+) -> None:
+    store = opened(shards, tmp_path, window=10)
+    alone, shared = (batches(samples, store, "train", train=True, workers=n) for n in (0, 2))
+    assert [b["index"].tolist() for b in alone] == [b["index"].tolist() for b in shared]
+    assert all(a["image"].equal(b["image"]) for a, b in zip(alone, shared, strict=True))
+    learned = sorted(index for b in alone for index in b["index"].tolist())
+    train, val = split_rows(make_folds(samples, "stratified", label="label"), 0)
+    assert learned == sorted(samples.index[samples["id"].isin(train)])
+    assert not set(samples["id"][learned]) & set(val)
+
+
+def test_an_address_is_read_through_a_cache_of_bounded_size(
+    samples: pd.DataFrame, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = max(file.stat().st_size for file in shards.glob("*.tar"))
+    address, fetched, held = f"file://{shards}", [], []
+    plain = files.download
+
+    def counted(source: str, target: Path, *rest: Any) -> None:
+        plain(source, target, *rest)
+        if target.suffix == ".tar":
+            fetched.append(target.name)
+            held.append(sum(file.stat().st_size for file in target.parent.glob("*.tar")))
+
+    monkeypatch.setattr(files, "download", counted)
+    store = opened(address, tmp_path / "cache", cache_gb=3 * most / 1e9)
+    assert store.files.remote and fetched == []
+    local = opened(shards, tmp_path)
+    for _ in range(2):
+        for row in np.lexsort((store.offsets, store.shards)):
+            assert np.array_equal(store.picture(row), local.picture(row))
+    assert max(held) <= 3 * most and len(set(held)) > 1
+    assert len(fetched) == 22  # of 11 shards, each once a pass: those it began with made way
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset fetches from http by curl")
+def test_shards_behind_http(shards: Path, tmp_path: Path, refused: Refused) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(shards))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        store = opened(address, tmp_path / "cache")
+        assert np.array_equal(store.picture(7), opened(shards, tmp_path).picture(7))
+        with refused(f"{address}/none/stream.json cannot be fetched"):
+            read_stream(f"{address}/none", cache=tmp_path)
+        server.shutdown()
+
+
+def test_a_cache_too_small_for_the_window_is_refused(
+    shards: Path, tmp_path: Path, refused: Refused
+) -> None:
+    most = max(file.stat().st_size for file in shards.glob("*.tar"))
+    store = opened(f"file://{shards}", tmp_path, cache_gb=5 * most / 1e9, window=20)
+    with refused("data.stream.cache_gb=", "data.stream.window=20", "or more"):
+        store.check_room(np.arange(40))
+    opened(f"file://{shards}", tmp_path, cache_gb=5 * most / 1e9, window=1).check_room(
+        np.arange(40)
+    )
+    opened(shards, tmp_path, cache_gb=1e-9, window=20).check_room(np.arange(40))
+
+
+def test_a_set_that_changed_at_its_address_is_fetched_anew(
+    samples: pd.DataFrame, shards: Path, tmp_path: Path
+) -> None:
+    place, cache = tmp_path / "place", tmp_path / "cache"
+    place.symlink_to(shards)
+    opened(f"file://{place}", cache).picture(0)
+    place.unlink()
+    place.symlink_to(write(samples[:20], tmp_path / "other"))
+    store = opened(f"file://{place}", cache)
+    assert len(store.ids) == 20 and not list(cache.glob("*/*.tar"))
+    assert np.array_equal(store.picture(5), opened(tmp_path / "other", cache).picture(5))
+
+
+def test_what_an_address_does_not_give_is_one_sentence(
+    shards: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with refused("ftp://host/shop", "allowed: a folder, or http://"):
+        read_stream("ftp://host/shop", cache=tmp_path)
+    with refused("file:///nowhere/stream.json cannot be fetched"):
+        read_stream("file:///nowhere", cache=tmp_path)
+    place = tmp_path / "place"
+    place.mkdir()
+    for file in shards.iterdir():
+        (place / file.name).hardlink_to(file)
+    store = opened(f"file://{place}", tmp_path / "cache")
+    name = store.files.names[store.shards[0]]
+    (place / name).unlink()
+    with refused(name, "cannot be fetched"):
+        store.picture(0)
+    (place / name).write_bytes(b"half")
+    with refused(name, "has 4 bytes, its index says"):
+        store.picture(0)
+    assert not list((tmp_path / "cache").glob("*/*.tmp"))
+
+
+def test_a_shard_lost_in_a_run_is_one_sentence_from_workers_too(
+    samples: pd.DataFrame, tmp_path: Path, refused: Refused
+) -> None:
+    store = opened(write(samples, tmp_path / "out"), tmp_path)
+    (tmp_path / "out" / "test-000001.tar").write_bytes(b"x" * 100)
+    with refused("test-000001.tar", "it is damaged"):
+        batches(samples, store, "test", workers=1)
+    content = bytearray((tmp_path / "out" / "test-000000.tar").read_bytes())
+    content[store.offsets[40] : store.offsets[40] + 50] = bytes(50)
+    (tmp_path / "out" / "test-000000.tar").write_bytes(content)
+    with pytest.raises(ShardError, match=r"test-000000.tar .* holds no picture at byte"):
+        store.picture(40)
+
+
+def test_without_webdataset(
+    samples: pd.DataFrame,
+    shards: Path,
+    tmp_path: Path,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    with refused("Writing shards needs WebDataset", "'.[streaming]'"):
+        write(samples, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with refused("data.root=http://host/shop needs WebDataset", "'.[streaming]'"):
+        read_stream("http://host/shop", cache=tmp_path)
+    assert opened(shards, tmp_path).picture(0).shape == (32, 32, 3)  # a folder needs nothing
+
+
+def test_the_set_is_what_webdataset_reads(shards: Path) -> None:
+    import webdataset
+
+    index = json.loads((shards / "index.json").read_text())
+    name, size, count = index["shards"][0]
+    assert (shards / name).stat().st_size == size
+    read = list(webdataset.WebDataset(str(shards / name), shardshuffle=False))
+    table = pd.read_csv(shards / "samples.csv")
+    assert len(read) == count == 7
+    for sample in read:
+        place = table["path"][int(sample["__key__"])]
+        assert place.startswith(f"{name}/") and place.endswith(f"+{len(sample['jpg'])}")
