@@ -201,7 +201,6 @@ def end_to_end(
         deterministic="warn" if arguments.deterministic else False,
         benchmark=not arguments.deterministic,
         callbacks=[epochs],
-        limit_val_batches=0,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

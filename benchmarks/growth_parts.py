@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from product_cls import ensemble
-from product_cls.data.datamodule import ClassSampler, EpochSampler
 from product_cls.data.folds import load_or_make_folds, make_folds
 from product_cls.data.mix import Mix
 from product_cls.data.readers import read_folder
+from product_cls.data.samplers import ClassSampler, EpochSampler
 from product_cls.data.samples import samples_fingerprint
 from product_cls.data.store import build_store
 from product_cls.models.heads import ArcMargin

@@ -200,7 +200,6 @@ def by_us(root: Path, cache: Path, model: str, arguments: Arguments, engine: Eng
         max_epochs=arguments.epochs,
         precision=arguments.precision,  # type: ignore[arg-type]
         callbacks=[epochs],
-        limit_val_batches=0,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
