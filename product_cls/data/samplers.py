@@ -101,7 +101,8 @@ class ClassSampler(EpochSampler):
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        self.members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        starts = np.unique(np.sort(labels), return_index=True)[1]
+        self.members = np.split(np.argsort(labels, kind="stable"), starts[1:])
         self.classes, rest = divmod(batch_size, per_class)
         if per_class < 2 or rest or not 2 <= self.classes <= len(self.members):
             raise UserError(
