@@ -17,7 +17,8 @@ def main(config: DictConfig) -> float | None:
     # Imported here: torch and Lightning take seconds, a mistake on the command line should not.
     from product_cls.train import run
 
-    gc.freeze()  # what is imported stays; at the end Python would look through it several times
+    if not gc.get_freeze_count():  # of several jobs in one process the first
+        gc.freeze()  # what is imported stays; at the end Python would look through it several times
     return run(config)
 
 

@@ -189,6 +189,8 @@ def main() -> None:
             process = context.Process(target=measure, args=(label, way, arguments.size, results))
             process.start()
             process.join()
+            if process.exitcode != 0:
+                raise UserError(f"The way '{label}' ended with status {process.exitcode}.")
             rows.append(results.get())
     title = (
         f"{arguments.pictures} pictures of {arguments.source} px, {kib:.0f} KiB each, "

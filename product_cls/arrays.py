@@ -1,11 +1,13 @@
 """Files of named arrays (.npz), written whole or not at all and without pickle."""
 
+import math
+import mmap
 import os
 import struct
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -46,29 +48,34 @@ def load_arrays(
             left = [name for name in stored.files if name in mapped]
             read = {name: stored[name] for name in stored.files if name not in left}
             places = {name: stored.zip.getinfo(f"{name}.npy").header_offset for name in left}
-        return make(read | {name: _map(file, place) for name, place in places.items()})
+        return make(read | _mapped(file, places))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} is no {what}: {reason(error)}.") from None
 
 
-def _map(file: Path, place: int) -> np.ndarray:
-    """The array of an uncompressed member of a zip file, mapped.
+def _mapped(file: Path, places: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Arrays of uncompressed members of a zip file, of one map: each map holds the file open.
 
     Args:
-        place: of the member's own header, 30 bytes (APPNOTE 4.3.7) and two fields of text.
+        places: of the members' own headers, 30 bytes (APPNOTE 4.3.7) and two fields of text.
     """
+    if not places:
+        return {}
     with file.open("rb") as opened:
-        opened.seek(place)
-        header = opened.read(30)
-        compression, name, extra = (struct.unpack_from("<H", header, at)[0] for at in (8, 26, 28))
-        if compression != zipfile.ZIP_STORED:
-            raise ValueError("its arrays are compressed")
-        opened.seek(name + extra, os.SEEK_CUR)
-        version = np.lib.format.read_magic(opened)
-        if version != (1, 0):
-            raise ValueError(f"arrays of version {version}")
-        shape, columns_first, kind = np.lib.format.read_array_header_1_0(opened)
-        if 0 in shape:  # nothing to map, which mmap refuses
-            return np.empty(shape, kind)
-        order: Any = "F" if columns_first else "C"
-        return np.memmap(file, kind, "r", opened.tell(), shape, order)
+        buffer = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        return {name: _view(opened, buffer, place) for name, place in places.items()}
+
+
+def _view(opened: BinaryIO, buffer: mmap.mmap, place: int) -> np.ndarray:
+    opened.seek(place)
+    header = opened.read(30)
+    compression, name, extra = (struct.unpack_from("<H", header, at)[0] for at in (8, 26, 28))
+    if compression != zipfile.ZIP_STORED:
+        raise ValueError("its arrays are compressed")
+    opened.seek(name + extra, os.SEEK_CUR)
+    version = np.lib.format.read_magic(opened)
+    if version != (1, 0):
+        raise ValueError(f"arrays of version {version}")
+    shape, columns_first, kind = np.lib.format.read_array_header_1_0(opened)
+    flat = np.frombuffer(buffer, kind, math.prod(shape), opened.tell())
+    return flat.reshape(shape, order="F" if columns_first else "C")

@@ -112,7 +112,9 @@ class ProcessesLauncher(Launcher):
             for gpus in places
         ]
         log.info(f"{len(jobs)} jobs, {len(places)} at a time")
-        modules = self.preload if len(jobs) > 1 else []  # nothing to share
+        # A lone job has nothing to share; of env_set some is read by what would be imported before.
+        early = any(job.result.hydra_cfg.hydra.job.env_set for job in jobs)
+        modules = self.preload if len(jobs) > 1 and not early else []
         with original(modules, environments[0]) as source:
             signum = run_jobs(jobs, environments, self.grace, source)
         if signum is not None:

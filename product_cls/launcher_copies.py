@@ -12,6 +12,7 @@ as commands, which gives the same runs later.
 import gc
 import importlib
 import json
+import logging
 import os
 import runpy
 import select
@@ -20,14 +21,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from product_cls.parents import LIBC, die_with, end_with
 
+log = logging.getLogger(__name__)
+
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+READY = "ready"
 ANSWER = 60.0  # seconds for a copy to say its number, which takes milliseconds
 # What Python puts before sys.path depends on how it was started; jobs have the launcher's.
 PROGRAM = (
@@ -77,7 +81,12 @@ class Original:
         """Whether jobs can begin: it has imported all, or it has ended and they do without."""
         if self.importing and select.select([self.channel], [], [], 0)[0]:
             self.importing = False
-            self.answers.readline()
+            answer = self.answers.readline().rstrip("\n")
+            if answer != READY:
+                log.warning(
+                    f"hydra.launcher.preload: {answer or 'the process ended'}; each job is a new "
+                    f"process and imports for itself."
+                )
         return not self.importing
 
     def copy(
@@ -106,7 +115,20 @@ class Original:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        self.answers.close()  # a copy that comes too late then ends at its answer
         self.channel.close()
+
+    def reap(self, jobs: Collection[int]) -> None:
+        """Let go of ended processes that jobs have left behind: here they have become children.
+
+        Args:
+            jobs: numbers of the processes that somebody waits for.
+        """
+        for file in Path("/proc/self/task").glob("*/children"):
+            for pid in map(int, file.read_text().split()):
+                if pid not in jobs and pid != self.process.pid:
+                    with suppress(ChildProcessError):
+                        os.waitpid(pid, os.WNOHANG)
 
 
 @contextmanager
@@ -127,13 +149,17 @@ def original(modules: Sequence[str], environment: Mapping[str, str]) -> Iterator
 def main() -> None:
     """The process that is copied; returns in each copy when its job is done."""
     channel, modules, launcher = socket.socket(fileno=int(sys.argv[2])), sys.argv[3:], os.getppid()
-    for module in modules:
-        importlib.import_module(module)
-    if "/libcuda.so" in Path("/proc/self/maps").read_text():  # something has looked for GPUs
-        sys.exit(1)
+    try:
+        for module in modules:
+            importlib.import_module(module)
+        if "/libcuda.so" in Path("/proc/self/maps").read_text():
+            raise RuntimeError("an import has looked for GPUs, which no copy could use")
+    except BaseException as error:
+        channel.sendall(f"{type(error).__name__}: {error}".splitlines()[0].encode() + b"\n")
+        raise
     gc.collect()
     gc.freeze()  # a collection in a copy would write to, and so double, what they share
-    channel.sendall(b"ready\n")
+    channel.sendall(f"{READY}\n".encode())
     requests = channel.makefile()
     while line := requests.readline():
         if fork_for(launcher):

@@ -70,6 +70,8 @@ def run_jobs(
                         running.remove((job, environment))
                         free.append(environment)
                         display.ended(job)
+                if original is not None:
+                    original.reap([job.process.pid for job, _ in running if job.process])
                 display.refresh()
                 time.sleep(POLL)
             if received and running:

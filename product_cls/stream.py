@@ -27,6 +27,8 @@ from product_cls.resolvers import register_resolvers
 
 PROG = "python -m product_cls.stream"
 CONF = Path(__file__).parents[1] / "conf"
+# What is done with pictures once they are read.
+LOADING = [f"data.{key}" for key in ("size", "fit", "batch_size", "per_class", "num_workers")]
 
 
 @dataclass
@@ -53,6 +55,9 @@ def compose_data(words: list[str]) -> DictConfig:
     """
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
+        if key in LOADING:
+            instead = "; side=PIXELS makes pictures smaller" if key == "data.size" else ""
+            raise UserError(f"{word} has no effect on shards, give it to train.py{instead}.")
         if key not in ("data", "experiment", "paths.cache") and not key.startswith("data."):
             raise UserError(
                 f"{word} has no effect on shards; allowed beside "
@@ -71,7 +76,8 @@ def compose_data(words: list[str]) -> DictConfig:
         raise UserError("data=streaming is in shards already; name the data that they are to hold.")
     if config.data.limit is not None:
         raise UserError(
-            f"data.limit={config.data.limit} has no effect on shards; give it to train.py."
+            f"data.limit={config.data.limit} has no effect on shards; set it to null here, and "
+            f"give it to train.py."
         )
     return config
 

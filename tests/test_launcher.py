@@ -186,6 +186,8 @@ def test_three_of_six_jobs_crash(app: Path, preload: str) -> None:
         assert "failed" in row(output, f"fold={fold} ")
         assert f"multirun/sweep/fold={fold}/console.log" in row(output, f"fold={fold} ")
     assert "6 jobs: 3 done, 3 failed." in output
+    said = "hydra.launcher.preload: ModuleNotFoundError: No module named 'no'; each job is a new"
+    assert (said in output) == (preload == "[no.such.module]"), output
     sweep = app / "multirun/sweep"
     status = RunFolder(sweep / "fold=2").status()
     assert status["state"] == "failed" and "SIGKILL" in status["error"]

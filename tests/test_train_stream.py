@@ -36,7 +36,8 @@ def test_the_command_writes_what_training_reads(
     for wrong, said in {
         "model=b0": "model=b0 has no effect on shards; allowed beside out=...",
         "data=streaming": "in shards already",
-        "data.limit=20": "data.limit=20 has no effect on shards; give it to train.py",
+        "data.limit=20": "data.limit=20 has no effect on shards; set it to null here, and give",
+        "data.size=64": "data.size=64 has no effect on shards, give it to train.py; side=PIXELS",
         "data.no=1": "train.py would refuse this",
         "side=4": "side=4",
     }.items():

@@ -74,6 +74,8 @@ def run_trials(
                         free.append(each.environment)
                         conclude(search, each.trial, each.job, given_up=each.given_up)
                         display.ended(each.job)
+                if original is not None:
+                    original.reap([each.job.process.pid for each in running if each.job.process])
                 display.refresh()
                 time.sleep(POLL)
             if received and running:

@@ -1,7 +1,9 @@
 """Shards: what is written is what is read, whole or not at all, from a folder or an address."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 import threading
 from functools import partial
@@ -257,7 +259,7 @@ def test_shards_behind_http(shards: Path, tmp_path: Path, refused: Refused) -> N
         address = f"http://127.0.0.1:{server.server_port}"
         store = opened(address, tmp_path / "cache")
         assert np.array_equal(store.picture(7), opened(shards, tmp_path).picture(7))
-        with refused(f"{address}/none/stream.json cannot be fetched"):
+        with refused(f"{address}/none/stream.json cannot be fetched: curl, gsutil or aws failed."):
             read_stream(f"{address}/none", cache=tmp_path)
         server.shutdown()
 
@@ -352,3 +354,36 @@ def test_the_set_is_what_webdataset_reads(shards: Path) -> None:
     for sample in read:
         place = table["path"][int(sample["__key__"])]
         assert place.startswith(f"{name}/") and place.endswith(f"+{len(sample['jpg'])}")
+
+
+def test_the_end_of_a_run_waits_for_no_shard(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from product_cls.data.stream.files import ShardFiles
+ShardFiles.fetch = lambda self, shard: time.sleep(300)
+files = ShardFiles("http://127.0.0.1", Path(sys.argv[1]), list("abcdef"), [1] * 6, 6)
+for shard in range(6):
+    files.fetch_soon(shard)
+raise KeyboardInterrupt
+"""
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=100, check=False)
+    assert ended.returncode != 0
+
+
+def test_what_killed_processes_left_goes_and_what_is_used_stays(
+    shards: Path, tmp_path: Path
+) -> None:
+    train = sorted(file for file in shards.glob("train-*.tar"))
+    room = sum(file.stat().st_size for file in train[:3])
+    files = opened(f"file://{shards}", tmp_path, cache_gb=1.01 * room / 1e9).files
+    for shard in range(3):
+        files.fetch(shard)
+        os.utime(files.folder / files.names[shard], (shard, shard))
+    files.fetch_soon(0)  # wanted again, so that the second is what makes way
+    left = files.folder / f".{files.names[3]}.99999.tmp"
+    left.write_bytes(b"a part of it")
+    files.fetch(3)
+    assert not left.exists()
+    held = sorted(file.name for file in files.folder.glob("*.tar"))
+    assert held == [files.names[shard] for shard in (0, 2, 3)]

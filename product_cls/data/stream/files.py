@@ -3,10 +3,12 @@
 import os
 import shlex
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from types import ModuleType
 
 from filelock import FileLock
@@ -88,14 +90,27 @@ def download(address: str, target: Path, size: int | None = None) -> None:
             raise ShardError(f"{address} has {got} bytes, its index says {size}.")
         partial.replace(target)
     except OSError as error:
-        raise ShardError(f"{address} cannot be fetched: {reason(error)}.") from None
+        # What WebDataset says of a command holds all its words, and so the passwords among them.
+        why = "curl, gsutil or aws failed" if error.errno is None else reason(error)
+        raise ShardError(f"{address} cannot be fetched: {why}.") from None
     finally:
         partial.unlink(missing_ok=True)
 
 
 @cache
-def _fetchers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(FETCHERS, "shards")
+def _wanted() -> "SimpleQueue[tuple[ShardFiles, int]]":
+    """Shards that threads of this process fetch; no run waits for them at its end."""
+    queue: SimpleQueue[tuple[ShardFiles, int]] = SimpleQueue()
+
+    def fetch() -> None:
+        while True:
+            files, shard = queue.get()
+            with suppress(Exception):  # it is tried again, and said, when a picture is read
+                files.fetch(shard)
+
+    for _ in range(FETCHERS):
+        Thread(target=fetch, daemon=True).start()
+    return queue
 
 
 @dataclass(frozen=True)
@@ -108,7 +123,7 @@ class ShardFiles:
             this machine share.
         names: of the shards.
         sizes: theirs, in bytes.
-        limit: bytes of shards that the cache holds; what was fetched first makes way.
+        limit: bytes of shards that the cache holds; those asked for longest ago make way.
     """
 
     root: str
@@ -151,13 +166,19 @@ class ShardFiles:
         name, target = self.names[shard], self.folder / self.names[shard]
         with FileLock(self.folder / f".{name}.lock"):
             if not target.exists():
+                for partial in self.folder.glob(f".{name}.*.tmp"):  # of a process that was killed
+                    partial.unlink(missing_ok=True)
                 self._make_room(self.sizes[shard])
                 download(f"{self.root}/{name}", target, self.sizes[shard])
 
     def fetch_soon(self, shard: int) -> None:
-        """The same beside what goes on; what fails is tried, and said, when a picture is read."""
-        if self.remote and not (self.folder / self.names[shard]).exists():
-            _fetchers().submit(self.fetch, shard)
+        """The same beside what goes on; a shard that is there becomes the last to make way."""
+        if not self.remote:
+            return
+        try:
+            os.utime(self.folder / self.names[shard])
+        except FileNotFoundError:
+            _wanted().put((self, shard))
 
     def _make_room(self, size: int) -> None:
         with FileLock(self.folder / ".room.lock"):
@@ -165,7 +186,11 @@ class ShardFiles:
             for file in self.folder.glob("*.tar"):
                 stat = file.stat()
                 held[file] = (stat.st_mtime_ns, stat.st_size)
-            left = sum(bytes_ for _, bytes_ in held.values()) + size - self.limit
+            coming = 0
+            for partial in self.folder.glob(".*.tar.*.tmp"):
+                with suppress(FileNotFoundError):
+                    coming += partial.stat().st_size
+            left = sum(bytes_ for _, bytes_ in held.values()) + coming + size - self.limit
             for file in sorted(held, key=held.__getitem__):
                 if left <= 0:
                     return
