@@ -1,6 +1,7 @@
 """Tiny data that all tests share, and an environment in which nothing reaches the network."""
 
 import csv
+import logging
 import os
 import random
 import signal
@@ -35,6 +36,14 @@ SIDE = 32
 def same_draws() -> None:
     """What a test draws from torch does not depend on which tests ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def same_handlers() -> Iterator[None]:
+    """A launcher in the tests' process sets up logging, to an output that is closed afterwards."""
+    before = list(logging.root.handlers)
+    yield
+    logging.root.handlers[:] = before
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(
-    file.stem for file in FOLDER.glob("*.py") if "if __name__" in file.read_text(encoding="utf-8")
+    file.stem for file in FOLDER.glob("*.py") if "guard(main)" in file.read_text(encoding="utf-8")
 )
 
 
