@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,8 @@ from torch import Tensor
 from product_cls.cores import usable_cores
 from product_cls.data.readers import list_pictures
 from product_cls.errors import UserError, reason
+
+Read = TypeVar("Read")
 
 
 def list_images(source: Path) -> list[tuple[str, Path]]:
@@ -40,13 +42,51 @@ def list_images(source: Path) -> list[tuple[str, Path]]:
     return [(name, source.parent / name) for name in table[column]]
 
 
+def read_ahead(
+    read: Callable[[int], Read],
+    count: int,
+    batch_size: int,
+    failed: Callable[[int, str], None],
+) -> Iterator[dict[int, Read]]:
+    """Number -> what was read, a batch at a time; meanwhile threads read the next.
+
+    Args:
+        read: reads one of ``count``, or raises OSError.
+        failed: is told the number and why of each that cannot be read, which is left out. A batch
+            of which nothing is left comes empty.
+    """
+
+    def attempt(number: int) -> Read | OSError:
+        try:
+            return read(number)
+        except OSError as error:
+            return error
+
+    with ThreadPoolExecutor(usable_cores()) as pool:  # decoding releases the GIL
+
+        def begin(start: int) -> Iterator[tuple[int, Read | OSError]]:
+            batch = range(start, min(start + batch_size, count))
+            return zip(batch, pool.map(attempt, batch), strict=True)
+
+        coming = begin(0)
+        for start in range(0, count, batch_size):
+            current, coming = coming, begin(start + batch_size)
+            batch: dict[int, Read] = {}
+            for number, found in current:
+                if isinstance(found, OSError):
+                    failed(number, reason(found))
+                else:
+                    batch[number] = found
+            yield batch
+
+
 def read_batches(
     picture: Callable[[Path], Tensor],
     images: Sequence[tuple[str, Path]],
     batch_size: int,
     unreadable: dict[str, str],
 ) -> Iterator[dict[str, Any]]:
-    """Batches for ``predict_scores``; while the network works on one, threads decode the next.
+    """Batches for ``predict_scores``; while the network works on one, the next is decoded.
 
     Args:
         picture: reads one as uint8 ``[3, H, W]``, or raises OSError.
@@ -54,26 +94,11 @@ def read_batches(
         unreadable: takes name -> why of the pictures that cannot be decoded, which are left out.
     """
 
-    def read(index: int) -> tuple[int, Tensor | OSError]:
-        try:
-            return index, picture(images[index][1])
-        except OSError as error:
-            return index, error
+    def failed(number: int, why: str) -> None:
+        unreadable[images[number][0]] = why
 
-    with ThreadPoolExecutor(usable_cores()) as pool:  # decoding releases the GIL
-
-        def begin(start: int) -> Iterator[tuple[int, Tensor | OSError]]:
-            return pool.map(read, range(start, min(start + batch_size, len(images))))
-
-        coming = begin(0)
-        for start in range(0, len(images), batch_size):
-            current, coming = coming, begin(start + batch_size)
-            read_now: list[tuple[int, Tensor]] = []
-            for index, found in current:
-                if isinstance(found, OSError):
-                    unreadable[images[index][0]] = reason(found)
-                else:
-                    read_now.append((index, found))
-            if read_now:
-                index_of, pictures = zip(*read_now, strict=True)
-                yield {"image": torch.stack(pictures), "index": np.array(index_of)}
+    for batch in read_ahead(
+        lambda number: picture(images[number][1]), len(images), batch_size, failed
+    ):
+        if batch:
+            yield {"image": torch.stack(list(batch.values())), "index": np.array(list(batch))}

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from product_cls.cores import usable_cores
+from product_cls.data.incoming import read_ahead
 from product_cls.data.pictures import load_picture, resize
-from product_cls.errors import UserError, reason
+from product_cls.errors import UserError
 from product_cls.predict import Predictor, predict_scores
 from product_cls.progress import progress_bar
 from product_cls.retrieval.gallery_index import GalleryIndex
@@ -97,40 +97,33 @@ def embed_pictures(
     embedding = np.empty((len(paths), index.embedding.shape[1]), np.float32)
     class_scores = np.zeros((len(paths), len(index.classes)), np.float32)
 
-    def read(row: int) -> dict[tuple, Tensor] | None:
-        try:
-            picture = load_picture(paths[row])
-        except OSError as error:
-            unreadable[row] = reason(error)
-            return None
+    def read(row: int) -> dict[tuple, Tensor]:
+        picture = load_picture(paths[row])
         return {
             shape: torch.from_numpy(resize(picture, *shape).transpose(2, 0, 1).copy())
             for shape in shapes
         }
 
-    starts = range(0, len(paths), batch_size)
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        for start in progress_bar(starts, "embed", unit="batch", leave=False):
-            batch = range(start, min(start + batch_size, len(paths)))
-            read_here = zip(batch, pool.map(read, batch), strict=True)
-            readable = {row: shaped for row, shaped in read_here if shaped is not None}
-            if not readable:
-                continue
-            parts, scores = [], []
-            for predictor, source in zip(predictors, index.sources, strict=True):
-                shape = (predictor.size, predictor.fit)
-                images = torch.stack([shaped[shape] for shaped in readable.values()])
-                one = {"image": images, "index": np.array(list(readable))}
-                scored = predict_scores(
-                    predictor.network, predictor.task, [one], source.tta, device=device
-                )
-                assert scored.embedding is not None
-                parts.append(scored.embedding)
-                scores.append(scored.tta)
-            there = slice(len(rows), len(rows) + len(readable))
-            embedding[there] = join_embeddings(parts, weights)
-            class_scores[there, : scores[0].shape[1]] = np.average(scores, axis=0, weights=weights)
-            rows += list(readable)
+    batches = read_ahead(read, len(paths), batch_size, unreadable.__setitem__)
+    total = math.ceil(len(paths) / batch_size)
+    for readable in progress_bar(batches, "embed", total, unit="batch", leave=False):
+        if not readable:
+            continue
+        parts, scores = [], []
+        for predictor, source in zip(predictors, index.sources, strict=True):
+            shape = (predictor.size, predictor.fit)
+            images = torch.stack([shaped[shape] for shaped in readable.values()])
+            one = {"image": images, "index": np.array(list(readable))}
+            scored = predict_scores(
+                predictor.network, predictor.task, [one], source.tta, device=device
+            )
+            assert scored.embedding is not None
+            parts.append(scored.embedding)
+            scores.append(scored.tta)
+        there = slice(len(rows), len(rows) + len(readable))
+        embedding[there] = join_embeddings(parts, weights)
+        class_scores[there, : scores[0].shape[1]] = np.average(scores, axis=0, weights=weights)
+        rows += list(readable)
     if not rows:
         raise UserError(
             f"None of the {len(paths)} pictures can be decoded; the first is {paths[0]}."
