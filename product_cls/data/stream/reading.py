@@ -66,18 +66,22 @@ def _plain(root: str) -> str:
     return root if is_address(root) else str(Path(root).expanduser())
 
 
+def set_folder(root: str, cache: str | Path) -> Path:
+    """Where a set's files are read: the set itself, or the cache of an address."""
+    return Path(cache) / f"stream-{digest(root)[:8]}" if is_address(root) else Path(root)
+
+
 def open_set(root: str, cache: str | Path) -> tuple[Path, dict[str, Any]]:
     """Where a set's files are read, and its index; of an address, fetched first.
 
     Raises:
         UserError: no set of shards, one that is unfinished or damaged, or that cannot be fetched.
     """
+    folder = set_folder(root, cache)
     if is_address(root):
         check_address(root)
-        folder = Path(cache) / f"stream-{digest(root)[:8]}"
         _fetch_index(root, folder)
         return folder, _read_index(folder)
-    folder = Path(root)
     if not (folder / DONE).is_file():
         if (folder / UNFINISHED).is_file():
             raise UserError(
@@ -134,7 +138,7 @@ class StreamStore:
     """Pictures read from shards and decoded each time: what an ``ImageStore`` is, without a store.
 
     Args:
-        samples: of ``read_stream``, or a part of it.
+        samples: of ``read_stream``, which has found the set whole, or a part of it.
         root, cache: as for ``read_stream``.
         size: height and width in pixels.
         fit: see ``pictures.resize``.
@@ -146,7 +150,7 @@ class StreamStore:
         shards, offsets, sizes: int64 ``[N]``, where they lie.
 
     Raises:
-        UserError: whatever ``open_set`` and ``check_shape`` refuse.
+        UserError: a damaged index, or whatever ``check_shape`` refuses.
     """
 
     def __init__(
@@ -162,8 +166,8 @@ class StreamStore:
     ) -> None:
         check_shape(size, fit)
         root = _plain(root)
-        folder, index = open_set(root, cache)
-        names, bytes_, _ = zip(*index["shards"], strict=True)
+        folder = set_folder(root, cache)
+        names, bytes_, _ = zip(*_read_index(folder)["shards"], strict=True)
         limit = int(cache_gb * GIGABYTE)
         self.files = ShardFiles(root, folder, list(names), list(bytes_), limit)
         self.size, self.fit, self.window = size, fit, window
