@@ -38,3 +38,10 @@ def test_every_value_composes(composed: Any, sweep: str) -> None:
 def test_no_schedule_or_optimizer_is_left_out() -> None:
     for sweep, key in (("schedules", "scheduler"), ("optimizers", "optimizer")):
         assert set(params(sweep)[key].split(",")) == group(key)
+
+
+@pytest.mark.parametrize("folder", ["sweep", "experiment"])
+def test_recipes_leave_the_launcher_to_the_command(folder: str) -> None:
+    """Settings of one launcher, `jobs` say, are errors with another."""
+    for path in (ROOT / "conf" / folder).glob("*.yaml"):
+        assert "launcher" not in (yaml.safe_load(path.read_text()) or {}).get("hydra", {}), path
