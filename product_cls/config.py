@@ -145,6 +145,11 @@ def check(config: DictConfig) -> None:
             f"has validation to choose its best epoch by."
         )
     _check_devices(config.trainer)
+    if config.oom_retries and (nodes := config.trainer.get("num_nodes", 1)) > 1:
+        raise UserError(
+            f"oom_retries={config.oom_retries} is for the devices of one machine, and "
+            f"trainer.num_nodes={nodes}; set it to 0."
+        )
     watched = [name for name, node in config.callbacks.items() if "monitor" in node]
     if config.fold == "all" and watched:
         raise UserError(

@@ -61,6 +61,15 @@ def ranks(trainer: Any) -> int:
     return int(trainer["devices"]) * int(trainer.get("num_nodes", 1))
 
 
+def can_halve(config: DictConfig, times: int) -> bool:
+    """Whether the batch comes out even, and of two whole classes where ``data.per_class`` deals
+    them."""
+    size, rest = divmod(config.data.batch_size, 2**times)
+    if (per_class := config.data.per_class) is None:
+        return rest == 0
+    return rest == 0 and size % per_class == 0 and size >= 2 * per_class
+
+
 def with_step(config: DictConfig, step: Step) -> DictConfig:
     """The config with the batches of ``step``."""
     changed = config.copy()

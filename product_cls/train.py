@@ -36,7 +36,7 @@ from product_cls.ranks import (
 from product_cls.results import predict_parts, say_result
 from product_cls.retrieval.validation import GalleryValidation
 from product_cls.runs import RunFolder, digest, fingerprint, now, write_text_whole
-from product_cls.steps import Step, with_scaled_rates, with_step
+from product_cls.steps import Step, can_halve, with_scaled_rates, with_step
 from product_cls.tasks.retrieval import Retrieval
 from product_cls.tracking.trackers import build_loggers, closing_trackers, publish
 from product_cls.tta import check_views
@@ -82,7 +82,7 @@ def _recorded(config: DictConfig, folder: RunFolder) -> float | None:
                 return _run(config, folder, retry=retries > 0)
             except torch.OutOfMemoryError:
                 halved = folder.status().get("halved", 0) + 1
-                if retries == config.oom_retries or config.data.batch_size % 2**halved:
+                if retries == config.oom_retries or not can_halve(config, halved):
                     raise
             retries += 1
             folder.update_status(halved=halved)

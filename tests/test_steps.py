@@ -7,7 +7,7 @@ import pytest
 from conftest import Refused
 from omegaconf import OmegaConf
 
-from product_cls.steps import Step, with_scaled_rates
+from product_cls.steps import Step, can_halve, with_scaled_rates
 
 Composed = Callable[..., dict[str, Any]]
 
@@ -30,6 +30,18 @@ def test_pictures_of_a_step(composed: Composed) -> None:
     assert step.halved(2) == Step(4, 8, 12) and step.halved(2).pictures == 384
     with pytest.raises(ValueError, match="16 cannot be halved 5 times"):
         step.halved(5)
+
+
+@pytest.mark.parametrize(
+    ("size", "per_class", "times"),
+    [(12, "null", 2), (7, "null", 0), (1, "null", 0), (24, 3, 2), (16, 4, 1), (8, 4, 0)],
+)
+def test_how_often_a_batch_can_be_halved(
+    composed: Composed, size: int, per_class: int | str, times: int
+) -> None:
+    """Of pictures dealt by class: two whole classes or more are left."""
+    config = OmegaConf.create(composed(f"data.batch_size={size}", f"data.per_class={per_class}"))
+    assert can_halve(config, times) and not can_halve(config, times + 1)
 
 
 def test_learning_rates_by_the_pictures_of_a_step(composed: Composed, refused: Refused) -> None:
