@@ -67,7 +67,9 @@ class Cause:
 
 def machine(config: DictConfig) -> int:
     """Which of ``trainer.num_nodes`` machines this is, by ``NODE_RANK``; the first is 0."""
-    return int(os.environ.get("NODE_RANK", 0)) if config.trainer.get("num_nodes", 1) != 1 else 0
+    number = os.environ.get("NODE_RANK", "")  # what is no number is said where machines meet
+    several = config.trainer.get("num_nodes", 1) != 1
+    return int(number) if several and number.isdigit() else 0
 
 
 def several_devices(count: int, finetune: Finetune) -> dict[str, Any]:
@@ -76,14 +78,15 @@ def several_devices(count: int, finetune: Finetune) -> dict[str, Any]:
     Buffers are not broadcast: ``collectives.average_statistics`` does better, and a broadcast a
     batch would wait for ever in validation, where ranks have different numbers of batches.
     """
+    # Named, because others (of Kubernetes, of Slurm) are believed when their variables are set.
+    plugins = [LightningEnvironment()]
     if count == 1:
-        return {"strategy": "auto"}
+        return {"strategy": "auto", "plugins": plugins}
     # What is frozen for a while gets no gradient, which DDP must be told to look for.
     frozen = finetune.freeze != 0
     return {
         "strategy": DDPStrategy(broadcast_buffers=False, find_unused_parameters=frozen),
-        # Named, because others (of Kubernetes, of Slurm) are believed when their variables are set.
-        "plugins": [LightningEnvironment()],
+        "plugins": plugins,
         "use_distributed_sampler": False,
     }
 
@@ -94,6 +97,7 @@ def one_device(trainer: Mapping[str, Any]) -> pl.Trainer:
         accelerator=trainer["accelerator"],
         devices=1,
         precision=settings.precision(trainer),  # type: ignore[arg-type]
+        plugins=[LightningEnvironment()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -15,14 +15,16 @@ import pytest
 import torch
 from conftest import Refused
 from omegaconf import OmegaConf
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from runs_in_process import RETRIEVAL, refusal, train, weights
 from typed_sweeps import Sweep
 
 from product_cls.assemble import assemble_network
 from product_cls.config import check
+from product_cls.optim.groups import Finetune
 from product_cls.predictions import Predictions
 from product_cls.rank import leave
-from product_cls.ranks import RankFailed, _run_ranks, _watch
+from product_cls.ranks import RankFailed, _run_ranks, _watch, one_device, several_devices
 from product_cls.runs import RunFolder
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
@@ -186,8 +188,28 @@ def test_no_rank_outlives_the_run(
     assert len(started) == 2 and all(rank.poll() is not None for rank in started)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_slurms_variables_are_not_believed(
+    monkeypatch: pytest.MonkeyPatch, composed: Callable[..., dict[str, Any]], count: int
+) -> None:
+    """In a batch script with --ntasks=4 Lightning would take each process for one of four."""
+    for name, value in {
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_NAME": "batch",
+        "SLURM_JOB_ID": "7",
+    }.items():
+        monkeypatch.setenv(name, value)
+    trainer = composed("trainer.accelerator=cpu")["trainer"]
+    assert one_device(trainer).world_size == 1
+    (environment,) = several_devices(count, Finetune())["plugins"]
+    assert isinstance(environment, LightningEnvironment)
+
+
 def test_runs_that_several_devices_refuse(
-    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    tiny_root: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = tmp_path / "run"
     few = ("data.limit=8", "trainer.devices=8")
@@ -195,8 +217,10 @@ def test_runs_that_several_devices_refuse(
     assert "sync_batchnorm=true" in refusal(
         run, tiny_root, caplog, *DDP, "trainer.sync_batchnorm=true"
     )
-    said = refusal(run, tiny_root, caplog, *DDP, "trainer.num_nodes=2")
-    assert "NODE_RANK=0 to 1" in said and "MASTER_PORT" in said
+    for number in ("", "first"):
+        monkeypatch.setenv("NODE_RANK", number)
+        said = refusal(run, tiny_root, caplog, *DDP, "trainer.num_nodes=2")
+        assert "NODE_RANK=0 to 1" in said and "MASTER_PORT" in said
 
 
 def test_settings_that_several_devices_refuse(
@@ -211,6 +235,8 @@ def test_settings_that_several_devices_refuse(
         check(OmegaConf.create(composed("trainer=ddp", "trainer.devices=4")))
     with refused("trainer.strategy=fsdp", "ddp"):
         check(OmegaConf.create(composed("trainer=ddp", "trainer.strategy=fsdp")))
+    with refused("oom_retries=1", "trainer.num_nodes=2"):
+        check(OmegaConf.create(composed("trainer=ddp", "trainer.num_nodes=2", "oom_retries=1")))
 
 
 def test_joined_batch_norms_keep_their_activations(composed: Callable[..., dict[str, Any]]) -> None:
