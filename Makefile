@@ -11,6 +11,8 @@ STAMP := $(VENV)/.stamp
 # the model hub once.
 ABLATION ?= small
 MODELS ?= lite0,lite1,lite2
+# Jobs of a sweep at once: as many as the GPUs suffice for, two on a CPU.
+AT_ONCE := hydra.launcher.jobs=$(if $(shell nvidia-smi --list-gpus 2>/dev/null),null,2)
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,20 +26,20 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 train: $(STAMP)  ## the main job: rendered products, two folds, their ensemble and a submission
-	$(PY) train.py -m experiment=quickstart fold=0,1 hydra.launcher.jobs=2
+	$(PY) train.py -m experiment=quickstart fold=0,1 $(AT_ONCE)
 	$(PY) -m product_cls.ensemble runs=multirun/quickstart
 
 # The report says which jobs failed, so it is wanted most when some did.
 ablation: $(STAMP)  ## what each step of recipe A is worth: table, plot, report.html
-	$(PY) train.py -m sweep=ablation experiment=ablation_$(ABLATION); status=$$?; \
+	$(PY) train.py -m sweep=ablation experiment=ablation_$(ABLATION) $(AT_ONCE); status=$$?; \
 	$(PY) -m product_cls.report runs=multirun/ablation_$(ABLATION) && exit $$status
 
 models: $(STAMP)  ## model sizes x 5 folds: one fold, votes, test-time augmentation
-	$(PY) train.py -m sweep=models model=$(MODELS); status=$$?; \
+	$(PY) train.py -m sweep=models model=$(MODELS) $(AT_ONCE); status=$$?; \
 	$(PY) -m product_cls.report.models runs=multirun/models && exit $$status
 
 validation: $(STAMP)  ## what to believe: random folds, held-out views, the test
-	$(PY) train.py -m sweep=validation; status=$$?; \
+	$(PY) train.py -m sweep=validation $(AT_ONCE); status=$$?; \
 	$(PY) -m product_cls.report.validation runs=multirun/validation && exit $$status
 
 gallery: $(STAMP)  ## sheets of rendered products, by shape, by pitch, by likeness: data/gallery
@@ -71,11 +73,14 @@ bench-gpu: $(STAMP)  ## the same on a GPU: end to end, variants of a step, predi
 	$(PY) benchmarks/timm_script.py models=[b0] size=256 batch=128 workers=8 pictures=12800 precision=bf16-mixed out=$(RESULTS)/timm_script_gpu.json
 	$(PY) benchmarks/predict.py backbone=efficientnet_b0 size=256 pictures=2048 batch=128 bf16=true device=cuda "views=[[identity],[identity,hflip],[identity,hflip,size_320,hflip+size_320],[identity,hflip,five_crop]]" out=$(RESULTS)/predict_gpu.json
 
+# Two processes, each with files of its own, whose fixtures are then made once.
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile
+
 test: $(STAMP)  ## all tests
-	$(PY) -m pytest
+	$(PYTEST)
 
 test-fast: $(STAMP)  ## the tests that take seconds
-	$(PY) -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(STAMP)  ## ruff (lint and format) and mypy
 	$(PY) -m ruff check .
