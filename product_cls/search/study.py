@@ -136,10 +136,20 @@ class Search:
     def interrupted(self) -> list[tuple[Trial, int]]:
         """Trials that an earlier search has left, with the last epoch that the study knows of.
 
-        They go on from their last epochs.
+        They go on from their last epochs; one that was left before all its values were drawn has
+        failed, for it would train with defaults instead.
         """
-        left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [(Trial(self.study, trial._trial_id), trial.last_step or 0) for trial in left]
+        left = []
+        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            trial = Trial(self.study, frozen._trial_id)
+            if frozen.params.keys() == self.space.keys():
+                left.append((trial, frozen.last_step or 0))
+            else:
+                trial.set_user_attr(
+                    "error", "The search was killed while it drew this trial's values."
+                )
+                self.study.tell(trial, state=TrialState.FAIL)
+        return left
 
     def ask(self) -> Trial:
         """The next trial, with its values drawn.

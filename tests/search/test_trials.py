@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -20,11 +21,13 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.trial import create_trial
 from runs_in_process import ROOT, TINY
 
 from product_cls.launcher_jobs import Job
 from product_cls.runs import RunFolder
 from product_cls.search import __main__ as command
+from product_cls.search.figures import parallel_figure
 from product_cls.search.results import report, trials_table
 from product_cls.search.space import read_space, words
 from product_cls.search.study import Search
@@ -158,6 +161,28 @@ def test_ctrl_c_leaves_a_trial_that_goes_on(tmp_path: Path) -> None:
     assert drawn(straight) == after
     assert len({json.dumps(params) for params in after}) == 3
     assert run(search, 3) is None and len(drawn(search)) == 3  # nothing left to do
+
+
+def test_a_trial_without_all_its_values_has_failed(tmp_path: Path) -> None:
+    search = make(tmp_path / "rates")
+    with search.opened():
+        # As SIGKILL leaves it in the midst of `ask`.
+        search.study.ask({"optimizer.lr": SPACE["optimizer.lr"]})
+    run(search, 2)
+    with search.opened():
+        table = trials_table(search).sort_values("trial")
+        assert table["state"].iloc[0] == "failed" and "killed" in table["error"].iloc[0]
+        assert not search.path(0).exists()
+        # Studies of before have gone on with such trials.
+        part = create_trial(
+            params={"optimizer.lr": 1e-3},
+            distributions={"optimizer.lr": SPACE["optimizer.lr"]},
+            value=0.5,
+        )
+        search.study.add_trial(part)
+        lines = parallel_figure(search.study, SPACE).axes[0].lines
+    gaps = [np.isnan(np.asarray(line.get_ydata(), float)).sum() for line in lines]
+    assert sum(gaps) == 1
 
 
 def test_another_search_is_kept_apart(tmp_path: Path, refused: Any) -> None:
