@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -186,9 +187,9 @@ class Search:
         return self.folder / f"trial={number:03d}"
 
     def command(self, trial: FrozenTrial) -> str:
-        """What to type to train as a trial did, in a folder of its own."""
+        """What to type into a shell to train as a trial did, in a folder of its own."""
         name = f"name={self.folder.name}-best"
-        return " ".join(["python train.py", name, *self.shared, *words(trial.params)])
+        return shlex.join(["python", "train.py", name, *self.shared, *words(trial.params)])
 
 
 def make_pruner(prune: str, *, startup: int, warmup: int) -> optuna.pruners.BasePruner:

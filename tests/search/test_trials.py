@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -183,6 +184,15 @@ def test_a_trial_without_all_its_values_has_failed(tmp_path: Path) -> None:
         lines = parallel_figure(search.study, SPACE).axes[0].lines
     gaps = [np.isnan(np.asarray(line.get_ydata(), float)).sum() for line in lines]
     assert sum(gaps) == 1
+
+
+def test_the_best_command_can_be_pasted(tmp_path: Path) -> None:
+    search = make(tmp_path / "rates", ["paths.cache=my pictures", "tta=[identity]"])
+    typed = search.command(create_trial(value=0.5))
+    assert shlex.split(typed) == [
+        *("python", "train.py", "name=rates-best"),
+        *("paths.cache=my pictures", "tta=[identity]"),
+    ]
 
 
 def test_another_search_is_kept_apart(tmp_path: Path, refused: Any) -> None:
