@@ -40,9 +40,9 @@ class Search:
         space: what is varied.
         shared: overrides of train.py that all trials share.
         seed: of what is drawn.
-        startup: trials drawn at random first; none of them is pruned.
+        startup: trials drawn at random first; as many are to be complete before median prunes.
         prune: one of ``PRUNERS``.
-        warmup: epochs before a trial can be pruned.
+        warmup: a trial is pruned after epoch ``warmup + 1`` at the earliest; 0 or more.
 
     Raises:
         UserError: train.py would refuse the shared overrides or a key of the space.
@@ -201,7 +201,7 @@ def make_pruner(prune: str, *, startup: int, warmup: int) -> optuna.pruners.Base
     if prune == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup + 1)
     if prune == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, warmup))
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=warmup + 1)
     if prune == "none":
         return optuna.pruners.NopPruner()
     raise UserError(f"prune={prune}; allowed: {', '.join(PRUNERS)}.")

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
+optuna = pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
 
 from optuna.distributions import (
     CategoricalDistribution,
@@ -31,7 +31,7 @@ from product_cls.search import __main__ as command
 from product_cls.search.figures import parallel_figure
 from product_cls.search.results import report, trials_table
 from product_cls.search.space import read_space, words
-from product_cls.search.study import Search
+from product_cls.search.study import Search, make_pruner
 from product_cls.search.trials import run_trials
 
 SPACE = {
@@ -133,6 +133,24 @@ def test_bad_trials_are_given_up(tmp_path: Path) -> None:
         status = RunFolder(search.folder / name).status()
         assert status["state"] == "failed"
         assert status["error"].startswith("Pruned by the search: given up after epoch")
+
+
+@pytest.mark.parametrize("prune", ["median", "halving"])
+@pytest.mark.parametrize("warmup", [0, 1, 2])
+def test_the_first_epochs_decide_nothing(prune: str, warmup: int) -> None:
+    study = optuna.create_study(
+        direction="maximize", pruner=make_pruner(prune, startup=1, warmup=warmup)
+    )
+    good, bad = study.ask(), study.ask()
+    for epoch in range(1, 6):
+        good.report(0.9, epoch)
+        assert not good.should_prune()
+    study.tell(good, 0.9)
+    decided = []
+    for epoch in range(1, 6):
+        bad.report(0.1, epoch)
+        decided.append(bad.should_prune())
+    assert decided.index(True) == warmup  # after epoch warmup + 1
 
 
 def test_ctrl_c_leaves_a_trial_that_goes_on(tmp_path: Path) -> None:
