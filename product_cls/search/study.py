@@ -76,6 +76,11 @@ class Search:
         settled = ("hydra", "name=", "-")
         if ours := [w for w in self.shared if w.lstrip("+~").startswith(settled)]:
             raise UserError(f"{ours[0]} is settled by the search; leave it out.")
+        if sets := [w for w in self.shared if w.lstrip("+").startswith("sweep=")]:
+            raise UserError(
+                f"{sets[0]} is a set of runs, which the search would not make; name what is to be "
+                "varied in space=FILE.yaml instead."
+            )
         register_resolvers()
         GlobalHydra.instance().clear()
         example = {key: first_value(each) for key, each in self.space.items()}

@@ -242,6 +242,7 @@ def test_mistakes_are_said_before_a_trial_starts(tmp_path: Path, refused: Any) -
         (["hydra.run.dir=x"], "settled by the search"),
         (["name=x"], "settled by the search"),
         (["fold=all"], "no validation"),
+        (["sweep=models"], "sweep=models is a set of runs"),
         (["data=competition"], "data.root=..."),
     ):
         with refused(part):
