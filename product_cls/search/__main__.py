@@ -65,10 +65,13 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
 def main() -> None:
     own, shared = split_words(sys.argv[1:])
     arguments = parse_arguments(Arguments, own, prog=PROG)
-    for name in ("trials", "jobs", "gpus", "threads", "startup"):
+    at_least = dict.fromkeys(("trials", "jobs", "gpus", "threads", "startup"), 1)
+    for name, least in (at_least | {"warmup": 0, "grace": 0}).items():
         value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UserError(f"{name}={value}; allowed: 1 or more.")
+        if value is not None and value < least:
+            raise UserError(f"{name}={value}; allowed: {least} or more.")
+    if not 0 <= arguments.sampler_seed < 2**32:
+        raise UserError(f"sampler_seed={arguments.sampler_seed}; allowed: 0 to {2**32 - 1}.")
     if not arguments.study or "/" in arguments.study:
         raise UserError(f"study={arguments.study}; allowed: the name of a folder.")
     try:

@@ -39,7 +39,7 @@ class Search:
         folder: of the study.
         space: what is varied.
         shared: overrides of train.py that all trials share.
-        seed: of what is drawn.
+        seed: of what is drawn, 0 to 2**32 - 1.
         startup: trials drawn at random first; as many are to be complete before median prunes.
         prune: one of ``PRUNERS``.
         warmup: a trial is pruned after epoch ``warmup + 1`` at the earliest; 0 or more.
@@ -167,7 +167,8 @@ class Search:
             n_startup_trials=self.startup,
             multivariate=True,
             constant_liar=True,  # trials that run beside this one count as bad: no values twice
-            seed=self.seed * 100_003 + len(self.study.get_trials(deepcopy=False)),
+            # NumPy takes 32 bits.
+            seed=(self.seed * 100_003 + len(self.study.get_trials(deepcopy=False))) % 2**32,
         )
         return self.study.ask(self.space)
 

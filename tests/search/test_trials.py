@@ -213,6 +213,15 @@ def test_the_best_command_can_be_pasted(tmp_path: Path) -> None:
     ]
 
 
+def test_any_seed_of_32_bits_draws(tmp_path: Path) -> None:
+    values = set()
+    for seed in (0, 42_949, 20_240_101, 2**32 - 1):
+        search = make(tmp_path / str(seed), seed=seed)
+        with search.opened():
+            values.add(search.ask().params["optimizer.lr"])
+    assert len(values) == 4
+
+
 def test_another_search_is_kept_apart(tmp_path: Path, refused: Any) -> None:
     run(make(tmp_path / "rates", ["fold=1"]), 1)
     with refused("settings of train.py (fold=1)", "study=NAME"):
@@ -300,6 +309,10 @@ def test_words_are_split(run_command: Any) -> None:
     )
     for typed, part in (
         (["study=a", "jobs=0"], "jobs=0"),
+        (["study=a", "warmup=-2"], "warmup=-2; allowed: 0 or more."),
+        (["study=a", "grace=-1"], "grace=-1.0; allowed: 0 or more."),
+        (["study=a", "sampler_seed=-1"], "sampler_seed=-1; allowed: 0 to 4294967295."),
+        (["study=a", "sampler_seed=4294967296"], "allowed: 0 to 4294967295."),
         (["study=a/b"], "name of a folder"),
         (["fold=1"], "Missing: study=..."),
     ):
