@@ -7,21 +7,22 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 
 import optuna
 from filelock import FileLock, Timeout
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 import product_cls.launcher  # noqa: F401  (conf/config.yaml names its launcher)
+from product_cls import config as settings
 from product_cls.errors import UserError, reason
-from product_cls.launcher import quoted
+from product_cls.launcher import devices, quoted
 from product_cls.launcher_jobs import Job
 from product_cls.resolvers import register_resolvers
 from product_cls.runs import RunFolder
@@ -63,13 +64,16 @@ class Search:
         self.seed, self.startup = seed, startup
         self.pruner = make_pruner(prune, startup=startup, warmup=warmup)
         self.study: optuna.Study
-        self.check_words()
+        self.devices = devices(self.check_words())  # of a trial
 
-    def check_words(self) -> None:
-        """Compose a trial's config, so that a misspelt key does not cost a start of train.py each.
+    def check_words(self) -> DictConfig:
+        """Compose a trial's config, so that a mistake does not cost a start of train.py each.
+
+        Returns:
+            The config.
 
         Raises:
-            UserError: with Hydra's reason.
+            UserError: with Hydra's reason, or that of train.py.
         """
         if clash := [w for w in self.shared if w.partition("=")[0].lstrip("+~") in self.space]:
             raise UserError(f"{clash[0]} is what the search varies; leave one of them out.")
@@ -91,12 +95,8 @@ class Search:
             raise UserError(f"train.py would refuse this: {reason(error)}.") from None
         if config.fold == "all":
             raise UserError("fold=all has no validation to search by; name a fold.")
-        raw = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
-        groups = {name: node for name, node in raw.items() if isinstance(node, dict)}
-        if missing := [
-            f"{g}.{k}=..." for g, node in groups.items() for k in node if node[k] == "???"
-        ]:
-            raise UserError(f"Missing: {', '.join(missing)} on the command line.")
+        settings.check(config)
+        return config
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -138,6 +138,11 @@ class Search:
                 "compared: choose another study=NAME."
             )
         self.study.set_user_attr("settings", text)
+
+    def missing(self, total: int) -> int:
+        """How many trials the study lacks of ``total``; those that have failed do not count."""
+        counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        return total - len(self.study.get_trials(deepcopy=False, states=counted))
 
     def interrupted(self) -> list[tuple[Trial, int]]:
         """Trials that an earlier search has left, with the last epoch that the study knows of.
