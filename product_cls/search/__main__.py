@@ -27,15 +27,15 @@ class Arguments:
     """Search for hyper-parameters; other words are settings of train.py that all trials share.
 
     study: the folder below multirun/; typed again, the search goes on.
-    trials: how many in all, those of earlier calls counted in.
+    trials: how many in all, those of earlier calls counted in; failed ones do not count.
     space: what is varied: a file in conf/search, or FILE.yaml.
     jobs: trials at once; null: as many as there are GPUs, one without.
-    gpus: of a trial, where there are GPUs.
+    gpus: of a trial, where there are GPUs; null: as many as its trainer.devices.
     threads: CPU threads of a trial; null: cores // jobs.
     prune: when a trial is given up early, by the best validation result of its epochs so far:
       median (it is below the median of earlier trials), halving (asynchronous successive halving),
       none.
-    warmup: epochs before a trial can be given up.
+    warmup: a trial is given up after epoch warmup + 1 at the earliest.
     startup: trials drawn at random, before TPE models what is good; as many are to be complete
       before median prunes.
     sampler_seed: of what is drawn; with jobs=1 the same search tries the same values.
@@ -46,7 +46,7 @@ class Arguments:
     trials: int = 20
     space: str = "default"
     jobs: int | None = None
-    gpus: int = 1
+    gpus: int | None = None
     threads: int | None = None
     prune: str = "median"
     warmup: int = 1
@@ -65,10 +65,13 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
 def main() -> None:
     own, shared = split_words(sys.argv[1:])
     arguments = parse_arguments(Arguments, own, prog=PROG)
-    for name in ("trials", "jobs", "gpus", "threads", "startup"):
+    at_least = dict.fromkeys(("trials", "jobs", "gpus", "threads", "startup"), 1)
+    for name, least in (at_least | {"warmup": 0, "grace": 0}).items():
         value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UserError(f"{name}={value}; allowed: 1 or more.")
+        if value is not None and value < least:
+            raise UserError(f"{name}={value}; allowed: {least} or more.")
+    if not 0 <= arguments.sampler_seed < 2**32:
+        raise UserError(f"sampler_seed={arguments.sampler_seed}; allowed: 0 to {2**32 - 1}.")
     if not arguments.study or "/" in arguments.study:
         raise UserError(f"study={arguments.study}; allowed: the name of a folder.")
     try:
@@ -80,16 +83,11 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # These import Optuna, or Hydra.
     from product_cls.launcher import ProcessesConf
-    from product_cls.search.results import report
+    from product_cls.search.results import report, shortfall
     from product_cls.search.space import read_space
     from product_cls.search.study import Search
     from product_cls.search.trials import run_trials
 
-    places = assign_gpus(visible_gpus(os.environ), arguments.jobs, arguments.gpus, key="gpus")
-    environments = [
-        job_environment(os.environ, gpus, threads=arguments.threads, at_once=len(places))
-        for gpus in places
-    ]
     search = Search(
         Path("multirun") / arguments.study,
         read_space(arguments.space),
@@ -99,14 +97,29 @@ def main() -> None:
         prune=arguments.prune,
         warmup=arguments.warmup,
     )
+    places = assign_gpus(
+        visible_gpus(os.environ),
+        arguments.jobs,
+        arguments.gpus or search.devices,
+        key="gpus, else trainer.devices",
+    )
+    environments = [
+        job_environment(os.environ, gpus, threads=arguments.threads, at_once=len(places))
+        for gpus in places
+    ]
     modules = ProcessesConf().preload if arguments.trials > 1 else []
     with search.opened():
         with original(modules, environments[0]) as source:
             signum = run_trials(search, arguments.trials, environments, arguments.grace, source)
-        report(search)
+        found = report(search)
+        failure = shortfall(search, arguments.trials) if signum is None else None
     if signum is not None:
         print("Interrupted: typed again, the search goes on.", file=sys.stderr)
         raise SystemExit(128 + signum)
+    if failure is not None:
+        print(f"error: {failure}", file=sys.stderr)
+    if failure is not None or not found:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -150,7 +150,10 @@ def parallel_figure(study: optuna.Study, space: Mapping[str, BaseDistribution]) 
     spread = values.max() - values.min()
     share = (values - values.min()) / spread if spread else np.ones(len(values))
     for trial, goodness in zip(trials, share, strict=True):
-        line = [_place(space[key], trial.params[key]) for key in keys]
+        # A gap where nothing was drawn, in a study of before such trials were left out.
+        line = [
+            _place(space[key], trial.params[key]) if key in trial.params else np.nan for key in keys
+        ]
         colour = VERMILION if trial is trials[-1] else BLUE
         axes.plot([*line, goodness], color=colour, alpha=0.15 + 0.75 * goodness, linewidth=1.3)
     for k, key in enumerate(keys):

@@ -7,8 +7,9 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from product_cls.report.tables import markdown, print_table
-from product_cls.runs import write_bytes_whole, write_text_whole
+from product_cls.runs import RunFolder, write_bytes_whole, write_text_whole
 from product_cls.search.study import Search
+from product_cls.search.trials import FAILURES
 
 SHOWN = 10  # trials in the table that is printed
 
@@ -58,10 +59,14 @@ def shown_value(value: Any) -> Any:
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-def report(search: Search) -> None:
-    """Write ``table.csv``, ``table.md`` and pictures into the study's folder, print the best."""
+def report(search: Search) -> bool:
+    """Write ``table.csv``, ``table.md`` and pictures into the study's folder, print the best.
+
+    Returns:
+        Whether there is a best one: some trial is complete.
+    """
     if not search.study.get_trials(deepcopy=False):
-        return
+        return False
     table = trials_table(search)
     write_text_whole(search.folder / "table.csv", table.to_csv(index=False))
     shown = table.map(shown_value)
@@ -74,7 +79,7 @@ def report(search: Search) -> None:
     complete = search.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         print("No trial is complete, so there is no best one and nothing to draw.")
-        return
+        return False
     # Only here: matplotlib takes a while to import.
     from product_cls.report.plots import png
     from product_cls.search.figures import figures
@@ -86,6 +91,20 @@ def report(search: Search) -> None:
     best = search.study.best_trial
     print(f"Best: trial {best.number}, {best.value:.4f}. Train it again, in a folder of its own:")
     print(search.command(best))
+    return True
+
+
+def shortfall(search: Search, total: int) -> str | None:
+    """Why a search that nobody interrupted has not come to ``total`` trials; None where it has."""
+    if search.missing(total) <= 0:
+        return None
+    last = search.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))[-1]
+    log = RunFolder(search.path(last.number)).console_file
+    error = str(last.user_attrs["error"]).rstrip(".")
+    return (
+        f"{FAILURES} trials in a row have failed, the last with: {error} (log: {log}). "
+        "Mended and typed again, the search goes on."
+    )
 
 
 def importances(study: optuna.Study) -> dict[str, float]:

@@ -2,25 +2,27 @@
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 
 import optuna
 from filelock import FileLock, Timeout
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 import product_cls.launcher  # noqa: F401  (conf/config.yaml names its launcher)
+from product_cls import config as settings
 from product_cls.errors import UserError, reason
-from product_cls.launcher import quoted
+from product_cls.launcher import devices, quoted
 from product_cls.launcher_jobs import Job
 from product_cls.resolvers import register_resolvers
 from product_cls.runs import RunFolder
@@ -38,10 +40,10 @@ class Search:
         folder: of the study.
         space: what is varied.
         shared: overrides of train.py that all trials share.
-        seed: of what is drawn.
-        startup: trials drawn at random first; none of them is pruned.
+        seed: of what is drawn, 0 to 2**32 - 1.
+        startup: trials drawn at random first; as many are to be complete before median prunes.
         prune: one of ``PRUNERS``.
-        warmup: epochs before a trial can be pruned.
+        warmup: a trial is pruned after epoch ``warmup + 1`` at the earliest; 0 or more.
 
     Raises:
         UserError: train.py would refuse the shared overrides or a key of the space.
@@ -62,19 +64,27 @@ class Search:
         self.seed, self.startup = seed, startup
         self.pruner = make_pruner(prune, startup=startup, warmup=warmup)
         self.study: optuna.Study
-        self.check_words()
+        self.devices = devices(self.check_words())  # of a trial
 
-    def check_words(self) -> None:
-        """Compose a trial's config, so that a misspelt key does not cost a start of train.py each.
+    def check_words(self) -> DictConfig:
+        """Compose a trial's config, so that a mistake does not cost a start of train.py each.
+
+        Returns:
+            The config.
 
         Raises:
-            UserError: with Hydra's reason.
+            UserError: with Hydra's reason, or that of train.py.
         """
         if clash := [w for w in self.shared if w.partition("=")[0].lstrip("+~") in self.space]:
             raise UserError(f"{clash[0]} is what the search varies; leave one of them out.")
         settled = ("hydra", "name=", "-")
         if ours := [w for w in self.shared if w.lstrip("+~").startswith(settled)]:
             raise UserError(f"{ours[0]} is settled by the search; leave it out.")
+        if sets := [w for w in self.shared if w.lstrip("+").startswith("sweep=")]:
+            raise UserError(
+                f"{sets[0]} is a set of runs, which the search would not make; name what is to be "
+                "varied in space=FILE.yaml instead."
+            )
         register_resolvers()
         GlobalHydra.instance().clear()
         example = {key: first_value(each) for key, each in self.space.items()}
@@ -85,12 +95,8 @@ class Search:
             raise UserError(f"train.py would refuse this: {reason(error)}.") from None
         if config.fold == "all":
             raise UserError("fold=all has no validation to search by; name a fold.")
-        raw = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
-        groups = {name: node for name, node in raw.items() if isinstance(node, dict)}
-        if missing := [
-            f"{g}.{k}=..." for g, node in groups.items() for k in node if node[k] == "???"
-        ]:
-            raise UserError(f"Missing: {', '.join(missing)} on the command line.")
+        settings.check(config)
+        return config
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -133,13 +139,28 @@ class Search:
             )
         self.study.set_user_attr("settings", text)
 
+    def missing(self, total: int) -> int:
+        """How many trials the study lacks of ``total``; those that have failed do not count."""
+        counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        return total - len(self.study.get_trials(deepcopy=False, states=counted))
+
     def interrupted(self) -> list[tuple[Trial, int]]:
         """Trials that an earlier search has left, with the last epoch that the study knows of.
 
-        They go on from their last epochs.
+        They go on from their last epochs; one that was left before all its values were drawn has
+        failed, for it would train with defaults instead.
         """
-        left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [(Trial(self.study, trial._trial_id), trial.last_step or 0) for trial in left]
+        left = []
+        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            trial = Trial(self.study, frozen._trial_id)
+            if frozen.params.keys() == self.space.keys():
+                left.append((trial, frozen.last_step or 0))
+            else:
+                trial.set_user_attr(
+                    "error", "The search was killed while it drew this trial's values."
+                )
+                self.study.tell(trial, state=TrialState.FAIL)
+        return left
 
     def ask(self) -> Trial:
         """The next trial, with its values drawn.
@@ -151,7 +172,8 @@ class Search:
             n_startup_trials=self.startup,
             multivariate=True,
             constant_liar=True,  # trials that run beside this one count as bad: no values twice
-            seed=self.seed * 100_003 + len(self.study.get_trials(deepcopy=False)),
+            # NumPy takes 32 bits.
+            seed=(self.seed * 100_003 + len(self.study.get_trials(deepcopy=False))) % 2**32,
         )
         return self.study.ask(self.space)
 
@@ -176,9 +198,9 @@ class Search:
         return self.folder / f"trial={number:03d}"
 
     def command(self, trial: FrozenTrial) -> str:
-        """What to type to train as a trial did, in a folder of its own."""
+        """What to type into a shell to train as a trial did, in a folder of its own."""
         name = f"name={self.folder.name}-best"
-        return " ".join(["python train.py", name, *self.shared, *words(trial.params)])
+        return shlex.join(["python", "train.py", name, *self.shared, *words(trial.params)])
 
 
 def make_pruner(prune: str, *, startup: int, warmup: int) -> optuna.pruners.BasePruner:
@@ -190,7 +212,7 @@ def make_pruner(prune: str, *, startup: int, warmup: int) -> optuna.pruners.Base
     if prune == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup + 1)
     if prune == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, warmup))
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=warmup + 1)
     if prune == "none":
         return optuna.pruners.NopPruner()
     raise UserError(f"prune={prune}; allowed: {', '.join(PRUNERS)}.")

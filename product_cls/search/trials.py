@@ -14,6 +14,10 @@ from product_cls.launcher_table import POLL, Display, signals_noted, stop
 from product_cls.runs import now
 from product_cls.search.study import Search, is_result
 
+# Failed trials in a row that end a search. Some fail by what was drawn (out of memory, a loss that
+# became nan), others because none can succeed (a folder that is not there): then all do.
+FAILURES = 5
+
 
 @dataclass
 class Running:
@@ -34,7 +38,9 @@ def run_trials(
     grace: float,
     original: Original | None = None,
 ) -> int | None:
-    """Run trials until the study has ``total``; interrupted ones of earlier searches go first.
+    """Run trials until the study has ``total`` that did not fail, or ``FAILURES`` in a row did.
+
+    Interrupted ones of earlier searches go first.
 
     Args:
         environments: one for each trial that may run at once.
@@ -48,12 +54,25 @@ def run_trials(
     running: list[Running] = []
     jobs: list[Job] = []
     again = deque(search.interrupted())
-    missing = total - len(search.study.get_trials(deepcopy=False))
+    missing, failures = search.missing(total), 0
+
+    def wanted() -> bool:
+        return failures < FAILURES and (bool(again) or missing > 0)
+
     with signals_noted() as received, Display(jobs) as display:
+
+        def concluded(trial: Trial, job: Job, given_up: str) -> None:
+            nonlocal missing, failures
+            conclude(search, trial, job, given_up=given_up)
+            display.ended(job)
+            failed = job.state == "failed"
+            missing, failures = missing + failed, failures + 1 if failed else 0
+
         try:
-            while (again or missing > 0 or running) and not received:
+            # After FAILURES what still runs ends first: if it succeeds, the search goes on.
+            while (wanted() or running) and not received:
                 ready = original is None or original.ready()
-                while ready and free and (again or missing > 0):
+                while ready and free and wanted():
                     if again:
                         trial, epoch = again.popleft()
                     else:
@@ -63,8 +82,7 @@ def run_trials(
                     job.start(free[0], original)
                     display.started(job)
                     if job.process is None:
-                        conclude(search, trial, job, given_up="")
-                        display.ended(job)
+                        concluded(trial, job, "")
                     else:
                         running.append(Running(trial, job, free.popleft(), epoch))
                 for each in list(running):
@@ -72,8 +90,7 @@ def run_trials(
                     if each.job.ended(interrupted=False):
                         running.remove(each)
                         free.append(each.environment)
-                        conclude(search, each.trial, each.job, given_up=each.given_up)
-                        display.ended(each.job)
+                        concluded(each.trial, each.job, each.given_up)
                 if original is not None:
                     original.reap([each.job.process.pid for each in running if each.job.process])
                 display.refresh()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -10,24 +11,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
 
+import optuna
 from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
+from optuna.trial import create_trial
 from runs_in_process import ROOT, TINY
 
 from product_cls.launcher_jobs import Job
 from product_cls.runs import RunFolder
 from product_cls.search import __main__ as command
+from product_cls.search.figures import parallel_figure
 from product_cls.search.results import report, trials_table
 from product_cls.search.space import read_space, words
-from product_cls.search.study import Search
+from product_cls.search.study import Search, make_pruner
 from product_cls.search.trials import run_trials
 
 SPACE = {
@@ -50,6 +55,16 @@ def stop(*_):
     sys.exit(130)
 epoch, value = 0, 0.0
 signal.signal(signal.SIGINT, stop)
+if (folder.parent / "broken").exists():
+    # The first goes on when the others have failed.
+    for _ in range(1000 if folder.name == "trial=000" else 0):
+        if len(list(folder.parent.glob("*/status.json"))) >= BROKEN:
+            time.sleep(0.3)  # longer than the search looks away
+            break
+        time.sleep(0.02)
+    if folder.name != "trial=000" or not BROKEN:
+        write(state="failed", error="There is no folder data.")
+        sys.exit(1)
 if lr > 0.03:
     write(state="failed", error="The training loss became nan.")
     sys.exit(1)
@@ -68,10 +83,11 @@ class Quick(Search):
     """A study whose trials are ``TRIAL``."""
 
     pace = 0.0
+    broken = 0  # trials that fail while the first one runs; 0: it fails, too
 
     def job(self, trial: Any) -> Job:
         typed = super().job(trial)
-        program = TRIAL.replace("PACE", str(self.pace))
+        program = TRIAL.replace("PACE", str(self.pace)).replace("BROKEN", str(self.broken))
         path = typed.folder.path
         chosen = [sys.executable, "-c", program, str(path), str(trial.params["optimizer.lr"])]
         return Job(typed.number, typed.label, typed.folder, chosen, None)
@@ -99,12 +115,12 @@ def test_finds_what_is_best_and_keeps_failures(tmp_path: Path, capsys: Any) -> N
         report(search)
     output = capsys.readouterr().out
     table = pd.read_csv(search.folder / "table.csv")
-    assert len(table) == 20
     best = table.iloc[0]
     assert 3e-4 < best["optimizer.lr"] < 3e-3 and best["state"] == "complete"
     assert best["value"] == pytest.approx(table["value"].max())
     failed = table[table["state"] == "failed"]
     assert len(failed) >= 1 and (failed["optimizer.lr"] > 0.03).all()
+    assert len(table) == 20 + len(failed)
     assert (failed["error"] == "The training loss became nan.").all()
     for name in ("history", "epochs", "slices", "parallel", "importances"):
         assert (search.folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
@@ -131,6 +147,24 @@ def test_bad_trials_are_given_up(tmp_path: Path) -> None:
         assert status["error"].startswith("Pruned by the search: given up after epoch")
 
 
+@pytest.mark.parametrize("prune", ["median", "halving"])
+@pytest.mark.parametrize("warmup", [0, 1, 2])
+def test_the_first_epochs_decide_nothing(prune: str, warmup: int) -> None:
+    study = optuna.create_study(
+        direction="maximize", pruner=make_pruner(prune, startup=1, warmup=warmup)
+    )
+    good, bad = study.ask(), study.ask()
+    for epoch in range(1, 6):
+        good.report(0.9, epoch)
+        assert not good.should_prune()
+    study.tell(good, 0.9)
+    decided = []
+    for epoch in range(1, 6):
+        bad.report(0.1, epoch)
+        decided.append(bad.should_prune())
+    assert decided.index(True) == warmup  # after epoch warmup + 1
+
+
 def test_ctrl_c_leaves_a_trial_that_goes_on(tmp_path: Path) -> None:
     search = make(tmp_path / "rates", seed=3)
     (tmp_path / "rates").mkdir()
@@ -149,15 +183,96 @@ def test_ctrl_c_leaves_a_trial_that_goes_on(tmp_path: Path) -> None:
         assert trials_table(search)["state"].tolist().count("interrupted") == 1
     assert run(make(tmp_path / "rates", seed=3), 3) is None
     after = drawn(search)
-    assert after[: len(before)] == before and len(after) == 3
+    assert after[: len(before)] == before and len(after) == 4  # the first of which fails
     with search.opened():
         assert all(trial.state.is_finished() for trial in search.study.trials)
     # An interruption changes nothing of what is tried.
     straight = make(tmp_path / "straight", seed=3)
     run(straight, 3)
     assert drawn(straight) == after
-    assert len({json.dumps(params) for params in after}) == 3
-    assert run(search, 3) is None and len(drawn(search)) == 3  # nothing left to do
+    assert len({json.dumps(params) for params in after}) == 4
+    assert run(search, 3) is None and len(drawn(search)) == 4  # nothing left to do
+
+
+def test_a_trial_without_all_its_values_has_failed(tmp_path: Path) -> None:
+    search = make(tmp_path / "rates")
+    with search.opened():
+        # As SIGKILL leaves it in the midst of `ask`.
+        search.study.ask({"optimizer.lr": SPACE["optimizer.lr"]})
+    run(search, 2)
+    with search.opened():
+        table = trials_table(search).sort_values("trial")
+        assert table["state"].iloc[0] == "failed" and "killed" in table["error"].iloc[0]
+        assert not search.path(0).exists()
+        # Studies of before have gone on with such trials.
+        part = create_trial(
+            params={"optimizer.lr": 1e-3},
+            distributions={"optimizer.lr": SPACE["optimizer.lr"]},
+            value=0.5,
+        )
+        search.study.add_trial(part)
+        lines = parallel_figure(search.study, SPACE).axes[0].lines
+    gaps = [np.isnan(np.asarray(line.get_ydata(), float)).sum() for line in lines]
+    assert sum(gaps) == 1
+
+
+def test_the_best_command_can_be_pasted(tmp_path: Path) -> None:
+    search = make(tmp_path / "rates", ["paths.cache=my pictures", "tta=[identity]"])
+    typed = search.command(create_trial(value=0.5))
+    assert shlex.split(typed) == [
+        *("python", "train.py", "name=rates-best"),
+        *("paths.cache=my pictures", "tta=[identity]"),
+    ]
+
+
+def test_any_seed_of_32_bits_draws(tmp_path: Path) -> None:
+    values = set()
+    for seed in (42_949, 2**32 - 1):
+        search = make(tmp_path / str(seed), seed=seed)
+        with search.opened():
+            values.add(search.ask().params["optimizer.lr"])
+    assert len(values) == 2
+
+
+def test_a_search_that_cannot_succeed_ends_and_goes_on_when_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("product_cls.search.study.Search", Quick)
+    (tmp_path / "space.yaml").write_text("optimizer.lr: {low: 1.0e-4, high: 1.0e-2, log: true}")
+    typed = ("study=rates", "trials=1", "space=space.yaml")
+    broken = tmp_path / "multirun" / "rates" / "broken"
+    broken.parent.mkdir(parents=True)
+    broken.touch()
+    status, output, errors = run_command(command.main)(*typed)
+    assert status == 1 and "5 trials: 5 failed" in output
+    log = Path("multirun/rates/trial=004/console.log")
+    assert f"with: There is no folder data (log: {log})" in errors and log.is_file()
+    broken.unlink()
+    status, output, _ = run_command(command.main)(*typed)
+    assert status == 0 and "6 trials: 5 failed, 1 complete" in output
+
+
+def test_failures_beside_a_trial_that_succeeds_do_not_end_a_search(tmp_path: Path) -> None:
+    search = make(tmp_path / "rates")
+    search.broken = 5
+    (tmp_path / "rates").mkdir()
+    (tmp_path / "rates" / "broken").touch()
+    run(search, 2, jobs=2)
+    with search.opened():
+        states = trials_table(search).sort_values("trial")["state"].tolist()
+    # Five while it ran, of which it may hide the last, and five after it.
+    assert states[0] == "complete" and states.count("failed") in (9, 10)
+
+
+def test_a_trial_has_the_gpus_that_it_trains_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("product_cls.search.study.Search", Quick)
+    status, _, errors = run_command(command.main)("study=rates", "trials=1", "trainer=ddp")
+    assert status == 2 and "2" in errors and "trainer.devices" in errors
 
 
 def test_another_search_is_kept_apart(tmp_path: Path, refused: Any) -> None:
@@ -189,7 +304,9 @@ def test_mistakes_are_said_before_a_trial_starts(tmp_path: Path, refused: Any) -
         (["hydra.run.dir=x"], "settled by the search"),
         (["name=x"], "settled by the search"),
         (["fold=all"], "no validation"),
+        (["sweep=models"], "sweep=models is a set of runs"),
         (["data=competition"], "data.root=..."),
+        (["data.batch_size=0"], "data.batch_size=0; allowed: 1 or more."),
     ):
         with refused(part):
             make(tmp_path, shared)
@@ -246,6 +363,10 @@ def test_words_are_split(run_command: Any) -> None:
     )
     for typed, part in (
         (["study=a", "jobs=0"], "jobs=0"),
+        (["study=a", "warmup=-2"], "warmup=-2; allowed: 0 or more."),
+        (["study=a", "grace=-1"], "grace=-1.0; allowed: 0 or more."),
+        (["study=a", "sampler_seed=-1"], "sampler_seed=-1; allowed: 0 to 4294967295."),
+        (["study=a", "sampler_seed=4294967296"], "allowed: 0 to 4294967295."),
         (["study=a/b"], "name of a folder"),
         (["fold=1"], "Missing: study=..."),
     ):
