@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Refused
+from filelock import FileLock
 from PIL import Image
 
 from product_cls.data.datamodule import ProductDataModule
@@ -387,3 +388,28 @@ def test_what_killed_processes_left_goes_and_what_is_used_stays(
     assert not left.exists()
     held = sorted(file.name for file in files.folder.glob("*.tar"))
     assert held == [files.names[shard] for shard in (0, 2, 3)]
+
+
+def test_one_process_at_a_time_deletes_shards(
+    samples: pd.DataFrame, shards: Path, tmp_path: Path
+) -> None:
+    place, cache = tmp_path / "place", tmp_path / "cache"
+    place.symlink_to(shards)
+    old = opened(f"file://{place}", cache).files
+    old.fetch(0)
+    place.unlink()
+    place.symlink_to(write(samples[:20], tmp_path / "other"))
+    other_run = threading.Thread(target=lambda: read_stream(f"file://{place}", cache=cache))
+    with FileLock(old.folder / ".room.lock"):  # as a run does that makes room
+        other_run.start()
+        other_run.join(0.5)
+        assert other_run.is_alive() and list(old.folder.glob("*.tar"))
+    other_run.join()
+    assert not list(old.folder.glob("*.tar"))
+
+
+def test_a_shard_that_goes_while_room_is_made_is_no_error(shards: Path, tmp_path: Path) -> None:
+    files = opened(f"file://{shards}", tmp_path).files
+    (files.folder / "gone.tar").symlink_to("nowhere")  # listed, and not there when looked at
+    files.fetch(0)
+    assert (files.folder / files.names[0]).is_file()

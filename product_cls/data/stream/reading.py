@@ -19,6 +19,7 @@ from product_cls.data.stream.files import (
     ShardError,
     ShardFiles,
     check_address,
+    deleting,
     download,
     is_address,
 )
@@ -114,8 +115,9 @@ def _fetch_index(root: str, folder: Path) -> None:
             if held.is_file() and held.read_bytes() == new.read_bytes():
                 return
             held.unlink(missing_ok=True)
-            for shard in folder.glob("*.tar"):  # of the set that was at this address before
-                shard.unlink()
+            with deleting(folder):
+                for shard in folder.glob("*.tar"):  # of the set that was at this address before
+                    shard.unlink(missing_ok=True)
             download(f"{root}/{SAMPLES}", folder / SAMPLES)
             new.replace(held)
     except OSError as error:
