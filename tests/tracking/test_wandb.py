@@ -15,6 +15,7 @@ from pytorch_lightning import Callback
 from runs_in_process import RETRIEVAL, train, train_interrupted
 
 from product_cls import ensemble
+from product_cls.errors import UserError
 from product_cls.runs import RunFolder
 from product_cls.tracking import wandb_run
 from product_cls.tracking.sync import main, unsent
@@ -278,14 +279,58 @@ def test_without_w_and_b_in_reach_a_run_is_offline(
 
     def init(**arguments: Any) -> str:
         asked.append(arguments.get("mode"))
-        if asked[-1] is None:
+        if asked[-1] == "online":
             raise wandb.errors.CommError("no route to host")
         return "run"
 
     monkeypatch.setattr(wandb, "init", init)
     assert wandb_run.start(dir="here") == "run"
-    assert asked == [None, "offline"]
+    assert asked == ["online", "offline"]
     (said,) = [record.getMessage() for record in caplog.records if record.name.endswith("_run")]
     assert said.startswith(
         "W&B cannot be reached (no route to host): the run is kept in here/wandb"
     )
+
+
+@pytest.mark.parametrize("word", [{"offline": True}, {"mode": "offline"}])
+def test_offline_by_a_word_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: FakeWandb, word: dict[str, Any]
+) -> None:
+    asked: list[Any] = []
+    tracker = wandb_run.WandbRun(save_dir=str(tmp_path), **word)
+    monkeypatch.setattr(wandb, "init", lambda **given: asked.append(given["mode"]))
+    monkeypatch.setattr(tracker, "_take", lambda run: None)
+    _ = tracker.experiment  # with a key and a network
+    monkeypatch.delenv("WANDB_API_KEY")
+    wandb.teardown()
+    _ = tracker.experiment
+    assert asked == ["offline", "offline"]
+
+
+def test_a_word_of_the_command_comes_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch, server: FakeWandb
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(wandb, "init", lambda **given: asked.append(given["mode"]))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    wandb.teardown()
+    wandb_run.start(mode="online", dir="here")
+    wandb_run.start(mode="disabled", dir="here")
+    wandb_run.start(dir="here")
+    assert asked == ["online", "disabled", "offline"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"mode": "ofline"}, "logger.wandb.mode=ofline; allowed: online, offline, disabled."),
+        ({"setings": {}}, "logger.wandb.setings=... is nothing that can be set."),
+        ({"settings": {}}, "logger.wandb.settings=... is nothing that can be set."),
+    ],
+)
+def test_what_w_and_b_does_not_take_is_said_before_training(
+    tmp_path: Path, words: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        wandb_run.WandbRun(save_dir=str(tmp_path), **words)
+    assert str(caught.value) == said
