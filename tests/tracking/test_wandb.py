@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import pandas as pd
 import pytest
 import wandb
 from fake_wandb import KEY, FakeWandb
@@ -17,7 +19,7 @@ from runs_in_process import RETRIEVAL, train, train_interrupted
 from product_cls import ensemble
 from product_cls.errors import UserError
 from product_cls.runs import RunFolder
-from product_cls.tracking import wandb_run
+from product_cls.tracking import wandb_ensemble, wandb_run
 from product_cls.tracking.sync import main, unsent
 
 
@@ -334,3 +336,21 @@ def test_what_w_and_b_does_not_take_is_said_before_training(
     with pytest.raises(UserError) as caught:
         wandb_run.WandbRun(save_dir=str(tmp_path), **words)
     assert str(caught.value) == said
+
+
+def test_runs_of_weight_0_are_no_inputs_of_an_ensemble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abc":
+        RunFolder(tmp_path / "sweep" / name).update_status(state="done", tracking_id=name)
+    start, inputs = Mock(), []
+    monkeypatch.setattr(wandb_ensemble, "start", start)
+    monkeypatch.setattr(wandb_ensemble, "use", lambda run, artifact: inputs.append(artifact.name))
+    table, out = pd.DataFrame({"run": ["a"]}), tmp_path / "out"
+    wandb_ensemble.keep_ensemble(
+        "shop", [tmp_path / "sweep"], out, {}, table, {}, weights=[2.0, 0.0, 1.0]
+    )
+    assert inputs == ["predictions-a", "predictions-c"]
+    begun = start.call_args.kwargs
+    assert begun["name"] == "ensemble of 2 runs" and len(begun["config"]["of"]) == 2
+    assert "was not told" not in capsys.readouterr().out
