@@ -1,5 +1,6 @@
 """MLflow: runs, metrics and files in a store of one's own, ``mlflow ui`` to look at them."""
 
+import os
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +13,7 @@ from PIL import Image
 from pytorch_lightning.loggers import MLFlowLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from product_cls.errors import UserError
+from product_cls.errors import UserError, without_login
 from product_cls.runs import RunFolder, fingerprinted
 from product_cls.tracking.base import Tracker, flat
 from product_cls.tracking.findings import Findings, pairs_table
@@ -20,13 +21,15 @@ from product_cls.tracking.sheet import wrong_sheet
 
 TAG = "product_cls.run"
 SQLITE = "sqlite:///"
+STORE = f"{SQLITE}multirun/mlflow.db"
 
 
 class MlflowRun(Tracker, MLFlowLogger):
     """Lightning's MLflow logger, that goes on with the run of an interrupted job.
 
     Args:
-        tracking_uri: of a server, or a file: ``sqlite:///multirun/mlflow.db``.
+        tracking_uri: of a server, or a file (``sqlite:///...``); where None, what
+            MLFLOW_TRACKING_URI says, or ``STORE``.
         group: the sweep, kept as a tag.
         arguments: of ``MLFlowLogger``.
 
@@ -34,7 +37,9 @@ class MlflowRun(Tracker, MLFlowLogger):
         UserError: MLflow is not installed.
     """
 
-    def __init__(self, *, tracking_uri: str, group: str, **arguments: Any) -> None:
+    def __init__(self, *, tracking_uri: str | None, group: str, **arguments: Any) -> None:
+        # Read here, for what is in the config is written down, and this may hold a login.
+        tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or STORE
         self._group = group
         self._store: AbstractContextManager[Any] = nullcontext()
         if tracking_uri.startswith(SQLITE):
@@ -75,8 +80,9 @@ class MlflowRun(Tracker, MLFlowLogger):
         results = {re.sub(r"[^\w/. -]", "_", k): v for k, v in findings.results.items()}
         self.log_metrics(results, int(results["result/steps"]))
         client, run = self.experiment, self.run_id
-        for file in (folder.metrics_file, folder.config_file):
-            client.log_artifact(run, str(file))
+        client.log_artifact(run, str(folder.metrics_file))
+        config = without_login(folder.config_file.read_text())
+        client.log_text(run, config, folder.config_file.name)
         client.log_artifact(run, str(folder.best_checkpoint), "checkpoints")
         client.log_artifacts(run, str(folder.predictions_file("test").parent), "predictions")
         client.log_text(run, folds.to_csv(), "folds.csv")

@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from product_cls import config as settings
 from product_cls.errors import reason
 from product_cls.runs import RunFolder
-from product_cls.tracking.base import Tracker
+from product_cls.tracking.base import Tracker, without_logins
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def build_loggers(config: DictConfig, folder: RunFolder) -> list[Logger]:
     loggers: list[Logger] = [settings.build(node) for node in config.logger.values()]
     for logger in loggers:
         if isinstance(logger, Tracker):
-            logger.begin(folder, settings.plain(config))
+            logger.begin(folder, without_logins(settings.plain(config)))
     return loggers
 
 

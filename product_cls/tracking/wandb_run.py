@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 from requests.utils import get_netrc_auth
 
-from product_cls.errors import UserError, reason
+from product_cls.errors import UserError, reason, without_login
 from product_cls.runs import RunFolder, digest
 from product_cls.tracking.base import Tracker
 from product_cls.tracking.findings import Findings, pairs_table, thumbnail
@@ -127,15 +128,16 @@ def start(*, mode: str | None = None, **arguments: Any) -> Any:
     Returns:
         The run.
     """
+    sys.argv[:] = map(without_login, sys.argv)  # which W&B keeps with the run
     known = wandb.setup().settings  # has what WANDB_MODE says
-    mode = mode or known.mode
-    if mode == "disabled":
-        return wandb.init(mode=mode, **arguments)
-    if mode in ("offline", "dryrun") or not _has_key(known):
+    chosen: Any = mode or known.mode
+    if chosen == "disabled":
+        return wandb.init(mode=chosen, **arguments)
+    if chosen in ("offline", "dryrun") or not _has_key(known):
         log.info("W&B is offline: %s.", kept(arguments["dir"]))
         return wandb.init(mode="offline", settings=waiting(), **arguments)
     try:
-        return wandb.init(mode=mode, settings=waiting(), **arguments)
+        return wandb.init(mode=chosen, settings=waiting(), **arguments)
     except wandb.errors.Error as error:
         log.warning("W&B cannot be reached (%s): %s.", reason(error), kept(arguments["dir"]))
         return wandb.init(mode="offline", settings=waiting(), **arguments)

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import threading
+from base64 import b64encode
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -262,6 +264,43 @@ def test_shards_behind_http(shards: Path, tmp_path: Path, refused: Refused) -> N
         assert np.array_equal(store.picture(7), opened(shards, tmp_path).picture(7))
         with refused(f"{address}/none/stream.json cannot be fetched: curl, gsutil or aws failed."):
             read_stream(f"{address}/none", cache=tmp_path)
+        server.shutdown()
+
+
+class Guarded(SimpleHTTPRequestHandler):
+    """Gives files to who knows the password."""
+
+    def send_head(self) -> Any:
+        if self.headers["Authorization"] == f"Basic {b64encode(b'me:secret').decode()}":
+            return super().send_head()
+        return self.send_error(HTTPStatus.UNAUTHORIZED)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset fetches from http by curl")
+def test_a_login_is_used_and_not_shown(shards: Path, tmp_path: Path, refused: Refused) -> None:
+    handler = partial(Guarded, directory=str(shards))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        store = opened(f"http://me:secret@{host}", tmp_path / "cache")
+        assert np.array_equal(store.picture(7), opened(shards, tmp_path).picture(7))
+        table = read_stream(f"http://me:secret@{host}", cache=tmp_path / "cache")
+        assert table["path"].str.startswith(f"http://{host}/t").all()
+        with refused(f"http://{host}/stream.json cannot be fetched: curl"):
+            read_stream(f"http://me:wrong@{host}", cache=tmp_path)
+        server.shutdown()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset fetches from http by curl")
+def test_curl_finds_the_login_itself(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".curlrc").write_text("netrc\n")
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Guarded, directory=str(shards))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert len(read_stream(f"http://127.0.0.1:{server.server_port}", cache=tmp_path)) == 72
         server.shutdown()
 
 

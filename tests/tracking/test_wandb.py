@@ -354,3 +354,14 @@ def test_runs_of_weight_0_are_no_inputs_of_an_ensemble(
     begun = start.call_args.kwargs
     assert begun["name"] == "ensemble of 2 runs" and len(begun["config"]["of"]) == 2
     assert "was not told" not in capsys.readouterr().out
+
+
+def test_no_login_of_the_command_line_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "data.root=https://me:secret@host/shop"])
+    wandb_run.start(project="shop", dir=str(tmp_path))
+    wandb_run.finish(0)
+    (run,) = offline_runs(tmp_path)
+    assert "https://host/shop" in str(run.records)  # among what W&B says of the machine
+    assert "secret" not in str(run.records)
