@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import CSVLogger, Logger
 from runs_in_process import train, train_interrupted
 
 from product_cls.predictions import Predictions
@@ -170,6 +170,11 @@ class Kept(Tracker, Logger):
     log_metrics = log_hyperparams = publish
 
 
+class Unreachable(Kept):
+    def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
+        raise ConnectionError("https://me:secret@host does not answer.")
+
+
 def test_trackers_get_no_logins(tmp_path: Path) -> None:
     config = {
         "logger": {"kept": {"_target_": "test_trackers.Kept"}},
@@ -178,3 +183,16 @@ def test_trackers_get_no_logins(tmp_path: Path) -> None:
     (kept,) = build_loggers(OmegaConf.create(config), RunFolder(tmp_path))
     assert isinstance(kept, Kept)
     assert kept.config["data"] == {"root": "s3://host/shop", "all": ["s3://host/shop", 1, None]}
+
+
+def test_a_tracker_that_cannot_begin_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = {
+        "far": {"_target_": "test_trackers.Unreachable"},
+        "csv": {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": str(tmp_path)},
+    }
+    loggers = build_loggers(OmegaConf.create({"logger": nodes}), RunFolder(tmp_path))
+    assert [type(logger) for logger in loggers] == [CSVLogger]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == "Unreachable cannot begin (https://host does not answer); on without it."
