@@ -128,3 +128,5 @@ class MlflowRun(Tracker, MLFlowLogger):
             client.log_text(run, text, "worst_pairs.csv")
         if (sheet := wrong_sheet(findings.wrong)) is not None:
             client.log_image(run, Image.fromarray(sheet), "wrong_pictures.png")
+        # Also where training ended in other processes, or before it was interrupted.
+        super().finalize("success")

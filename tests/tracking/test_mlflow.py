@@ -97,6 +97,7 @@ def test_results_are_sent_at_the_end_whatever_was_before(
     told.client.log_text.assert_any_call("r", "root: https://host/shop\n", "config.yaml")
     sent = [str(call) for call in told.client.log_artifact.call_args_list]
     assert len(sent) == 2 and not any("config.yaml" in one for one in sent)
+    told.finalize.assert_called_once_with("success")
 
 
 def test_the_server_is_read_from_the_environment(
