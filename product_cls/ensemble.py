@@ -214,7 +214,7 @@ def main() -> None:
         from product_cls.tracking.wandb_ensemble import keep_ensemble
 
         table = tables[measures[0], True]
-        keep_ensemble(arguments.wandb, roots, out, splits, table, asdict(arguments))
+        keep_ensemble(arguments.wandb, roots, out, splits, table, asdict(arguments), weights)
 
 
 if __name__ == "__main__":

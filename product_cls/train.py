@@ -200,8 +200,10 @@ def _run(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> float
     log.info(step.sentence())
     started = time.monotonic()
     if step.devices > 1:
+        # Ranks have loggers of their own. These publish; what is wrong with them is said before.
+        loggers = build_loggers(config, folder)
         train_in_ranks(config, folder, resume=plan == "resume", first_epoch=first_epoch)
-        trainer, loggers = one_device(config.trainer), build_loggers(config, folder)
+        trainer = one_device(config.trainer)
     else:
         trainer = fit(config, folder, module, data, plan == "resume")
         loggers = trainer.loggers

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
 from product_cls.data.pictures import load_picture
+from product_cls.errors import without_login
 from product_cls.report.confusions import Confusion, Trio, find_pictures, worst_pairs
 from product_cls.report.experiment import Experiment, Job
 from product_cls.report.notes import gaps, headline, method_notes
@@ -210,14 +211,14 @@ def _what_was_run(experiment: Experiment, summary: Summary) -> list[str]:
     )
     facts = [
         ("swept", ", ".join([*experiment.factors, *_replicate_keys(experiment)])),
-        ("the same in all runs", " ".join(experiment.fixed)),
+        ("the same in all runs", without_login(" ".join(experiment.fixed))),
         ("versions", "; ".join(filter(None, versions))),
     ]
     listed = "<br>".join(f"{_text(key)}: {_text(value)}" for key, value in facts if value)
     parts = ["<h2>What was run</h2>", f"<p>{listed}</p>", _table(pd.DataFrame(rows), "wide")]
     job = next((job for job in experiment.jobs[summary.baseline] if job.state == "done"), None)
     if job is not None and job.found is not None and job.found.folder.config_file.is_file():
-        text = job.found.folder.config_file.read_text()
+        text = without_login(job.found.folder.config_file.read_text())
         parts.append(
             f"<details><summary>All settings of {_text(job.row)}, {_text(job.replicate)}</summary>"
             f"<pre>{_text(text)}</pre></details>"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from product_cls.errors import without_login
 from product_cls.runs import RunFolder
 
 if TYPE_CHECKING:  # a job without trackers need not import what finds
@@ -17,11 +18,25 @@ class Tracker(ABC):
 
     @abstractmethod
     def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
-        """Learn which run this is, before anything is logged; ``folder`` has its tracking id."""
+        """Learn which run this is, before anything is logged.
+
+        Args:
+            folder: has its tracking id.
+            config: of the run, without logins.
+        """
 
     @abstractmethod
     def publish(self, folder: RunFolder, findings: "Findings", folds: "pd.Series[int]") -> None:
         """Show what a run has come to, and keep its files where the tracker keeps files."""
+
+
+def without_logins(config: Any) -> Any:
+    """A config's containers and values, without logins in addresses."""
+    if isinstance(config, Mapping):
+        return {key: without_logins(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [without_logins(value) for value in config]
+    return without_login(config) if isinstance(config, str) else config
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

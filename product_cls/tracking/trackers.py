@@ -1,4 +1,5 @@
-"""What W&B, TensorBoard and MLflow are told of a run. None of them can make a run fail."""
+"""What W&B, TensorBoard and MLflow are told of a run. None of them can make a run fail: settings
+that they do not take are refused before training, whatever goes wrong later is a warning."""
 
 import logging
 import sys
@@ -13,21 +14,29 @@ from pytorch_lightning.utilities import rank_zero_only
 from product_cls import config as settings
 from product_cls.errors import reason
 from product_cls.runs import RunFolder
-from product_cls.tracking.base import Tracker
+from product_cls.tracking.base import Tracker, without_logins
 
 log = logging.getLogger(__name__)
 
 
 def build_loggers(config: DictConfig, folder: RunFolder) -> list[Logger]:
-    """The loggers of ``config.logger``, told which run they log.
+    """The loggers of ``config.logger``, told which run they log; a tracker that cannot be told is
+    left out.
 
     Raises:
         UserError: an argument that a logger does not take, or a package that is not installed.
     """
-    loggers: list[Logger] = [settings.build(node) for node in config.logger.values()]
-    for logger in loggers:
+    loggers: list[Logger] = []
+    for node in config.logger.values():
+        logger = settings.build(node)
         if isinstance(logger, Tracker):
-            logger.begin(folder, settings.plain(config))
+            try:
+                logger.begin(folder, without_logins(settings.plain(config)))
+            except Exception as error:  # whatever a service raises
+                name = type(logger).__name__
+                log.warning("%s cannot begin (%s); on without it.", name, reason(error))
+                continue
+        loggers.append(logger)
     return loggers
 
 

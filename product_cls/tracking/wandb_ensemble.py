@@ -23,6 +23,7 @@ def keep_ensemble(
     splits: Mapping[str, Predictions],
     table: pd.DataFrame,
     config: Mapping[str, Any],
+    weights: Sequence[float] | None = None,
 ) -> None:
     """One more run of the sweep's group, ``job_type`` ensemble. What goes wrong is said, no more:
     the ensemble is written already.
@@ -34,8 +35,11 @@ def keep_ensemble(
         splits: the blended predictions.
         table: of the ensemble.
         config: how it was asked for.
+        weights: of the finished runs, folder by folder; those of weight 0 are no inputs.
     """
     folders = [f for root in roots for f in find_runs(root) if f.shortcoming() is None]
+    if weights is not None:
+        folders = [f for f, weight in zip(folders, weights, strict=True) if weight > 0]
     outcome = 1
     try:
         run = start(

@@ -1,6 +1,8 @@
 """Weights & Biases: one run a job, that goes on when the job goes on, and waits when offline."""
 
+import inspect
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 from requests.utils import get_netrc_auth
 
-from product_cls.errors import reason
+from product_cls.errors import UserError, reason, without_login
 from product_cls.runs import RunFolder, digest
 from product_cls.tracking.base import Tracker
 from product_cls.tracking.findings import Findings, pairs_table, thumbnail
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 FINISH_SECONDS = 300  # to send what is not sent yet when a run has ended
 SYNC = "`make wandb-sync` sends it"
 STEP = "trainer/global_step"
+MODES = ("online", "offline", "disabled")
 
 
 class WandbRun(Tracker, WandbLogger):
@@ -29,12 +32,26 @@ class WandbRun(Tracker, WandbLogger):
 
     Args:
         save_dir: where ``wandb/`` is made.
+        mode: one of ``MODES``; what WANDB_MODE says where None.
+        offline: the same as ``mode="offline"``.
         arguments: of ``WandbLogger`` and ``wandb.init``; ``tags`` are added to the run's own.
+
+    Raises:
+        UserError: another mode, or an argument that W&B does not take or that ``start`` gives.
     """
 
-    def __init__(self, *, save_dir: str, **arguments: Any) -> None:
-        super().__init__(save_dir=save_dir, resume="allow", **arguments)
+    def __init__(
+        self, *, save_dir: str, mode: str | None = None, offline: bool = False, **arguments: Any
+    ) -> None:
+        if mode not in (None, *MODES):
+            raise UserError(f"logger.wandb.mode={mode}; allowed: {', '.join(MODES)}.")
+        super().__init__(save_dir=save_dir, resume="allow", offline=offline, **arguments)
         del self._wandb_init["anonymous"]  # W&B warns of it, set or not
+        # What it refuses it would refuse when training has begun.
+        known = inspect.signature(wandb.init).parameters.keys() - {"settings"}
+        if wrong := sorted(self._wandb_init.keys() - known):
+            raise UserError(f"logger.wandb.{wrong[0]}=... is nothing that can be set.")
+        self._wandb_init["mode"] = "offline" if offline else mode
 
     def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
         final = config["fold"] == "all"
@@ -72,7 +89,8 @@ class WandbRun(Tracker, WandbLogger):
             # an offline one of the same id, which W&B takes for its continuation, has the results.
             log.warning("W&B cannot be reached (%s): %s.", reason(error), kept(folder.path))
             finish(0)
-            self._take(wandb.init(mode="offline", **self._wandb_init, settings=waiting()))
+            again = self._wandb_init | {"mode": "offline", "settings": waiting()}
+            self._take(wandb.init(**again))
             tell(self._experiment, folder, findings, folds)
 
 
@@ -98,22 +116,28 @@ def run_tags(config: Mapping[str, Any]) -> list[str]:
     return [str(word)[:64] for word in words]
 
 
-def start(**arguments: Any) -> Any:
+def start(*, mode: str | None = None, **arguments: Any) -> Any:
     """``wandb.init``, offline where W&B has no key or cannot be reached.
 
     When the network fails later, W&B's own process tries again; all that it is told is on disk.
 
+    Args:
+        mode: of W&B; what WANDB_MODE says where None.
+        arguments: of ``wandb.init``.
+
     Returns:
         The run.
     """
+    sys.argv[:] = map(without_login, sys.argv)  # which W&B keeps with the run
     known = wandb.setup().settings  # has what WANDB_MODE says
-    if known.mode == "disabled":
-        return wandb.init(**arguments)
-    if known.mode in ("offline", "dryrun") or not _has_key(known):
+    chosen: Any = mode or known.mode
+    if chosen == "disabled":
+        return wandb.init(mode=chosen, **arguments)
+    if chosen in ("offline", "dryrun") or not _has_key(known):
         log.info("W&B is offline: %s.", kept(arguments["dir"]))
         return wandb.init(mode="offline", settings=waiting(), **arguments)
     try:
-        return wandb.init(settings=waiting(), **arguments)
+        return wandb.init(mode=chosen, settings=waiting(), **arguments)
     except wandb.errors.Error as error:
         log.warning("W&B cannot be reached (%s): %s.", reason(error), kept(arguments["dir"]))
         return wandb.init(mode="offline", settings=waiting(), **arguments)

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import threading
+from base64 import b64encode
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Refused
+from filelock import FileLock
 from PIL import Image
 
 from product_cls.data.datamodule import ProductDataModule
@@ -264,6 +267,43 @@ def test_shards_behind_http(shards: Path, tmp_path: Path, refused: Refused) -> N
         server.shutdown()
 
 
+class Guarded(SimpleHTTPRequestHandler):
+    """Gives files to who knows the password."""
+
+    def send_head(self) -> Any:
+        if self.headers["Authorization"] == f"Basic {b64encode(b'me:secret').decode()}":
+            return super().send_head()
+        return self.send_error(HTTPStatus.UNAUTHORIZED)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset fetches from http by curl")
+def test_a_login_is_used_and_not_shown(shards: Path, tmp_path: Path, refused: Refused) -> None:
+    handler = partial(Guarded, directory=str(shards))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        store = opened(f"http://me:secret@{host}", tmp_path / "cache")
+        assert np.array_equal(store.picture(7), opened(shards, tmp_path).picture(7))
+        table = read_stream(f"http://me:secret@{host}", cache=tmp_path / "cache")
+        assert table["path"].str.startswith(f"http://{host}/t").all()
+        with refused(f"http://{host}/stream.json cannot be fetched: curl"):
+            read_stream(f"http://me:wrong@{host}", cache=tmp_path)
+        server.shutdown()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset fetches from http by curl")
+def test_curl_finds_the_login_itself(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".curlrc").write_text("netrc\n")
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Guarded, directory=str(shards))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert len(read_stream(f"http://127.0.0.1:{server.server_port}", cache=tmp_path)) == 72
+        server.shutdown()
+
+
 def test_a_cache_too_small_for_the_window_is_refused(
     shards: Path, tmp_path: Path, refused: Refused
 ) -> None:
@@ -387,3 +427,28 @@ def test_what_killed_processes_left_goes_and_what_is_used_stays(
     assert not left.exists()
     held = sorted(file.name for file in files.folder.glob("*.tar"))
     assert held == [files.names[shard] for shard in (0, 2, 3)]
+
+
+def test_one_process_at_a_time_deletes_shards(
+    samples: pd.DataFrame, shards: Path, tmp_path: Path
+) -> None:
+    place, cache = tmp_path / "place", tmp_path / "cache"
+    place.symlink_to(shards)
+    old = opened(f"file://{place}", cache).files
+    old.fetch(0)
+    place.unlink()
+    place.symlink_to(write(samples[:20], tmp_path / "other"))
+    other_run = threading.Thread(target=lambda: read_stream(f"file://{place}", cache=cache))
+    with FileLock(old.folder / ".room.lock"):  # as a run does that makes room
+        other_run.start()
+        other_run.join(0.5)
+        assert other_run.is_alive() and list(old.folder.glob("*.tar"))
+    other_run.join()
+    assert not list(old.folder.glob("*.tar"))
+
+
+def test_a_shard_that_goes_while_room_is_made_is_no_error(shards: Path, tmp_path: Path) -> None:
+    files = opened(f"file://{shards}", tmp_path).files
+    (files.folder / "gone.tar").symlink_to("nowhere")  # listed, and not there when looked at
+    files.fetch(0)
+    assert (files.folder / files.names[0]).is_file()

@@ -1,16 +1,22 @@
 """TensorBoard and MLflow read back; findings of several labels; what is still to send."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
+from pytorch_lightning.loggers import CSVLogger, Logger
 from runs_in_process import train, train_interrupted
 
 from product_cls.predictions import Predictions
+from product_cls.runs import RunFolder
+from product_cls.tracking.base import Tracker
 from product_cls.tracking.findings import find_in
 from product_cls.tracking.sync import main, unsent
+from product_cls.tracking.trackers import build_loggers
 
 SAMPLES = pd.DataFrame({"id": ["a", "b", "c"], "path": ["a.jpg", "b.jpg", "c.jpg"]})
 
@@ -129,8 +135,6 @@ def test_certain_mistakes_come_first_and_a_hundred_are_kept(tmp_path: Path) -> N
 
 
 def test_what_is_still_to_send(tmp_path: Path, run_command: Any) -> None:
-    from product_cls.runs import RunFolder
-
     def file(run: str, name: str) -> Path:
         path = tmp_path / run / "wandb" / name / "run-x.wandb"
         path.parent.mkdir(parents=True)
@@ -152,3 +156,43 @@ def test_what_is_still_to_send(tmp_path: Path, run_command: Any) -> None:
     status, out, _ = run_command(main)(f"runs={tmp_path}")
     assert status == 0 and "W&B has all runs" in out
     assert run_command(main)(f"runs={tmp_path / 'nothing'}")[0] == 2
+
+
+class Kept(Tracker, Logger):
+    """A tracker that keeps the config."""
+
+    def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
+        self.config = config
+
+    def publish(self, *_: Any) -> None: ...
+
+    name = version = None
+    log_metrics = log_hyperparams = publish
+
+
+class Unreachable(Kept):
+    def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
+        raise ConnectionError("https://me:secret@host does not answer.")
+
+
+def test_trackers_get_no_logins(tmp_path: Path) -> None:
+    config = {
+        "logger": {"kept": {"_target_": "test_trackers.Kept"}},
+        "data": {"root": "s3://me:secret@host/shop", "all": ["${data.root}", 1, None]},
+    }
+    (kept,) = build_loggers(OmegaConf.create(config), RunFolder(tmp_path))
+    assert isinstance(kept, Kept)
+    assert kept.config["data"] == {"root": "s3://host/shop", "all": ["s3://host/shop", 1, None]}
+
+
+def test_a_tracker_that_cannot_begin_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = {
+        "far": {"_target_": "test_trackers.Unreachable"},
+        "csv": {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": str(tmp_path)},
+    }
+    loggers = build_loggers(OmegaConf.create({"logger": nodes}), RunFolder(tmp_path))
+    assert [type(logger) for logger in loggers] == [CSVLogger]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == "Unreachable cannot begin (https://host does not answer); on without it."

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import pandas as pd
 import pytest
 import wandb
 from fake_wandb import KEY, FakeWandb
@@ -15,8 +17,9 @@ from pytorch_lightning import Callback
 from runs_in_process import RETRIEVAL, train, train_interrupted
 
 from product_cls import ensemble
+from product_cls.errors import UserError
 from product_cls.runs import RunFolder
-from product_cls.tracking import wandb_run
+from product_cls.tracking import wandb_ensemble, wandb_run
 from product_cls.tracking.sync import main, unsent
 
 
@@ -278,14 +281,87 @@ def test_without_w_and_b_in_reach_a_run_is_offline(
 
     def init(**arguments: Any) -> str:
         asked.append(arguments.get("mode"))
-        if asked[-1] is None:
+        if asked[-1] == "online":
             raise wandb.errors.CommError("no route to host")
         return "run"
 
     monkeypatch.setattr(wandb, "init", init)
     assert wandb_run.start(dir="here") == "run"
-    assert asked == [None, "offline"]
+    assert asked == ["online", "offline"]
     (said,) = [record.getMessage() for record in caplog.records if record.name.endswith("_run")]
     assert said.startswith(
         "W&B cannot be reached (no route to host): the run is kept in here/wandb"
     )
+
+
+@pytest.mark.parametrize("word", [{"offline": True}, {"mode": "offline"}])
+def test_offline_by_a_word_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: FakeWandb, word: dict[str, Any]
+) -> None:
+    asked: list[Any] = []
+    tracker = wandb_run.WandbRun(save_dir=str(tmp_path), **word)
+    monkeypatch.setattr(wandb, "init", lambda **given: asked.append(given["mode"]))
+    monkeypatch.setattr(tracker, "_take", lambda run: None)
+    _ = tracker.experiment  # with a key and a network
+    monkeypatch.delenv("WANDB_API_KEY")
+    wandb.teardown()
+    _ = tracker.experiment
+    assert asked == ["offline", "offline"]
+
+
+def test_a_word_of_the_command_comes_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch, server: FakeWandb
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(wandb, "init", lambda **given: asked.append(given["mode"]))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    wandb.teardown()
+    wandb_run.start(mode="online", dir="here")
+    wandb_run.start(mode="disabled", dir="here")
+    wandb_run.start(dir="here")
+    assert asked == ["online", "disabled", "offline"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"mode": "ofline"}, "logger.wandb.mode=ofline; allowed: online, offline, disabled."),
+        ({"setings": {}}, "logger.wandb.setings=... is nothing that can be set."),
+        ({"settings": {}}, "logger.wandb.settings=... is nothing that can be set."),
+    ],
+)
+def test_what_w_and_b_does_not_take_is_said_before_training(
+    tmp_path: Path, words: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        wandb_run.WandbRun(save_dir=str(tmp_path), **words)
+    assert str(caught.value) == said
+
+
+def test_runs_of_weight_0_are_no_inputs_of_an_ensemble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abc":
+        RunFolder(tmp_path / "sweep" / name).update_status(state="done", tracking_id=name)
+    start, inputs = Mock(), []
+    monkeypatch.setattr(wandb_ensemble, "start", start)
+    monkeypatch.setattr(wandb_ensemble, "use", lambda run, artifact: inputs.append(artifact.name))
+    table, out = pd.DataFrame({"run": ["a"]}), tmp_path / "out"
+    wandb_ensemble.keep_ensemble(
+        "shop", [tmp_path / "sweep"], out, {}, table, {}, weights=[2.0, 0.0, 1.0]
+    )
+    assert inputs == ["predictions-a", "predictions-c"]
+    begun = start.call_args.kwargs
+    assert begun["name"] == "ensemble of 2 runs" and len(begun["config"]["of"]) == 2
+    assert "was not told" not in capsys.readouterr().out
+
+
+def test_no_login_of_the_command_line_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "data.root=https://me:secret@host/shop"])
+    wandb_run.start(project="shop", dir=str(tmp_path))
+    wandb_run.finish(0)
+    (run,) = offline_runs(tmp_path)
+    assert "https://host/shop" in str(run.records)  # among what W&B says of the machine
+    assert "secret" not in str(run.records)

@@ -97,6 +97,11 @@ def download(address: str, target: Path, size: int | None = None) -> None:
         partial.unlink(missing_ok=True)
 
 
+def deleting(folder: Path) -> FileLock:
+    """Held by whoever deletes shards from a cache, one process at a time."""
+    return FileLock(folder / ".room.lock")
+
+
 @cache
 def _wanted() -> "SimpleQueue[tuple[ShardFiles, int]]":
     """Shards that threads of this process fetch; no run waits for them at its end."""
@@ -181,11 +186,12 @@ class ShardFiles:
             _wanted().put((self, shard))
 
     def _make_room(self, size: int) -> None:
-        with FileLock(self.folder / ".room.lock"):
+        with deleting(self.folder):
             held = {}
             for file in self.folder.glob("*.tar"):
-                stat = file.stat()
-                held[file] = (stat.st_mtime_ns, stat.st_size)
+                with suppress(FileNotFoundError):  # someone empties the cache
+                    stat = file.stat()
+                    held[file] = (stat.st_mtime_ns, stat.st_size)
             coming = 0
             for partial in self.folder.glob(".*.tar.*.tmp"):
                 with suppress(FileNotFoundError):
@@ -194,5 +200,5 @@ class ShardFiles:
             for file in sorted(held, key=held.__getitem__):
                 if left <= 0:
                     return
-                file.unlink()
+                file.unlink(missing_ok=True)
                 left -= held[file][1]

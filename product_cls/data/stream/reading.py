@@ -19,10 +19,11 @@ from product_cls.data.stream.files import (
     ShardError,
     ShardFiles,
     check_address,
+    deleting,
     download,
     is_address,
 )
-from product_cls.errors import UserError, reason
+from product_cls.errors import UserError, reason, without_login
 from product_cls.runs import digest
 
 DONE, UNFINISHED = "stream.json", "stream-unfinished.json"
@@ -31,7 +32,8 @@ GIGABYTE = 10**9
 
 
 def read_stream(root: str, *, cache: str | Path) -> pd.DataFrame:
-    """The sample table of a set of shards; ``path`` is ``ROOT/SHARD.tar/OFFSET+SIZE``.
+    """The sample table of a set of shards; ``path`` is ``ROOT/SHARD.tar/OFFSET+SIZE``,
+    without the login that an address may hold.
 
     Args:
         root: the set: a folder or an address.
@@ -56,7 +58,9 @@ def read_stream(root: str, *, cache: str | Path) -> pd.DataFrame:
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{root}/{SAMPLES} cannot be read: {reason(error)}.") from None
-    table["path"] = [f"{root}/{place}" for place in table["path"]]
+    # Paths find their way into predictions and trackers; what fetches has the address itself.
+    shown = without_login(root)
+    table["path"] = [f"{shown}/{place}" for place in table["path"]]
     # Labels were checked when the set was written, by the rules of the layout that it was.
     return check_samples(table, root, label=None)
 
@@ -114,8 +118,9 @@ def _fetch_index(root: str, folder: Path) -> None:
             if held.is_file() and held.read_bytes() == new.read_bytes():
                 return
             held.unlink(missing_ok=True)
-            for shard in folder.glob("*.tar"):  # of the set that was at this address before
-                shard.unlink()
+            with deleting(folder):
+                for shard in folder.glob("*.tar"):  # of the set that was at this address before
+                    shard.unlink(missing_ok=True)
             download(f"{root}/{SAMPLES}", folder / SAMPLES)
             new.replace(held)
     except OSError as error:
