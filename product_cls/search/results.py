@@ -102,7 +102,7 @@ def shortfall(search: Search, total: int) -> str | None:
     log = RunFolder(search.path(last.number)).console_file
     error = str(last.user_attrs["error"]).rstrip(".")
     return (
-        f"{FAILURES} trials in a row have failed, the last with: {error} (log: {log}). "
+        f"{FAILURES} trials have failed and none has succeeded; the last: {error} (log: {log}). "
         "Mended and typed again, the search goes on."
     )
 

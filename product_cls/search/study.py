@@ -140,9 +140,23 @@ class Search:
         self.study.set_user_attr("settings", text)
 
     def missing(self, total: int) -> int:
-        """How many trials the study lacks of ``total``; those that have failed do not count."""
-        counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-        return total - len(self.study.get_trials(deepcopy=False, states=counted))
+        """How many trials the study lacks of ``total``.
+
+        Those that failed before the first success do not count: what was wrong has been mended.
+        Later ones do, for TPE learns nothing from them and may draw the like for ever.
+        """
+        trials, first = self.study.get_trials(deepcopy=False), self.first_success()
+        lost = sum(
+            t.state == TrialState.FAIL and (first is None or t.number < first) for t in trials
+        )
+        return total - len(trials) + lost
+
+    def first_success(self) -> int | None:
+        """The number of the first trial that came to its end or was pruned; None without one."""
+        ended = (TrialState.COMPLETE, TrialState.PRUNED)
+        return min(
+            (t.number for t in self.study.get_trials(deepcopy=False, states=ended)), default=None
+        )
 
     def interrupted(self) -> list[tuple[Trial, int]]:
         """Trials that an earlier search has left, with the last epoch that the study knows of.

@@ -38,7 +38,7 @@ def run_trials(
     grace: float,
     original: Original | None = None,
 ) -> int | None:
-    """Run trials until the study has ``total`` that did not fail, or ``FAILURES`` in a row did.
+    """Run trials until the study has ``total``, or ``FAILURES`` have failed and none succeeded.
 
     Interrupted ones of earlier searches go first.
 
@@ -57,7 +57,8 @@ def run_trials(
     missing, failures = search.missing(total), 0
 
     def wanted() -> bool:
-        return failures < FAILURES and (bool(again) or missing > 0)
+        hopeless = failures >= FAILURES and search.first_success() is None
+        return not hopeless and (bool(again) or missing > 0)
 
     with signals_noted() as received, Display(jobs) as display:
 
@@ -65,8 +66,7 @@ def run_trials(
             nonlocal missing, failures
             conclude(search, trial, job, given_up=given_up)
             display.ended(job)
-            failed = job.state == "failed"
-            missing, failures = missing + failed, failures + 1 if failed else 0
+            missing, failures = search.missing(total), failures + (job.state == "failed")
 
         try:
             # After FAILURES what still runs ends first: if it succeeds, the search goes on.
