@@ -160,6 +160,11 @@ def check(config: DictConfig) -> None:
 
 def _check_devices(trainer: Mapping[str, Any]) -> None:
     devices, alone = trainer["devices"], ranks(trainer) == 1
+    if trainer["accelerator"] in ("gpu", "cuda") and not torch.accelerator.is_available():
+        raise UserError(
+            f"trainer.accelerator={trainer['accelerator']}, but no GPU can be used here; allowed: "
+            f"auto, cpu."
+        )
     if on_gpu(trainer) and devices > (count := torch.cuda.device_count()):
         raise UserError(
             f"trainer.devices={devices}, but {count} GPUs can be used here; lower it, or see what "

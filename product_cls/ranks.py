@@ -129,7 +129,7 @@ def train_in_ranks(
     if config.trainer.get("num_nodes", 1) == 1:
         store, host = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False), "127.0.0.1"
     else:
-        host, port = _meeting_place(config)
+        host, port = meeting_place(config)
         store = _store(host, port, is_master=True)
         store.set("orders", json.dumps(orders))
     _run_ranks(config, orders, host, store.port)
@@ -142,13 +142,18 @@ def join_ranks(config: DictConfig) -> None:
         UserError: the first machine did not begin within an hour; what a rank has raised.
         RankFailed: any other end of a rank.
     """
-    host, port = _meeting_place(config)
+    host, port = meeting_place(config)
     store = _store(host, port, is_master=False)
     store.set_timeout(FIRST_MACHINE)
     _run_ranks(config, json.loads(store.get("orders")), host, port)
 
 
-def _meeting_place(config: DictConfig) -> tuple[str, int]:
+def meeting_place(config: DictConfig) -> tuple[str, int]:
+    """Address and port of the first of several machines, from the environment.
+
+    Raises:
+        UserError: it does not say, or not which machine this is.
+    """
     nodes, names = config.trainer.num_nodes, ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
     number, host, port = (os.environ.get(name, "") for name in names)
     if not (number.isdigit() and int(number) < nodes and host and port.isdigit()):

@@ -208,6 +208,8 @@ class RunFolder:
     def begin(self, fingerprint: str, *, fresh: bool, halved: int = 0) -> Path | None:
         """Mark the run as running; a fresh one first moves other results to ``.replaced``.
 
+        What has neither results nor a checkpoint is removed, and does not replace what is kept.
+
         Returns:
             Where earlier results were moved to, or None where there were none.
         """
@@ -217,12 +219,17 @@ class RunFolder:
         if fresh:
             earlier = [self.path / name for name in OUTPUTS if (self.path / name).exists()]
             replaced = self.path / ".replaced"
-            if earlier:
+            if self.metrics_file.is_file() or any(self.checkpoints.glob("*.ckpt")):
                 shutil.rmtree(replaced, ignore_errors=True)
                 replaced.mkdir()
                 moved = replaced
             for item in earlier:
-                item.rename(replaced / item.name)
+                if moved is not None:
+                    item.rename(replaced / item.name)
+                elif item.is_dir():
+                    shutil.rmtree(item)
+                else:
+                    item.unlink()
         self.update_status(
             state="running",
             fingerprint=fingerprint,

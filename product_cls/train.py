@@ -29,6 +29,7 @@ from product_cls.ranks import (
     RankFailed,
     join_ranks,
     machine,
+    meeting_place,
     one_device,
     several_devices,
     train_in_ranks,
@@ -155,6 +156,8 @@ def _failed(folder: RunFolder, error: str) -> None:
 
 def _run(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> float | None:
     settings.check(config)
+    if config.trainer.get("num_nodes", 1) > 1:
+        meeting_place(config)  # refused before anything is read, too
     config, scaled = with_scaled_rates(config)
     if config.epochs_from is not None:
         epochs, why = epochs_from_folds(settings.plain(config), Path(str(config.epochs_from)))

@@ -217,10 +217,12 @@ def test_runs_that_several_devices_refuse(
     assert "sync_batchnorm=true" in refusal(
         run, tiny_root, caplog, *DDP, "trainer.sync_batchnorm=true"
     )
+    run = tmp_path / "none"  # what is wrong with the machines is said before anything is read
     for number in ("", "first"):
         monkeypatch.setenv("NODE_RANK", number)
         said = refusal(run, tiny_root, caplog, *DDP, "trainer.num_nodes=2")
         assert "NODE_RANK=0 to 1" in said and "MASTER_PORT" in said
+        assert not (run / "config.yaml").exists()
 
 
 def test_settings_that_several_devices_refuse(
@@ -228,6 +230,9 @@ def test_settings_that_several_devices_refuse(
     composed: Callable[..., dict[str, Any]],
     refused: Refused,
 ) -> None:
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    with refused("trainer.accelerator=gpu", "allowed: auto, cpu"):
+        check(OmegaConf.create(composed("trainer=ddp", "trainer.accelerator=gpu")))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     check(OmegaConf.create(composed("trainer=ddp")))

@@ -43,6 +43,22 @@ def test_results_of_other_settings_are_set_aside(tmp_path: Path) -> None:
     assert [found.path for found in find_runs(tmp_path)] == [tmp_path]
 
 
+def test_a_start_that_came_to_nothing_replaces_no_results(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.begin("f", fresh=True)
+    run.metrics_file.write_text('{"value": 1}')
+    assert run.begin("g", fresh=True) == tmp_path / ".replaced"
+    run.config_file.touch()
+    (tmp_path / "logs").mkdir()
+    assert run.begin("g", fresh=True) is None and run.begin("h", fresh=True) is None
+    assert not run.config_file.exists() and not (tmp_path / "logs").exists()
+    assert (tmp_path / ".replaced" / "metrics.json").read_text() == '{"value": 1}'
+    run.checkpoints.mkdir()
+    run.last_checkpoint.touch()
+    assert run.begin("i", fresh=True) == tmp_path / ".replaced"
+    assert (tmp_path / ".replaced" / "checkpoints" / "last.ckpt").is_file()
+
+
 def test_half_written_status_is_no_status(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.status_file.write_text('{"state": "do')

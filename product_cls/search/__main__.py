@@ -35,8 +35,8 @@ class Arguments:
     prune: when a trial is given up early, by the best validation result of its epochs so far:
       median (it is below the median of earlier trials), halving (asynchronous successive halving),
       none.
-    warmup: a trial is given up after epoch warmup + 1 at the earliest; the first epochs order trials
-      badly (docs/results/search.md).
+    warmup: a trial is given up after epoch warmup + 1 at the earliest; the first epochs order
+      trials badly (docs/results/search.md).
     startup: trials drawn at random, before TPE models what is good; as many are to be complete
       before median prunes.
     sampler_seed: of what is drawn; with jobs=1 the same search tries the same values.

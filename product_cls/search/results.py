@@ -1,5 +1,6 @@
 """What came of a study: a table, pictures and the command of the best trial."""
 
+import warnings
 from typing import Any
 
 import optuna
@@ -111,6 +112,8 @@ def importances(study: optuna.Study) -> dict[str, float]:
     """How much of the trials' differences each key accounts for (Watanabe et al. 2023, PED-ANOVA),
     summing to 1; empty where the trials are too few or too alike to tell."""
     try:
-        return optuna.importance.get_param_importances(study)
-    except (RuntimeError, ValueError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # too few: all would come out equal
+            return optuna.importance.get_param_importances(study)
+    except (RuntimeError, ValueError, UserWarning):
         return {}

@@ -198,9 +198,10 @@ class StreamStore:
             # A copy, because a picture that has the right size already is Pillow's, read-only.
             return np.array(resize(load_picture(BytesIO(data)), self.size, self.fit))
         except (OSError, cv2.error) as error:
+            why = reason(error).partition(" <_io.")[0]  # Pillow names its file, which is none
             raise ShardError(
                 f"{self.files.names[shard]} of {self.files.root} holds no picture at byte "
-                f"{offset}: {reason(error)}; copy or make it again."
+                f"{offset}: {why}; copy or make it again."
             ) from None
 
     def check_room(self, rows: np.ndarray) -> None:
