@@ -56,7 +56,7 @@ def main() -> None:
     for sentence in later:
         print(f"LATER: {sentence}.")
     if not files:
-        print(f"W&B has all runs in {arguments.runs}.")
+        print(f"Nothing in {arguments.runs} waits to be sent to W&B.")
         return
     # W&B sends the parts of an interrupted run one after another, by their time. Files begun online
     # are here only where their end was not sent.
