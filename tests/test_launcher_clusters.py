@@ -195,6 +195,12 @@ def test_lost_worker_is_told_and_what_is_done_stays_done(sweep: Any) -> None:
     assert "2 jobs: 1 done, 1 interrupted." in output
 
 
+def test_a_cluster_that_takes_no_job_has_none(sweep: Any) -> None:
+    status, output = sweep(type("FailedSubmissionError", (RuntimeError,), {}))
+    assert status == 2 and "error: Slurm took no job: node 7 does not answer." in output
+    assert "queue" not in output
+
+
 def test_ctrl_c_says_what_goes_on(sweep: Any) -> None:
     status, output = sweep(KeyboardInterrupt)
     assert status == 130
