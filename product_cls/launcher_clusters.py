@@ -164,7 +164,7 @@ class ClusterLauncher(ProcessesLauncher):
         except KeyboardInterrupt:
             interrupted = True
         except Exception as error:  # a worker is gone, for which each engine has errors of its own
-            if type(error).__name__ == "FailedSubmissionError":  # submitit's, of sbatch
+            if str(error).startswith("sbatch: "):  # its class is that of a job that fails
                 print(f"error: {self.cluster} took no job: {reason(error)}.", file=sys.stderr)
                 raise SystemExit(2) from None
             why = f"{self.cluster} gave up on a job: {reason(error)}"

@@ -196,8 +196,12 @@ def test_lost_worker_is_told_and_what_is_done_stays_done(sweep: Any) -> None:
 
 
 def test_a_cluster_that_takes_no_job_has_none(sweep: Any) -> None:
-    status, output = sweep(type("FailedSubmissionError", (RuntimeError,), {}))
-    assert status == 2 and "error: Slurm took no job: node 7 does not answer." in output
+    class Refused(RuntimeError):
+        def __str__(self) -> str:
+            return "sbatch: error: Unknown host"
+
+    status, output = sweep(Refused)
+    assert status == 2 and "error: Slurm took no job: sbatch: error: Unknown host." in output
     assert "queue" not in output
 
 
