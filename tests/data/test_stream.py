@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -254,17 +256,23 @@ def test_an_address_is_read_through_a_cache_of_bounded_size(
     assert len(fetched) == 22  # of 11 shards, each once a pass: those it began with made way
 
 
+@contextmanager
+def served(folder: Path, handler: type[SimpleHTTPRequestHandler]) -> Iterator[str]:
+    """Host and port of a server of the folder's files."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset fetches from http by curl")
 def test_shards_behind_http(shards: Path, tmp_path: Path, refused: Refused) -> None:
-    handler = partial(SimpleHTTPRequestHandler, directory=str(shards))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
+    with served(shards, SimpleHTTPRequestHandler) as host:
+        address = f"http://{host}"
         store = opened(address, tmp_path / "cache")
         assert np.array_equal(store.picture(7), opened(shards, tmp_path).picture(7))
         with refused(f"{address}/none/stream.json cannot be fetched: curl, gsutil or aws failed."):
             read_stream(f"{address}/none", cache=tmp_path)
-        server.shutdown()
 
 
 class Guarded(SimpleHTTPRequestHandler):
@@ -278,17 +286,13 @@ class Guarded(SimpleHTTPRequestHandler):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset fetches from http by curl")
 def test_a_login_is_used_and_not_shown(shards: Path, tmp_path: Path, refused: Refused) -> None:
-    handler = partial(Guarded, directory=str(shards))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        host = f"127.0.0.1:{server.server_port}"
+    with served(shards, Guarded) as host:
         store = opened(f"http://me:secret@{host}", tmp_path / "cache")
         assert np.array_equal(store.picture(7), opened(shards, tmp_path).picture(7))
         table = read_stream(f"http://me:secret@{host}", cache=tmp_path / "cache")
         assert table["path"].str.startswith(f"http://{host}/t").all()
         with refused(f"http://{host}/stream.json cannot be fetched: curl"):
             read_stream(f"http://me:wrong@{host}", cache=tmp_path)
-        server.shutdown()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset fetches from http by curl")
@@ -298,10 +302,8 @@ def test_curl_finds_the_login_itself(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".curlrc").write_text("netrc\n")
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Guarded, directory=str(shards))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert len(read_stream(f"http://127.0.0.1:{server.server_port}", cache=tmp_path)) == 72
-        server.shutdown()
+    with served(shards, Guarded) as host:
+        assert len(read_stream(f"http://{host}", cache=tmp_path)) == 72
 
 
 def test_a_cache_too_small_for_the_window_is_refused(
