@@ -27,7 +27,8 @@ class Arguments:
     """Search for hyper-parameters; other words are settings of train.py that all trials share.
 
     study: the folder below multirun/; typed again, the search goes on.
-    trials: how many in all, those of earlier calls counted in; failed ones do not count.
+    trials: how many in all, those of earlier calls counted in; failed ones count after the first
+      that succeeded.
     space: what is varied: a file in conf/search, or FILE.yaml.
     jobs: trials at once; null: as many as there are GPUs, one without.
     gpus: of a trial, where there are GPUs; null: as many as its trainer.devices.
@@ -119,7 +120,7 @@ def main() -> None:
         raise SystemExit(128 + signum)
     if failure is not None:
         print(f"error: {failure}", file=sys.stderr)
-    if failure is not None or not found:
+    if not found:
         raise SystemExit(1)
 
 

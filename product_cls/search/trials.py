@@ -14,8 +14,8 @@ from product_cls.launcher_table import POLL, Display, signals_noted, stop
 from product_cls.runs import now
 from product_cls.search.study import Search, is_result
 
-# Failed trials in a row that end a search. Some fail by what was drawn (out of memory, a loss that
-# became nan), others because none can succeed (a folder that is not there): then all do.
+# Failed trials that end a search in which none has succeeded. Some fail by what was drawn (out of
+# memory, a loss that became nan), others because none can succeed (a folder that is not there).
 FAILURES = 5
 
 
