@@ -156,8 +156,6 @@ def _failed(folder: RunFolder, error: str) -> None:
 
 def _run(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> float | None:
     settings.check(config)
-    if config.trainer.get("num_nodes", 1) > 1:
-        meeting_place(config)  # refused before anything is read, too
     config, scaled = with_scaled_rates(config)
     if config.epochs_from is not None:
         epochs, why = epochs_from_folds(settings.plain(config), Path(str(config.epochs_from)))
@@ -176,6 +174,8 @@ def _run(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> float
     if plan == "skip":
         log.info("Finished earlier with the same settings (%s); nothing to do.", folder.path)
         return folder.status().get("value")
+    if config.trainer.get("num_nodes", 1) > 1:
+        meeting_place(config)  # refused before anything is moved, too
     first_epoch = finished_epochs(folder.last_checkpoint) if plan == "resume" else 0
     if first_epoch is None:
         log.warning("%s is damaged; the run starts anew.", folder.last_checkpoint)

@@ -217,7 +217,7 @@ def test_runs_that_several_devices_refuse(
     assert "sync_batchnorm=true" in refusal(
         run, tiny_root, caplog, *DDP, "trainer.sync_batchnorm=true"
     )
-    run = tmp_path / "none"  # what is wrong with the machines is said before anything is read
+    run = tmp_path / "none"  # what is wrong with the machines is said before anything is moved
     for number in ("", "first"):
         monkeypatch.setenv("NODE_RANK", number)
         said = refusal(run, tiny_root, caplog, *DDP, "trainer.num_nodes=2")
