@@ -37,11 +37,11 @@ def keep_ensemble(
         config: how it was asked for.
         weights: of the finished runs, folder by folder; those of weight 0 are no inputs.
     """
-    folders = [f for root in roots for f in find_runs(root) if f.shortcoming() is None]
-    if weights is not None:
-        folders = [f for f, weight in zip(folders, weights, strict=True) if weight > 0]
     outcome = 1
     try:
+        folders = [f for root in roots for f in find_runs(root) if f.shortcoming() is None]
+        if weights is not None:  # unless another run has finished meanwhile
+            folders = [f for f, weight in zip(folders, weights, strict=True) if weight > 0]
         run = start(
             project=project,
             group=roots[0].name,

@@ -354,6 +354,9 @@ def test_runs_of_weight_0_are_no_inputs_of_an_ensemble(
     begun = start.call_args.kwargs
     assert begun["name"] == "ensemble of 2 runs" and len(begun["config"]["of"]) == 2
     assert "was not told" not in capsys.readouterr().out
+    # A run that has finished since the ensemble was made is a sentence, too.
+    wandb_ensemble.keep_ensemble("shop", [tmp_path / "sweep"], out, {}, table, {}, weights=[1.0])
+    assert "was not told" in capsys.readouterr().out
 
 
 def test_no_login_of_the_command_line_is_kept(
