@@ -5,9 +5,9 @@ import gc
 import hydra
 from omegaconf import DictConfig
 
-import product_cls.launcher_clusters  # noqa: F401  (registers all hydra/launcher)
-from product_cls.hints import hinting
-from product_cls.resolvers import register_resolvers
+import product_cls.launchers.clusters  # noqa: F401  (registers all hydra/launcher)
+from product_cls.config.hints import hinting
+from product_cls.config.resolvers import register_resolvers
 
 register_resolvers()
 
@@ -15,7 +15,7 @@ register_resolvers()
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> float | None:
     # Imported here: torch and Lightning take seconds, a mistake on the command line should not.
-    from product_cls.train import run
+    from product_cls.training.run import run
 
     if not gc.get_freeze_count():  # of several jobs in one process the first
         gc.freeze()  # what is imported stays; at the end Python would look through it several times

@@ -15,10 +15,10 @@ import timm
 import torch
 from common import paired_seconds, ratio, report
 
-from product_cls.cli import guard, parse_arguments
-from product_cls.errors import UserError
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.device import pick_device
+from product_cls.core.errors import UserError
 from product_cls.optim.adamp import AdamP
-from product_cls.predict import pick_device
 
 
 @dataclass

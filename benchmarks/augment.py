@@ -14,9 +14,9 @@ import cv2
 import yaml
 from common import paired_seconds, ratio, report, waves
 
-from product_cls.cli import guard, parse_arguments
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.errors import UserError
 from product_cls.data.augment import Augment
-from product_cls.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf" / "augment"
 

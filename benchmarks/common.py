@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from product_cls.cores import usable_cores
-from product_cls.report.tables import print_table
-from product_cls.runs import now, write_text_whole
+from product_cls.core.cpu_count import usable_cores
+from product_cls.core.files import now, write_text_whole
+from product_cls.display.tables import print_table
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLED = 0.02  # seconds between two looks at the memory

@@ -27,21 +27,21 @@ from loading import CONF, write_pictures
 from timm_script import Epochs, clock, pick
 from train_step import BACKBONES
 
-from product_cls.cli import guard, parse_arguments
-from product_cls.config import precision
+from product_cls.config.values import precision
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.errors import UserError
 from product_cls.data.augment import Augment, Engine
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.mix import Mix
 from product_cls.data.readers import read_folder
 from product_cls.data.store import ImageStore, build_store
-from product_cls.errors import UserError
 from product_cls.models.network import Network
-from product_cls.module import ProductModule
 from product_cls.optim.adamp import AdamP
 from product_cls.optim.groups import Finetune, parameter_groups
 from product_cls.optim.schedules import cosine
 from product_cls.tasks import build_task
-from product_cls.train import quiet_libraries
+from product_cls.training.module import ProductModule
+from product_cls.training.run import quiet_libraries
 
 SIZE = 256  # on a GPU where none is given: recipe A's
 TARGET = 0.95  # share of the fixed batch's speed

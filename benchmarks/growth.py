@@ -20,8 +20,8 @@ from typing import Any
 from common import PrivateMemory, in_fresh_process, report
 from growth_parts import CLASSES_PARTS, PICTURES_PARTS
 
-from product_cls.cli import guard, parse_arguments
-from product_cls.errors import UserError
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.errors import UserError
 
 WARM_UP = 250  # pictures or classes, uncounted: what is imported late is there then
 # Less than this is start-up and noise, and says nothing about growth.

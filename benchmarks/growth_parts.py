@@ -20,18 +20,19 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from product_cls import ensemble
+from product_cls.core.files import write_text_whole
 from product_cls.data.folds import load_or_make_folds, make_folds
 from product_cls.data.mix import Mix
 from product_cls.data.readers import read_folder
 from product_cls.data.samplers import ClassSampler, EpochSampler
 from product_cls.data.samples import samples_fingerprint
 from product_cls.data.store import build_store
+from product_cls.ensemble import __main__ as ensemble
+from product_cls.inference.predictions import Predictions
 from product_cls.models.heads import ArcMargin
 from product_cls.optim.adamp import AdamP
-from product_cls.predictions import Predictions
 from product_cls.report import __main__ as report
-from product_cls.runs import RunFolder, write_text_whole
+from product_cls.runs.folder import RunFolder
 from product_cls.tasks import build_task
 
 Work = Callable[[], Any]

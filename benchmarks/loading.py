@@ -23,12 +23,12 @@ from timm.data import create_dataset, create_loader
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 
-from product_cls.cli import guard, parse_arguments
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.errors import UserError
 from product_cls.data.augment import Augment
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.readers import read_folder
 from product_cls.data.store import build_store
-from product_cls.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf" / "augment"
 CLASSES = 10

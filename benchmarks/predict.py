@@ -19,11 +19,13 @@ from common import paired_seconds, ratio, report
 from inference import load
 from loading import write_pictures
 
-from product_cls.cli import guard, parse_arguments
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.device import pick_device
+from product_cls.core.errors import UserError
 from product_cls.data.incoming import list_images, read_batches
-from product_cls.errors import UserError
-from product_cls.predict import Predictor, pick_device, predict_scores
-from product_cls.tta import build_views, check_views
+from product_cls.inference.predictor import Predictor
+from product_cls.inference.scoring import predict_scores
+from product_cls.inference.tta import build_views, check_views
 
 
 @dataclass

@@ -21,12 +21,12 @@ import pandas as pd
 import torch
 from common import RESULTS, PrivateMemory, environment, in_fresh_process
 
-from product_cls.cli import guard, parse_arguments
-from product_cls.errors import UserError
-from product_cls.predict import pick_device
-from product_cls.report.tables import print_table
-from product_cls.retrieval.searchers import KINDS, build_searcher
-from product_cls.runs import now, write_text_whole
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.device import pick_device
+from product_cls.core.errors import UserError
+from product_cls.core.files import now, write_text_whole
+from product_cls.display.tables import print_table
+from product_cls.neighbours.searchers import KINDS, build_searcher
 
 BLOCK = 4096  # rows written at a time
 PICTURES = 48  # gallery pictures of a product

@@ -19,10 +19,10 @@ from subprocess import DEVNULL, Popen
 from common import report, waves
 from PIL import Image
 
-from product_cls.cli import guard, parse_arguments
-from product_cls.errors import UserError
-from product_cls.launcher import ProcessesConf
-from product_cls.launcher_copies import Copy, Original, original
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.errors import UserError
+from product_cls.launchers.fork_server import Copy, Original, original
+from product_cls.launchers.processes import ProcessesConf
 
 JOB = Path(__file__).with_name("start_up_job.py")
 REST = "end of the process"

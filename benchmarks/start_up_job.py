@@ -27,7 +27,7 @@ def train(config: Any) -> None:
     for name in ("torch", "torchvision", "torchmetrics", "pytorch_lightning", "timm"):
         import_module(name)
         mark(f"import {name}")
-    import product_cls.train as run
+    import product_cls.training.run as run
 
     if os.environ["START_UP_FREEZE"] == "yes":  # as train.py does
         gc.freeze()
@@ -61,10 +61,9 @@ def train(config: Any) -> None:
 if __name__ == "__main__":
     import hydra
 
-    import product_cls.launcher
-    import product_cls.launcher_clusters  # noqa: F401
-    from product_cls.hints import hinting
-    from product_cls.resolvers import register_resolvers
+    import product_cls.launchers.clusters  # noqa: F401
+    from product_cls.config.hints import hinting
+    from product_cls.config.resolvers import register_resolvers
 
     register_resolvers()
     mark("import Hydra, launchers")

@@ -18,12 +18,12 @@ from common import paired_seconds, ratio, report
 from torch.nn.functional import cross_entropy
 from train_step import BACKBONES
 
-from product_cls.cli import guard, parse_arguments
-from product_cls.errors import UserError
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.device import pick_device
+from product_cls.core.errors import UserError
 from product_cls.models.network import Network
 from product_cls.optim.adamp import AdamP
 from product_cls.optim.groups import parameter_groups
-from product_cls.predict import pick_device
 from product_cls.tasks import build_task
 
 # bf16, channels last, compiled, optimiser. Each differs from the one above it, or from `usual`.

@@ -22,13 +22,13 @@ import pandas as pd
 from common import report, waves
 from PIL import Image
 
-from product_cls.cli import guard, parse_arguments
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.errors import UserError
 from product_cls.data.pictures import load_picture, resize
 from product_cls.data.samplers import ShardSampler
 from product_cls.data.store import build_store
 from product_cls.data.stream.reading import StreamStore, read_stream
 from product_cls.data.stream.writing import write_stream
-from product_cls.errors import UserError
 
 PASSES = 3  # the second and third are timed, the files being in memory
 BY_INDEX = 400  # pictures, for the way that is slowest

@@ -21,9 +21,9 @@ from typing import Any
 from common import report
 from start_up import tiny, write_pictures
 
-from product_cls.cli import guard, parse_arguments
-from product_cls.cores import usable_cores
-from product_cls.errors import UserError
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.cpu_count import usable_cores
+from product_cls.core.errors import UserError
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 

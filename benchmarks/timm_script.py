@@ -30,18 +30,18 @@ from timm.scheduler import create_scheduler_v2
 from timm.utils import AverageMeter
 from train_step import BACKBONES
 
-from product_cls.cli import guard, parse_arguments
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.errors import UserError
 from product_cls.data.augment import Augment, Engine
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.readers import read_folder
 from product_cls.data.store import build_store
-from product_cls.errors import UserError
 from product_cls.models.network import Network
-from product_cls.module import ProductModule
 from product_cls.optim.groups import Finetune
 from product_cls.optim.schedules import cosine
 from product_cls.tasks import build_task
-from product_cls.train import quiet_libraries
+from product_cls.training.module import ProductModule
+from product_cls.training.run import quiet_libraries
 
 # timm's defaults, drawn by albumentations. Hue stays as it is there, too.
 STEPS = {

@@ -18,14 +18,14 @@ import torch
 from common import report, waves
 from torch.utils.data import DataLoader, IterableDataset
 
-from product_cls.cli import guard, parse_arguments
-from product_cls.errors import UserError
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.errors import UserError
 from product_cls.models.network import Network
-from product_cls.module import ProductModule
 from product_cls.optim.adamp import AdamP
 from product_cls.optim.groups import Finetune, parameter_groups
 from product_cls.optim.schedules import cosine
 from product_cls.tasks import build_task
+from product_cls.training.module import ProductModule
 
 BACKBONES = {
     "tiny": "test_efficientnet",

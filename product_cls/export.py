@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from product_cls.cli import MISSING, guard, parse_arguments
-from product_cls.errors import UserError, reason
-from product_cls.predict import Predictor
-from product_cls.runs import check_place, write_bytes_whole
+from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.errors import UserError, reason
+from product_cls.core.files import check_place, write_bytes_whole
+from product_cls.inference.predictor import Predictor
 
 OPSET = 17  # since ONNX 1.12 and ONNX Runtime 1.12
 TOLERANCE = 1e-4  # largest difference of a score from PyTorch's

@@ -3,155 +3,24 @@
 python -m product_cls.predict checkpoint=RUN/checkpoints/best.ckpt images=FOLDER_OR_CSV
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
 
-from product_cls.cli import MISSING, guard, parse_arguments
+from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.device import pick_device
+from product_cls.core.errors import UserError
+from product_cls.core.files import check_place
 from product_cls.data.incoming import list_images, read_batches
-from product_cls.data.pictures import load_picture, resize
-from product_cls.decisions import read_thresholds, with_thresholds
-from product_cls.errors import UserError, reason
-from product_cls.models.network import Network
-from product_cls.progress import progress_bar
-from product_cls.runs import check_place
-from product_cls.tasks import Task, build_task
-from product_cls.tta import build_views, check_views
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of N pictures.
-
-    Attributes:
-        index: int64 ``[N]``, as the batches gave it.
-        tta: float32 ``[N, C]``, mean over the views.
-        plain: float32 ``[N, C]``, of the picture as it is.
-        embedding, embedding_plain: the same of embeddings, float32 ``[N, D]``, of length 1; None in
-            tasks without.
-    """
-
-    index: np.ndarray
-    tta: np.ndarray
-    plain: np.ndarray
-    embedding: np.ndarray | None = None
-    embedding_plain: np.ndarray | None = None
-
-
-@torch.inference_mode()
-def predict_scores(
-    network: Network,
-    task: Task,
-    batches: Iterable[Mapping[str, Any]],
-    views: Sequence[str],
-    *,
-    device: torch.device,
-    bf16: bool = False,
-    limit: int | None = None,
-    description: str | None = None,
-) -> Scores:
-    """Scores for every picture of ``batches``, averaged over the views.
-
-    Args:
-        network: is moved to ``device`` and put into evaluation mode.
-        batches: with ``image`` (uint8 ``[B, 3, H, W]``) and ``index``.
-        views: names for ``tta.build_views``.
-        bf16: autocast to bfloat16.
-        limit: stop after so many batches.
-        description: of the progress bar; none where None.
-    """
-    made = build_views(views)
-    network.to(device).eval()
-    cast = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
-    parts: list[tuple[np.ndarray, ...]] = []
-    bar = progress_bar(batches, description, disable=description is None, unit="batch", leave=False)
-    for count, batch in enumerate(bar):
-        if limit is not None and count >= limit:
-            break
-        images = network.prepare(batch["image"].to(device, non_blocking=True))
-
-        def scored(images: Tensor) -> list[Tensor]:
-            with cast:
-                outputs = network(images)
-            embedding = task.embedding(outputs)
-            return [task.scores(outputs)] + ([] if embedding is None else [embedding])
-
-        # One vote a name: five crops are one view, as the whole picture is.
-        by_view = {
-            name: _means([scored(out) for out in view(images)]) for name, view in made.items()
-        }
-        plain = by_view["identity"] if "identity" in by_view else scored(images)
-        mean = _means(list(by_view.values()))
-        mean[1:] = [normalize(embedding, dim=1) for embedding in mean[1:]]
-        arrays = [array.cpu().numpy() for pair in zip(mean, plain, strict=True) for array in pair]
-        parts.append((np.asarray(batch["index"]), *arrays))
-    return Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-def _means(views: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """The mean over views of each of the tensors that a view gives."""
-    return [torch.stack(same).mean(0) for same in zip(*views, strict=True)]
-
-
-@dataclass(frozen=True)
-class Predictor:
-    """A network with everything needed to name the product in a new picture.
-
-    Attributes:
-        size: height and width in pixels that pictures are brought to.
-        fit: how; see ``data.pictures.resize``.
-    """
-
-    network: Network
-    task: Task
-    size: tuple[int, int]
-    fit: Any
-
-    @classmethod
-    def load(cls, checkpoint: Path) -> "Predictor":
-        """Rebuild from a checkpoint alone.
-
-        Raises:
-            UserError: the file is missing, or no checkpoint of ours.
-        """
-        if not checkpoint.is_file():
-            raise UserError(f"There is no checkpoint {checkpoint}.")
-        try:
-            loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            described, state = loaded["hyper_parameters"], loaded["state_dict"]
-            spec, image = described["network"], described["image"]
-            task = build_task(described["task"])
-            network = Network.from_spec(spec, task.head)
-            prefix = "network."
-            network.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            )
-        except UserError:
-            raise
-        except Exception as error:
-            # torch.load has no common error type for "this is no checkpoint".
-            raise UserError(
-                f"{checkpoint} is no checkpoint of product_cls: {reason(error)}."
-            ) from None
-        return cls(network.eval(), task, tuple(image["size"]), image["fit"])
-
-    def picture(self, path: Path) -> Tensor:
-        """A picture as training saw it before augmentation: uint8 ``[3, H, W]``.
-
-        Raises:
-            OSError: it cannot be decoded.
-        """
-        pixels = resize(load_picture(path), self.size, self.fit)
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+from product_cls.data.pictures import load_picture
+from product_cls.inference.predictor import Predictor
+from product_cls.inference.scoring import predict_scores
+from product_cls.inference.tta import check_views
+from product_cls.tasks.multi_label import read_thresholds, with_thresholds
 
 
 @dataclass
@@ -182,32 +51,9 @@ class Arguments:
     shown: int = 40
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of a name: ``auto`` (a GPU of CUDA where there is one), ``cpu``, ``cuda``,
-    ``cuda:<n>``, and ``mps`` where there is that.
-
-    Raises:
-        UserError: another name, or no such device here.
-    """
-    gpu = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if gpu else "cpu")
-    # torch knows a dozen more, on which nothing of ours runs, and takes cuda:128 for cuda:-128.
-    names = ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), "cuda"]
-    found = re.fullmatch(r"cuda:(\d+)", name)
-    if name not in names and found is None:
-        raise UserError(f"device={name}; allowed: auto, {', '.join(names)}, cuda:<n>.")
-    if name.startswith("cuda") and not gpu:
-        raise UserError(f"device={name}: there is no GPU here; use device=cpu.")
-    if found is not None and int(found[1]) >= torch.cuda.device_count():
-        last = torch.cuda.device_count() - 1
-        raise UserError(f"device={name}: there are GPUs up to cuda:{last} here.")
-    return torch.device(name)
-
-
 def main() -> None:
     # Imported here: training takes `predict_scores` from this module, and draws no sheets.
-    from product_cls.report.pictures import contact_sheet
+    from product_cls.display.contact_sheet import contact_sheet
 
     arguments = parse_arguments(Arguments, prog="python -m product_cls.predict")
     for key in ("top", "batch_size", "shown"):

@@ -17,13 +17,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-import product_cls.launcher  # noqa: F401  (conf/config.yaml names its launcher)
-from product_cls import config as settings
-from product_cls.cli import MISSING, guard, parse_arguments
+import product_cls.launchers.processes  # noqa: F401  (conf/config.yaml names its launcher)
+from product_cls.config.checks import check_config
+from product_cls.config.instantiate import build
+from product_cls.config.resolvers import register_resolvers
+from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.errors import UserError, reason
 from product_cls.data.stream.reading import INDEX, SAMPLES
 from product_cls.data.stream.writing import write_stream
-from product_cls.errors import UserError, reason
-from product_cls.resolvers import register_resolvers
 
 PROG = "python -m product_cls.stream"
 CONF = Path(__file__).parents[1] / "conf"
@@ -71,7 +72,7 @@ def compose_data(words: list[str]) -> DictConfig:
             config = compose("config", words)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"train.py would refuse this: {reason(error)}.") from None
-    settings.check(config)
+    check_config(config)
     if config.data.get("stream") is not None:
         raise UserError("data=streaming is in shards already; name the data that they are to hold.")
     if config.data.limit is not None:
@@ -88,7 +89,7 @@ def main() -> None:
     own = [word for word in words if word.partition("=")[0] in known or word in ("-h", "--help")]
     arguments = parse_arguments(Arguments, own, prog=PROG)
     config = compose_data([word for word in words if word not in own])
-    samples: pd.DataFrame = settings.build(config.data.samples)
+    samples: pd.DataFrame = build(config.data.samples)
     out = Path(arguments.out).expanduser()
     write_stream(
         samples,

@@ -25,8 +25,8 @@ import pytest
 import torch
 from PIL import Image
 
-from product_cls.cli import guard
-from product_cls.errors import UserError
+from product_cls.core.cli import guard
+from product_cls.core.errors import UserError
 
 LABELS = ("0", "1", "2", "10")
 SIDE = 32
@@ -154,8 +154,8 @@ def composed() -> Iterator[Callable[..., dict[str, Any]]]:
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
-    import product_cls.launcher  # noqa: F401  (conf/config.yaml names its launcher)
-    from product_cls.resolvers import register_resolvers
+    import product_cls.launchers.processes  # noqa: F401  (conf/config.yaml names its launcher)
+    from product_cls.config.resolvers import register_resolvers
 
     register_resolvers()
     GlobalHydra.instance().clear()

@@ -12,8 +12,8 @@ import torch
 
 from product_cls.data.pictures import load_picture, resize
 from product_cls.export import main
+from product_cls.inference.predictor import Predictor
 from product_cls.models.network import Network
-from product_cls.predict import Predictor
 from product_cls.tasks import build_task
 
 NAMES = ["a", "b", "ㄱ"]

@@ -12,9 +12,10 @@ from conftest import Refused
 from PIL import Image
 from runs_in_process import train
 
-from product_cls.predict import main, pick_device
-from product_cls.predictions import Predictions
-from product_cls.runs import RunFolder
+from product_cls.core.device import pick_device
+from product_cls.inference.predictions import Predictions
+from product_cls.predict import main
+from product_cls.runs.folder import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
 

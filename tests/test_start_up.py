@@ -61,7 +61,7 @@ def imported_by(start: str) -> dict[str, str]:
     ("start", "unwanted"),
     [
         ("train", TORCH | SELDOM | {"pandas"}),
-        ("product_cls.train", SELDOM | {"product_cls.report"}),
+        ("product_cls.training.run", SELDOM | {"product_cls.report"}),
         ("product_cls.tasks.single_label", SELDOM),
         ("product_cls.tasks.multi_label", SELDOM),
         ("product_cls.tasks.multi_head", SELDOM),
@@ -77,7 +77,7 @@ def test_a_job_imports_no_more_than_it_needs(start: str, unwanted: set[str]) -> 
 
 def test_what_is_imported_is_found() -> None:
     """The test above could not fail if this did not see imports of imports."""
-    found = imported_by("product_cls.train")
+    found = imported_by("product_cls.training.run")
     assert {"torch", "pytorch_lightning", "albumentations", "product_cls.data.store"} <= set(found)
     assert found["albumentations"].startswith("product_cls.data.")
     assert "scipy" in imported_by("product_cls.report.statistics")

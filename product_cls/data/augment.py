@@ -14,9 +14,9 @@ import albumentations as A
 import numpy as np
 from pydantic import ValidationError
 
+from product_cls.core.errors import UserError, reason
 from product_cls.data.fast_augment import FastPipeline
 from product_cls.data.policies import STEPS as POLICIES
-from product_cls.errors import UserError, reason
 
 Steps = Mapping[str, Mapping[str, Any] | None]
 Engine = Literal["exact", "fast"]

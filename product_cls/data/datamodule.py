@@ -13,11 +13,11 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from product_cls.core.errors import UserError
 from product_cls.data.augment import Augment
 from product_cls.data.samplers import ClassSampler, EpochSampler, ShardSampler, derive_seed
 from product_cls.data.store import ImageStore
 from product_cls.data.stream.reading import StreamStore
-from product_cls.errors import UserError
 
 
 class PictureDataset(Dataset[dict[str, Any]]):

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from product_cls.core.errors import UserError
+from product_cls.core.files import digest, write_text_whole
 from product_cls.data.samples import Strata, combined_labels, natural_key, strata_columns
 from product_cls.data.stratify import iterative_folds
-from product_cls.errors import UserError
-from product_cls.runs import digest, write_text_whole
 
 Strategy = Literal["stratified", "stratified_group", "view", "own"]
 

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from product_cls.cores import usable_cores
+from product_cls.core.cpu_count import usable_cores
+from product_cls.core.errors import UserError, reason
 from product_cls.data.readers import list_pictures
-from product_cls.errors import UserError, reason
 
 Read = TypeVar("Read")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from product_cls.core.errors import UserError
 from product_cls.data.readers import existing_folder, read_table, require_files
 from product_cls.data.samples import check_samples
-from product_cls.errors import UserError
 
 ROLES = ("id", "path", "split", "view", "group")  # columns of the sample table that are no labels
 

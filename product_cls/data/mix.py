@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 
 MIX_NAMES = ("mixup", "cutmix")
 

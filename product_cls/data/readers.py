@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from product_cls.core.errors import UserError, reason
 from product_cls.data.samples import SPLITS, check_samples, natural_key
-from product_cls.errors import UserError, reason
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 
 AHEAD = 2  # shards that are asked for before they are needed
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from product_cls.core.errors import UserError
+from product_cls.core.files import digest
 from product_cls.data.pictures import place_in_shard
 from product_cls.data.stratify import even_order
-from product_cls.errors import UserError
-from product_cls.runs import digest
 
 SPLITS = ("train", "val", "test")
 

@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from product_cls.cores import usable_cores
+from product_cls.core.cpu_count import usable_cores
+from product_cls.core.errors import UserError, reason
+from product_cls.core.files import digest
+from product_cls.core.progress import progress_bar
 from product_cls.data.pictures import Fit, load_picture, resize
-from product_cls.errors import UserError, reason
-from product_cls.progress import progress_bar
-from product_cls.runs import digest
 
 OnUnreadable = Literal["stop", "drop"]
 VERSION = 2  # raise it when decoding or resizing changes, so that old stores are built anew

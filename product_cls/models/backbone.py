@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from product_cls.errors import UserError, reason
+from product_cls.core.errors import UserError, reason
 
 log = logging.getLogger(__name__)
 

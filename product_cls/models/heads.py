@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 
 # Below it 1 - cos^2 counts as 0: float32 has no finer steps there, and its root no finite gradient.
 SMALLEST_SINE_SQUARED = 1e-7

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 from product_cls.models.backbone import build_backbone, normalization
 from product_cls.models.pooling import build_pooling
 

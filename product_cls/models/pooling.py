@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 
 
 class GeM(nn.Module):

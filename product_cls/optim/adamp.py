@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 
 
 class AdamP(Optimizer):

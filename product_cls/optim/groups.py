@@ -6,7 +6,7 @@ from typing import Any, Literal
 from timm.models import group_parameters
 from torch import nn
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 
 TINY = 1e-12  # keeps a gradient of 0 from dividing by 0
 

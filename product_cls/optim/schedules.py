@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 
 
 def cosine_lr(step: int, total_steps: int, base: float, end: float, warmup_steps: int = 0) -> float:

@@ -6,11 +6,14 @@ python -m product_cls.report runs=multirun/ablation
 from dataclasses import dataclass
 from pathlib import Path
 
-from product_cls.cli import MISSING, guard, parse_arguments
+from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.files import write_bytes_whole, write_text_whole
+from product_cls.display.style import png
+from product_cls.display.tables import markdown, print_table
 from product_cls.report.experiment import Experiment, read_experiment
 from product_cls.report.notes import gaps, headline, method_notes
 from product_cls.report.page import build_page
-from product_cls.report.plots import png, result_figure
+from product_cls.report.plots import result_figure
 from product_cls.report.published import published_table
 from product_cls.report.summary import (
     Summary,
@@ -19,8 +22,6 @@ from product_cls.report.summary import (
     summarise_experiment,
     view_table,
 )
-from product_cls.report.tables import markdown, print_table
-from product_cls.runs import write_bytes_whole, write_text_whole
 
 
 @dataclass

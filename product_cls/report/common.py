@@ -4,31 +4,18 @@ figures (of their tables, with the colours of ``plots``) and files."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
+from product_cls.core.files import write_bytes_whole, write_text_whole
+from product_cls.display.style import png
+from product_cls.display.tables import markdown, print_table
 from product_cls.report.experiment import Experiment
 from product_cls.report.notes import gaps
-from product_cls.report.plots import (
-    BLUE,
-    GREY,
-    INK,
-    ORANGE,
-    PALE,
-    SHADES,
-    SHAPES,
-    VERMILION,
-    open_panel,
-    png,
-)
 from product_cls.report.statistics import DRAWS, LEVEL
-from product_cls.report.tables import markdown, print_table
-from product_cls.runs import write_bytes_whole, write_text_whole
 
 # A bootstrap of few ranks is too sure of itself: without any correlation its 95 % interval leaves
 # out 0 in 13 % of tables of 5 things, in 3 % of 6, 5 % of 8 and 6 % of 12 (500 tables each).
@@ -128,118 +115,6 @@ def reader_notes(experiment: Experiment) -> list[str]:
     # Their intervals are not over folds, so what is said of such does not apply.
     kept = [note for note in experiment.notes if not note.startswith("Replicates are folds")]
     return [*gaps(experiment), *kept]
-
-
-def models_figure(table: pd.DataFrame) -> Figure:
-    """Single runs and votes of every model; beside them the votes by view.
-
-    Args:
-        table: of ``models.models_table``.
-    """
-    views = [str(column) for column in table if str(column).startswith("vote view ")]
-    size = (10.0 if views else 6.5, 0.5 * len(table) + 1.7)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(1, 2 if views else 1, sharey=True, squeeze=False)[0]
-    y = np.arange(len(table))
-    _votes_panel(panels[0], table, y)
-    for k, view in enumerate(views):
-        look = SHAPES[k % len(SHAPES)], SHADES[k % len(SHADES)]
-        name = view.removeprefix("vote ")
-        apart = y + 0.16 * (k - (len(views) - 1) / 2)  # near a ceiling they would hide one another
-        panels[1].plot(table[view], apart, look[0], color=look[1], markersize=6, label=name)
-        panels[1].set_xlabel("vote with TTA by view, test accuracy (%)", fontsize=9)
-    for axes in panels:
-        open_panel(axes)
-        # Below the panel, by inches, so that it stands clear of the labels at any height.
-        below: dict[str, Any] = {
-            "loc": "upper center",
-            "bbox_to_anchor": (0.5, -0.5 / (size[1] - 1.2)),
-        }
-        axes.legend(**below, ncols=3, frameon=False, fontsize=8, columnspacing=1.2)
-    panels[0].set_yticks(
-        y,
-        [
-            row.model if row.runs == row.planned else f"{row.model}\n({row.runs} of {row.planned})"
-            for _, row in table.iterrows()
-        ],
-    )
-    panels[0].set_ylim(len(table) - 0.4, -0.6)
-    return figure
-
-
-def _votes_panel(axes: Axes, table: pd.DataFrame, y: np.ndarray) -> None:
-    axes.set_xlabel("test accuracy (%)", fontsize=9)
-    for k, column in enumerate(c for c in table if str(c).startswith("accuracy ")):
-        label = None if k else "one fold, TTA"
-        axes.plot(table[column], y + 0.2, "|", color=GREY, markersize=9, label=label)
-    axes.plot(table["tta_fold"], y + 0.2, "s", color=GREY, markersize=5, label="their mean")
-    for kind, shift, face, name in (
-        ("plain", -0.25, "white", "vote, no TTA"),
-        ("tta", -0.05, BLUE, "vote, TTA"),
-    ):
-        low, high = table[f"{kind}_vote_low"], table[f"{kind}_vote_high"]
-        axes.hlines(y + shift, low, high, color=BLUE, linewidth=1.6)
-        vote = table[f"{kind}_vote"]
-        axes.plot(vote, y + shift, "o", color=BLUE, markerfacecolor=face, label=f"{name} (95 %)")
-    if table["published"].notna().any():
-        published, label = table["published"], "published (other pictures)"
-        axes.plot(published, y - 0.05, "D", color=ORANGE, markeredgecolor=INK, label=label)
-    at = ("axes fraction", "data")
-    for row in np.flatnonzero(table["runs"] == 0):
-        place = (0.02, float(row))
-        axes.annotate("no finished run", place, xycoords=at, va="center", color=VERMILION, size=8)
-
-
-def validation_figure(table: pd.DataFrame, unseen: str) -> Figure:
-    """Both kinds of validation against the test, a point a setting.
-
-    Args:
-        table: of ``validation.Study``, in per cent.
-        unseen: names of the views that training never saw; "" leaves that panel out.
-    """
-    targets = {"test": "test accuracy (%), all views"}
-    if unseen:
-        targets["unseen"] = f"test accuracy (%) at view {unseen}, in no training part"
-    figure = Figure(figsize=(4.9 * len(targets), 5.2), layout="constrained")
-    panels = figure.subplots(1, len(targets), squeeze=False)[0]
-    for axes, (target, label) in zip(panels, targets.items(), strict=True):
-        open_panel(axes, "validation accuracy (%)", label)
-        y = table[target]
-        shown = table[["random", "held_out", target]].to_numpy(dtype=float)
-        shown = shown[~np.isnan(shown)]
-        low, high = (shown.min(), shown.max()) if len(shown) else (0.0, 100.0)
-        pad = 0.06 * max(high - low, 1.0)
-        ends = [low - pad, high + pad]
-        axes.plot(ends, ends, "--", color=GREY, linewidth=1, label="validation = test")
-        # Both points of a setting stand at one height: the line is how much they disagree.
-        axes.hlines(y, table["held_out"], table["random"], color=PALE, linewidth=1.2)
-        axes.plot(
-            table["random"], y, "o", color=BLUE, markerfacecolor="white", label="random folds"
-        )
-        axes.plot(
-            table["held_out"],
-            y,
-            "s",
-            color=VERMILION,
-            label="held-out views (number: as in the table)",
-        )
-        for number, x in enumerate(table["held_out"]):
-            if not np.isnan(x + y[number]):
-                axes.annotate(
-                    str(number + 1),
-                    (x, y[number]),
-                    xytext=(-6, 3),
-                    textcoords="offset points",
-                    ha="right",
-                    fontsize=7,
-                    color=INK,
-                )
-        axes.set_xlim(*ends)
-        axes.set_ylim(*ends)
-        axes.set_aspect("equal")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    return figure
 
 
 Block = str | tuple[str, pd.DataFrame]  # a paragraph, or a table and its caption

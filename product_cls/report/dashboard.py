@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from product_cls.cli import MISSING, guard, parse_arguments
-from product_cls.errors import UserError, reason
-from product_cls.runs import write_text_whole
+from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.errors import UserError, reason
+from product_cls.core.files import write_text_whole
 
 
 @dataclass

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from product_cls.errors import UserError
+from product_cls.analysis.outcomes import Outcome, Pictures, check_same, read_outcome
+from product_cls.core.errors import UserError
 from product_cls.report.grid import (
     REPLICATES,
     Cell,
@@ -19,8 +20,7 @@ from product_cls.report.grid import (
     read_grid,
     replicate_of,
 )
-from product_cls.report.outcomes import Outcome, Pictures, check_same, read_outcome
-from product_cls.runs import find_runs
+from product_cls.runs.folder import find_runs
 
 State = Literal["done", "missing", "failed", "running", "limited", "unreadable"]
 

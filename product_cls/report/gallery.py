@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from product_cls import cli
+from product_cls.config.resolvers import rendered_name
+from product_cls.core import cli
 from product_cls.data.pictures import load_picture, resize
 from product_cls.data.rendered import render_dataset
 from product_cls.data.rendered.difficulty import Knobs
-from product_cls.report.pictures import contact_sheet
-from product_cls.resolvers import rendered_name
+from product_cls.display.contact_sheet import contact_sheet
 
 THUMBNAIL = 32  # pixels a side, in which test and training pictures are compared
 SMALL = 16  # the same where all products are, at once

@@ -11,8 +11,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
-from product_cls.errors import UserError, reason
-from product_cls.runs import UNFINGERPRINTED, RunFolder
+from product_cls.core.errors import UserError, reason
+from product_cls.runs.fingerprint import UNFINGERPRINTED
+from product_cls.runs.folder import RunFolder
 
 REPLICATES = ("seed", "fold")  # what tells runs of one setting apart
 

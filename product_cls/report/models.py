@@ -10,27 +10,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from product_cls.blend import blend_predictions
-from product_cls.cli import MISSING, guard, parse_arguments
+from product_cls.analysis.outcomes import Pictures
+from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
-from product_cls.errors import UserError
-from product_cls.predictions import Predictions
+from product_cls.display.tables import markdown
+from product_cls.ensemble.voting import blend_predictions
+from product_cls.inference.predictions import Predictions
 from product_cls.report.common import (
     Block,
     draw_units,
     interval,
-    models_figure,
     publish,
     reader_notes,
     with_interval,
 )
 from product_cls.report.experiment import Experiment, Job, read_experiment
+from product_cls.report.models_figure import models_figure
 from product_cls.report.notes import FEW, headline
-from product_cls.report.outcomes import Pictures
 from product_cls.report.published import MODELS, TTA_GAIN, VOTE_GAIN
 from product_cls.report.statistics import count_hits
 from product_cls.report.summary import runs_word
-from product_cls.report.tables import markdown
 
 ALL = "all models"
 KINDS = ("plain", "tta")  # of the pictures as they are; averaged over test-time augmentation

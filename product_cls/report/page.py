@@ -11,12 +11,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
+from product_cls.analysis.confusions import Confusion
+from product_cls.core.errors import without_login
 from product_cls.data.pictures import load_picture
-from product_cls.errors import without_login
-from product_cls.report.confusions import Confusion, Trio, find_pictures, worst_pairs
+from product_cls.display.style import png
+from product_cls.report.confusions import Trio, find_pictures, worst_pairs
 from product_cls.report.experiment import Experiment, Job
 from product_cls.report.notes import gaps, headline, method_notes
-from product_cls.report.plots import curves_figure, monitored, png, result_figure, view_figure
+from product_cls.report.plots import curves_figure, monitored, result_figure, view_figure
 from product_cls.report.summary import Summary, result_table, view_table
 
 SIDE = 150  # pixels of pictures on the page

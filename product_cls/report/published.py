@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 
 # Recipe A: EfficientNet, mixup and cutmix; leaderboard accuracy in per cent when steps are left
 # out, one run each. Keys are what `exclude` holds, in any order.

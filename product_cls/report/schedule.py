@@ -15,12 +15,12 @@ from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from product_cls import config as settings
-from product_cls.cli import guard, parse_arguments
-from product_cls.errors import UserError
-from product_cls.report.plots import BLUE, GREY, INK, PALE, png
-from product_cls.report.tables import print_table
-from product_cls.runs import write_bytes_whole
+from product_cls.config.instantiate import build, try_out
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.errors import UserError
+from product_cls.core.files import write_bytes_whole
+from product_cls.display.style import BLUE, GREY, INK, PALE, png
+from product_cls.display.tables import print_table
 
 FOLDER = Path(__file__).parents[2] / "conf" / "scheduler"
 COLUMNS = 3  # panels a line
@@ -96,7 +96,7 @@ def load_schedule(name: str, arguments: dict[str, Any]) -> Any:
     """
     with initialize_config_dir(str(FOLDER.parent), version_base="1.3"):
         node = compose(f"scheduler/{name}").scheduler
-    return settings.build(node, **arguments)
+    return build(node, **arguments)
 
 
 def learning_rates(schedule: Any, steps: int, lr: float) -> np.ndarray:
@@ -109,7 +109,7 @@ def learning_rates(schedule: Any, steps: int, lr: float) -> np.ndarray:
     def optimizer(parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=lr)
 
-    settings.try_out(optimizer, schedule)
+    try_out(optimizer, schedule)
     stepper = optimizer([torch.nn.Parameter(torch.zeros(1))])
     scheduler = schedule(stepper, steps)
     rates = []

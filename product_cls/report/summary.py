@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
-from product_cls.errors import UserError
 from product_cls.report.experiment import Experiment, excluded
 from product_cls.report.statistics import (
     LEVEL,

@@ -10,23 +10,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from product_cls.cli import MISSING, guard, parse_arguments
+from product_cls.analysis.outcomes import read_outcome
+from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
-from product_cls.errors import UserError
-from product_cls.report.common import (
-    FEWEST,
-    Block,
-    Rank,
-    compare_orders,
-    publish,
-    reader_notes,
-    validation_figure,
-)
+from product_cls.report.common import FEWEST, Block, Rank, compare_orders, publish, reader_notes
 from product_cls.report.experiment import Experiment, read_experiment, row_name
 from product_cls.report.notes import headline
-from product_cls.report.outcomes import read_outcome
 from product_cls.report.statistics import known_mean
 from product_cls.report.summary import runs_word
+from product_cls.report.validation_figure import validation_figure
 
 FACTOR, RANDOM, VIEW = "folds.strategy", "stratified", "view"
 UNKNOWN = "unknown"  # a view

@@ -14,7 +14,8 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 from wandb_workspaces import expr
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
+from product_cls.display.tables import markdown
 from product_cls.report.confusions import worst_pairs
 from product_cls.report.experiment import Experiment, read_experiment
 from product_cls.report.models import models_table, read_votes, readers_table
@@ -26,7 +27,6 @@ from product_cls.report.summary import (
     summarise_experiment,
     view_table,
 )
-from product_cls.report.tables import markdown
 from product_cls.tracking.findings import pairs_table
 
 STEP = wr.Metric("trainer/global_step")

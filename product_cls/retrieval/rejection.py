@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from product_cls.errors import UserError
-from product_cls.retrieval.neighbours import check_search, search_exact
-from product_cls.retrieval.votes import Vote
+from product_cls.core.errors import UserError
+from product_cls.neighbours.exact import check_search, search_exact
+from product_cls.neighbours.votes import Vote
 
 
 @dataclass(frozen=True)

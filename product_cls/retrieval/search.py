@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from product_cls.cli import MISSING, guard, parse_arguments
-from product_cls.errors import UserError
-from product_cls.predict import pick_device
-from product_cls.retrieval.embed import embed_pictures, load_predictors
-from product_cls.retrieval.gallery_index import GalleryIndex
-from product_cls.retrieval.lookup import Found, find_neighbours, own_rows
-from product_cls.retrieval.neighbours import check_search
-from product_cls.retrieval.queries import Query, list_queries
-from product_cls.retrieval.sheet import Cell, neighbour_sheet
-from product_cls.retrieval.votes import Vote
-from product_cls.runs import check_place, write_text_whole
+from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.device import pick_device
+from product_cls.core.errors import UserError
+from product_cls.core.files import check_place, write_text_whole
+from product_cls.neighbours.exact import check_search
+from product_cls.neighbours.votes import Vote
+from product_cls.retrieval.index.embed import embed_pictures, load_predictors
+from product_cls.retrieval.index.lookup import Found, find_neighbours, own_rows
+from product_cls.retrieval.index.queries import Query, list_queries
+from product_cls.retrieval.index.sheet import Cell, neighbour_sheet
+from product_cls.retrieval.index.store import GalleryIndex
 from product_cls.tasks.base import top_k
 
 UNKNOWN = "unknown"

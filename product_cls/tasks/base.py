@@ -12,8 +12,8 @@ import pandas as pd
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from product_cls.core.errors import UserError
 from product_cls.data.samples import Strata
-from product_cls.errors import UserError
 
 
 class Task(ABC):

@@ -9,19 +9,14 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
-from product_cls.errors import UserError
-from product_cls.heads import Head, label_names, read_head
-from product_cls.losses import (
-    check_weight_count,
-    class_weights,
-    known_rows,
-    uncertainty_weighted,
-    weigh,
-)
-from product_cls.measures import EpochMeasure, macro_f1
+from product_cls.losses.class_weights import check_weight_count, class_weights, weigh
+from product_cls.losses.multi_task import known_rows, uncertainty_weighted
+from product_cls.metrics.epoch import EpochMeasure, macro_f1
 from product_cls.models.heads import SideBySide
 from product_cls.tasks.base import Task
+from product_cls.tasks.head_settings import Head, label_names, read_head
 from product_cls.tasks.single_label import UNKNOWN, UNSEEN
 
 

@@ -1,6 +1,8 @@
 """Several labels a picture, each there or not: a sigmoid a label."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from product_cls.core.errors import UserError, reason
+from product_cls.core.files import digest
 from product_cls.data.label_table import check_both_kinds, label_columns, zeros_and_ones
-from product_cls.errors import UserError
-from product_cls.label_measures import measure, present
-from product_cls.losses_multi_label import balance, takes_several_labels, weigh_present
-from product_cls.measures import EpochMeasure
-from product_cls.runs import digest
+from product_cls.losses.multi_label import balance, takes_several_labels, weigh_present
+from product_cls.metrics.epoch import EpochMeasure
+from product_cls.metrics.multi_label import measure, present
+from product_cls.metrics.thresholds import HALF
 from product_cls.tasks.base import Task
-from product_cls.thresholds import HALF
 
 UNKNOWN = -1  # pictures with an unknown label are left out of every metric
 BALANCED = "balanced"
@@ -193,3 +195,34 @@ def _all_above_0(values: Any) -> bool:
     return isinstance(values, Sequence) and all(
         isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < np.inf for x in values
     )
+
+
+def read_thresholds(file: Path) -> dict[str, float]:
+    """Thresholds by label, from ``thresholds.json``.
+
+    Raises:
+        UserError: no such file, or not one of ours.
+    """
+    try:
+        found = json.loads(file.read_text())["thresholds"]
+        return {str(name): float(value) for name, value in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is no file of thresholds: {reason(error)}.") from None
+
+
+def with_thresholds(task: Task, thresholds: Mapping[str, float]) -> Task:
+    """The task, deciding by other thresholds.
+
+    Raises:
+        UserError: a task of one label a picture, or thresholds of other labels.
+    """
+    if not isinstance(task, MultiLabel):
+        raise UserError(f"thresholds are for task=multi_label; the checkpoint's is {task.name}.")
+    if set(thresholds) != set(task.classes):
+        first = sorted(set(thresholds) ^ set(task.classes))[0]
+        raise UserError(
+            f"The thresholds are for other labels than the checkpoint's: only one of them has "
+            f"'{first}'."
+        )
+    values = np.array([thresholds[name] for name in task.classes])
+    return MultiLabel(list(task.classes), thresholds=values.tolist())

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 from product_cls.models.heads import ArcMargin, Embedded, EmbeddingHead
-from product_cls.retrieval.votes import Vote
+from product_cls.neighbours.votes import Vote
 from product_cls.tasks.single_label import SingleLabel
 
 

@@ -9,10 +9,15 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
-from product_cls.errors import UserError
-from product_cls.losses import check_smoothing, check_weight_count, class_weights, weigh
-from product_cls.losses_multi_label import takes_one_label
+from product_cls.losses.class_weights import (
+    check_smoothing,
+    check_weight_count,
+    class_weights,
+    weigh,
+)
+from product_cls.losses.multi_label import takes_one_label
 from product_cls.tasks.base import Task
 
 UNKNOWN = -1  # no label: left out of every metric

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from product_cls.errors import without_login
-from product_cls.runs import RunFolder
+from product_cls.core.errors import without_login
+from product_cls.runs.folder import RunFolder
 
 if TYPE_CHECKING:  # a job without trackers need not import what finds
     from product_cls.tracking.findings import Findings

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from product_cls.analysis.confusions import Confusion, confused_pairs
+from product_cls.analysis.outcomes import read_outcome
+from product_cls.core.errors import UserError
 from product_cls.data.pictures import load_picture
-from product_cls.errors import UserError
-from product_cls.predictions import Predictions, view_name
-from product_cls.report.confusions import Confusion, confused_pairs
-from product_cls.report.outcomes import read_outcome
-from product_cls.retrieval.features import Features
-from product_cls.retrieval.neighbours import search_exact
-from product_cls.runs import RunFolder
+from product_cls.inference.predictions import Predictions, view_name
+from product_cls.neighbours.exact import search_exact
+from product_cls.retrieval.gallery import Features
+from product_cls.runs.folder import RunFolder
 from product_cls.tasks.multi_label import UNKNOWN, MultiLabel
 
 MOST_WRONG = 100  # pictures shown

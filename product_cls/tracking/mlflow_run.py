@@ -14,8 +14,9 @@ from PIL import Image
 from pytorch_lightning.loggers import MLFlowLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from product_cls.errors import UserError, reason, without_login
-from product_cls.runs import RunFolder, fingerprinted
+from product_cls.core.errors import UserError, reason, without_login
+from product_cls.runs.fingerprint import fingerprinted
+from product_cls.runs.folder import RunFolder
 from product_cls.tracking.base import Tracker, flat
 from product_cls.tracking.findings import Findings, pairs_table
 from product_cls.tracking.sheet import wrong_sheet

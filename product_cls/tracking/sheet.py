@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from product_cls.report.pictures import contact_sheet
+from product_cls.display.contact_sheet import contact_sheet
 from product_cls.tracking.findings import WrongPicture, thumbnail
 
 SHOWN = 20

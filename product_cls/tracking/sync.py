@@ -8,9 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from product_cls.cli import guard, parse_arguments
-from product_cls.errors import UserError
-from product_cls.runs import RunFolder
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.errors import UserError
+from product_cls.runs.folder import RunFolder
 
 
 def unsent(root: Path) -> tuple[list[Path], list[str]]:

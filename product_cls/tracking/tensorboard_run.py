@@ -7,8 +7,9 @@ import pandas as pd
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from product_cls.report.tables import markdown
-from product_cls.runs import RunFolder, fingerprinted
+from product_cls.display.tables import markdown
+from product_cls.runs.fingerprint import fingerprinted
+from product_cls.runs.folder import RunFolder
 from product_cls.tracking.base import Tracker, flat
 from product_cls.tracking.findings import Findings, pairs_table
 from product_cls.tracking.sheet import wrong_sheet

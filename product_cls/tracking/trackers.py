@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from product_cls import config as settings
-from product_cls.errors import reason
-from product_cls.runs import RunFolder
+from product_cls.config.instantiate import build, to_plain
+from product_cls.core.errors import reason
+from product_cls.runs.folder import RunFolder
 from product_cls.tracking.base import Tracker, without_logins
 
 log = logging.getLogger(__name__)
@@ -28,10 +28,10 @@ def build_loggers(config: DictConfig, folder: RunFolder) -> list[Logger]:
     """
     loggers: list[Logger] = []
     for node in config.logger.values():
-        logger = settings.build(node)
+        logger = build(node)
         if isinstance(logger, Tracker):
             try:
-                logger.begin(folder, without_logins(settings.plain(config)))
+                logger.begin(folder, without_logins(to_plain(config)))
             except Exception as error:  # whatever a service raises
                 name = type(logger).__name__
                 log.warning("%s cannot begin (%s); on without it.", name, reason(error))

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 import wandb
 
-from product_cls.errors import reason
-from product_cls.predictions import Predictions, summarise
-from product_cls.report.confusions import read_samples
-from product_cls.runs import RunFolder, find_runs
+from product_cls.analysis.samples import read_samples
+from product_cls.core.errors import reason
+from product_cls.inference.predictions import Predictions, summarise
+from product_cls.runs.folder import RunFolder, find_runs
 from product_cls.tracking.findings import find_in
 from product_cls.tracking.wandb_run import SYNC, finish, run_artifacts, show, start, use
 

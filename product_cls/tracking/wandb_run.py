@@ -14,8 +14,9 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 from requests.utils import get_netrc_auth
 
-from product_cls.errors import UserError, reason, without_login
-from product_cls.runs import RunFolder, digest
+from product_cls.core.errors import UserError, reason, without_login
+from product_cls.core.files import digest
+from product_cls.runs.folder import RunFolder
 from product_cls.tracking.base import Tracker
 from product_cls.tracking.findings import Findings, pairs_table, thumbnail
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from product_cls.core.errors import UserError
 from product_cls.data.augment import Augment, step_names, unknown_step
-from product_cls.errors import UserError
 
 FLIP = {"transform": "HorizontalFlip", "p": 1.0}
 STEPS: dict[str, Any] = {

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
+from product_cls.core.errors import UserError
 from product_cls.data.label_table import label_columns, read_label_table
 from product_cls.data.letters import make_letters, read_letters
 from product_cls.data.letters.__main__ import main as letters_main
 from product_cls.data.letters.glyphs import ALPHABET, FONTS, WEIGHTS, glyph
 from product_cls.data.letters.picture import Style, draw, letters_of
-from product_cls.errors import UserError
 
 SMALL: dict[str, Any] = {"pictures": 12, "test": 4, "size": 32, "seed": 3}
 STYLE = Style(size=128, seed=0, fewest=10, most=14, noise=0.0, fonts=FONTS, turn=30.0)

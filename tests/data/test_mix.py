@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
+from product_cls.core.errors import UserError
 from product_cls.data.mix import Mix, cutmix, cutmix_box, mixup
-from product_cls.errors import UserError
 
 
 def batch(count: int = 8, height: int = 12, width: int = 16) -> torch.Tensor:

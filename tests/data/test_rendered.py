@@ -11,9 +11,9 @@ from typing import Any
 import cv2
 import pytest
 
+from product_cls.core.errors import UserError
 from product_cls.data.rendered import render_dataset
 from product_cls.data.rendered.__main__ import main as rendered_main
-from product_cls.errors import UserError
 
 # 2 boxes, 2 cans; 40 pictures
 SMALL = {"products": 4, "size": 48, "rolls": 2, "seed": 3, "twins": 2, "items": 0.5}

@@ -23,6 +23,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from product_cls.core.errors import UserError
 from product_cls.data import store as module
 from product_cls.data.pictures import load_picture, resize
 from product_cls.data.readers import read_competition, read_grocery
@@ -31,7 +32,6 @@ from product_cls.data.store import (
     UnreadablePicturesError,
     build_store,
 )
-from product_cls.errors import UserError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

@@ -22,6 +22,7 @@ from conftest import Refused
 from filelock import FileLock
 from PIL import Image
 
+from product_cls.core.errors import UserError
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.folds import make_folds, split_rows
 from product_cls.data.pictures import load_picture, picture_file
@@ -32,7 +33,6 @@ from product_cls.data.stream import files, writing
 from product_cls.data.stream.files import ShardError
 from product_cls.data.stream.reading import StreamStore, read_stream
 from product_cls.data.stream.writing import write_stream
-from product_cls.errors import UserError
 
 
 @pytest.fixture(scope="module")

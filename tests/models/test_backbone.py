@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 from product_cls.models.backbone import build_backbone, normalization
 
 TINY = "test_efficientnet"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 from product_cls.models.pooling import AveragePool, GeM, build_pooling
 
 X = torch.arange(-4.0, 8.0).reshape(1, 1, 3, 4)

@@ -9,7 +9,7 @@ from runs_in_process import refusal, train, train_interrupted, weights
 
 from product_cls.models.network import Network
 from product_cls.optim.groups import Finetune, backbone_depths, parameter_groups
-from product_cls.runs import RunFolder
+from product_cls.runs.folder import RunFolder
 
 STEM, BLOCK = "backbone.conv_stem.weight", "backbone.blocks.2.0.conv_pwl.weight"
 HEAD = "head.weight"

@@ -12,10 +12,10 @@ from pytorch_lightning import Callback
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from runs_in_process import refusal, train, train_interrupted, weights
 
-from product_cls.module import ProductModule
 from product_cls.optim.adamp import AdamP
 from product_cls.optim.sam import SAM, same_draws, statistics_kept
 from product_cls.optim.schedules import polynomial
+from product_cls.training.module import ProductModule
 
 # Three steps on f = w' diag(1, 2, .5) w / 2 from [1, -2, 3], SGD lr .1 momentum .9: where the
 # second gradient is taken, and the weights after the step.
@@ -279,7 +279,7 @@ def test_the_second_pass_is_synchronised_and_drops_the_same(
         return loss
 
     monkeypatch.setattr(SingleDeviceStrategy, "block_backward_sync", block, raising=False)
-    monkeypatch.setattr("product_cls.module.ParallelStrategy", SingleDeviceStrategy)
+    monkeypatch.setattr("product_cls.training.module.ParallelStrategy", SingleDeviceStrategy)
     monkeypatch.setattr(ProductModule, "training_step", spy)
     train(
         tmp_path / "run",

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
 from product_cls.optim.schedules import (
     constant,
     cosine,

@@ -16,12 +16,12 @@ from made_sweeps import (
     write_run,
 )
 
-from product_cls.predictions import Predictions
+from product_cls.inference.predictions import Predictions
 from product_cls.report.experiment import Experiment, read_experiment
 from product_cls.report.grid import read_grid
 from product_cls.report.published import RECIPE_A
 from product_cls.report.summary import csv_table, summarise_experiment
-from product_cls.runs import RunFolder
+from product_cls.runs.folder import RunFolder
 
 Refused = Callable[..., AbstractContextManager[None]]
 FOUR = {row: EFFECTS[row] for row in list(EFFECTS)[:4]}  # nothing, both, cutmix, rotate

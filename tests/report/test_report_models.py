@@ -11,10 +11,10 @@ import pytest
 from made_sweeps import made_ablation, write_multirun, write_run
 from PIL import Image
 
-from product_cls.predictions import Predictions
+from product_cls.inference.predictions import Predictions
 from product_cls.report.experiment import read_experiment
 from product_cls.report.models import main, models_table, published_reference, read_votes
-from product_cls.runs import RunFolder
+from product_cls.runs.folder import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., AbstractContextManager[None]]

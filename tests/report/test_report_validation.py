@@ -21,7 +21,7 @@ from product_cls.report.validation import (
     settings_table,
     verdict,
 )
-from product_cls.runs import RunFolder
+from product_cls.runs.folder import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., AbstractContextManager[None]]

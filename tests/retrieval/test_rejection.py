@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from product_cls.neighbours.votes import Vote
 from product_cls.retrieval.rejection import leave_class_out, tune_threshold
-from product_cls.retrieval.votes import Vote
 
 
 def angles(*degrees: float) -> np.ndarray:

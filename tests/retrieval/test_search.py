@@ -15,14 +15,14 @@ from made_index import made_index
 from PIL import Image
 from runs_in_process import INDEXED, train
 
-from product_cls.predictions import Predictions
-from product_cls.retrieval.features import Features
-from product_cls.retrieval.gallery_index import GalleryIndex, Rejection
-from product_cls.retrieval.index import Arguments, add_products, build
-from product_cls.retrieval.queries import list_queries
+from product_cls.inference.predictions import Predictions
+from product_cls.neighbours.votes import Vote
+from product_cls.retrieval.gallery import Features
+from product_cls.retrieval.index.__main__ import Arguments, add_products, build
+from product_cls.retrieval.index.queries import list_queries
+from product_cls.retrieval.index.store import GalleryIndex, Rejection
 from product_cls.retrieval.search import main, read_threshold
-from product_cls.retrieval.votes import Vote
-from product_cls.runs import RunFolder
+from product_cls.runs.folder import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
 NEW = "10"  # the product that training does not see

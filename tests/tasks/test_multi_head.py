@@ -12,7 +12,8 @@ from sklearn.metrics import f1_score
 from torch import nn
 
 from product_cls.data.mix import Mix
-from product_cls.losses import FocalLoss, SoftF1Loss, SumLoss, class_weights
+from product_cls.losses.class_weights import class_weights
+from product_cls.losses.single_label import FocalLoss, SoftF1Loss, SumLoss
 from product_cls.models.heads import MOST_LOG_VARIANCE
 from product_cls.tasks import build_task
 from product_cls.tasks.multi_head import MultiHead

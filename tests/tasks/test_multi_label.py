@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from product_cls.errors import UserError
-from product_cls.losses_multi_label import AsymmetricLoss
+from product_cls.core.errors import UserError
+from product_cls.losses.multi_label import AsymmetricLoss
 from product_cls.tasks import build_task
 from product_cls.tasks.multi_label import MultiLabel
 from product_cls.tasks.single_label import SingleLabel

@@ -4,8 +4,8 @@ import pytest
 import torch
 from conftest import Refused
 
-from product_cls.errors import UserError
-from product_cls.losses import FocalLoss, SumLoss, TripletLoss
+from product_cls.core.errors import UserError
+from product_cls.losses.single_label import FocalLoss, SumLoss, TripletLoss
 from product_cls.tasks import build_task
 from product_cls.tasks.single_label import SingleLabel
 

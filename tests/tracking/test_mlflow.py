@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 from pytorch_lightning.utilities import rank_zero_only
 from runs_in_process import ROOT, train
 
-from product_cls.runs import RunFolder
+from product_cls.runs.folder import RunFolder
 from product_cls.tracking import mlflow_run
 from product_cls.tracking.findings import Findings
 from product_cls.tracking.mlflow_run import MlflowRun

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from pytorch_lightning.loggers import CSVLogger, Logger
 from runs_in_process import train, train_interrupted
 
-from product_cls.predictions import Predictions
-from product_cls.runs import RunFolder
+from product_cls.inference.predictions import Predictions
+from product_cls.runs.folder import RunFolder
 from product_cls.tracking.base import Tracker
 from product_cls.tracking.findings import find_in
 from product_cls.tracking.sync import main, unsent

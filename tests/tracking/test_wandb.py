@@ -16,9 +16,9 @@ from fake_wandb import KEY, FakeWandb
 from pytorch_lightning import Callback
 from runs_in_process import RETRIEVAL, train, train_interrupted
 
-from product_cls import ensemble
-from product_cls.errors import UserError
-from product_cls.runs import RunFolder
+from product_cls.core.errors import UserError
+from product_cls.ensemble import __main__ as ensemble
+from product_cls.runs.folder import RunFolder
 from product_cls.tracking import wandb_ensemble, wandb_run
 from product_cls.tracking.sync import main, unsent
 

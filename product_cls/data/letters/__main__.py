@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from product_cls import cli
+from product_cls.core import cli
 from product_cls.data.letters import make_letters
 
 

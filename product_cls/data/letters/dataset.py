@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from product_cls.cores import usable_cores
+from product_cls.core.cpu_count import usable_cores
+from product_cls.core.errors import UserError
 from product_cls.data.letters.glyphs import ALPHABET, FONTS, require_fonts
 from product_cls.data.letters.picture import PAINTER, Style, draw, letters_of
-from product_cls.data.made_pool import make_all
-from product_cls.data.made_sets import Kind, check_common, in_range, make_once, write_whole
-from product_cls.errors import UserError
+from product_cls.data.synthetic_pool import make_all
+from product_cls.data.synthetic_sets import Kind, check_common, in_range, make_once, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
-from product_cls import cli
+from product_cls.core import cli
 from product_cls.data.rendered import render_dataset
 
 

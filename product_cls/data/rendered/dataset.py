@@ -4,14 +4,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from product_cls.cores import usable_cores
-from product_cls.data.made_sets import Kind, check_common, in_range, make_once
+from product_cls.core.cpu_count import usable_cores
 from product_cls.data.rendered.artwork import require_packages
 from product_cls.data.rendered.catalogue import MOST_PRODUCTS, build_catalogue
 from product_cls.data.rendered.difficulty import choose_knobs
 from product_cls.data.rendered.jobs import render_missing
 from product_cls.data.rendered.picture import RENDERER
 from product_cls.data.rendered.views import list_views, write_tables
+from product_cls.data.synthetic_sets import Kind, check_common, in_range, make_once
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from product_cls.data.made_sets import in_range
-from product_cls.errors import UserError
+from product_cls.core.errors import UserError
+from product_cls.data.synthetic_sets import in_range
 
 
 @dataclass(frozen=True)

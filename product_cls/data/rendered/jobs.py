@@ -7,8 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from product_cls.data.made_pool import make_all
-from product_cls.data.made_sets import write_whole
 from product_cls.data.rendered.artwork import draw_atlas
 from product_cls.data.rendered.catalogue import Product
 from product_cls.data.rendered.difficulty import Knobs
@@ -16,6 +14,8 @@ from product_cls.data.rendered.picture import draw
 from product_cls.data.rendered.render import lookup
 from product_cls.data.rendered.shapes import FORMS
 from product_cls.data.rendered.views import View
+from product_cls.data.synthetic_pool import make_all
+from product_cls.data.synthetic_sets import write_whole
 
 JPEG_QUALITY = 92
 # Products of a task, whose artwork is held at once and which one table serves: 16 of 2 MB at 256

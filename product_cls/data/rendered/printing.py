@@ -9,9 +9,9 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from product_cls.core.errors import UserError
 from product_cls.data.rendered.catalogue import Product
 from product_cls.data.rendered.words import Colour
-from product_cls.errors import UserError
 
 Area = tuple[float, float, float, float]  # left, top, right, bottom as shares of a picture
 

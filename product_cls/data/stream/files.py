@@ -13,7 +13,7 @@ from types import ModuleType
 
 from filelock import FileLock
 
-from product_cls.errors import UserError, reason
+from product_cls.core.errors import UserError, reason
 
 SCHEMES = ("http", "https", "s3", "gs", "hf", "file")
 FETCHERS = 2  # shards fetched at once, ahead of their use

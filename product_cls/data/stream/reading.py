@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from product_cls.core.errors import UserError, reason, without_login
+from product_cls.core.files import digest
 from product_cls.data.pictures import Fit, load_picture, place_in_shard, resize
 from product_cls.data.samplers import shards_in_use
 from product_cls.data.samples import check_samples
@@ -23,8 +25,6 @@ from product_cls.data.stream.files import (
     download,
     is_address,
 )
-from product_cls.errors import UserError, reason, without_login
-from product_cls.runs import digest
 
 DONE, UNFINISHED = "stream.json", "stream-unfinished.json"
 INDEX, SAMPLES = "index.json", "samples.csv"

@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from product_cls.cores import usable_cores
-from product_cls.data.made_sets import Kind, in_range, make_once, write_whole
+from product_cls.core.cpu_count import usable_cores
+from product_cls.core.errors import UserError, reason
+from product_cls.core.files import digest
+from product_cls.core.progress import progress_bar
 from product_cls.data.pictures import load_picture, resize
 from product_cls.data.samples import SPLITS, check_samples, samples_fingerprint
 from product_cls.data.store import OnUnreadable, UnreadablePicturesError, write_report
 from product_cls.data.stream.files import webdataset
 from product_cls.data.stream.reading import DONE, INDEX, SAMPLES, UNFINISHED
-from product_cls.errors import UserError, reason
-from product_cls.progress import progress_bar
-from product_cls.runs import digest
+from product_cls.data.synthetic_sets import Kind, in_range, make_once, write_whole
 
 VERSION = 1  # raise it when what is written changes
 QUALITY = 95  # of pictures that are made smaller; at it JPEG's losses are hard to see

@@ -1,0 +1,73 @@
+"""Products most often confused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from product_cls.analysis.outcomes import Outcome, Pictures
+
+WORST = 8  # pairs shown
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A pair of products, over all finished runs of a row.
+
+    Attributes:
+        target, decided: what the pictures show and what they were taken for.
+        share: of the target's pictures, over all runs, 0 to 1.
+        count: wrong decisions; a picture counts once a run.
+        picture: id of the picture that most runs took for the other (the first of several).
+        runs: how many did.
+        view: of that picture, "" where unknown.
+    """
+
+    target: str
+    decided: str
+    share: float
+    count: int
+    picture: str
+    runs: int
+    view: str
+
+
+def confused_pairs(
+    pictures: Pictures, outcomes: Sequence[Outcome], most: int = WORST
+) -> list[Confusion]:
+    """The pairs most often confused by some runs on the same pictures, worst first."""
+    parts = [
+        pd.DataFrame(
+            {
+                "target": pictures.name,
+                "decided": outcome.decided,
+                "picture": np.arange(len(pictures.id)),
+            }
+        )[outcome.correct == 0]
+        for outcome in outcomes
+    ]
+    if not parts:
+        return []
+    wrong = pd.concat(parts)
+    total = pd.Series(pictures.name).value_counts() * len(parts)
+    pairs = wrong.groupby(["target", "decided"]).size().reset_index(name="count")
+    # Names break ties, so that the order does not depend on that of the rows.
+    pairs = pairs.sort_values(["count", "target", "decided"], ascending=[False, True, True])
+    result = []
+    for target, decided, count in pairs.head(most).itertuples(index=False):
+        same = wrong[(wrong["target"] == target) & (wrong["decided"] == decided)]
+        votes = same["picture"].value_counts(sort=False).sort_index()
+        picture = int(votes.idxmax())
+        result.append(
+            Confusion(
+                target=str(target),
+                decided=str(decided),
+                share=float(count / total[target]),
+                count=int(count),
+                picture=str(pictures.id[picture]),
+                runs=int(votes.max()),
+                view=str(pictures.view[picture]),
+            )
+        )
+    return result

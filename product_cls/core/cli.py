@@ -1,0 +1,94 @@
+"""``key=value`` arguments for the commands that are not Hydra applications.
+
+Hydra would make a run folder for each call and reads ``,`` and ``[`` in a value as a sweep; run
+folders are named ``fold=0,model=b0``, so paths to them must pass through untouched.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import TypeVar, get_type_hints
+
+import yaml
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from product_cls.core.errors import UserError
+
+T = TypeVar("T")
+
+
+def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str) -> T:
+    """Fill the dataclass ``schema`` from ``key=value`` words.
+
+    A word is split at the first ``=``. The value of a text field is taken as typed (``null`` means
+    none where that is allowed), any other is read as YAML (``tta=[identity,hflip]``, ``top=3``).
+    ``--help`` prints the docstring of ``schema`` with its keys and defaults, and exits.
+
+    Args:
+        schema: a dataclass; a field whose default is ``omegaconf.MISSING`` must be given.
+        argv: the words; the process's own where None.
+        prog: the command as typed, for messages.
+
+    Raises:
+        UserError: a word without ``=``, an unknown key, a value of another type, a missing key.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    defaults = OmegaConf.structured(schema)
+    keys = [str(key) for key in defaults]
+    kinds = get_type_hints(schema)
+    if any(word in ("-h", "--help") for word in words):
+        shown = (
+            f"  {k}={'...' if OmegaConf.is_missing(defaults, k) else defaults[k]}" for k in keys
+        )
+        print(f"{prog} key=value ...\n\n{inspect.getdoc(schema)}\n\n" + "\n".join(shown))
+        raise SystemExit(0)
+    config = defaults
+    for word in words:
+        key, separator, text = word.partition("=")
+        if not separator:
+            raise UserError(
+                f"'{word}' is not of the form key=value; known keys: {', '.join(keys)}."
+            )
+        if key not in keys:
+            raise UserError(f"Unknown key '{key}'; known keys: {', '.join(keys)}.")
+        if not text:
+            raise UserError(f"Bad value in '{word}': nothing after the '='.")
+        as_typed = kinds[key] is str or (kinds[key] == str | None and text != "null")
+        try:
+            if as_typed:  # but OmegaConf would look up `${...}`
+                given = OmegaConf.create({key: text.replace("${", r"\${")})
+            else:
+                given = OmegaConf.from_dotlist([word])
+            config = OmegaConf.merge(config, given)
+        except OmegaConfBaseException as error:
+            raise UserError(f"Bad value in '{word}': {_first_line(error)}.") from None
+        except yaml.YAMLError as error:
+            why = getattr(error, "problem", None) or _first_line(error)
+            raise UserError(f"Bad value in '{word}': {why}.") from None
+    missing = [key for key in keys if OmegaConf.is_missing(config, key)]
+    if missing:
+        raise UserError(f"Missing: {', '.join(f'{key}=...' for key in missing)} ({prog} --help).")
+    try:
+        return OmegaConf.to_object(config)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise UserError(f"Bad value: {_first_line(error)}.") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".")
+
+
+def guard(main: Callable[[], None]) -> None:
+    """Run a command; a ``UserError`` becomes one sentence on stderr and exit status 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("Interrupted; what was finished is kept.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+__all__ = ["MISSING", "guard", "parse_arguments"]

@@ -1,0 +1,26 @@
+"""Environment variables of ranks and threads, and how processes end."""
+
+import signal
+
+# What torchrun, Lightning, Slurm and jsrun use to tell a process its rank. A job that inherits one
+# believes to be part of a larger run: it waits for the other ranks, or trains nothing as rank 1.
+RANK_VARIABLES = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE", "NODE_RANK"),
+    *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "JSM_NAMESPACE_RANK"),
+)
+
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+def ending(code: int) -> str:
+    """How a process ended; a negative ``code`` is the signal that killed it."""
+    if code == -signal.SIGKILL:
+        return "killed by SIGKILL (by the system, probably: out of memory)"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"

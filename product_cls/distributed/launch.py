@@ -1,0 +1,282 @@
+"""A run on several devices: a process for each, its rank, started and watched by the run's own.
+
+The run's process prepares everything (pictures, folds, checks), starts the ranks, waits, and then
+predicts on one device; it is no rank itself. So it can tell at once when a rank dies, which the
+other ranks cannot (they wait for it inside a collective), end them and say what the rank said.
+Ranks get the resolved config and are no Hydra programs: nothing is composed twice, no sweep begins
+again. They meet in a store on a port that the run's process holds, so that no two runs of a machine
+can take the same one.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from signal import SIGABRT
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy
+from torch.distributed import DistNetworkError, DistStoreError, TCPStore
+
+from product_cls.config.batch import ranks
+from product_cls.config.values import trainer_precision
+from product_cls.core.cpu_count import usable_cores
+from product_cls.core.errors import UserError, reason
+from product_cls.core.process_environment import RANK_VARIABLES, THREAD_VARIABLES, ending
+from product_cls.optim.groups import Finetune
+from product_cls.runs.folder import RunFolder
+
+POLL = 0.1  # seconds between two looks at the ranks
+
+
+SETTLE = 5.0  # seconds for the rank that began it to say so, when others miss it already
+
+
+AFTER_SIGTERM = 3.0  # seconds; a rank in a collective hears nothing
+
+
+FIRST_MACHINE = timedelta(hours=1)  # for which other machines wait: it may have pictures to render
+
+
+class RankFailed(RuntimeError):
+    """A rank has ended badly: one sentence with its number and error."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a rank ended.
+
+    Attributes:
+        rank: its number.
+        kind: ``user``, ``memory`` or ``other``.
+        text: one sentence, or an exception's.
+        lost: it missed another rank, so that one is to blame.
+        at: seconds since the epoch.
+    """
+
+    rank: int
+    kind: str
+    text: str
+    lost: bool
+    at: float
+
+
+def machine(config: DictConfig) -> int:
+    """Which of ``trainer.num_nodes`` machines this is, by ``NODE_RANK``; the first is 0."""
+    number = os.environ.get("NODE_RANK", "")  # what is no number is said where machines meet
+    several = config.trainer.get("num_nodes", 1) != 1
+    return int(number) if several and number.isdigit() else 0
+
+
+def several_devices(count: int, finetune: Finetune) -> dict[str, Any]:
+    """Arguments of the ``Trainer`` of a rank, or of a process that trains alone.
+
+    Buffers are not broadcast: ``collectives.average_statistics`` does better, and a broadcast a
+    batch would wait for ever in validation, where ranks have different numbers of batches.
+    """
+    # Named, because others (of Kubernetes, of Slurm) are believed when their variables are set.
+    plugins = [LightningEnvironment()]
+    if count == 1:
+        return {"strategy": "auto", "plugins": plugins}
+    # What is frozen for a while gets no gradient, which DDP must be told to look for.
+    frozen = finetune.freeze != 0
+    return {
+        "strategy": DDPStrategy(broadcast_buffers=False, find_unused_parameters=frozen),
+        "plugins": plugins,
+        "use_distributed_sampler": False,
+    }
+
+
+def one_device(trainer: Mapping[str, Any]) -> pl.Trainer:
+    """What predictions are made with after several devices have learned."""
+    return pl.Trainer(
+        accelerator=trainer["accelerator"],
+        devices=1,
+        precision=trainer_precision(trainer),  # type: ignore[arg-type]
+        plugins=[LightningEnvironment()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def train_in_ranks(
+    config: DictConfig, folder: RunFolder, *, resume: bool, first_epoch: int
+) -> None:
+    """Start this machine's ranks and wait until they have trained; none outlives this call.
+
+    Args:
+        config: checked and changed for the run; resolved here.
+        folder: of the run.
+        resume: from ``last.ckpt``.
+        first_epoch: that training begins with.
+
+    Raises:
+        UserError, torch.OutOfMemoryError: what a rank has raised.
+        RankFailed: any other end of a rank.
+    """
+    orders = {
+        "config": OmegaConf.to_yaml(config, resolve=True),
+        "folder": str(folder.path.absolute()),
+        "resume": resume,
+        "first_epoch": first_epoch,
+    }
+    if config.trainer.get("num_nodes", 1) == 1:
+        store, host = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False), "127.0.0.1"
+    else:
+        host, port = meeting_place(config)
+        store = _store(host, port, is_master=True)
+        store.set("orders", json.dumps(orders))
+    _run_ranks(config, orders, host, store.port)
+
+
+def join_ranks(config: DictConfig) -> None:
+    """On a machine other than the first: wait for its orders, and run this machine's ranks.
+
+    Raises:
+        UserError: the first machine did not begin within an hour; what a rank has raised.
+        RankFailed: any other end of a rank.
+    """
+    host, port = meeting_place(config)
+    store = _store(host, port, is_master=False)
+    store.set_timeout(FIRST_MACHINE)
+    _run_ranks(config, json.loads(store.get("orders")), host, port)
+
+
+def meeting_place(config: DictConfig) -> tuple[str, int]:
+    """Address and port of the first of several machines, from the environment.
+
+    Raises:
+        UserError: it does not say, or not which machine this is.
+    """
+    nodes, names = config.trainer.num_nodes, ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+    number, host, port = (os.environ.get(name, "") for name in names)
+    if not (number.isdigit() and int(number) < nodes and host and port.isdigit()):
+        raise UserError(
+            f"trainer.num_nodes={nodes} is the same command once on each machine, with NODE_RANK=0 "
+            f"to {nodes - 1}, MASTER_ADDR (the first machine) and MASTER_PORT (a free port there) "
+            f"in its environment; here they are '{number}', '{host}' and '{port}'."
+        )
+    return host, int(port)
+
+
+def _store(host: str, port: int, *, is_master: bool) -> TCPStore:
+    try:
+        return TCPStore(
+            host, port, is_master=is_master, wait_for_workers=False, timeout=FIRST_MACHINE
+        )
+    except (DistNetworkError, DistStoreError) as error:
+        raise UserError(
+            f"The machines cannot meet at MASTER_ADDR={host}, MASTER_PORT={port}: {reason(error)}."
+        ) from None
+
+
+def _run_ranks(config: DictConfig, orders: Mapping[str, Any], host: str, port: int) -> None:
+    devices, first = config.trainer.devices, machine(config) * config.trainer.devices
+    with TemporaryDirectory(prefix="product_cls-ranks-") as name:
+        place = Path(name)
+        (place / "orders.json").write_text(json.dumps(orders))
+        processes: dict[int, subprocess.Popen[bytes]] = {}
+        try:
+            for local in range(devices):
+                processes[first + local] = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-P",
+                        "-m",
+                        "product_cls.training.rank_worker",
+                        name,
+                        str(os.getpid()),
+                    ],
+                    env=_environment(config, local, host, port),
+                    stdin=subprocess.DEVNULL,
+                    stdout=None if first + local == 0 else subprocess.DEVNULL,
+                )
+            _watch(processes, place, ranks(config.trainer))
+        finally:
+            _stop(list(processes.values()))
+
+
+def _environment(config: DictConfig, local: int, host: str, port: int) -> dict[str, str]:
+    """What torchrun would give a rank, and its share of the run's threads."""
+    devices, number = config.trainer.devices, machine(config)
+    kept = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    threads = int(given) if given.isdigit() else usable_cores()
+    return kept | {
+        "RANK": str(number * devices + local),
+        "LOCAL_RANK": str(local),
+        "WORLD_SIZE": str(devices * config.trainer.get("num_nodes", 1)),
+        "LOCAL_WORLD_SIZE": str(devices),
+        "NODE_RANK": str(number),
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(port),
+        # As torchrun says that it holds the store, so that rank 0 opens none.
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        # What this process can import the ranks can, wherever the entry point lies.
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+        **dict.fromkeys(THREAD_VARIABLES, str(max(1, threads // devices))),
+    }
+
+
+def _watch(processes: Mapping[int, "subprocess.Popen[bytes]"], place: Path, world: int) -> None:
+    """Return when all have ended well; raise as soon as one has not.
+
+    Args:
+        processes: this machine's, by their rank.
+        place: where ranks leave why they ended.
+        world: ranks of all machines.
+    """
+    while not any(codes := [process.poll() for process in processes.values()]):
+        if None not in codes:
+            return
+        time.sleep(POLL)
+    deadline = time.time() + SETTLE
+    silent: dict[int, Cause] = {}
+    while True:
+        for rank, process in processes.items():
+            if process.poll() and rank not in silent:
+                code = process.returncode
+                text = f"was {ending(code)}" if code < 0 else ending(code)
+                # A process group that misses a peer may abort the process.
+                silent[rank] = Cause(rank, "other", text, code == -SIGABRT, time.time())
+        causes = list((silent | {cause.rank: cause for cause in read_causes(place)}).values())
+        to_blame = [cause for cause in causes if not cause.lost]
+        if to_blame or len(silent) == len(processes) or time.time() > deadline:
+            break
+        time.sleep(POLL)
+    cause = min(to_blame or causes, key=lambda cause: cause.at)
+    if cause.kind == "user":
+        raise UserError(cause.text)
+    if cause.kind == "memory":
+        raise torch.OutOfMemoryError(cause.text)
+    raise RankFailed(f"Rank {cause.rank} of {world} {cause.text}")
+
+
+def read_causes(place: Path) -> list[Cause]:
+    """What ranks have written before they ended."""
+    return [Cause(**json.loads(file.read_text())) for file in place.glob("cause-*.json")]
+
+
+def _stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + AFTER_SIGTERM
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,131 @@
+"""Retrieval runs joined into one system, and its share in a vote with softmax runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from product_cls.ensemble.voting import blend, blend_predictions, by_fold
+from product_cls.inference.align import align
+from product_cls.inference.predictions import OPTIONAL, Predictions
+from product_cls.neighbours.votes import Vote
+from product_cls.retrieval.gallery import Features, vote_by_neighbours
+from product_cls.retrieval.join_embeddings import join_embeddings, join_features
+
+SHARES = np.linspace(0, 1, 21)
+
+
+@dataclass(frozen=True)
+class RetrievalRun:
+    """A finished run of task=retrieval.
+
+    Attributes:
+        name: of its folder.
+        splits: predictions of ``val`` and ``test``, as far as it has them.
+        gallery: its embeddings of all pictures whose label is known.
+    """
+
+    name: str
+    splits: dict[str, Predictions]
+    gallery: Features
+
+
+def join_runs(
+    runs: Sequence[RetrievalRun],
+    split: str,
+    weights: Sequence[float] | None = None,
+    device: torch.device | None = None,
+) -> Predictions:
+    """The vote of neighbours by the joined features of runs that predict the same pictures.
+
+    Args:
+        runs: which to join; how neighbours vote, the first one says.
+        split: ``val`` (of runs that held out the same pictures) or ``test``.
+        weights: of each run's features, and of its head in the winners' vote; equal where None.
+
+    Raises:
+        UserError: runs that predict other pictures or classes, or have other galleries.
+    """
+    chosen = [1.0] * len(runs) if weights is None else list(weights)
+    parts = align([(run.name, run.splits[split]) for run in runs])
+    gallery = join_features([(run.name, run.gallery) for run in runs], chosen)
+    first = parts[0]
+
+    def joined(name: str) -> np.ndarray:
+        return join_embeddings([getattr(part, name) for part in parts], chosen)
+
+    def head(name: str) -> np.ndarray:
+        return blend([getattr(part, name) for part in parts], "mean", chosen).astype(np.float32)
+
+    whole = replace(
+        first,
+        scores=head("class_scores"),
+        scores_no_tta=head("class_scores_no_tta"),
+        embedding=joined("embedding"),
+        embedding_no_tta=joined("embedding_no_tta"),
+    )
+    voted = vote_by_neighbours(whole, gallery.without(first.id), Vote(**first.task["vote"]), device)
+    # Joined features are large, and what follows goes by the scores.
+    dropped: dict[str, Any] = dict.fromkeys(name for name in OPTIONAL if name != "view")
+    return replace(voted, **dropped)
+
+
+def join_out_of_fold(
+    runs: Sequence[RetrievalRun],
+    weights: Sequence[float] | None = None,
+    device: torch.device | None = None,
+) -> Predictions:
+    """``join_runs`` on the validation parts: each picture by the runs that held it out.
+
+    Raises:
+        UserError: as ``join_runs`` and ``by_fold``.
+    """
+    chosen = [1.0] * len(runs) if weights is None else list(weights)
+
+    def joined(members: list[int]) -> Predictions:
+        return join_runs([runs[k] for k in members], "val", [chosen[k] for k in members], device)
+
+    return by_fold([(run.name, run.splits["val"]) for run in runs], joined)
+
+
+def tune_share(softmax: Predictions, retrieval: Predictions) -> tuple[float, np.ndarray]:
+    """The share of retrieval in the joint vote that is best on held-out pictures.
+
+    By the Brier score, the mean squared error of the probabilities: accuracy hardly moves where
+    nearly all is right, and a logarithm would not forgive the vote its zeros.
+
+    Args:
+        softmax, retrieval: out-of-fold predictions of the same pictures, in any order.
+
+    Returns:
+        The share in [0, 1] (of several equally good ones the nearest to one half), and the Brier
+        score of each of ``SHARES``.
+
+    Raises:
+        UserError: other pictures or classes.
+    """
+    parts = align([("softmax", softmax), ("retrieval", retrieval)])
+    known = parts[0].target >= 0
+    truth = np.zeros(parts[0].scores[known].shape)
+    truth[np.arange(len(truth)), parts[0].target[known]] = 1
+    scores = [part.scores[known].astype(np.float64) for part in parts]
+    errors = np.array(
+        [
+            np.square((1 - share) * scores[0] + share * scores[1] - truth).sum(axis=1).mean()
+            for share in SHARES
+        ]
+    )
+    best = np.flatnonzero(errors <= errors.min() + 1e-12)
+    return float(SHARES[best[np.abs(SHARES[best] - 0.5).argmin()]]), errors
+
+
+def blend_share(softmax: Predictions, retrieval: Predictions, share: float) -> Predictions:
+    """The joint vote: ``(1 - share) * softmax + share * retrieval``.
+
+    Raises:
+        UserError: other pictures or classes.
+    """
+    parts = [("the softmax runs", softmax), ("the retrieval runs", retrieval)]
+    return blend_predictions(parts, "mean", [1 - share, share])

@@ -1,0 +1,109 @@
+"""The ensemble's table and submission file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from product_cls.core.files import write_text_whole
+from product_cls.ensemble.members import Run, by_group
+from product_cls.ensemble.system import Blended, blend_runs
+from product_cls.inference.predictions import Predictions, summarise
+
+
+def _row(name: str, predictions: dict[str, Predictions], measure: str) -> dict[str, Any]:
+    """A row of the table: ``measure`` in per cent, of the scores as they are."""
+    row: dict[str, Any] = {"run": name}
+    for split in ("val", "test"):
+        if split not in predictions:
+            continue
+        part = predictions[split]
+        summary = summarise(part, part.make_task())
+        row[split] = summary.get(measure)
+        if split == "test":
+            for view, values in summary.get("by_view", {}).items():
+                row[f"test view {view}"] = values.get(measure)
+    return {k: v * 100 if isinstance(v, float) else v for k, v in row.items() if v is not None}
+
+
+def _mean_row(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean of the rows' numbers: what one run is worth, in contrast to their vote."""
+    frame = pd.DataFrame(rows).drop(columns="run")
+    return {"run": name, **{str(column): mean for column, mean in frame.mean().items()}}
+
+
+def group_votes(
+    runs: Sequence[Run], method: str, device: torch.device | None = None
+) -> dict[str, Blended]:
+    """The blend of each group of several runs, see ``blend_runs``; none where all are one group."""
+    groups = by_group(runs)
+    if len(groups) == 1:
+        return {}
+    return {
+        group: blend_runs(some, method, device=device)
+        for group, some in groups.items()
+        if len(some) > 1
+    }
+
+
+def ensemble_table(
+    runs: Sequence[Run],
+    blended: Blended,
+    votes: Mapping[str, Blended],
+    method: str,
+    *,
+    tta: bool = True,
+    measure: str = "accuracy",
+    weights: Sequence[float] | None = None,
+) -> pd.DataFrame:
+    """One row a run, the mean and the vote of each group of folds, and the ensemble of all.
+
+    Args:
+        runs: finished runs.
+        blended: their blend.
+        votes: of ``group_votes``.
+        method: how they were blended.
+        tta: of the scores averaged over test-time augmentation, or of the pictures as they are.
+        weights: of the runs in the blend; a column where they are not all equal (None).
+        measure: one of the task's.
+
+    Returns:
+        The measure in per cent, of validation and test, the latter also by view.
+    """
+
+    def seen(splits: dict[str, Predictions]) -> dict[str, Predictions]:
+        return splits if tta else {k: part.without_tta() for k, part in splits.items()}
+
+    rows = [_row(run.name, seen(run.splits), measure) for run in runs]
+    for group in sorted({run.group for run in runs}):
+        members = [k for k, run in enumerate(runs) if run.group == group]
+        if len(members) < 2:
+            continue
+        rows.append(_mean_row(f"mean of {len(members)} runs: {group}", [rows[k] for k in members]))
+        if group in votes:
+            how = "joined features" if runs[members[0]].gallery is not None else "vote"
+            name = f"{how} of {len(members)} runs: {group}"
+            rows.append(_row(name, seen(votes[group].splits), measure))
+    joint = "" if blended.share is None else f"; {blended.share:.2f} retrieval, {blended.source}"
+    name = f"ensemble of {len(runs)} runs ({method}{joint})"
+    rows.append(_row(name, seen(blended.splits), measure))
+    table = pd.DataFrame(rows)
+    if weights is not None:
+        others = len(table) - len(runs)
+        table.insert(1, "weight", [*map(float, weights), *[float("nan")] * others])
+    return table
+
+
+def write_submission(predictions: Predictions, file: Path) -> None:
+    """What each picture of the test part shows: ``filename,prediction``, or a column a head, or for
+    several labels ``index`` and a column of 0 and 1 for each.
+
+    The rows keep the order of the predictions, which is that of the reader: of the sample file, in
+    the competition's layout.
+    """
+    task = predictions.make_task()
+    names = [str(name).removeprefix("test/") for name in predictions.id]
+    table = pd.DataFrame({task.id_column: names, **task.submission(predictions.scores)})
+    write_text_whole(file, table.to_csv(index=False))

@@ -1,0 +1,53 @@
+"""Predictions of several runs brought into one order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from product_cls.core.errors import UserError
+from product_cls.inference.predictions import Predictions
+
+
+def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
+    """Bring all runs' predictions into the first one's order of ids.
+
+    Args:
+        parts: (run's name, predictions of the same split).
+
+    Raises:
+        UserError: runs whose ids, classes or kinds of labels differ, named.
+    """
+    (first_name, first), *rest = parts
+    aligned = [first]
+    for name, other in rest:
+        _check_alike(first_name, first, name, other)
+        position = pd.Series(np.arange(len(other.id)), index=other.id)
+        if len(other.id) != len(first.id) or not np.isin(first.id, other.id).all():
+            raise UserError(
+                f"Runs '{first_name}' and '{name}' cannot be blended: they predict other pictures "
+                f"({len(first.id)} and {len(other.id)} ids, "
+                f"{np.isin(first.id, other.id).sum()} in both)."
+            )
+        same = np.array_equal(other.id, first.id)  # the usual case, which needs no copy
+        aligned.append(other if same else other.rows(position[first.id].to_numpy()))
+    return aligned
+
+
+def _check_alike(first_name: str, first: Predictions, name: str, other: Predictions) -> None:
+    """Refuse runs whose scores mean different things.
+
+    Raises:
+        UserError: their classes or kinds of labels differ.
+    """
+    both = f"Runs '{first_name}' and '{name}' cannot be blended:"
+    if other.target.shape[1:] != first.target.shape[1:]:
+        kinds = f"task={first.task['name']}, the other of task={other.task['name']}"
+        raise UserError(f"{both} one is of {kinds}, with other labels.")
+    if set(other.classes) != set(first.classes):
+        raise UserError(
+            f"{both} their classes differ ({len(first.classes)} and {len(other.classes)}; only one "
+            f"has '{np.setxor1d(first.classes, other.classes)[0]}')."
+        )
+    if not np.array_equal(other.classes, first.classes):
+        raise UserError(f"{both} their {len(first.classes)} classes are not in the same order.")

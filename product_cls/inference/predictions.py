@@ -1,0 +1,142 @@
+"""Predictions files: what a run leaves for ensembles, tables and reports."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from product_cls.core.arrays import load_arrays, save_arrays
+from product_cls.tasks import Task, build_task
+
+SCORES = ("scores", "scores_no_tta", "class_scores", "class_scores_no_tta")
+
+
+# Fields of ``Predictions`` that not every run has.
+OPTIONAL = ("view", "embedding", "embedding_no_tta", "class_scores", "class_scores_no_tta")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A run's scores for one split.
+
+    Attributes:
+        id: of the samples, ``[N]``.
+        scores: float32 ``[N, C]``, averaged over the views of test-time augmentation.
+        scores_no_tta: float32 ``[N, C]``, from the picture as it is.
+        classes: names of the columns, ``[C]``.
+        task: ``Task.spec()``, from which scores can be decided and evaluated.
+        target: as the task encodes it, ``[N, ...]``; the task marks what is unknown.
+        view: the condition that shifts, ``[N]``, NaN or "" where unknown; or None.
+        embedding, embedding_no_tta: float32 ``[N, D]``, of length 1; None in tasks without.
+        class_scores, class_scores_no_tta: float32 ``[N, C]``, of the head, where ``scores`` are a
+            vote of neighbours; else None.
+    """
+
+    id: np.ndarray
+    scores: np.ndarray
+    scores_no_tta: np.ndarray
+    classes: np.ndarray
+    task: dict[str, Any]
+    target: np.ndarray
+    view: np.ndarray | None = None
+    embedding: np.ndarray | None = None
+    embedding_no_tta: np.ndarray | None = None
+    class_scores: np.ndarray | None = None
+    class_scores_no_tta: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        assert len(self.id) == len(self.scores) == len(self.scores_no_tta) == len(self.target)
+        assert self.scores.shape[1] == len(self.classes)
+
+    def save(self, file: Path) -> None:
+        """Write whole or not at all; no pickle in it."""
+        known = {name: getattr(self, name) for name in OPTIONAL}
+        arrays = {
+            "id": self.id.astype(np.str_),
+            "scores": self.scores.astype(np.float32),
+            "scores_no_tta": self.scores_no_tta.astype(np.float32),
+            "classes": self.classes.astype(np.str_),
+            "task": np.array(json.dumps(self.task)),
+            "target": self.target,
+        }
+        save_arrays(file, arrays | {name: a for name, a in known.items() if a is not None})
+
+    @classmethod
+    def load(cls, file: Path, *, mapped: bool = False) -> "Predictions":
+        """Read a file that ``save`` wrote.
+
+        Args:
+            mapped: leave the scores in the file: read-only, and in memory only as far as there is
+                room. Fifteen runs' scores of 72,000 pictures for 1,000 classes are 8.6 GB.
+
+        Raises:
+            UserError: it is missing or no such file.
+        """
+
+        def made(arrays: dict[str, Any]) -> "Predictions":
+            return cls(**arrays | {"task": json.loads(str(arrays["task"]))})
+
+        return load_arrays(file, made, "predictions file", mapped=SCORES if mapped else ())
+
+    def make_task(self) -> Task:
+        """The task that can decide and evaluate these scores."""
+        return build_task(self.task)
+
+    def without_tta(self) -> "Predictions":
+        """The same, with the scores of the pictures as they are."""
+        return replace(
+            self,
+            scores=self.scores_no_tta,
+            embedding=self.embedding_no_tta,
+            class_scores=self.class_scores_no_tta,
+        )
+
+    def rows(self, rows: np.ndarray) -> "Predictions":
+        """Some rows, by position or mask."""
+        optional: dict[str, Any] = {
+            name: None if (array := getattr(self, name)) is None else array[rows]
+            for name in OPTIONAL
+        }
+        return replace(
+            self,
+            id=self.id[rows],
+            scores=self.scores[rows],
+            scores_no_tta=self.scores_no_tta[rows],
+            target=self.target[rows],
+            **optional,
+        )
+
+    def by_view(self) -> dict[str, "Predictions"]:
+        """The rows of each view; empty where views are unknown or all the same."""
+        if self.view is None:
+            return {}
+        views = sorted(view for view in pd.Series(self.view).dropna().unique() if view != "")
+        if len(views) < 2:
+            return {}
+        return {view_name(view): self.rows(self.view == view) for view in views}
+
+
+def view_name(view: Any) -> str:
+    """A view for tables: whole numbers without a point."""
+    return f"{view:g}" if isinstance(view, float | np.floating) else str(view)
+
+
+def summarise(predictions: Predictions, task: Task) -> dict[str, Any]:
+    """Metrics of a split: overall, without TTA (``..._no_tta``), and ``by_view``."""
+    overall = task.evaluate(predictions.scores, predictions.target)
+    if not overall:
+        return {"count": len(predictions.id)}
+    plain = task.evaluate(predictions.scores_no_tta, predictions.target)
+    views = {
+        name: task.evaluate(part.scores, part.target)
+        for name, part in predictions.by_view().items()
+    }
+    return {
+        "count": len(predictions.id),
+        **overall,
+        **{f"{name}_no_tta": value for name, value in plain.items()},
+        **({"by_view": views} if views else {}),
+    }

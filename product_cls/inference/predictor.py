@@ -1,0 +1,66 @@
+"""A checkpoint rebuilt into a network that scores new pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from product_cls.core.errors import UserError, reason
+from product_cls.data.pictures import load_picture, resize
+from product_cls.models.network import Network
+from product_cls.tasks import Task, build_task
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network with everything needed to name the product in a new picture.
+
+    Attributes:
+        size: height and width in pixels that pictures are brought to.
+        fit: how; see ``data.pictures.resize``.
+    """
+
+    network: Network
+    task: Task
+    size: tuple[int, int]
+    fit: Any
+
+    @classmethod
+    def load(cls, checkpoint: Path) -> "Predictor":
+        """Rebuild from a checkpoint alone.
+
+        Raises:
+            UserError: the file is missing, or no checkpoint of ours.
+        """
+        if not checkpoint.is_file():
+            raise UserError(f"There is no checkpoint {checkpoint}.")
+        try:
+            loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            described, state = loaded["hyper_parameters"], loaded["state_dict"]
+            spec, image = described["network"], described["image"]
+            task = build_task(described["task"])
+            network = Network.from_spec(spec, task.head)
+            prefix = "network."
+            network.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
+        except UserError:
+            raise
+        except Exception as error:
+            # torch.load has no common error type for "this is no checkpoint".
+            raise UserError(
+                f"{checkpoint} is no checkpoint of product_cls: {reason(error)}."
+            ) from None
+        return cls(network.eval(), task, tuple(image["size"]), image["fit"])
+
+    def picture(self, path: Path) -> Tensor:
+        """A picture as training saw it before augmentation: uint8 ``[3, H, W]``.
+
+        Raises:
+            OSError: it cannot be decoded.
+        """
+        pixels = resize(load_picture(path), self.size, self.fit)
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

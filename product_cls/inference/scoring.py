@@ -1,0 +1,90 @@
+"""Scores of pictures, averaged over test-time augmentation."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from product_cls.core.progress import progress_bar
+from product_cls.inference.tta import build_views
+from product_cls.models.network import Network
+from product_cls.tasks import Task
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of N pictures.
+
+    Attributes:
+        index: int64 ``[N]``, as the batches gave it.
+        tta: float32 ``[N, C]``, mean over the views.
+        plain: float32 ``[N, C]``, of the picture as it is.
+        embedding, embedding_plain: the same of embeddings, float32 ``[N, D]``, of length 1; None in
+            tasks without.
+    """
+
+    index: np.ndarray
+    tta: np.ndarray
+    plain: np.ndarray
+    embedding: np.ndarray | None = None
+    embedding_plain: np.ndarray | None = None
+
+
+@torch.inference_mode()
+def predict_scores(
+    network: Network,
+    task: Task,
+    batches: Iterable[Mapping[str, Any]],
+    views: Sequence[str],
+    *,
+    device: torch.device,
+    bf16: bool = False,
+    limit: int | None = None,
+    description: str | None = None,
+) -> Scores:
+    """Scores for every picture of ``batches``, averaged over the views.
+
+    Args:
+        network: is moved to ``device`` and put into evaluation mode.
+        batches: with ``image`` (uint8 ``[B, 3, H, W]``) and ``index``.
+        views: names for ``tta.build_views``.
+        bf16: autocast to bfloat16.
+        limit: stop after so many batches.
+        description: of the progress bar; none where None.
+    """
+    made = build_views(views)
+    network.to(device).eval()
+    cast = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+    parts: list[tuple[np.ndarray, ...]] = []
+    bar = progress_bar(batches, description, disable=description is None, unit="batch", leave=False)
+    for count, batch in enumerate(bar):
+        if limit is not None and count >= limit:
+            break
+        images = network.prepare(batch["image"].to(device, non_blocking=True))
+
+        def scored(images: Tensor) -> list[Tensor]:
+            with cast:
+                outputs = network(images)
+            embedding = task.embedding(outputs)
+            return [task.scores(outputs)] + ([] if embedding is None else [embedding])
+
+        # One vote a name: five crops are one view, as the whole picture is.
+        by_view = {
+            name: _means([scored(out) for out in view(images)]) for name, view in made.items()
+        }
+        plain = by_view["identity"] if "identity" in by_view else scored(images)
+        mean = _means(list(by_view.values()))
+        mean[1:] = [normalize(embedding, dim=1) for embedding in mean[1:]]
+        arrays = [array.cpu().numpy() for pair in zip(mean, plain, strict=True) for array in pair]
+        parts.append((np.asarray(batch["index"]), *arrays))
+    return Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _means(views: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """The mean over views of each of the tensors that a view gives."""
+    return [torch.stack(same).mean(0) for same in zip(*views, strict=True)]

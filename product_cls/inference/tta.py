@@ -1,0 +1,124 @@
+"""Test-time augmentation: views of a batch whose scores are averaged."""
+
+import re
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from product_cls.core.errors import UserError
+
+View = Callable[[Tensor], list[Tensor]]
+
+
+CROP_SHARE = 0.875  # of each side, for five_crop
+
+
+def _five_crop(images: Tensor) -> list[Tensor]:
+    """Corners and centre, each brought back to the full size."""
+    height, width = images.shape[-2:]
+    h, w = round(height * CROP_SHARE), round(width * CROP_SHARE)
+    corners = [(0, 0), (0, width - w), (height - h, 0), (height - h, width - w)]
+    centre = ((height - h) // 2, (width - w) // 2)
+    return [
+        _resized(images[..., y : y + h, x : x + w], (height, width)) for y, x in (*corners, centre)
+    ]
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    return interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _scaled(images: Tensor, longer: int) -> list[Tensor]:
+    height, width = images.shape[-2:]
+    scale = longer / max(height, width)
+    return [_resized(images, (round(height * scale), round(width * scale)))]
+
+
+def _quarter_turns(turns: int) -> View:
+    """Counter-clockwise. Of pictures that are not square they would change the shape, which the
+    network never saw."""
+
+    def view(images: Tensor) -> list[Tensor]:
+        height, width = images.shape[-2:]
+        if height != width:
+            raise UserError(
+                f"tta=rot90 and rot270 lay pictures of {height} x {width} pixels on their side; "
+                f"they go with square ones (data.size={height})."
+            )
+        return [torch.rot90(images, turns, (-2, -1))]
+
+    return view
+
+
+VIEWS: dict[str, View] = {
+    "identity": lambda images: [images],
+    "hflip": lambda images: [images.flip(-1)],
+    "vflip": lambda images: [images.flip(-2)],
+    "rot90": _quarter_turns(1),
+    "rot180": lambda images: [torch.rot90(images, 2, (-2, -1))],
+    "rot270": _quarter_turns(3),
+    "five_crop": _five_crop,
+}
+
+
+def _single(word: str) -> View:
+    if match := re.fullmatch(r"size_(\d+)", word):
+        longer = int(match[1])
+        if longer >= 8:
+            return lambda images: _scaled(images, longer)
+    if word not in VIEWS:
+        raise UserError(
+            f"tta names '{word}'; allowed: {', '.join(VIEWS)}, size_<pixels, 8 or more>, and "
+            f"several joined by +."
+        )
+    return VIEWS[word]
+
+
+def build_view(name: str) -> View:
+    """A view by name: ``hflip``, ``size_128``, ``hflip+size_128``.
+
+    Returns:
+        A function from ``[B, C, H, W]`` to one or several such batches.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    steps = [_single(word) for word in str(name).split("+")]
+
+    def view(images: Tensor) -> list[Tensor]:
+        batches = [images]
+        for step in steps:
+            batches = [out for batch in batches for out in step(batch)]
+        return batches
+
+    return view
+
+
+def build_views(names: Sequence[str]) -> dict[str, View]:
+    """Views by name, at least one.
+
+    Raises:
+        UserError: no name, a name twice, or an unknown one.
+    """
+    if not names:
+        raise UserError("tta is empty; tta=[identity] predicts the picture as it is.")
+    if len(set(names)) < len(names):
+        raise UserError(f"tta names a view twice: {', '.join(names)}.")
+    return {name: build_view(name) for name in names}
+
+
+def check_views(names: Sequence[str], size: tuple[int, int]) -> None:
+    """Try views before there are pictures.
+
+    Args:
+        names: of views.
+        size: height and width of the pictures to come; too small ones are refused elsewhere.
+
+    Raises:
+        UserError: what ``build_views`` refuses, or a view that does not go with the size.
+    """
+    blank = torch.zeros(1, 3, max(size[0], 8), max(size[1], 8))
+    for view in build_views(names).values():
+        view(blank)

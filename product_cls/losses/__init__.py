@@ -1,0 +1,13 @@
+"""Losses; a file in ``conf/loss`` names one of these as its ``_target_``."""
+
+from product_cls.losses.multi_label import AsymmetricLoss, FocalBCELoss
+from product_cls.losses.single_label import FocalLoss, SoftF1Loss, SumLoss, TripletLoss
+
+__all__ = [
+    "AsymmetricLoss",
+    "FocalBCELoss",
+    "FocalLoss",
+    "SoftF1Loss",
+    "SumLoss",
+    "TripletLoss",
+]

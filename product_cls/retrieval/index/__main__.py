@@ -1,0 +1,238 @@
+"""Build an index from finished runs, or add products to one without training anything.
+
+    python -m product_cls.retrieval.index runs=multirun/retrieval out=index/products
+    python -m product_cls.retrieval.index index=index/products add=FOLDER
+
+Building reads only what the runs left (``predictions/gallery.npz``); no picture is decoded. How the
+threshold below which a picture counts as unknown is found, ``tuning.py`` explains.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from product_cls.core.cli import guard, parse_arguments
+from product_cls.core.device import pick_device
+from product_cls.core.errors import UserError
+from product_cls.core.vote_weights import check_weights
+from product_cls.data.readers import list_pictures
+from product_cls.display.style import png
+from product_cls.neighbours.exact import check_search
+from product_cls.neighbours.searchers import KINDS
+from product_cls.retrieval.index.embed import embed_pictures, load_predictors
+from product_cls.retrieval.index.sources import EmbeddedRun, build_index, load_runs
+from product_cls.retrieval.index.store import GalleryIndex, check_writable, lock_index, write_index
+from product_cls.retrieval.index.tune_rejection import rejection_figure, tune_rejection
+
+CURVE, PLOT = "rejection.csv", "rejection.png"
+
+
+NAMED = 5  # products in a sentence
+
+
+@dataclass
+class Arguments:
+    """Build an index of finished retrieval runs, or add products to one.
+
+    To build one:
+    runs: a run's folder, a sweep's, or a list of such, as "['a','b']": the inner quotes keep the
+      commas of folders such as fold=0,model=b0.
+    out: the index's folder.
+    weights: one number a run, in the order of their folders; null: equal.
+    kind: exact; or of FAISS: flat, hnsw (quick), ivfpq (small).
+    tta: take the embeddings averaged over test-time augmentation.
+    vote: weighted, nearest or winners: how neighbours answer, see `retrieval.search`; null: as the
+      first run says (task.vote). The rejection threshold holds for this vote only.
+    k: neighbours that vote; null: as the first run says.
+    precision: of the answers that the rejection threshold leaves, 0 to 1; null: the best F1.
+
+    To add to one:
+    index: the index's folder.
+    add: pictures in a folder a product, FOLDER/<label>/*.jpg.
+    batch_size: pictures embedded at once.
+
+    To either:
+    device: auto, cpu, cuda, cuda:<n>, mps.
+    """
+
+    runs: Any = None
+    out: str | None = None
+    weights: list[float] | None = None
+    kind: str = "exact"
+    tta: bool = True
+    vote: str | None = None
+    k: int | None = None
+    precision: float | None = None
+    index: str | None = None
+    add: str | None = None
+    batch_size: int = 64
+    device: str = "auto"
+
+
+BUILDING = ("runs", "out", "weights", "kind", "tta", "vote", "k", "precision")
+
+
+ADDING = ("index", "add", "batch_size")
+
+
+def main() -> None:
+    arguments = parse_arguments(Arguments, prog="python -m product_cls.retrieval.index")
+    given = [f.name for f in fields(Arguments) if getattr(arguments, f.name) != f.default]
+    if {"runs", "out"} <= set(given):
+        idle = [key for key in given if key in ADDING]
+        command, what = build, "an index is built"
+    elif {"index", "add"} <= set(given):
+        idle = [key for key in given if key in BUILDING]
+        command, what = add_products, "products are added"
+    else:
+        raise UserError(
+            "Give runs=... and out=... to build an index, or index=... and add=... to add products "
+            "to one."
+        )
+    if idle:
+        raise UserError(f"{idle[0]}=... has no effect where {what}; leave it out.")
+    command(arguments)
+
+
+def build(arguments: Arguments) -> None:
+    """Build and write an index; print what it is made of."""
+    assert arguments.out is not None
+    if arguments.kind not in KINDS:
+        raise UserError(f"kind={arguments.kind}; allowed: {', '.join(KINDS)}.")
+    out, device = Path(arguments.out), pick_device(arguments.device)
+    check_writable(out)
+    named = arguments.runs if isinstance(arguments.runs, list) else [arguments.runs]
+    runs, left_out = load_runs([Path(str(name)) for name in named], tta=arguments.tta)
+    for sentence in left_out:
+        print(f"LEFT OUT: {sentence}.")
+    runs = _weighted(runs, arguments.weights)
+    vote = runs[0].vote.altered(arguments.vote, arguments.k)
+    index = build_index(runs, vote, kind=arguments.kind)
+    check_search(len(index.id), vote.k)
+    extras: dict[str, bytes] = {}
+    if any(run.val is not None for run in runs):
+        tuned = tune_rejection(runs, vote, precision=arguments.precision, device=device)
+        index = replace(index, rejection=tuned.rejection)
+        extras[CURVE] = tuned.table().to_csv(index=False).encode()
+        extras[PLOT] = png(rejection_figure(tuned))
+    elif arguments.precision is not None:
+        raise UserError(
+            f"precision={arguments.precision} asks for a threshold tuned on held-out pictures, and "
+            "none of the runs has held any out (fold=all)."
+        )
+    with lock_index(out):
+        write_index(index, out, extras=extras)
+    for source in index.sources:
+        print(f"{source.name}: weight {source.weight:g}, mean of {', '.join(source.tta)}")
+    count, dimension = index.embedding.shape
+    print(
+        f"{count} pictures of {len(index.classes)} products, {dimension} numbers each, "
+        f"kind={index.kind}, {index.vote} -> {out}"
+    )
+    if index.rejection is None:
+        print("No run held pictures out (fold=all), so there is no tuned threshold.")
+    else:
+        print(
+            f"Unknown below similarity {index.rejection.threshold:.4f}: precision "
+            f"{index.rejection.precision:.1%}, recall {index.rejection.recall:.1%} with "
+            f"{index.vote} on held-out pictures -> {out / CURVE}, {out / PLOT}"
+        )
+
+
+def _weighted(runs: Sequence[EmbeddedRun], weights: list[float] | None) -> list[EmbeddedRun]:
+    """The runs with their weights, without those of weight 0."""
+    chosen = check_weights(weights, len(runs), [run.source.name for run in runs])
+    return [
+        replace(run, source=replace(run.source, weight=float(weight)))
+        for run, weight in zip(runs, chosen, strict=True)
+        if weight > 0
+    ]
+
+
+def list_products(folder: Path) -> list[tuple[Path, str]]:
+    """Pictures and labels of a folder a product, ``folder/<label>/**/picture``.
+
+    Raises:
+        UserError: no such folder, no picture, or loose ones, which have no label.
+    """
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder} (add: pictures in a folder a product).")
+    pictures = list_pictures(folder)
+    if not pictures:
+        raise UserError(f"{folder} holds no pictures; expected a folder a product with pictures.")
+    if loose := [path for path in pictures if path.parent == folder]:
+        raise UserError(
+            f"{folder} holds {len(loose)} loose pictures, the first is {loose[0].name}; expected a "
+            "folder a product."
+        )
+    return [(path, path.relative_to(folder).parts[0]) for path in pictures]
+
+
+def _outvoted(index: GalleryIndex, labels: Collection[str]) -> list[str]:
+    """Those of the labels that have too few pictures for the index's vote."""
+    pictures = np.bincount(index.target, minlength=len(index.classes))
+    few = (name for name, n in zip(index.classes, pictures, strict=True) if n < index.vote.needed)
+    return [name for name in few if name in labels]
+
+
+def add_products(arguments: Arguments) -> None:
+    """Add pictures to an index; print how many of what."""
+    assert arguments.index is not None and arguments.add is not None
+    if arguments.batch_size < 1:
+        raise UserError(f"batch_size={arguments.batch_size}; allowed: 1 or more.")
+    device = pick_device(arguments.device)
+    folder, new = Path(arguments.index), Path(os.path.abspath(arguments.add))
+    GalleryIndex.open(folder)  # before a lock is left beside what is no index
+    with lock_index(folder):
+        index = GalleryIndex.open(folder)
+        known = set(index.path.tolist())
+        products = list_products(new)
+        fresh = [(path, label) for path, label in products if str(path) not in known]
+        if not fresh:
+            raise UserError(f"All {len(products)} pictures in {new} are in the index already.")
+        embedded = embed_pictures(
+            index,
+            load_predictors(index),
+            [path for path, _ in fresh],
+            batch_size=arguments.batch_size,
+            device=device,
+        )
+        kept = [fresh[row] for row in embedded.row]
+        grown = index.with_added(
+            [path.relative_to(new.parent).as_posix() for path, _ in kept],
+            [str(path) for path, _ in kept],
+            [label for _, label in kept],
+            embedded.embedding,
+        )
+        searcher = None
+        if index.kind != "exact":
+            searcher = index.open_searcher(mapped=False)
+            searcher.add(embedded.embedding)
+        carried = [folder / name for name in (CURVE, PLOT) if (folder / name).is_file()]
+        extras = {file.name: file.read_bytes() for file in carried}
+        write_index(grown, folder, searcher=searcher, extras=extras)
+    if skipped := len(products) - len(fresh):
+        print(f"SKIPPED: {skipped} pictures of {new} are in the index already.")
+    for row, why in embedded.unreadable.items():
+        print(f"LEFT OUT, cannot be decoded: {fresh[row][0]}: {why}")
+    for label, count in Counter(label for _, label in kept).items():
+        print(f"{'new' if label not in index.classes else 'known'} product {label}: {count} added")
+    if outvoted := _outvoted(grown, {label for _, label in kept}):
+        shown = ", ".join(outvoted[:NAMED]) + (", ..." if len(outvoted) > NAMED else "")
+        print(
+            f"NOTE: fewer than {grown.vote.needed} pictures, so that with {grown.vote} others can "
+            f"outvote them however near they are: {shown}; add more, or search with vote=nearest."
+        )
+    print(
+        f"{len(kept)} pictures added: {len(grown.id)} pictures of {len(grown.classes)} products "
+        f"-> {folder}"
+    )
+
+
+if __name__ == "__main__":
+    guard(main)

@@ -1,0 +1,186 @@
+"""The rejection threshold of an index, tuned on pictures that its networks held out.
+
+Most networks of a joined index have learned from any given training picture, and see it nearer to
+its own product than a new picture would be. So each validation picture is embedded only by the runs
+that held it out, joined as in the index, and searched in their gallery without all that they held
+out; then the queries of all folds are pooled. Right is an answer of the vote that the index keeps,
+so the figures hold for no other vote.
+
+Three things the curve does not know:
+
+- The whole index joins more networks than held a picture out. The best of averaged similarities is
+  at most the average of the best, so the index rejects a little more than the curve says.
+- An unknown product is imitated by taking the query's own product out of the gallery. The networks
+  learned to set that product apart; one they never saw may come nearer to another.
+- Validation pictures are as like the training pictures as the folds make them. Under a shift of
+  view more is rejected; ``folds.strategy=view`` holds views out and so measures it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from product_cls.display.style import BLUE, INK, VERMILION, open_panel
+from product_cls.inference.align import align
+from product_cls.neighbours.votes import Vote
+from product_cls.retrieval.index.sources import EmbeddedRun
+from product_cls.retrieval.index.store import Rejection
+from product_cls.retrieval.join_embeddings import align_features, join_embeddings
+from product_cls.retrieval.rejection import (
+    LeaveClassOut,
+    Threshold,
+    leave_class_out,
+    tune_threshold,
+)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A threshold, and what it was tuned on.
+
+    Attributes:
+        searched: best similarities of the held-out pictures, all folds in one.
+        threshold: the chosen one, with its curve.
+    """
+
+    searched: LeaveClassOut
+    threshold: Threshold
+
+    @property
+    def rejection(self) -> Rejection:
+        """The part of it that an index keeps."""
+        chosen = self.threshold
+        return Rejection(chosen.threshold, chosen.precision, chosen.recall)
+
+    def table(self) -> pd.DataFrame:
+        """The curve: ``threshold, precision, recall``, highest threshold first."""
+        curve = self.threshold
+        return pd.DataFrame(
+            {
+                "threshold": curve.thresholds,
+                "precision": curve.precisions.round(6),
+                "recall": curve.recalls.round(6),
+            }
+        )
+
+
+def tune_rejection(
+    runs: Sequence[EmbeddedRun],
+    vote: Vote,
+    *,
+    precision: float | None = None,
+    device: torch.device | None = None,
+) -> Tuned:
+    """Choose the threshold on the runs' held-out pictures.
+
+    Args:
+        runs: of one index; those without held-out pictures take no part, the others are one or
+            more.
+        vote: that answers.
+        precision: see ``tune_threshold``.
+        device: where to search.
+
+    Raises:
+        UserError: what ``align``, ``leave_class_out`` and ``tune_threshold`` refuse.
+    """
+    folds: dict[frozenset[str], list[EmbeddedRun]] = {}
+    for run in runs:
+        if run.val is not None:
+            folds.setdefault(frozenset(run.val.id.tolist()), []).append(run)
+    parts = [_search_fold(members, vote, device) for members in folds.values()]
+    searched = LeaveClassOut(
+        known_similarity=np.concatenate([part.known_similarity for part in parts]),
+        known_right=np.concatenate([part.known_right for part in parts]),
+        unknown_similarity=np.concatenate([part.unknown_similarity for part in parts]),
+    )
+    return Tuned(
+        searched,
+        tune_threshold(
+            searched.known_similarity,
+            searched.known_right,
+            searched.unknown_similarity,
+            precision=precision,
+        ),
+    )
+
+
+def _search_fold(
+    members: Sequence[EmbeddedRun], vote: Vote, device: torch.device | None
+) -> LeaveClassOut:
+    """The held-out pictures of runs that held out the same ones."""
+    weights = [run.source.weight for run in members]
+    queries = align([(run.source.name, run.val) for run in members if run.val is not None])
+    galleries = align_features([(run.source.name, run.gallery) for run in members])
+    others = [gallery.without(queries[0].id) for gallery in galleries]
+    heads = [part.class_scores for part in queries if part.class_scores is not None]
+    return leave_class_out(
+        join_embeddings(
+            [part.embedding for part in queries if part.embedding is not None], weights
+        ),
+        queries[0].target,
+        join_embeddings([gallery.embedding for gallery in others], weights),
+        others[0].target,
+        vote,
+        class_scores=np.average(heads, axis=0, weights=weights),
+        device=device,
+    )
+
+
+def rejection_figure(tuned: Tuned) -> Figure:
+    """Similarities of known and unknown products, and precision over recall."""
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    similarities, curve = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    _similarity_panel(similarities, tuned)
+    _curve_panel(curve, tuned.threshold)
+    return figure
+
+
+def _similarity_panel(axes: Axes, tuned: Tuned) -> None:
+    open_panel(axes, "similarity to the nearest picture", "held-out pictures")
+    known, unknown = tuned.searched.known_similarity, tuned.searched.unknown_similarity
+    both = np.concatenate([known, unknown])
+    bins = np.linspace(both.min(), both.max() + 1e-6, 41).tolist()
+    axes.hist(known, bins, color=BLUE, alpha=0.45, label="product in the gallery")
+    # An outline against a filled area: a grey print tells them apart.
+    axes.hist(
+        unknown,
+        bins,
+        histtype="step",
+        color=VERMILION,
+        linewidth=1.6,
+        label="product taken out of it",
+    )
+    axes.axvline(tuned.threshold.threshold, color=INK, linewidth=1.2, linestyle="--")
+    axes.annotate(
+        f" answered from {tuned.threshold.threshold:.3f}",
+        (tuned.threshold.threshold, 1.0),
+        xycoords=("data", "axes fraction"),
+        va="bottom",
+        ha="center",
+        fontsize=8,
+        color=INK,
+    )
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+
+
+def _curve_panel(axes: Axes, threshold: Threshold) -> None:
+    open_panel(axes, "recall (%)", "precision (%)")
+    axes.plot(100 * threshold.recalls, 100 * threshold.precisions, color=BLUE, linewidth=1.6)
+    axes.plot(100 * threshold.recall, 100 * threshold.precision, "o", color=INK, markersize=6)
+    axes.annotate(
+        f"precision {threshold.precision:.1%}\nrecall {threshold.recall:.1%}",
+        (100 * threshold.recall, 100 * threshold.precision),
+        xytext=(-8, -8),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+        color=INK,
+    )
+    axes.set_xlim(0, 102)
+    axes.set_ylim(0, 102)

@@ -1,0 +1,183 @@
+"""The run folder: the only file that knows its layout.
+
+``multirun/<name>/<overrides>/`` holds ``.hydra/``, ``config.yaml`` (resolved), ``status.json``,
+``metrics.json``, ``train.log``, ``console.log`` (sweep jobs: all they printed), ``checkpoints/``
+and ``predictions/``. No date is in the path, so the same command finds the same folder again.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from product_cls.core.errors import UserError
+from product_cls.core.files import now, write_text_whole
+
+OUTPUTS = ("status.json", "metrics.json", "config.yaml", "checkpoints", "predictions", "logs")
+
+
+Plan = Literal["fresh", "resume", "skip"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder. Nothing is created before something is written."""
+
+    path: Path
+
+    @property
+    def status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def console_file(self) -> Path:
+        """Standard output and error of a sweep's job, written by the launcher."""
+        return self.path / "console.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    def predictions_file(self, split: str) -> Path:
+        return self.path / "predictions" / f"{split}.npz"
+
+    def status(self) -> dict[str, Any]:
+        """What ``status.json`` says; empty where there is none or it cannot be read.
+
+        Keys: ``state`` (``running`` | ``done`` | ``failed``), ``fingerprint``, ``started``,
+        ``finished``, ``error`` (one sentence), ``epoch`` and ``epochs`` (finished, planned),
+        ``metric`` (name) and ``value`` (best so far), ``tracking_id`` (of the run in W&B and
+        MLflow: kept when it is interrupted and goes on, another for other settings and reruns),
+        ``halved`` (times the batch was, to fit into memory).
+        """
+        try:
+            return dict(json.loads(self.status_file.read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def shortcoming(self) -> str | None:
+        """Why the run's results are not to be used, as a predicate without a full stop ("is failed:
+        Out of memory"); None where it has finished."""
+        status = self.status()
+        if status.get("limited"):
+            return "saw a part of the pictures only (trainer=debug)"
+        if status.get("state") == "done":
+            return None
+        why = f": {str(status['error']).rstrip('.')}" if status.get("error") else ""
+        return f"is {status.get('state', 'unreadable')}{why}"
+
+    def update_status(self, **fields: Any) -> None:
+        """Change some keys of ``status.json``."""
+        write_text_whole(self.status_file, json.dumps(self.status() | fields, indent=2) + "\n")
+
+    def metrics(self) -> dict[str, Any]:
+        """What ``metrics.json`` says.
+
+        Raises:
+            UserError: there is none, so the run has not finished.
+        """
+        try:
+            return dict(json.loads(self.metrics_file.read_text()))
+        except (OSError, ValueError):
+            raise UserError(f"{self.metrics_file} cannot be read: is the run finished?") from None
+
+    def plan(self, fingerprint: str, *, rerun: bool = False) -> Plan:
+        """What to do when the same command is typed again."""
+        status = self.status()
+        if rerun or status.get("fingerprint") != fingerprint:
+            return "fresh"
+        if status.get("state") == "done":
+            return "skip"
+        return "resume" if self.last_checkpoint.is_file() else "fresh"
+
+    def begin(self, fingerprint: str, *, fresh: bool, halved: int = 0) -> Path | None:
+        """Mark the run as running; a fresh one first moves other results to ``.replaced``.
+
+        What has neither results nor a checkpoint is removed, and does not replace what is kept.
+
+        Returns:
+            Where earlier results were moved to, or None where there were none.
+        """
+        moved, before = None, self.status()
+        unfinished = before.get("fingerprint") == fingerprint and before.get("state") != "done"
+        tracking_id = before.get("tracking_id") if unfinished else None
+        if fresh:
+            earlier = [self.path / name for name in OUTPUTS if (self.path / name).exists()]
+            replaced = self.path / ".replaced"
+            if self.metrics_file.is_file() or any(self.checkpoints.glob("*.ckpt")):
+                shutil.rmtree(replaced, ignore_errors=True)
+                replaced.mkdir()
+                moved = replaced
+            for item in earlier:
+                if moved is not None:
+                    item.rename(replaced / item.name)
+                elif item.is_dir():
+                    shutil.rmtree(item)
+                else:
+                    item.unlink()
+        self.update_status(
+            state="running",
+            fingerprint=fingerprint,
+            tracking_id=tracking_id or uuid4().hex[:12],
+            started=now(),
+            finished=None,
+            error=None,
+            halved=halved,
+        )
+        return moved
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder, so that the same command typed twice at once does not mix two runs.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise UserError(
+                f"Another process is training in {self.path}; wait for it or change `name`."
+            ) from None
+
+
+def find_runs(root: Path) -> list[RunFolder]:
+    """All run folders below ``root`` (or ``root`` itself), by path.
+
+    Raises:
+        UserError: no such folder, or no run in it.
+    """
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}.")
+    files = [file for file in root.rglob("status.json") if ".replaced" not in file.parts]
+    if not files:
+        raise UserError(f"No run in {root}: no folder below it holds a status.json.")
+    return [RunFolder(file.parent) for file in sorted(files)]

@@ -1,0 +1,7 @@
+"""The former name of ``python -m product_cls.tune``, kept for commands that are already written."""
+
+from product_cls.core.cli import guard
+from product_cls.tune.__main__ import main
+
+if __name__ == "__main__":
+    guard(main)

@@ -1,0 +1,113 @@
+"""Lightning callbacks: the record of a run's progress, and which checkpoints are kept."""
+
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from torch import Tensor
+
+from product_cls.core.errors import UserError
+from product_cls.distributed.collectives import average_statistics
+from product_cls.runs.folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+class EpochRecord(Callback):
+    """A line an epoch in the log, and the epoch and best metric so far in ``status.json``.
+
+    Raises:
+        UserError: the loss is no number any more.
+    """
+
+    def __init__(self, folder: RunFolder, monitor: str | None) -> None:
+        self.folder, self.monitor = folder, monitor
+        self._start = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # The same on all ranks, so that all of them stop when it is no number.
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        epoch = trainer.current_epoch + 1
+        if not math.isfinite(values["train/loss_epoch"]):
+            raise UserError(
+                f"The training loss became {values['train/loss_epoch']} in epoch {epoch}; "
+                f"lower optimizer.lr or set trainer.gradient_clip_val=1."
+            )
+        if not trainer.is_global_zero:
+            return
+        fields: dict[str, Any] = {"epoch": epoch, "epochs": trainer.max_epochs}
+        line = f"epoch {epoch}/{trainer.max_epochs}  loss {values['train/loss_epoch']:.4f}"
+        if self.monitor is not None:
+            value = values[self.monitor]
+            best = self.folder.status().get("value")
+            fields["metric"] = self.monitor
+            fields["value"] = value if best is None else max(value, best)
+            line += f"  {self.monitor} {value:.4f}"
+        line += f"  lr {values['lr']:.2e}  {time.monotonic() - self._start:.1f} s"
+        log.info(line)
+        self.folder.update_status(**fields)
+
+
+class WarmEma(WeightAveraging):
+    """Exponential moving average of the weights, buffers included; validation, checkpoints and
+    predictions use the average.
+
+    The decay rises as ``min(decay, (1 + n) / (10 + n))`` over the first n steps, as in TensorFlow's
+    ExponentialMovingAverage; a constant .999 would leave short runs with their first weights.
+
+    Args:
+        decay: share of the average that a step keeps, in [0, 1].
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay <= 1:
+            raise UserError(f"callbacks.ema.decay={decay}; allowed: 0 to 1.")
+
+        def average(mean: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+            if not mean.is_floating_point():  # batch norms count their batches
+                return new
+            n = float(count)
+            return torch.lerp(new, mean, min(decay, (1 + n) / (10 + n)))
+
+        super().__init__(use_buffers=True, avg_fn=average)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # Lightning calls this before it moves the module, and the average would stay on the CPU.
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._average_model is not None:  # what checkpoints keep
+            average_statistics(self._average_model)
+
+
+def checkpoint_callbacks(folder: Path, monitor: str | None) -> list[ModelCheckpoint]:
+    """``best.ckpt`` by ``monitor`` (the latest where None) and ``last.ckpt`` to resume from.
+
+    Both are written when an epoch has ended, validation included, so that a resumed run starts with
+    the next epoch and not within one.
+    """
+    best = ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor=monitor,
+        mode="max",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    last = ModelCheckpoint(
+        folder,
+        filename="last",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    return [best, last]

@@ -1,0 +1,190 @@
+"""ProductModule: one training step, one validation step, whatever the task."""
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.strategies import ParallelStrategy
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from product_cls.data.mix import Mix
+from product_cls.data.samplers import derive_seed
+from product_cls.distributed.collectives import average_statistics, summed
+from product_cls.models.network import Network
+from product_cls.optim.groups import Finetune, parameter_groups
+from product_cls.optim.sam import SAM, same_draws, statistics_kept
+from product_cls.tasks import Task
+
+Batch = dict[str, Any]
+
+
+class ProductModule(LightningModule):
+    """A network learning a task.
+
+    Args:
+        network: takes uint8 pictures (``Network.prepare``), returns the head's outputs.
+        task: loss, metrics and what goes into the checkpoint's description.
+        optimizer: parameter groups -> optimiser.
+        scheduler: (optimiser, total steps) -> scheduler, stepped after each step.
+        lr: the optimiser's learning rate.
+        weight_decay: of all parameters but norms and biases.
+        finetune: rates of layers and head, and for how long the backbone is frozen.
+        mix: mixes training batches; None for none.
+        seed: of mixing and dropout.
+        image: ``{"size": [H, W], "fit": ...}``, what the store did to the pictures; kept in the
+            checkpoint so that new pictures get the same.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        task: Task,
+        *,
+        optimizer: Callable[[Iterable[Any]], Optimizer],
+        scheduler: Callable[[Optimizer, int], LRScheduler],
+        lr: float,
+        weight_decay: float,
+        finetune: Finetune,
+        mix: Mix | None,
+        seed: int,
+        image: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.network, self.task = network, task
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.lr, self.weight_decay, self.finetune = lr, weight_decay, finetune
+        self.mix, self.seed, self.image = mix, seed, image
+        self.val_metrics = task.metrics()
+        self._batches = 0  # mixed so far in this epoch
+        self._second_pass = False
+        self._val_loss = torch.zeros(2)  # its sum over pictures held out, and their number
+        self._backbone = [p for p in network.backbone.parameters() if p.requires_grad]
+
+    def on_train_epoch_start(self) -> None:
+        self._batches = 0
+        # Dropout's stream depends on seed and epoch alone, so that a resumed run repeats it.
+        torch.manual_seed(derive_seed(self.seed, self.current_epoch, self.global_rank, 1))
+        assert self.trainer.max_epochs is not None
+        self.task.begin_epoch(self.current_epoch / self.trainer.max_epochs)
+        frozen = self.finetune.frozen(self.current_epoch)
+        for parameter in self._backbone:
+            parameter.requires_grad_(not frozen)
+        self.network.backbone.train(not frozen)  # batch norms in eval mode keep their statistics
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Normalise on the device and, in training, mix: once a batch and before the step, so that
+        an optimiser that evaluates the loss twice sees the same pictures twice."""
+        images = self.network.prepare(batch["image"])
+        if self.trainer.training and self.mix is not None:
+            # Not by the step: with accumulated gradients several batches share one.
+            draw = derive_seed(self.seed, self.current_epoch, self._batches, self.global_rank, 2)
+            self._batches += 1
+            mixed = self.mix(images, np.random.default_rng(draw))
+            return batch | {"image": mixed.images, "perm": mixed.perm, "lam": mixed.lam}
+        return batch | {"image": images}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        outputs, target = self.network(batch["image"]), batch["target"]
+        loss = self.task.loss(outputs, target)
+        if (lam := batch.get("lam", 1.0)) < 1.0:
+            loss = lam * loss + (1.0 - lam) * self.task.loss(outputs, target[batch["perm"]])
+        if self._second_pass:
+            return loss
+        # No training accuracy: under mixing it would mean nothing.
+        count = len(target)
+        self.log(
+            "train/loss",
+            loss,
+            prog_bar=True,
+            on_epoch=True,
+            on_step=True,
+            batch_size=count,
+            sync_dist=True,
+        )
+        # The first group's rate is the highest.
+        self.log("lr", self.optimizers().param_groups[0]["lr"], prog_bar=True)  # type: ignore[union-attr]
+        return loss
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """One step; for SAM, two passes over the same batch with the same dropout.
+
+        The first pass is the one that is logged and updates batch norms. Clipping and what else
+        Lightning does before a step come after the closure given to it, so to the second gradient.
+        """
+        sam = self.optimizers(use_pl_optimizer=False)
+        if not isinstance(sam, SAM):
+            return super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        assert optimizer_closure is not None
+        strategy = self.trainer.strategy
+        # Each rank climbs its own batch's slope, as published; only second gradients are averaged.
+        unsynced = (
+            strategy.block_backward_sync()
+            if isinstance(strategy, ParallelStrategy)
+            else nullcontext()
+        )
+        with unsynced, same_draws(self.device):
+            optimizer_closure()
+
+        def second_pass() -> Any:
+            self._second_pass = True
+            try:
+                with sam.perturbed(), statistics_kept(self.network):
+                    return optimizer_closure()
+            finally:
+                self._second_pass = False
+
+        super().optimizer_step(epoch, batch_idx, optimizer, second_pass)
+
+    def on_train_epoch_end(self) -> None:
+        average_statistics(self.network)  # what checkpoints keep
+
+    def on_validation_epoch_start(self) -> None:
+        average_statistics(self.network)
+        self._val_loss = torch.zeros(2, device=self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
+        """Scores and embeddings (None in tasks without), for ``GalleryValidation``."""
+        outputs, target = self.network(batch["image"]), batch["target"]
+        scores = self.task.scores(outputs)
+        self.val_metrics.update(scores, target)
+        count = len(target)
+        # Not by self.log, which rounds the mean number of pictures that ranks have down.
+        loss = self.task.loss(outputs, target)
+        self._val_loss += torch.stack([loss * count, loss.new_tensor(count)])
+        return {"scores": scores, "embedding": self.task.embedding(outputs)}
+
+    def on_validation_epoch_end(self) -> None:
+        total, count = summed(self._val_loss)
+        self.log("val/loss", total / count)
+        values = {f"val/{name}": value for name, value in self.val_metrics.compute().items()}
+        self.log_dict(values, prog_bar=True)
+        self.val_metrics.reset()
+
+    def configure_optimizers(self) -> Any:
+        groups = parameter_groups(self.network, self.weight_decay, self.lr, self.finetune)
+        optimizer = self.make_optimizer(groups)
+        scheduler = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Plain containers only: checkpoints are loaded with weights_only=True.
+        checkpoint["hyper_parameters"] = {
+            "network": self.network.spec,
+            "task": self.task.spec(),
+            "image": self.image,
+        }

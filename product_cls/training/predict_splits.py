@@ -1,0 +1,134 @@
+"""What a run leaves: predictions files and metrics of its parts."""
+
+import logging
+import os
+import sys
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+
+from product_cls.data.datamodule import ProductDataModule
+from product_cls.inference.predictions import Predictions, summarise
+from product_cls.inference.predictor import Predictor
+from product_cls.inference.scoring import Scores, predict_scores
+from product_cls.models.network import Network
+from product_cls.retrieval.gallery import Features, retrieval_summary, vote_by_neighbours
+from product_cls.runs.folder import RunFolder
+from product_cls.tasks import Task
+from product_cls.tasks.retrieval import Retrieval
+
+log = logging.getLogger(__name__)
+
+
+def predict_parts(
+    config: DictConfig,
+    folder: RunFolder,
+    data: ProductDataModule,
+    network: Network,
+    trainer: pl.Trainer,
+) -> dict[str, Any]:
+    """Predictions files of the validation and test part by the best checkpoint; returns their
+    metrics: ``{"val": {...}, "test": {...}}``, without a part that has no pictures."""
+    predictor = Predictor.load(folder.best_checkpoint)
+    predictor.network.memory_format = network.memory_format
+    task, device = predictor.task, trainer.strategy.root_device
+    limit = config.trainer.limit_val_batches
+
+    def scores_of(split: str) -> Scores:
+        scores = predict_scores(
+            predictor.network,
+            task,
+            data.loader(split),
+            config.tta,
+            device=device,
+            # Embeddings go into an index and are searched by float32 ones, so they must be such.
+            bf16=str(trainer.precision).startswith("bf16") and not isinstance(task, Retrieval),
+            limit=limit if isinstance(limit, int) else None,
+            description=f"predict {split}" if sys.stdout.isatty() else None,
+        )
+        return _in_order(scores, data.indices(split))  # shards are read in theirs
+
+    splits = ("train", "val", "test") if isinstance(task, Retrieval) else ("val", "test")
+    scored = {split: scores_of(split) for split in splits if len(data.ids[split])}
+    gallery = None
+    if isinstance(task, Retrieval):
+        gallery = _gallery(data, [scored[k] for k in ("train", "val") if k in scored], task)
+        gallery.save(folder.predictions_file("gallery"))
+    metrics: dict[str, Any] = {}
+    for split in ("val", "test"):
+        if split not in scored:
+            continue
+        scores = scored[split]
+        rows = data.samples.iloc[scores.index]
+        predictions = Predictions(
+            id=rows["id"].to_numpy(dtype=np.str_),
+            scores=scores.tta,
+            scores_no_tta=scores.plain,
+            classes=np.asarray(task.classes),
+            task=task.spec(),
+            target=data.targets[scores.index],
+            view=_view_column(rows),
+            embedding=scores.embedding,
+            embedding_no_tta=scores.embedding_plain,
+        )
+        if gallery is not None:
+            assert isinstance(task, Retrieval)
+            others = gallery.without(predictions.id)
+            predictions = vote_by_neighbours(predictions, others, task.vote, device)
+        predictions.save(folder.predictions_file(split))
+        metrics[split] = summarise(predictions, task)
+        if gallery is not None:
+            metrics[split] |= retrieval_summary(predictions, others, device)
+    return metrics
+
+
+def _in_order(scores: Scores, index: np.ndarray) -> Scores:
+    """The same pictures in the order in which ``index``, int64 ``[M]``, names them."""
+    place = {one: k for k, one in enumerate(index.tolist())}
+    order = np.argsort([place[one] for one in scores.index.tolist()], kind="stable")
+    ordered: dict[str, Any] = vars(scores)
+    ordered = {k: None if column is None else column[order] for k, column in ordered.items()}
+    return Scores(**ordered)
+
+
+def _gallery(data: ProductDataModule, parts: Sequence[Scores], task: Task) -> Features:
+    """All pictures whose label is known, those held out too, embedded."""
+    index = np.concatenate([part.index for part in parts])
+    rows = data.samples.iloc[index]
+    return Features(
+        id=rows["id"].to_numpy(dtype=np.str_),
+        path=np.array([os.path.abspath(path) for path in rows["path"]]),
+        target=data.targets[index],
+        classes=np.asarray(task.classes),
+        embedding=np.concatenate([part.embedding for part in parts if part.embedding is not None]),
+        embedding_no_tta=np.concatenate(
+            [part.embedding_plain for part in parts if part.embedding_plain is not None]
+        ),
+    )
+
+
+def _view_column(rows: pd.DataFrame) -> np.ndarray | None:
+    """Views as numbers, or as text where they are none (predictions files hold no objects)."""
+    if "view" not in rows or rows["view"].isna().all():
+        return None
+    if pd.api.types.is_numeric_dtype(rows["view"]):
+        return rows["view"].to_numpy()
+    return rows["view"].astype(object).where(rows["view"].notna(), "").to_numpy(dtype=np.str_)
+
+
+def say_result(metrics: dict[str, Any], folder: RunFolder) -> None:
+    """A line a part in the log, by view too."""
+    for split, values in metrics.items():
+        shown = {k: v for k, v in values.items() if isinstance(v, float)}
+        text = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        views: Collection[tuple[str, Any]] = values.get("by_view", {}).items()
+        for view, part in views:
+            named = len(part) > 1
+            words = [f"{k} {v:.4f}" if named else f"{v:.4f}" for k, v in part.items()]
+            text += f"  view {view}: " + " ".join(words)
+        log.info("%s (%d pictures): %s", split, values["count"], text or "labels unknown")
+    log.info("Results: %s", folder.path)

@@ -1,0 +1,120 @@
+"""What came of a study: a table, pictures and the command of the best trial."""
+
+import warnings
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
+
+from product_cls.core.files import write_bytes_whole, write_text_whole
+from product_cls.display.tables import markdown, print_table
+from product_cls.runs.folder import RunFolder
+from product_cls.tune.study import Search
+from product_cls.tune.trials import FAILURES
+
+SHOWN = 10  # trials in the table that is printed
+
+
+def trials_table(search: Search) -> pd.DataFrame:
+    """A row a trial, the best first, then pruned, failed and unfinished ones.
+
+    ``value`` is the best validation result: of all epochs, for a pruned trial of those that it had.
+    """
+    rows = []
+    for trial in search.study.get_trials(deepcopy=False):
+        steps = trial.intermediate_values
+        rows.append(
+            {
+                "trial": trial.number,
+                "state": word(trial),
+                "value": trial.value
+                if trial.value is not None
+                else max(steps.values(), default=None),
+                "epochs": max(steps, default=0),
+                **{key: trial.params.get(key) for key in search.space},
+                "folder": search.path(trial.number).name,
+                "error": trial.user_attrs.get("error", ""),
+            }
+        )
+    table = pd.DataFrame(rows)
+    order = ["complete", "pruned", "failed", "interrupted"]
+    ranked = table.assign(rank=table["state"].map(order.index))
+    ranked = ranked.sort_values(["rank", "value", "trial"], ascending=[True, False, True])
+    return ranked.drop(columns="rank").reset_index(drop=True)
+
+
+def word(trial: FrozenTrial) -> str:
+    """A trial's state; one that still runs when nothing runs has been interrupted."""
+    names = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+    }
+    return names.get(trial.state, "interrupted")
+
+
+def shown_value(value: Any) -> Any:
+    """Numbers with 4 digits: a learning rate of 0.0003 would read 0.00 otherwise."""
+    if value is None or value != value:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def report(search: Search) -> bool:
+    """Write ``table.csv``, ``table.md`` and pictures into the study's folder, print the best.
+
+    Returns:
+        Whether there is a best one: some trial is complete.
+    """
+    if not search.study.get_trials(deepcopy=False):
+        return False
+    table = trials_table(search)
+    write_text_whole(search.folder / "table.csv", table.to_csv(index=False))
+    shown = table.map(shown_value)
+    write_text_whole(search.folder / "table.md", markdown(shown))
+    print_table(
+        shown.head(SHOWN).drop(columns=["error"]), f"The {SHOWN} best trials" * (len(table) > SHOWN)
+    )
+    counts = ", ".join(f"{n} {state}" for state, n in table["state"].value_counts().items())
+    print(f"{len(table)} trials: {counts} -> {search.folder / 'table.md'}")
+    complete = search.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        print("No trial is complete, so there is no best one and nothing to draw.")
+        return False
+    # Only here: matplotlib takes a while to import.
+    from product_cls.display.style import png
+    from product_cls.tune.figures import figures
+
+    drawn = figures(search.study, search.space, importances(search.study))
+    for name, figure in drawn.items():
+        write_bytes_whole(search.folder / f"{name}.png", png(figure))
+    print(f"Pictures: {', '.join(f'{name}.png' for name in drawn)}")
+    best = search.study.best_trial
+    print(f"Best: trial {best.number}, {best.value:.4f}. Train it again, in a folder of its own:")
+    print(search.command(best))
+    return True
+
+
+def shortfall(search: Search, total: int) -> str | None:
+    """Why a search that nobody interrupted has not come to ``total`` trials; None where it has."""
+    if search.missing(total) <= 0:
+        return None
+    last = search.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))[-1]
+    log = RunFolder(search.path(last.number)).console_file
+    error = str(last.user_attrs["error"]).rstrip(".")
+    return (
+        f"{FAILURES} trials have failed and none has succeeded; the last: {error} (log: {log}). "
+        "Mended and typed again, the search goes on."
+    )
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """How much of the trials' differences each key accounts for (Watanabe et al. 2023, PED-ANOVA),
+    summing to 1; empty where the trials are too few or too alike to tell."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # too few: all would come out equal
+            return optuna.importance.get_param_importances(study)
+    except (RuntimeError, ValueError, UserWarning):
+        return {}

@@ -1,0 +1,66 @@
+"""Pictures a step: counted, halved, and what learning rates follow from them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import Refused
+from omegaconf import OmegaConf
+
+from product_cls.config.batch import Step, can_halve, with_scaled_rates
+
+Composed = Callable[..., dict[str, Any]]
+
+
+def test_pictures_of_a_step(composed: Composed) -> None:
+    step = Step.of(
+        OmegaConf.create(
+            composed(
+                "trainer=ddp",
+                "trainer.devices=4",
+                "trainer.num_nodes=2",
+                "data.batch_size=16",
+                "trainer.accumulate_grad_batches=3",
+            )
+        )
+    )
+    assert step == Step(per_device=16, devices=8, accumulated=3)
+    assert step.sentence() == "Batch: 8 devices x 16 x 3 accumulated batches = 384 pictures a step."
+    assert Step(32, 1, 1).sentence() == "Batch: 32 pictures a step."
+    assert step.halved(2) == Step(4, 8, 12) and step.halved(2).pictures == 384
+    with pytest.raises(ValueError, match="16 cannot be halved 5 times"):
+        step.halved(5)
+
+
+@pytest.mark.parametrize(
+    ("size", "per_class", "times"),
+    [(12, "null", 2), (7, "null", 0), (1, "null", 0), (24, 3, 2), (16, 4, 1), (8, 4, 0)],
+)
+def test_how_often_a_batch_can_be_halved(
+    composed: Composed, size: int, per_class: int | str, times: int
+) -> None:
+    """Of pictures dealt by class: two whole classes or more are left."""
+    config = OmegaConf.create(composed(f"data.batch_size={size}", f"data.per_class={per_class}"))
+    assert can_halve(config, times) and not can_halve(config, times + 1)
+
+
+def test_learning_rates_by_the_pictures_of_a_step(composed: Composed, refused: Refused) -> None:
+    def scaled(*overrides: str) -> tuple[Any, str | None]:
+        return with_scaled_rates(
+            OmegaConf.create(composed("trainer=ddp", "optimizer.lr=1e-3", *overrides))
+        )
+
+    given, said = scaled("data.batch_size=64")  # 2 devices: 128 a step
+    assert (given.optimizer.lr, said) == (1e-3, None)
+    linear, said = scaled("data.batch_size=64", "scale_lr.rule=linear", "finetune.head_lr=0.01")
+    assert linear.optimizer.lr == pytest.approx(4e-3)
+    assert linear.finetune.head_lr == pytest.approx(0.04)
+    assert said is not None and "optimizer.lr=0.001 x 4 = 0.004" in said
+    root, _ = scaled("data.batch_size=64", "scale_lr.rule=sqrt")
+    assert root.optimizer.lr == pytest.approx(2e-3) and root.finetune.head_lr is None
+    with refused("scale_lr.rule=log", "linear"):
+        scaled("scale_lr.rule=log")
+    with refused("scale_lr.base=0"):
+        scaled("scale_lr.base=0")
+    with refused("scale_lr.rule=linear scales optimizer.lr, which is None"):
+        scaled("scale_lr.rule=linear", "~optimizer.lr")

@@ -1,0 +1,59 @@
+"""What `python train.py` says of itself, and of a key that it does not know."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hydra.errors import ConfigCompositionException, HydraException
+from runs_in_process import ROOT
+
+from product_cls.config.hints import key_hint
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("optimizer.lrr=1", "Did you mean 'optimizer.lr'?"),
+        ("optimiser=sam", "Did you mean 'optimizer'?"),
+        ("optimzer.lr=1", "Did you mean 'optimizer'?"),
+        ("fodl=0", "Did you mean 'fold'?"),
+        ("mix.zzz=0", "Known keys of mix: mixup, cutmix, p."),
+    ],
+)
+def test_the_nearest_key_is_named(composed: Any, override: str, hint: str) -> None:
+    with pytest.raises(ConfigCompositionException) as caught:
+        composed(override)
+    assert key_hint(caught.value.__cause__) == hint
+
+
+def test_other_mistakes_get_no_hint(composed: Any) -> None:
+    for override in ("data.size=[96", "model=b99"):
+        with pytest.raises(HydraException) as caught:
+            composed(override)
+        assert key_hint(caught.value.__cause__) is None
+    assert key_hint(None) is None
+
+
+def typed(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "train.py", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_hint_comes_after_hydras_message() -> None:
+    done = typed("optimizer.lrr=1")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[0] == "Could not override 'optimizer.lrr'."
+    assert done.stderr.splitlines()[-1] == "Did you mean 'optimizer.lr'?"
+
+
+def test_help_names_commands_and_groups() -> None:
+    done = typed("--help")
+    assert done.returncode == 0
+    for words in ("python train.py -m fold=0,1,2,3,4", "epochs_from=multirun/NAME", "--cfg job"):
+        assert words in done.stdout
+    for group in (path for path in (ROOT / "conf").iterdir() if path.is_dir()):
+        if group.name != "hydra":
+            names = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
+            assert f"{group.name}: {names}" in done.stdout
+    assert len(done.stdout.splitlines()) < 45

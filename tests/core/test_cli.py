@@ -1,0 +1,140 @@
+"""``key=value`` arguments, and mistakes as one sentence."""
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.errors import UserError
+
+
+@dataclass
+class Arguments:
+    """Do something with runs.
+
+    runs: where they are.
+    """
+
+    runs: str = MISSING
+    any: Any = None
+    out: str | None = None
+    top: int = 5
+    share: float = 0.5
+    flag: bool = False
+    tta: list[str] = field(default_factory=lambda: ["identity"])
+    weights: list[float] | None = None
+
+
+def parse(*words: str) -> Arguments:
+    return parse_arguments(Arguments, list(words), prog="command")
+
+
+def test_types_and_defaults() -> None:
+    assert parse("runs=a") == Arguments(runs="a")
+    given = parse(
+        "runs=a", "any=[x,1]", "top=3", "share=1e-3", "flag=true", "tta=[a,b]", "weights=[1,0.5]"
+    )
+    assert given == Arguments(
+        runs="a", any=["x", 1], top=3, share=0.001, flag=True, tta=["a", "b"], weights=[1.0, 0.5]
+    )
+    assert isinstance(given, Arguments)
+    assert parse("runs=a", "weights=null", "out=null") == Arguments(runs="a")
+    assert parse("runs=a", "runs=b").runs == "b"  # the last one counts
+    assert parse("runs=a", "tta=[]").tta == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "multirun/b/fold=0,model=b0",
+        "multirun/b/exclude=[rotate,cutmix],fold=0/checkpoints/best.ckpt",
+        "[old] runs/a",
+        "*.ckpt",
+        "{a}",
+        "my runs/a #2",
+        "a: b",
+        "'quoted'",
+        "007",
+        "1e3",
+        "on",
+        "2024-01-01",
+        "${HOME}/runs",
+        "제품/런",
+        " ",
+    ],
+)
+def test_text_is_taken_as_typed(path: str) -> None:
+    """Paths of runs hold '=', ',' and '['; to YAML some of them would be something else."""
+    assert parse(f"runs={path}").runs == path
+    assert parse("runs=a", f"out={path}").out == path
+
+
+def test_paths_in_lists_and_in_keys_of_any_type() -> None:
+    path = "multirun/b/exclude=[rotate,cutmix],fold=0/best.ckpt"
+    assert parse("runs=a", f"any={path}").any == path
+    assert parse("runs=a", "any=[a/fold=0,b/fold=1]").any == ["a/fold=0", "b/fold=1"]
+
+
+KEYS = "runs, any, out, top, share, flag, tta, weights"
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["a"], ("'a' is not of the form key=value", KEYS)),
+        (["run=a"], ("Unknown key 'run'", KEYS)),
+        (["=a"], ("Unknown key ''", KEYS)),
+        (["runs.deep=a"], ("Unknown key 'runs.deep'", KEYS)),
+        (["runs[0]=a"], ("Unknown key 'runs[0]'", KEYS)),
+        (["top=3"], ("Missing: runs=...", "command --help")),
+        (["runs=a", "top=3.5"], ("'top=3.5'", "Integer")),
+        (["runs=a", "top=many"], ("'top=many'", "Integer")),
+        (["runs=a", "top="], ("'top='",)),
+        (["runs=a", "flag=maybe"], ("'flag=maybe'", "bool")),
+        (["runs=a", "tta=identity"], ("'tta=identity'",)),
+        (["runs=a", "tta=[a"], ("'tta=[a'",)),
+        (["runs=a", "weights=[a]"], ("'weights=[a]'",)),
+        (["runs=a", "any=*.ckpt"], ("'any=*.ckpt'",)),
+        (["runs=a", "any=${nothing}"], ("nothing",)),
+    ],
+)
+def test_mistakes(refused: Any, words: list[str], parts: tuple[str, ...]) -> None:
+    with refused(*parts):
+        try:
+            parse(*words)
+        except UserError as error:
+            raise UserError(str(error)) from None
+
+
+def test_words_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["command", "runs=a/b"])
+    assert parse_arguments(Arguments, prog="command").runs == "a/b"
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse("top=3", "--help")
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("command key=value ...") and "Do something with runs." in shown
+    assert "  runs=...\n" in shown and "  top=5\n" in shown and "  tta=['identity']" in shown
+
+
+def test_guard(capsys: pytest.CaptureFixture[str]) -> None:
+    def mistaken() -> None:
+        raise UserError("No such thing.")
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        guard(mistaken)
+    assert caught.value.code == 2 and capsys.readouterr().err == "error: No such thing.\n"
+    with pytest.raises(SystemExit) as caught:
+        guard(interrupted)
+    assert caught.value.code == 130 and "Interrupted" in capsys.readouterr().err
+    guard(lambda: None)
+    with pytest.raises(ZeroDivisionError):  # a bug is shown as one
+        guard(lambda: print(1 / 0))

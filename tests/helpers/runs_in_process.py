@@ -1,0 +1,118 @@
+"""Runs in this process: composing the config and training as `python train.py` does, without the
+seconds that a new process spends on imports."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
+from pytorch_lightning import Callback
+
+import product_cls.launchers.processes  # noqa: F401  (conf/config.yaml names its launcher)
+from product_cls.config.resolvers import register_resolvers
+from product_cls.runs.folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+
+# The smallest complete run: 4 classes, a network that takes milliseconds, one epoch.
+TINY = (
+    "data=competition",
+    "data.size=32",
+    "data.batch_size=8",
+    "model=tiny",
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "folds.n_splits=2",
+)
+RETRIEVAL = ("task=retrieval", "model.pooling=gem", "task.embedding=16")
+# An index wants similarities that differ: after an epoch of the default all are above .99.
+INDEXED = (
+    *RETRIEVAL,
+    "task.gallery_every=0",
+    "mix=none",
+    "augment=none",
+    "trainer.max_epochs=3",
+    "optimizer.lr=0.01",
+)
+
+
+def train(folder: Path, data: Path, *overrides: str) -> RunFolder:
+    """Run in ``folder`` on the competition's layout at ``data``; ``overrides`` come last.
+
+    Raises:
+        SystemExit: as `python train.py` would exit.
+    """
+    from product_cls.training.run import run
+
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose(
+            "config",
+            [*TINY, f"data.root={data}", f"paths.cache={folder.parent / 'cache'}", *overrides],
+            return_hydra_config=True,
+        )
+    with open_dict(config):
+        config.hydra.runtime.output_dir = str(folder)
+        config.hydra.job.override_dirname = ""
+    HydraConfig.instance().set_config(config)
+    OmegaConf.set_readonly(config.hydra, None)
+    with open_dict(config):
+        del config["hydra"]
+    try:
+        run(config)
+    finally:
+        GlobalHydra.instance().clear()
+    return RunFolder(folder)
+
+
+class Stop(Callback):
+    """Ends a run in the middle of an epoch, as a crash would, while it is ``armed``."""
+
+    armed = False
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
+        if trainer.current_epoch == self.epoch and batch_idx == 1 and Stop.armed:
+            raise RuntimeError("the power failed")
+
+
+def train_interrupted(folder: Path, data: Path, *overrides: str, epoch: int) -> RunFolder:
+    """``train``, ended in the middle of ``epoch`` (counted from 0) and typed again."""
+    stop = f"+callbacks.stop={{_target_: runs_in_process.Stop, epoch: {epoch}}}"
+    Stop.armed = True
+    try:
+        with pytest.raises(SystemExit):
+            train(folder, data, stop, *overrides)
+    finally:
+        Stop.armed = False
+    status = RunFolder(folder).status()
+    assert (status["state"], status["epoch"]) == ("failed", epoch)
+    assert status["error"] == "RuntimeError: the power failed"
+    run = train(folder, data, stop, *overrides)
+    assert run.status()["state"] == "done"
+    return run
+
+
+def refusal(run: Path, data: Path, caplog: pytest.LogCaptureFixture, *overrides: str) -> str:
+    """The sentence that a run with a mistake ends with."""
+    caplog.clear()
+    with pytest.raises(SystemExit) as exit_:
+        train(run, data, *overrides)
+    assert exit_.value.code == 1
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1 and errors[0].exc_info is None, errors
+    assert "\n" not in errors[0].getMessage()
+    return errors[0].getMessage()
+
+
+def weights(run: RunFolder) -> dict[str, torch.Tensor]:
+    """Of its last epoch, by name."""
+    checkpoint = torch.load(run.last_checkpoint, weights_only=True)
+    return dict(checkpoint["state_dict"])

@@ -1,0 +1,43 @@
+"""The sheet of pictures and their neighbours."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import ImageColor
+
+from product_cls.data.rendered.printing import load_font
+from product_cls.display.style import GREEN, GREY, VERMILION
+from product_cls.retrieval.index.sheet import FRAME, SIDE, Cell, fit_text, neighbour_sheet
+
+
+def test_sheet_says_right_and_wrong_without_colour_too(tiny_root: Path, tmp_path: Path) -> None:
+    picture = tiny_root / "test" / "3.jpg"
+    rows = [
+        [Cell(picture, ("0", "is 0", "3.jpg"), True), Cell(picture, ("1", "", ""), False)],
+        [Cell(picture, ("0", "", "3.jpg")), Cell(tmp_path / "gone.jpg", ("2", "", ""))],
+    ]
+    sheet = neighbour_sheet(rows)
+    pixels = np.asarray(sheet)
+
+    def edge(colour: str, left: bool, top: bool) -> np.ndarray:
+        """Which pixels of a quarter of the sheet have a colour."""
+        half = slice(0, sheet.height // 2) if top else slice(sheet.height // 2, None)
+        side = slice(0, SIDE + 40) if left else slice(SIDE + 40, None)
+        return (pixels[half, side] == ImageColor.getrgb(colour)).all(axis=2)
+
+    # A whole frame, a dashed one of half its pixels, thin ones.
+    frame = 4 * FRAME * (SIDE + FRAME)
+    right, wrong = edge(GREEN, True, True).sum(), edge(VERMILION, False, True).sum()
+    assert right > frame and 0.4 * frame < wrong < 0.8 * frame
+    assert not edge(VERMILION, True, True).any() and not edge(GREEN, False, True).any()
+    for left in (True, False):
+        assert edge(GREY, left, False).sum() > 3 * SIDE
+        assert not edge(GREEN, left, False).any() and not edge(VERMILION, left, False).any()
+
+
+def test_long_captions_keep_both_ends() -> None:
+    font = load_font(12, serif=False)
+    assert fit_text("train/10/9.jpg", font, 200) == "train/10/9.jpg"
+    short = fit_text("train/Arla-Standard-Milk/Arla-Standard-Milk_0123.jpg", font, 120)
+    assert font.getlength(short) <= 120
+    assert short.startswith("train/") and short.endswith("123.jpg") and "..." in short

@@ -1,0 +1,107 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+from product_cls.core.errors import UserError
+from product_cls.runs.fingerprint import fingerprint
+from product_cls.runs.folder import RunFolder, find_runs
+
+CONFIG = {"seed": 0, "name": "a", "data": {"size": 96, "num_workers": 0}}
+
+
+def test_fingerprint_is_about_what_is_computed() -> None:
+    mark = fingerprint(CONFIG, "samples")
+    assert mark == fingerprint(CONFIG | {"name": "b", "rerun": True}, "samples")
+    assert mark == fingerprint(CONFIG | {"data": {"num_workers": 4, "size": 96}}, "samples")
+    assert mark != fingerprint(CONFIG | {"seed": 1}, "samples")
+    assert mark != fingerprint(CONFIG | {"data": {"size": 64, "num_workers": 0}}, "samples")
+    assert mark != fingerprint(CONFIG, "other samples")
+
+
+def test_plan(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.plan("f") == "fresh"
+    run.begin("f", fresh=True)
+    assert run.plan("f") == "fresh"  # nothing to resume from yet
+    run.checkpoints.mkdir()
+    run.last_checkpoint.touch()
+    assert run.plan("f") == "resume"
+    assert run.plan("g") == "fresh"
+    run.update_status(state="done")
+    assert run.plan("f") == "skip"
+    assert run.plan("f", rerun=True) == "fresh"
+    assert run.plan("g") == "fresh"
+
+
+def test_results_of_other_settings_are_set_aside(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.begin("f", fresh=True)
+    run.metrics_file.write_text('{"value": 1}')
+    run.begin("g", fresh=True)
+    assert not run.metrics_file.exists()
+    assert (tmp_path / ".replaced" / "metrics.json").read_text() == '{"value": 1}'
+    assert [found.path for found in find_runs(tmp_path)] == [tmp_path]
+
+
+def test_a_start_that_came_to_nothing_replaces_no_results(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.begin("f", fresh=True)
+    run.metrics_file.write_text('{"value": 1}')
+    assert run.begin("g", fresh=True) == tmp_path / ".replaced"
+    run.config_file.touch()
+    (tmp_path / "logs").mkdir()
+    assert run.begin("g", fresh=True) is None and run.begin("h", fresh=True) is None
+    assert not run.config_file.exists() and not (tmp_path / "logs").exists()
+    assert (tmp_path / ".replaced" / "metrics.json").read_text() == '{"value": 1}'
+    run.checkpoints.mkdir()
+    run.last_checkpoint.touch()
+    assert run.begin("i", fresh=True) == tmp_path / ".replaced"
+    assert (tmp_path / ".replaced" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_half_written_status_is_no_status(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.status_file.write_text('{"state": "do')
+    assert run.status() == {}
+    assert run.plan("f") == "fresh"
+
+
+def test_shortcomings_of_runs(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.shortcoming() == "is unreadable"
+    run.begin("f", fresh=True)
+    assert run.shortcoming() == "is running"
+    run.update_status(state="failed", error="Out of memory.")
+    assert run.shortcoming() == "is failed: Out of memory"
+    run.update_status(state="done", error=None, limited=False)
+    assert run.shortcoming() is None
+    run.update_status(limited=True)
+    assert run.shortcoming() == "saw a part of the pictures only (trainer=debug)"
+
+
+def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    caught: list[BaseException] = []
+
+    def second() -> None:
+        try:
+            with RunFolder(tmp_path).locked():
+                pass
+        except UserError as error:
+            caught.append(error)
+
+    with run.locked():
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert "Another process" in str(caught[0])
+    second()
+    assert len(caught) == 1
+
+
+def test_find_runs_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is no folder"):
+        find_runs(tmp_path / "absent")
+    with pytest.raises(UserError, match="No run in"):
+        find_runs(tmp_path)

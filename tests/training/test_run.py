@@ -1,0 +1,382 @@
+"""One run, from config to metrics and predictions; and the same command typed again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pytorch_lightning import Callback
+from runs_in_process import ROOT, refusal, train, train_interrupted, weights
+
+from product_cls.inference.predictions import Predictions
+from product_cls.inference.predictor import Predictor
+from product_cls.training.module import ProductModule
+
+
+def test_a_run_leaves_what_the_design_says(tmp_path: Path, tiny_root: Path) -> None:
+    run = train(tmp_path / "run", tiny_root)
+    status, metrics = run.status(), run.metrics()
+    assert status["state"] == "done" and status["error"] is None
+    assert (status["epoch"], status["epochs"], status["metric"]) == (1, 1, "val/accuracy")
+    assert metrics["steps"] == 3  # 20 pictures to learn from, 8 a batch
+    assert metrics["weights"] == {"asked": "none", "source": "none", "fallback": False}
+    assert metrics["val"]["count"] == 20 and metrics["test"]["count"] == 32
+    assert set(metrics["test"]["by_view"]) == {"0", "30", "60"}
+    assert run.config_file.is_file() and (run.path / "logs" / "metrics.csv").is_file()
+
+    predictions = Predictions.load(run.predictions_file("test"))
+    sample = pd.read_csv(tiny_root / "sample.csv")
+    assert predictions.id.tolist() == [f"test/{name}" for name in sample["filename"]]
+    assert predictions.classes.tolist() == ["0", "1", "2", "10"]
+    assert np.allclose(predictions.scores.sum(axis=1), 1, atol=1e-5)
+    accuracy = float((predictions.scores.argmax(1) == predictions.target).mean())
+    assert metrics["test"]["accuracy"] == pytest.approx(accuracy)
+
+
+def test_validation_accuracy_is_that_of_the_kept_checkpoint(
+    tmp_path: Path, tiny_root: Path
+) -> None:
+    run = train(tmp_path / "run", tiny_root, "trainer.max_epochs=3", "optimizer.lr=0.01")
+    metrics = run.metrics()
+    assert metrics["val"]["accuracy_no_tta"] == pytest.approx(run.status()["value"], abs=1e-6)
+    logged = pd.read_csv(run.path / "logs" / "metrics.csv")["val/accuracy"].dropna().tolist()
+    assert len(logged) == 3
+    assert logged[metrics["best_epoch"] - 1] == pytest.approx(max(logged))
+
+
+def test_finished_runs_are_skipped_and_changed_ones_run_anew(
+    tmp_path: Path, tiny_root: Path
+) -> None:
+    run = train(tmp_path / "run", tiny_root)
+    before = run.best_checkpoint.stat().st_mtime_ns
+    train(tmp_path / "run", tiny_root, "data.num_workers=1")  # changes nothing that is computed
+    assert run.best_checkpoint.stat().st_mtime_ns == before
+    train(tmp_path / "run", tiny_root, "optimizer.lr=0.002")
+    assert run.best_checkpoint.stat().st_mtime_ns > before
+    assert (run.path / ".replaced" / "metrics.json").is_file()
+    again = run.best_checkpoint.stat().st_mtime_ns
+    train(tmp_path / "run", tiny_root, "optimizer.lr=0.002", "rerun=true")
+    assert run.best_checkpoint.stat().st_mtime_ns > again
+
+
+@pytest.mark.parametrize(
+    ("workers", "augment"), [(0, "product"), (2, "product"), (0, "randaugment")]
+)
+def test_resumed_equals_uninterrupted(
+    tmp_path: Path, tiny_root: Path, workers: int, augment: str
+) -> None:
+    overrides = (
+        f"augment={augment}",
+        "trainer.max_epochs=4",
+        f"data.num_workers={workers}",
+        "mix.p=1",
+        "model.drop_rate=0.3",
+        "optimizer.lr=0.01",
+    )
+    whole = train(tmp_path / "whole", tiny_root, *overrides)
+    broken = train_interrupted(tmp_path / "broken", tiny_root, *overrides, epoch=2)
+    assert broken.metrics()["steps"] == whole.metrics()["steps"] == 12
+    for name, value in weights(whole).items():
+        assert value.equal(weights(broken)[name]), name
+    assert broken.metrics()["test"] == whole.metrics()["test"]
+    curves = [pd.read_csv(run.path / "logs" / "metrics.csv") for run in (whole, broken)]
+    accuracy = [curve[["step", "val/accuracy"]].dropna().to_numpy().tolist() for curve in curves]
+    assert accuracy[0] == accuracy[1] and len(accuracy[0]) == 4
+    assert broken.metrics()["best_epoch"] == whole.metrics()["best_epoch"]
+
+
+def test_same_seed_same_weights_other_seed_others(tmp_path: Path, tiny_root: Path) -> None:
+    runs = [
+        train(tmp_path / name, tiny_root, f"seed={seed}", "data.num_workers=0")
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    a, b, c = (weights(run)["network.backbone.conv_stem.weight"] for run in runs)
+    assert a.equal(b) and not a.equal(c)
+
+
+def test_a_damaged_checkpoint_is_not_believed(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = train(tmp_path / "run", tiny_root)
+    run.update_status(state="running")
+    run.last_checkpoint.write_bytes(run.last_checkpoint.read_bytes()[:1000])
+    train(run.path, tiny_root)
+    assert "damaged; the run starts anew" in caplog.text
+    assert run.status()["state"] == "done" and run.metrics()["steps"] == 3
+
+
+def test_a_checkpoint_alone_rebuilds_network_and_preprocessing(
+    tmp_path: Path, tiny_root: Path
+) -> None:
+    run = train(tmp_path / "run", tiny_root, "data.size=[24,32]", "data.fit=crop")
+    moved = tmp_path / "elsewhere.ckpt"
+    run.best_checkpoint.rename(moved)
+    predictor = Predictor.load(moved)
+    assert (predictor.size, predictor.fit) == ((24, 32), "crop")
+    picture = predictor.picture(tiny_root / "test" / "0.jpg")[None]
+    with torch.inference_mode():
+        scores = predictor.task.scores(predictor.network(predictor.network.prepare(picture)))
+    stored = Predictions.load(run.predictions_file("test"))
+    row = stored.id.tolist().index("test/0.jpg")
+    assert np.allclose(scores[0], stored.scores_no_tta[row], atol=1e-5)
+
+
+def test_fold_all_learns_from_everything(tmp_path: Path, tiny_root: Path) -> None:
+    run = train(tmp_path / "run", tiny_root, "fold=all", "trainer.max_epochs=2")
+    metrics = run.metrics()
+    assert "val" not in metrics and metrics["test"]["count"] == 32
+    assert metrics["steps"] == 10 and metrics["best_epoch"] == 2
+    assert "value" not in run.status()
+
+
+def test_mixing_is_drawn_once_a_batch_and_changes_pictures(
+    tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    step = ProductModule.training_step
+
+    def spy(self: ProductModule, batch, batch_idx):  # type: ignore[no-untyped-def]
+        seen.append(batch.get("lam"))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ProductModule, "training_step", spy)
+    train(tmp_path / "run", tiny_root, "mix.p=1")
+    assert all(0 < lam < 1 for lam in seen) and len(set(seen)) == 3
+    seen.clear()
+    train(tmp_path / "none", tiny_root, "exclude=[mixup,cutmix]")
+    assert seen == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("fold=2", "fold=2 does not exist; allowed: 0, 1, all"),
+        ("fold=some", "fold=some; allowed: the number of a fold, or all"),
+        ("exclude=[rotat]", "'rotat'"),
+        ("exclude=[rotat]", "Did you mean 'rotate'?"),
+        ("augment.rotate.transform=RandAugmen", "did you mean 'RandAugment'?"),
+        ("folds.n_splits=11", "at most 10"),
+        ("folds.strategy=random", "'random'; allowed: stratified, stratified_group, view, own"),
+        ("data.root=/nowhere", "There is no folder /nowhere"),
+        ("data.size=big", "data.size=big"),
+        ("data.batch_size=0", "data.batch_size=0"),
+        ("data.num_workers=-1", "data.num_workers=-1"),
+        ("tta=[flip]", "tta names 'flip'"),
+        ("model.backbone=efficientnet_b99", "'efficientnet_b99' is unknown"),
+        ("model.weights=package", "No package holds weights of 'test_efficientnet'"),
+        ("model.pooling=max", "'max' is unknown; allowed: avg, gem"),
+        ("scheduler.end_lr=1", "scheduler.end_lr=1"),
+        ("mix.p=2", "mix.p=2"),
+        ("task.label=brand", "'brand' is no column"),
+        ("optimizer.lr=1e30", "The training loss became"),
+        ("+optimizer.speed=3", "unexpected keyword argument 'speed'"),
+        ("optimizer.lr=-1", "optimizer.lr=-1; it must be above 0"),
+        ("optimizer.lr=0", "optimizer.lr=0"),
+        ("+scheduler.speed=3", "unexpected keyword argument 'speed'"),
+        ("trainer.max_epochs=0", "trainer.max_epochs=0; allowed: 1 or more"),
+        ("trainer.max_epochs=abc", "trainer.max_epochs=abc; allowed: 1 or more"),
+        ("seed=-1", "seed=-1; allowed: a whole number"),
+        ("exclude=rotate", "exclude=rotate; allowed: a list, exclude=[rotate,cutmix]"),
+        ("tta=identity", "tta=identity; allowed: a list"),
+        ("rerun=perhaps", "rerun=perhaps; allowed: true or false"),
+        ("data.fit=stretch", "data.fit=stretch; allowed: squash, crop, pad"),
+        ("data.on_unreadable=Stop", "data.on_unreadable=Stop; allowed: stop, drop"),
+        ("data.root=???", "Missing: data.root=... on the command line"),
+        ("trainer.devices=0", "trainer.devices=0; allowed: a whole number, 1 or more"),
+        ("+trainer.check_val_every_n_epoch=2", "check_val_every_n_epoch=2; allowed: 1"),
+        ("+trainer.fast_dev_run=true", "trainer=debug runs two steps"),
+        ("model.backbone=test_vit", "'test_vit' gives no feature map"),
+        ("callbacks=early_stopping", "fold=all has no validation"),
+        ("+augment.crop={transform: RandomCrop, height: 16, width: 16, p: 1}", "(16, 16, 3)"),
+        ("trainer.accelerator=gpux", "'gpux'"),
+        ("trainer.precision=8", "Precision '8' is invalid"),
+        ("model.drop_rate=2", "drop_rate=2; allowed: 0 to 1"),
+        ("loss.label_smoothing=2", "label_smoothing=2"),
+        ("+augment.blur.size=3", "augment.blur"),
+    ],
+)
+def test_wrong_values_are_one_sentence(
+    tmp_path: Path,
+    tiny_root: Path,
+    caplog: pytest.LogCaptureFixture,
+    override: str,
+    words: str,
+) -> None:
+    overrides = (override, "fold=all") if "fold=all" in words else (override,)
+    assert words in refusal(tmp_path / "run", tiny_root, caplog, *overrides)
+
+
+def test_a_failed_change_leaves_finished_results(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = train(tmp_path / "run", tiny_root)
+    refusal(run.path, tiny_root, caplog, "data.root=/nowhere")
+    assert run.status()["state"] == "done"
+
+
+def test_a_sweep_without_m_is_refused(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = refusal(tmp_path / "run", tiny_root, caplog, "sweep=ablation")
+    assert "sweep=ablation" in said and "-m" in said
+
+
+def test_limit_takes_a_subset_with_a_store_of_its_own(tmp_path: Path, tiny_root: Path) -> None:
+    run = train(tmp_path / "run", tiny_root, "data.limit=16")
+    metrics = run.metrics()
+    assert metrics["val"]["count"] == 8 and metrics["test"]["count"] == 32
+    assert len(list((tmp_path / "cache").glob("*-limit16"))) == 1
+
+
+# The others have several labels a picture: test_train_heads.py, test_train_multi_label.py.
+OTHER_TASKS = ("override /task: multi_head", "override /task: multi_label")
+EXPERIMENTS = sorted(
+    path.stem
+    for path in (ROOT / "conf" / "experiment").glob("*.yaml")
+    if not any(words in path.read_text() for words in OTHER_TASKS)
+)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs_two_steps(tmp_path: Path, tiny_root: Path, experiment: str) -> None:
+    run = train(
+        tmp_path / "run",
+        tiny_root,
+        f"experiment={experiment}",
+        "data=competition",
+        "model=tiny",
+        "trainer=debug",
+        "folds.strategy=stratified",
+        "data.batch_size=8",
+        "data.size=32",
+    )
+    assert run.metrics()["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optimizer=adam", "scheduler=polynomial", "mix=mixup"),
+        ("optimizer=adamw", "scheduler=warmup_cosine", "mix=cutmix"),
+        ("optimizer=sgd", "scheduler=constant", "mix=none", "augment=normalize_only"),
+        ("augment=autoaugment", "exclude=[auto_augment,cutmix]", "data.num_workers=1"),
+        ("model.pooling=gem", "trainer.gradient_clip_val=1", "augment=photo", "logger=none"),
+        ("callbacks=ema", "logger=tensorboard", "+trainer.accumulate_grad_batches=2"),
+        ("model.backbone=mobilenetv3_small_050", "model.weights=none"),
+        ("callbacks=early_stopping", "trainer.precision=bf16-mixed", "model.channels_last=false"),
+    ],
+)
+def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]) -> None:
+    run = train(tmp_path / "run", tiny_root, *(word.removeprefix("+") for word in overrides))
+    assert run.status()["state"] == "done"
+    json.dumps(run.metrics(), allow_nan=False)
+
+
+def test_other_data_or_folds_train_anew(tmp_path: Path, tiny_root: Path) -> None:
+    """Not the paths count but what is there: moved data is the same, another split is not."""
+    run = train(tmp_path / "run", tiny_root)
+    written = run.best_checkpoint.stat().st_mtime_ns
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_root, moved)
+    train(run.path, moved)
+    assert run.best_checkpoint.stat().st_mtime_ns == written
+    made, *_ = (tmp_path / "cache").glob("*/folds-*.csv")
+    own = tmp_path / "own.csv"
+    folds = pd.read_csv(made, comment="#")
+    folds.assign(fold=1 - folds["fold"]).to_csv(own, index=False)
+    train(run.path, moved, f"folds.file={own}")
+    assert run.best_checkpoint.stat().st_mtime_ns > written
+
+
+def test_accumulated_batches_are_mixed_differently(
+    tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    step = ProductModule.training_step
+
+    def spy(self: ProductModule, batch, batch_idx):  # type: ignore[no-untyped-def]
+        seen.append(batch["lam"])
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ProductModule, "training_step", spy)
+    train(tmp_path / "run", tiny_root, "mix.p=1", "trainer.accumulate_grad_batches=3")
+    assert len(seen) == len(set(seen)) == 3
+
+
+def test_early_stopping_survives_an_interruption_before_predicting(
+    tmp_path: Path, tiny_root: Path
+) -> None:
+    overrides = (
+        "callbacks=early_stopping",
+        "callbacks.early_stopping.patience=1",
+        "+callbacks.early_stopping.min_delta=2",  # nothing is ever enough
+        "trainer.max_epochs=5",
+    )
+    run = train(tmp_path / "run", tiny_root, *overrides)
+    assert run.metrics()["epochs"] == 2
+    run.update_status(state="running")
+    train(run.path, tiny_root, *overrides)
+    assert run.status()["state"] == "done"
+    assert (run.metrics()["epochs"], run.metrics()["steps"]) == (2, 6)
+
+
+def test_averaged_weights_are_what_checkpoints_hold(tmp_path: Path, tiny_root: Path) -> None:
+    """With decay 0 the average is the newest weights, with decay 1 it lags behind them."""
+    overrides = ("seed=3", "optimizer.lr=0.01", "callbacks=ema")
+    still = train(tmp_path / "still", tiny_root, *overrides, "callbacks.ema.decay=1")
+    follows = train(tmp_path / "follows", tiny_root, *overrides, "callbacks.ema.decay=0")
+    key = "network.backbone.conv_stem.weight"
+    plain = train(tmp_path / "plain", tiny_root, *overrides[:2])
+    assert torch.allclose(weights(follows)[key], weights(plain)[key])
+    assert not torch.allclose(weights(still)[key], weights(plain)[key])
+
+
+class NoRoom(Callback):
+    """Out of memory when an epoch begins, as long as batches are larger than ``fits``."""
+
+    def __init__(self, epoch: int, fits: int) -> None:
+        self.epoch, self.fits = epoch, fits
+
+    def on_train_epoch_start(self, trainer, module) -> None:  # type: ignore[no-untyped-def]
+        if trainer.current_epoch == self.epoch and trainer.datamodule.batch_size > self.fits:
+            raise torch.OutOfMemoryError("no room")
+
+
+def no_room(epoch: int) -> str:
+    return f"+callbacks.bomb={{_target_: test_train.NoRoom, epoch: {epoch}, fits: 2}}"
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_batches_that_do_not_fit_are_halved_where_asked(
+    tmp_path: Path, tiny_root: Path, epoch: int
+) -> None:
+    settings = (no_room(epoch), "trainer.max_epochs=2", "oom_retries=2")
+    run = train(tmp_path / "run", tiny_root, *settings)
+    assert run.status()["state"] == "done" and run.status()["halved"] == 2
+    metrics = run.metrics()
+    assert metrics["batch"] == {
+        "per_device": 2,
+        "devices": 1,
+        "accumulated": 4,
+        "step": 8,
+        "halved": 2,
+    }
+    assert metrics["steps"] == 6 and metrics["epochs"] == 2  # as many as with whole batches
+    before = run.best_checkpoint.stat().st_mtime_ns
+    train(run.path, tiny_root, *settings)  # the same command: nothing to do
+    assert run.best_checkpoint.stat().st_mtime_ns == before
+
+
+def test_batches_are_not_halved_more_often_than_asked(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    said = refusal(run, tiny_root, caplog, no_room(0))
+    assert said == "Out of GPU memory; lower data.batch_size=8 or set oom_retries=1."
+    said = refusal(run, tiny_root, caplog, no_room(0), "oom_retries=1")
+    assert said == "Out of GPU memory with data.batch_size=8 halved 1 times, too."
+    said = refusal(run, tiny_root, caplog, "optimizer=sam", "oom_retries=1")
+    assert "oom_retries=1 does not go with SAM" in said

@@ -1,0 +1,397 @@
+"""The search, with trials that take no time and are as good as their learning rate."""
+
+import json
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
+
+import optuna
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import create_trial
+from runs_in_process import ROOT, TINY
+
+from product_cls.launchers.job import Job
+from product_cls.runs.folder import RunFolder
+from product_cls.tune import __main__ as command
+from product_cls.tune.figures import parallel_figure
+from product_cls.tune.results import report, trials_table
+from product_cls.tune.space import read_space, words
+from product_cls.tune.study import Search, make_pruner
+from product_cls.tune.trials import run_trials
+
+SPACE = {
+    "optimizer.lr": FloatDistribution(1e-5, 1e-1, log=True),
+    "augment": CategoricalDistribution(["product", "none"]),
+}
+
+# Best at a rate of 1e-3. Its epochs are told as a run tells them; SIGINT ends it as it ends a run.
+TRIAL = """
+import json, math, os, signal, sys, time
+from pathlib import Path
+folder, lr = Path(sys.argv[1]), float(sys.argv[2])
+file = folder / "status.json"
+def write(**fields):
+    (folder / "partial").write_text(json.dumps(fields))
+    os.replace(folder / "partial", file)
+def stop(*_):
+    write(state="failed", error="Interrupted; the same command goes on.", epoch=epoch, epochs=3,
+          metric="val/accuracy", value=value)
+    sys.exit(130)
+epoch, value = 0, 0.0
+signal.signal(signal.SIGINT, stop)
+if (folder.parent / "broken").exists():
+    # The first goes on when the others have failed.
+    for _ in range(1000 if folder.name == "trial=000" else 0):
+        if len(list(folder.parent.glob("*/status.json"))) >= BROKEN:
+            time.sleep(0.3)  # longer than the search looks away
+            break
+        time.sleep(0.02)
+    if folder.name != "trial=000" or not BROKEN:
+        write(state="failed", error="There is no folder data.")
+        sys.exit(1)
+if lr > 0.03:
+    write(state="failed", error="The training loss became nan.")
+    sys.exit(1)
+for epoch in (1, 2, 3):
+    value = epoch / 3 * max(0.0, 1 - abs(math.log10(lr) + 3) / 2)
+    write(state="running", epoch=epoch, epochs=3, metric="val/accuracy", value=value)
+    while epoch == 2 and (folder.parent / "hang").exists():
+        (folder / "hanging").touch()
+        time.sleep(0.05)
+    time.sleep(PACE)
+write(state="done", finished="now", epoch=3, epochs=3, metric="val/accuracy", value=value)
+"""
+
+
+class Quick(Search):
+    """A study whose trials are ``TRIAL``."""
+
+    pace = 0.0
+    broken = 0  # trials that fail while the first one runs; 0: it fails, too
+
+    def job(self, trial: Any) -> Job:
+        typed = super().job(trial)
+        program = TRIAL.replace("PACE", str(self.pace)).replace("BROKEN", str(self.broken))
+        path = typed.folder.path
+        chosen = [sys.executable, "-c", program, str(path), str(trial.params["optimizer.lr"])]
+        return Job(typed.number, typed.label, typed.folder, chosen, None)
+
+
+def make(folder: Path, shared: Sequence[str] = (), **changed: Any) -> Quick:
+    settings = {"seed": 0, "startup": 4, "prune": "none", "warmup": 0}
+    return Quick(folder, SPACE, shared, **settings | changed)
+
+
+def run(search: Search, total: int, jobs: int = 1) -> int | None:
+    with search.opened():
+        return run_trials(search, total, [dict(os.environ)] * jobs, grace=5.0)
+
+
+def drawn(search: Search) -> list[Any]:
+    with search.opened():
+        return [trial.params for trial in search.study.trials]
+
+
+def test_finds_what_is_best_and_keeps_failures(tmp_path: Path, capsys: Any) -> None:
+    search = make(tmp_path / "rates")
+    assert run(search, 20, jobs=2) is None
+    with search.opened():
+        report(search)
+    output = capsys.readouterr().out
+    table = pd.read_csv(search.folder / "table.csv")
+    best = table.iloc[0]
+    assert 3e-4 < best["optimizer.lr"] < 3e-3 and best["state"] == "complete"
+    assert best["value"] == pytest.approx(table["value"].max())
+    failed = table[table["state"] == "failed"]
+    assert len(failed) >= 1 and (failed["optimizer.lr"] > 0.03).all()
+    first = table.loc[table["state"] == "complete", "trial"].min()
+    assert len(table) == 20 + (failed["trial"] < first).sum()
+    assert (failed["error"] == "The training loss became nan.").all()
+    for name in ("history", "epochs", "slices", "parallel", "importances"):
+        assert (search.folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    typed = [line for line in output.splitlines() if line.startswith("python train.py")]
+    assert typed == [
+        f"python train.py name=rates-best optimizer.lr={best['optimizer.lr']:.10g} "
+        f"augment={best['augment']}"
+    ]
+
+
+def test_bad_trials_are_given_up(tmp_path: Path) -> None:
+    search = make(tmp_path / "rates", prune="median", startup=3)
+    search.pace = 0.4  # longer than the search looks away
+    run(search, 9, jobs=3)
+    with search.opened():
+        table = trials_table(search)
+    pruned = table[table["state"] == "pruned"]
+    assert len(pruned) >= 1 and (pruned["epochs"] < 3).all()
+    complete = table[table["state"] == "complete"]
+    assert pruned["value"].max() < complete["value"].max()
+    for name in pruned["folder"]:
+        status = RunFolder(search.folder / name).status()
+        assert status["state"] == "failed"
+        assert status["error"].startswith("Pruned by the search: given up after epoch")
+
+
+@pytest.mark.parametrize("prune", ["median", "halving"])
+@pytest.mark.parametrize("warmup", [0, 1, 2])
+def test_the_first_epochs_decide_nothing(prune: str, warmup: int) -> None:
+    study = optuna.create_study(
+        direction="maximize", pruner=make_pruner(prune, startup=1, warmup=warmup)
+    )
+    good, bad = study.ask(), study.ask()
+    for epoch in range(1, 6):
+        good.report(0.9, epoch)
+        assert not good.should_prune()
+    study.tell(good, 0.9)
+    decided = []
+    for epoch in range(1, 6):
+        bad.report(0.1, epoch)
+        decided.append(bad.should_prune())
+    assert decided.index(True) == warmup  # after epoch warmup + 1
+
+
+def test_ctrl_c_leaves_a_trial_that_goes_on(tmp_path: Path) -> None:
+    search = make(tmp_path / "rates", seed=3)
+    (tmp_path / "rates").mkdir()
+    (tmp_path / "rates" / "hang").touch()
+
+    def interrupt() -> None:
+        while not list(tmp_path.glob("rates/trial=*/hanging")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert run(search, 3) == signal.SIGINT
+    before = drawn(search)
+    (tmp_path / "rates" / "hang").unlink()
+    with search.opened():
+        assert trials_table(search)["state"].tolist().count("interrupted") == 1
+    assert run(make(tmp_path / "rates", seed=3), 3) is None
+    after = drawn(search)
+    assert after[: len(before)] == before and len(after) == 4  # the first of which fails
+    with search.opened():
+        assert all(trial.state.is_finished() for trial in search.study.trials)
+    # An interruption changes nothing of what is tried.
+    straight = make(tmp_path / "straight", seed=3)
+    run(straight, 3)
+    assert drawn(straight) == after
+    assert len({json.dumps(params) for params in after}) == 4
+    assert run(search, 3) is None and len(drawn(search)) == 4  # nothing left to do
+
+
+def test_a_trial_without_all_its_values_has_failed(tmp_path: Path) -> None:
+    search = make(tmp_path / "rates")
+    with search.opened():
+        # As SIGKILL leaves it in the midst of `ask`.
+        search.study.ask({"optimizer.lr": SPACE["optimizer.lr"]})
+    run(search, 2)
+    with search.opened():
+        table = trials_table(search).sort_values("trial")
+        assert table["state"].iloc[0] == "failed" and "killed" in table["error"].iloc[0]
+        assert not search.path(0).exists()
+        # Studies of before have gone on with such trials.
+        part = create_trial(
+            params={"optimizer.lr": 1e-3},
+            distributions={"optimizer.lr": SPACE["optimizer.lr"]},
+            value=0.5,
+        )
+        search.study.add_trial(part)
+        lines = parallel_figure(search.study, SPACE).axes[0].lines
+    gaps = [np.isnan(np.asarray(line.get_ydata(), float)).sum() for line in lines]
+    assert sum(gaps) == 1
+
+
+def test_the_best_command_can_be_pasted(tmp_path: Path) -> None:
+    search = make(tmp_path / "rates", ["paths.cache=my pictures", "tta=[identity]"])
+    typed = search.command(create_trial(value=0.5))
+    assert shlex.split(typed) == [
+        *("python", "train.py", "name=rates-best"),
+        *("paths.cache=my pictures", "tta=[identity]"),
+    ]
+
+
+def test_any_seed_of_32_bits_draws(tmp_path: Path) -> None:
+    values = set()
+    for seed in (42_949, 2**32 - 1):
+        search = make(tmp_path / str(seed), seed=seed)
+        with search.opened():
+            values.add(search.ask().params["optimizer.lr"])
+    assert len(values) == 2
+
+
+def test_a_search_that_cannot_succeed_ends_and_goes_on_when_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("product_cls.tune.study.Search", Quick)
+    (tmp_path / "space.yaml").write_text("optimizer.lr: {low: 1.0e-4, high: 1.0e-2, log: true}")
+    typed = ("study=rates", "trials=1", "space=space.yaml")
+    broken = tmp_path / "multirun" / "rates" / "broken"
+    broken.parent.mkdir(parents=True)
+    broken.touch()
+    status, output, errors = run_command(command.main)(*typed)
+    assert status == 1 and "5 trials: 5 failed" in output
+    log = Path("multirun/rates/trial=004/console.log")
+    assert f"the last: There is no folder data (log: {log})" in errors and log.is_file()
+    broken.unlink()
+    status, output, _ = run_command(command.main)(*typed)
+    assert status == 0 and "6 trials: 5 failed, 1 complete" in output
+
+
+def test_failures_beside_a_trial_that_succeeds_do_not_end_a_search(tmp_path: Path) -> None:
+    search = make(tmp_path / "rates")
+    search.broken = 5
+    (tmp_path / "rates").mkdir()
+    (tmp_path / "rates" / "broken").touch()
+    run(search, 10, jobs=2)
+    with search.opened():
+        states = trials_table(search).sort_values("trial")["state"].tolist()
+    assert states == ["complete"] + 9 * ["failed"]  # five while it ran, four after it
+
+
+def test_a_trial_has_the_gpus_that_it_trains_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("product_cls.tune.study.Search", Quick)
+    status, _, errors = run_command(command.main)("study=rates", "trials=1", "trainer=ddp")
+    assert status == 2 and "2" in errors and "trainer.devices" in errors
+
+
+def test_another_search_is_kept_apart(tmp_path: Path, refused: Any) -> None:
+    run(make(tmp_path / "rates", ["fold=1"]), 1)
+    with refused("settings of train.py (fold=1)", "study=NAME"):
+        run(make(tmp_path / "rates", ["fold=0"]), 2)
+    search = make(tmp_path / "rates", ["fold=1"])
+    with (
+        refused("search space", "study=NAME"),
+        Quick(
+            tmp_path / "rates",
+            {"mix.p": FloatDistribution(0, 1)},
+            ["fold=1"],
+            seed=0,
+            startup=4,
+            prune="none",
+            warmup=0,
+        ).opened(),
+    ):
+        pass
+    with search.opened(), refused("Another search works"), make(tmp_path / "rates").opened():
+        pass
+
+
+def test_mistakes_are_said_before_a_trial_starts(tmp_path: Path, refused: Any) -> None:
+    for shared, part in (
+        (["optimiser.lr=1"], "optimiser"),
+        (["augment=none"], "augment=none is what the search varies"),
+        (["hydra.run.dir=x"], "settled by the search"),
+        (["name=x"], "settled by the search"),
+        (["fold=all"], "no validation"),
+        (["sweep=models"], "sweep=models is a set of runs"),
+        (["data=competition"], "data.root=..."),
+        (["data.batch_size=0"], "data.batch_size=0; allowed: 1 or more."),
+    ):
+        with refused(part):
+            make(tmp_path, shared)
+    with refused("prune=best; allowed: median, halving, none"):
+        make(tmp_path, prune="best")
+
+
+def test_spaces(tmp_path: Path, refused: Any) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        "a: {low: 1e-4, high: 1.0e-2, log: true}\nb: {low: 1, high: 9, step: 2}\nc: [x, null, true]"
+    )
+    assert read_space(str(file)) == {
+        "a": FloatDistribution(1e-4, 1e-2, log=True),
+        "b": IntDistribution(1, 9, step=2),
+        "c": CategoricalDistribution(["x", None, True]),
+    }
+    assert words({"a": 0.0001234567890123, "b": 3, "c": None, "d": True}) == [
+        "a=0.000123456789",
+        "b=3",
+        "c=null",
+        "d=true",
+    ]
+    for text, part in (
+        ("a: 3", "a: 3 is not {low:"),
+        ("a: {low: 2, high: 1}", "a: {'low': 2, 'high': 1} is not"),
+        ("", "names no key"),
+        ("a: [", "is not YAML"),
+    ):
+        file.write_text(text)
+        with refused(part):
+            read_space(str(file))
+    with refused("space=no_such", "default"):
+        read_space("no_such")
+
+
+@pytest.mark.parametrize("name", [path.stem for path in (ROOT / "conf" / "search").glob("*.yaml")])
+def test_spaces_of_the_repository_compose(name: str, composed: Callable[..., Any]) -> None:
+    space = read_space(name)
+    for pick in (0, -1):
+        chosen = {
+            key: each.choices[pick]
+            if isinstance(each, CategoricalDistribution)
+            else (each.low, each.high)[pick]  # type: ignore[attr-defined]
+            for key, each in space.items()
+        }
+        assert composed(*words(chosen))["name"] == "train"
+
+
+def test_words_are_split(run_command: Any) -> None:
+    assert command.split_words(["study=a", "trials=2", "fold=1", "data=csv"]) == (
+        ["study=a", "trials=2"],
+        ["fold=1", "data=csv"],
+    )
+    for typed, part in (
+        (["study=a", "jobs=0"], "jobs=0"),
+        (["study=a", "warmup=-2"], "warmup=-2; allowed: 0 or more."),
+        (["study=a", "grace=-1"], "grace=-1.0; allowed: 0 or more."),
+        (["study=a", "sampler_seed=-1"], "sampler_seed=-1; allowed: 0 to 4294967295."),
+        (["study=a", "sampler_seed=4294967296"], "allowed: 0 to 4294967295."),
+        (["study=a/b"], "name of a folder"),
+        (["fold=1"], "Missing: study=..."),
+    ):
+        status, _, errors = run_command(command.main)(*typed)
+        assert status == 2 and part in errors
+
+
+@pytest.mark.slow
+def test_two_trials_of_real_training(
+    tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch, run_command: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "space.yaml").write_text("optimizer.lr: {low: 1.0e-4, high: 1.0e-2, log: true}")
+    status, output, errors = run_command(command.main)(
+        "study=tiny",
+        "trials=2",
+        "jobs=2",
+        "space=space.yaml",
+        *TINY,
+        f"data.root={tiny_root}",
+        f"paths.cache={tmp_path / 'cache'}",
+    )
+    assert status == 0, output + errors
+    assert "2 trials: 2 complete" in output
+    for number in (0, 1):
+        folder = RunFolder(tmp_path / "multirun" / "tiny" / f"trial={number:03d}")
+        assert folder.status()["state"] == "done"
+        assert folder.metrics()["epochs"] == 1 and folder.predictions_file("val").is_file()
