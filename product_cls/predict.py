@@ -94,7 +94,7 @@ def main() -> None:
     task = first.task
     if arguments.thresholds is not None:
         task = with_thresholds(task, read_thresholds(Path(arguments.thresholds)))
-    columns, lines = task.answers(mean, arguments.top)
+    columns, lines = task.describe(mean, arguments.top)
     table = pd.DataFrame({"image": [images[i][0] for i in scores.index], **columns})
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "predictions.csv", index=False)

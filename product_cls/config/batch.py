@@ -12,7 +12,7 @@ Rule = Literal["none", "linear", "sqrt"]
 
 
 @dataclass(frozen=True)
-class Step:
+class BatchPlan:
     """Pictures of a step: ``devices`` batches of ``per_device`` at once, ``accumulated`` times."""
 
     per_device: int
@@ -20,16 +20,16 @@ class Step:
     accumulated: int
 
     @classmethod
-    def of(cls, config: DictConfig) -> "Step":
+    def of(cls, config: DictConfig) -> "BatchPlan":
         """As the config says."""
         trainer = config.trainer
-        return cls(config.data.batch_size, ranks(trainer), trainer.accumulate_grad_batches)
+        return cls(config.data.batch_size, world_size(trainer), trainer.accumulate_grad_batches)
 
     @property
     def pictures(self) -> int:
         return self.per_device * self.devices * self.accumulated
 
-    def halved(self, times: int) -> "Step":
+    def halved(self, times: int) -> "BatchPlan":
         """Of as many pictures in smaller batches: each time half the batch, twice as many.
 
         Raises:
@@ -37,7 +37,7 @@ class Step:
         """
         if self.per_device % 2**times:
             raise ValueError(f"{self.per_device} cannot be halved {times} times")
-        return Step(self.per_device // 2**times, self.devices, self.accumulated * 2**times)
+        return BatchPlan(self.per_device // 2**times, self.devices, self.accumulated * 2**times)
 
     def sentence(self) -> str:
         """``Batch: 2 devices x 16 = 32 pictures a step.``"""
@@ -56,7 +56,7 @@ class Step:
         }
 
 
-def ranks(trainer: Any) -> int:
+def world_size(trainer: Any) -> int:
     """Processes that learn together: devices of a machine times machines."""
     return int(trainer["devices"]) * int(trainer.get("num_nodes", 1))
 
@@ -70,7 +70,7 @@ def can_halve(config: DictConfig, times: int) -> bool:
     return rest == 0 and size % per_class == 0 and size >= 2 * per_class
 
 
-def with_step(config: DictConfig, step: Step) -> DictConfig:
+def with_step(config: DictConfig, step: BatchPlan) -> DictConfig:
     """The config with the batches of ``step``."""
     changed = config.copy()
     changed.data.batch_size = step.per_device
@@ -100,7 +100,7 @@ def with_scaled_rates(config: DictConfig) -> tuple[DictConfig, str | None]:
         return config, None
     if not isinstance(rate := config.optimizer.get("lr"), int | float):
         raise UserError(f"scale_lr.rule={rule} scales optimizer.lr, which is {rate}; set it.")
-    pictures = Step.of(config).pictures
+    pictures = BatchPlan.of(config).pictures
     factor = pictures / base if rule == "linear" else (pictures / base) ** 0.5
     changed = config.copy()
     # Rates that follow optimizer.lr by interpolation do so of the scaled one.

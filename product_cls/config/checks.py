@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from product_cls.config.batch import ranks
+from product_cls.config.batch import world_size
 from product_cls.config.values import on_gpu, trainer_precision
 from product_cls.core.errors import UserError
 
@@ -118,7 +118,7 @@ def check_config(config: DictConfig) -> None:
 
 
 def _check_devices(trainer: Mapping[str, Any]) -> None:
-    devices, alone = trainer["devices"], ranks(trainer) == 1
+    devices, alone = trainer["devices"], world_size(trainer) == 1
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.accelerator.is_available():
         raise UserError(
             f"trainer.accelerator={trainer['accelerator']}, but no GPU can be used here; allowed: "

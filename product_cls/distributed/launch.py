@@ -28,7 +28,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch.distributed import DistNetworkError, DistStoreError, TCPStore
 
-from product_cls.config.batch import ranks
+from product_cls.config.batch import world_size
 from product_cls.config.values import trainer_precision
 from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
@@ -71,14 +71,14 @@ class Cause:
     at: float
 
 
-def machine(config: DictConfig) -> int:
+def node_rank(config: DictConfig) -> int:
     """Which of ``trainer.num_nodes`` machines this is, by ``NODE_RANK``; the first is 0."""
     number = os.environ.get("NODE_RANK", "")  # what is no number is said where machines meet
     several = config.trainer.get("num_nodes", 1) != 1
     return int(number) if several and number.isdigit() else 0
 
 
-def several_devices(count: int, finetune: Finetune) -> dict[str, Any]:
+def ddp_arguments(count: int, finetune: Finetune) -> dict[str, Any]:
     """Arguments of the ``Trainer`` of a rank, or of a process that trains alone.
 
     Buffers are not broadcast: ``collectives.average_statistics`` does better, and a broadcast a
@@ -135,7 +135,7 @@ def train_in_ranks(
     if config.trainer.get("num_nodes", 1) == 1:
         store, host = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False), "127.0.0.1"
     else:
-        host, port = meeting_place(config)
+        host, port = rendezvous(config)
         store = _store(host, port, is_master=True)
         store.set("orders", json.dumps(orders))
     _run_ranks(config, orders, host, store.port)
@@ -148,13 +148,13 @@ def join_ranks(config: DictConfig) -> None:
         UserError: the first machine did not begin within an hour; what a rank has raised.
         RankFailed: any other end of a rank.
     """
-    host, port = meeting_place(config)
+    host, port = rendezvous(config)
     store = _store(host, port, is_master=False)
     store.set_timeout(FIRST_MACHINE)
     _run_ranks(config, json.loads(store.get("orders")), host, port)
 
 
-def meeting_place(config: DictConfig) -> tuple[str, int]:
+def rendezvous(config: DictConfig) -> tuple[str, int]:
     """Address and port of the first of several machines, from the environment.
 
     Raises:
@@ -183,7 +183,7 @@ def _store(host: str, port: int, *, is_master: bool) -> TCPStore:
 
 
 def _run_ranks(config: DictConfig, orders: Mapping[str, Any], host: str, port: int) -> None:
-    devices, first = config.trainer.devices, machine(config) * config.trainer.devices
+    devices, first = config.trainer.devices, node_rank(config) * config.trainer.devices
     with TemporaryDirectory(prefix="product_cls-ranks-") as name:
         place = Path(name)
         (place / "orders.json").write_text(json.dumps(orders))
@@ -203,14 +203,14 @@ def _run_ranks(config: DictConfig, orders: Mapping[str, Any], host: str, port: i
                     stdin=subprocess.DEVNULL,
                     stdout=None if first + local == 0 else subprocess.DEVNULL,
                 )
-            _watch(processes, place, ranks(config.trainer))
+            _watch(processes, place, world_size(config.trainer))
         finally:
             _stop(list(processes.values()))
 
 
 def _environment(config: DictConfig, local: int, host: str, port: int) -> dict[str, str]:
     """What torchrun would give a rank, and its share of the run's threads."""
-    devices, number = config.trainer.devices, machine(config)
+    devices, number = config.trainer.devices, node_rank(config)
     kept = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
     given = os.environ.get("OMP_NUM_THREADS", "")
     threads = int(given) if given.isdigit() else usable_cores()

@@ -74,8 +74,8 @@ def find_weights(runs: Sequence[Run], how: str, method: str) -> FoundWeights:
     groups = _held_out(members, how)
     first = groups[0]
     task = first.make_task()
-    known, _ = task.truth(first.scores, first.target)
-    truth = np.stack([task.truth(part.scores, first.target)[1] for part in groups])
+    known, _ = task.true_label_scores(first.scores, first.target)
+    truth = np.stack([task.true_label_scores(part.scores, first.target)[1] for part in groups])
     truth = truth.astype(np.float64)
     fold, parts = _folds(members[names[0]], first)
     tune = TUNERS[how]
@@ -176,7 +176,7 @@ def _compare(how: str, parts: str, val: Predictions, equal: np.ndarray) -> list[
 
     def judged(scores: np.ndarray) -> tuple[str, float]:
         value = 100 * task.evaluate(scores, val.target)[measure]
-        loss = log_loss(task.truth(scores, val.target)[1][None], np.ones(1))
+        loss = log_loss(task.true_label_scores(scores, val.target)[1][None], np.ones(1))
         return f"{value:.2f} % (log loss {loss:.4f})", loss
 
     (before, loss_before), (after, loss_after) = judged(equal), judged(val.scores)

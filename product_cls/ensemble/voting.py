@@ -89,10 +89,10 @@ def blend_predictions(
     """
     aligned = align(parts)
     task = aligned[0].make_task()
-    if method in METHODS and method not in task.votes:
+    if method in METHODS and method not in task.blend_methods:
         raise UserError(
             f"method={method} is not for runs of task={task.name}; allowed: "
-            f"{', '.join(task.votes)}."
+            f"{', '.join(task.blend_methods)}."
         )
     # Embeddings of different runs have nothing in common to average.
     of_one_run: dict[str, Any] = dict.fromkeys(name for name in OPTIONAL if name != "view")

@@ -48,7 +48,7 @@ PROGRAM = (
 
 
 @dataclass(frozen=True)
-class Copy:
+class ForkedJob:
     """A job's process; of ``subprocess.Popen`` what a job needs."""
 
     pid: int
@@ -58,7 +58,7 @@ class Copy:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-class Original:
+class ForkServer:
     """The launcher's side: the process that is copied.
 
     Args:
@@ -98,7 +98,7 @@ class Original:
 
     def copy(
         self, command: Sequence[str], environment: Mapping[str, str], console: Path
-    ) -> Copy | None:
+    ) -> ForkedJob | None:
         """A process that goes on as ``command`` with its output in ``console``.
 
         Returns:
@@ -115,7 +115,7 @@ class Original:
         except OSError:
             self.close()
             return None
-        return Copy(int(answer)) if answer else None
+        return ForkedJob(int(answer)) if answer else None
 
     def close(self) -> None:
         """End it; copies that have begun go on."""
@@ -139,13 +139,15 @@ class Original:
 
 
 @contextmanager
-def original(modules: Sequence[str], environment: Mapping[str, str]) -> Iterator[Original | None]:
-    """An ``Original`` for as long as the jobs run; None where there cannot be one."""
+def fork_server(
+    modules: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[ForkServer | None]:
+    """An ``ForkServer`` for as long as the jobs run; None where there cannot be one."""
     # Copies lose the process that forked them at once: this makes us their parent.
     if not modules or LIBC is None or LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1) != 0:
         yield None
         return
-    process = Original(modules, environment)
+    process = ForkServer(modules, environment)
     try:
         yield process
     finally:

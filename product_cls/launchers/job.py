@@ -20,7 +20,7 @@ from product_cls.core.child_processes import die_with
 from product_cls.core.errors import UserError
 from product_cls.core.files import now
 from product_cls.core.process_environment import ending
-from product_cls.launchers.fork_server import Copy, Original
+from product_cls.launchers.fork_server import ForkedJob, ForkServer
 from product_cls.runs.folder import RunFolder
 
 State = Literal["queued", "running", "done", "skipped", "failed", "interrupted", "pruned"]
@@ -46,7 +46,7 @@ class Job:
     error: str = ""  # one sentence, of a job that failed or was interrupted
     begun: float = 0.0  # time.monotonic()
     seconds: float = 0.0
-    process: subprocess.Popen[bytes] | Copy | None = None
+    process: subprocess.Popen[bytes] | ForkedJob | None = None
     before: dict[str, Any] = field(default_factory=dict)  # status.json when the job was started
     version_before: tuple[int, int] | None = None
     log_before: int = 0  # bytes of console.log from earlier attempts
@@ -58,7 +58,7 @@ class Job:
         )
         return self.folder.status() if mine else {}
 
-    def start(self, environment: Mapping[str, str], original: Original | None = None) -> None:
+    def start(self, environment: Mapping[str, str], original: ForkServer | None = None) -> None:
         """Start the process; a job that cannot even be started has failed.
 
         Args:

@@ -37,7 +37,7 @@ from product_cls.launchers.base import (
     quoted,
     register_launchers,
 )
-from product_cls.launchers.fork_server import original
+from product_cls.launchers.fork_server import fork_server
 from product_cls.launchers.job import Job
 from product_cls.launchers.resources import assign_gpus, job_environment, visible_gpus
 from product_cls.launchers.run_jobs import run_jobs
@@ -121,7 +121,7 @@ class ProcessesLauncher(Launcher):
         # A lone job has nothing to share; of env_set some is read by what would be imported before.
         early = any(job.result.hydra_cfg.hydra.job.env_set for job in jobs)
         modules = self.preload if len(jobs) > 1 and not early else []
-        with original(modules, environments[0]) as source:
+        with fork_server(modules, environments[0]) as source:
             signum = run_jobs(jobs, environments, self.grace, source)
         if signum is not None:
             raise SystemExit(128 + signum)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from product_cls.launchers.fork_server import Original
+from product_cls.launchers.fork_server import ForkServer
 from product_cls.launchers.job import Job
 from product_cls.launchers.table import Display, plural
 
@@ -30,7 +30,7 @@ def run_jobs(
     jobs: Sequence[Job],
     environments: Sequence[Mapping[str, str]],
     grace: float,
-    original: Original | None,
+    original: ForkServer | None,
 ) -> int | None:
     """Run all jobs, as many at once as there are environments; none outlives this call.
 

@@ -157,7 +157,7 @@ class EmbeddingHead(nn.Module):
 MOST_LOG_VARIANCE = 4.0
 
 
-class SideBySide(nn.Module):
+class MultiHeadLinear(nn.Module):
     """Logits of several labels, ``[B, sum of their classes]``, and where asked how uncertain each
     label is.
 

@@ -28,14 +28,14 @@ class Task(ABC):
         measures: the metrics that tables of runs show.
         classes: names of the columns of the scores.
         mixes: whether its loss makes sense for mixed pictures.
-        votes: methods of ``blend`` that make sense for its scores.
+        blend_methods: methods of ``blend`` that make sense for its scores.
         id_column: names the pictures in a submission.
     """
 
     name: ClassVar[str]
     monitor: str = "val/accuracy"
     measures: Sequence[str] = ("accuracy",)
-    votes: ClassVar[tuple[str, ...]] = ("mean", "gmean", "sharpened")
+    blend_methods: ClassVar[tuple[str, ...]] = ("mean", "gmean", "sharpened")
     id_column: ClassVar[str] = "filename"
     classes: list[str]
     mixes: bool = True
@@ -45,7 +45,7 @@ class Task(ABC):
     def label(self) -> str:
         """The column of the sample table that folds are stratified by; their file's name has it."""
 
-    def strata(self, samples: pd.DataFrame) -> Strata:
+    def stratify_by(self, samples: pd.DataFrame) -> Strata:
         """What folds and subsets of the samples keep in proportion; asked before ``fit``."""
         return self.label
 
@@ -106,7 +106,7 @@ class Task(ABC):
         """Scores ``[N, C]`` -> columns of a submission, beside the one that names the pictures."""
         return {"prediction": self.decide(scores)}
 
-    def answers(
+    def describe(
         self, scores: np.ndarray, top: int
     ) -> tuple[dict[str, np.ndarray], list[list[str]]]:
         """Scores ``[N, C]`` for people: columns of a table, ``[N]`` each, and lines for a caption
@@ -130,7 +130,9 @@ class Task(ABC):
         """Metrics of predictions, over the rows whose label is known; empty where none is."""
 
     @abstractmethod
-    def truth(self, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def true_label_scores(
+        self, scores: np.ndarray, target: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """How likely scores find what is right, by which votes are weighed.
 
         Args:

@@ -14,7 +14,7 @@ from product_cls.data.samples import natural_key
 from product_cls.losses.class_weights import check_weight_count, class_weights, weigh
 from product_cls.losses.multi_task import known_rows, uncertainty_weighted
 from product_cls.metrics.epoch import EpochMeasure, macro_f1
-from product_cls.models.heads import SideBySide
+from product_cls.models.heads import MultiHeadLinear
 from product_cls.tasks.base import Task
 from product_cls.tasks.head_settings import Head, label_names, read_head
 from product_cls.tasks.single_label import UNKNOWN, UNSEEN
@@ -80,7 +80,7 @@ class MultiHead(Task):
                 )
         self.uncertainty = uncertainty
         self._settle(complete)
-        self._module: SideBySide | None = None
+        self._module: MultiHeadLinear | None = None
 
     def _settle(self, complete: bool) -> None:
         """What follows from the heads' classes, and from whether all labels are there."""
@@ -94,7 +94,7 @@ class MultiHead(Task):
     def label(self) -> str:
         return "+".join(head.column for head in self.heads)
 
-    def strata(self, samples: pd.DataFrame) -> tuple[str, ...]:
+    def stratify_by(self, samples: pd.DataFrame) -> tuple[str, ...]:
         """The heads' columns.
 
         Raises:
@@ -116,7 +116,7 @@ class MultiHead(Task):
                 list of classes, or class weights that the loss does not take.
         """
         learned = samples[samples["split"] != "test"]
-        columns = list(self.strata(samples))
+        columns = list(self.stratify_by(samples))
         for head in self.heads:
             labels = label_names(samples[head.column])
             found = labels[learned.index].dropna()
@@ -181,7 +181,7 @@ class MultiHead(Task):
 
     def head(self, in_features: int) -> nn.Module:
         sizes = [len(head.classes) for head in self.heads]
-        self._module = SideBySide(in_features, sizes, uncertain=self.uncertainty)
+        self._module = MultiHeadLinear(in_features, sizes, uncertain=self.uncertainty)
         return self._module
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
@@ -251,7 +251,7 @@ class MultiHead(Task):
             columns[head.name] = np.asarray(head.classes)[chosen]
         return columns
 
-    def answers(
+    def describe(
         self, scores: np.ndarray, top: int
     ) -> tuple[dict[str, np.ndarray], list[list[str]]]:
         """The best label of each head, and its score (``top`` is for a single label)."""
@@ -285,7 +285,9 @@ class MultiHead(Task):
         f1 = [value for name, value in single.items() if name.endswith("/f1")]
         return {**values, "mean_f1": float(np.mean(f1)), **single}
 
-    def truth(self, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def true_label_scores(
+        self, scores: np.ndarray, target: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         rows, heads = np.nonzero(target >= 0)
         first = np.cumsum([0, *(len(head.classes) for head in self.heads)])
         return rows, scores[rows, first[heads] + target[rows, heads]]

@@ -44,7 +44,7 @@ class MultiLabel(Task):
     """
 
     name: ClassVar[str] = "multi_label"
-    votes: ClassVar[tuple[str, ...]] = ("mean", "logits")
+    blend_methods: ClassVar[tuple[str, ...]] = ("mean", "logits")
     id_column: ClassVar[str] = "index"
 
     def __init__(
@@ -82,7 +82,7 @@ class MultiLabel(Task):
         """Of each label, float64 ``[L]``."""
         return np.asarray(self._thresholds or [HALF] * len(self.classes), dtype=np.float64)
 
-    def strata(self, samples: pd.DataFrame) -> list[str]:
+    def stratify_by(self, samples: pd.DataFrame) -> list[str]:
         """The label columns.
 
         Raises:
@@ -109,7 +109,7 @@ class MultiLabel(Task):
         return labels
 
     def fit(self, samples: pd.DataFrame) -> None:
-        self.classes = self.strata(samples)
+        self.classes = self.stratify_by(samples)
         check_both_kinds(samples, self.classes, "The samples (task.labels)")
         if self._weights == BALANCED:
             targets = self.encode(samples[samples["split"] != "test"])
@@ -164,7 +164,7 @@ class MultiLabel(Task):
         said = present(scores, self.thresholds).astype(np.int64)
         return {name: said[:, k] for k, name in enumerate(self.classes)}
 
-    def answers(
+    def describe(
         self, scores: np.ndarray, top: int
     ) -> tuple[dict[str, np.ndarray], list[list[str]]]:
         """All labels' probabilities after the labels that are there; of those, ``top`` lines."""
@@ -181,7 +181,9 @@ class MultiLabel(Task):
         known = (target != UNKNOWN).all(axis=1)
         return measure(scores[known], target[known], self.thresholds) if known.any() else {}
 
-    def truth(self, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def true_label_scores(
+        self, scores: np.ndarray, target: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         rows, labels = np.nonzero(target != UNKNOWN)
         likely = scores[rows, labels]
         return rows, np.where(target[rows, labels] == 1, likely, 1 - likely)

@@ -137,7 +137,9 @@ class SingleLabel(Task):
             return {}
         return {"accuracy": float((scores[known].argmax(axis=1) == target[known]).mean())}
 
-    def truth(self, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def true_label_scores(
+        self, scores: np.ndarray, target: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         rows = np.flatnonzero(target >= 0)
         return rows, scores[rows, target[rows]]
 

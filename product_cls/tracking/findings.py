@@ -111,7 +111,7 @@ def find_in(
     # A mistake made with certainty says more than one of many near 50 %.
     order = np.argsort(-predictions.scores[rows].max(axis=1), kind="stable")[:MOST_WRONG]
     shown = predictions.rows(rows[order])
-    _, answers = shown.make_task().answers(shown.scores, TOP)
+    _, answers = shown.make_task().describe(shown.scores, TOP)
     near = _neighbours(shown, gallery)
     wrong = [
         WrongPicture(

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from timm.layers import convert_sync_batchnorm
 
-from product_cls.config.batch import ranks
+from product_cls.config.batch import world_size
 from product_cls.config.checks import check_sam
 from product_cls.config.instantiate import build, to_plain, try_out
 from product_cls.config.values import image_size, loader_workers, on_gpu, parse_fold
@@ -44,7 +44,7 @@ def assemble_samples(config: DictConfig) -> "tuple[pd.DataFrame, Task, pd.Series
     samples: pd.DataFrame = build(config.data.samples)
     task: Task = build(config.task)
     if config.data.limit is not None:
-        label = task.strata(samples)
+        label = task.stratify_by(samples)
         samples = take_subset(samples, config.data.limit, label=label, seed=config.folds.seed)
     task.fit(samples)
     return samples, task, assemble_folds(config, samples, task)
@@ -86,7 +86,7 @@ def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd
         given.strategy,
         n_splits=given.n_splits,
         seed=given.seed,
-        label=task.strata(samples),
+        label=task.stratify_by(samples),
     )
     targets, ids = task.encode(samples), samples["id"]
     parts = split_rows(folds, parse_fold(config.fold))
@@ -132,7 +132,7 @@ def assemble_data(
         )
     fold, size = parse_fold(config.fold), image_size(config.data.size)
     gpu = on_gpu(config.trainer)
-    if config.data.per_class is not None and not isinstance(task.strata(samples), str):
+    if config.data.per_class is not None and not isinstance(task.stratify_by(samples), str):
         raise UserError(
             f"data.per_class={config.data.per_class} is for one label a picture; allowed with "
             f"several: null."
@@ -143,7 +143,7 @@ def assemble_data(
     train_ids, val_ids = split_rows(folds[folds.index.isin(kept)], fold)
     if isinstance(store, StreamStore):
         store.check_room(store.rows(train_ids.tolist()))
-    devices = ranks(config.trainer)
+    devices = world_size(config.trainer)
     if devices > 1 and (len(train_ids) < 2 * devices or 0 < len(val_ids) < devices):
         raise UserError(
             f"{len(train_ids)} pictures to learn from and {len(val_ids)} held out are too few for "

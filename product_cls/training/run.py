@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
 
-from product_cls.config.batch import Step, can_halve, with_scaled_rates, with_step
+from product_cls.config.batch import BatchPlan, can_halve, with_scaled_rates, with_step
 from product_cls.config.checks import check_config
 from product_cls.config.instantiate import build, to_plain
 from product_cls.config.values import image_size, on_gpu, trainer_precision
@@ -27,11 +27,11 @@ from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.samples import samples_fingerprint
 from product_cls.distributed.launch import (
     RankFailed,
+    ddp_arguments,
     join_ranks,
-    machine,
-    meeting_place,
+    node_rank,
     one_device,
-    several_devices,
+    rendezvous,
     train_in_ranks,
 )
 from product_cls.inference.tta import check_views
@@ -62,7 +62,7 @@ def run(config: DictConfig) -> float | None:
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     quiet_libraries()
     try:
-        if machine(config) > 0:
+        if node_rank(config) > 0:
             return _run(config, folder)  # lock and status are the first machine's
         with folder.locked(), closing_trackers():
             return _recorded(config, folder)
@@ -171,7 +171,7 @@ def _run(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> float
     samples, task, folds = assemble_samples(config)
     mark = fingerprint(
         to_plain(config),
-        samples_fingerprint(samples, task.strata(samples)),
+        samples_fingerprint(samples, task.stratify_by(samples)),
         digest(folds.to_dict()),
     )
     plan = folder.plan(mark, rerun=bool(config.rerun) and not retry)
@@ -179,12 +179,12 @@ def _run(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> float
         log.info("Finished earlier with the same settings (%s); nothing to do.", folder.path)
         return folder.status().get("value")
     if config.trainer.get("num_nodes", 1) > 1:
-        meeting_place(config)  # refused before anything is moved, too
+        rendezvous(config)  # refused before anything is moved, too
     first_epoch = finished_epochs(folder.last_checkpoint) if plan == "resume" else 0
     if first_epoch is None:
         log.warning("%s is damaged; the run starts anew.", folder.last_checkpoint)
         plan, first_epoch = "fresh", 0
-    if machine(config) > 0:
+    if node_rank(config) > 0:
         join_ranks(config)
         return None
 
@@ -192,7 +192,7 @@ def _run(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> float
         log.info(scaled)
     asked = config
     halved = int(folder.status().get("halved", 0)) if plan == "resume" or retry else 0
-    step = Step.of(config).halved(halved)
+    step = BatchPlan.of(config).halved(halved)
     config = with_step(config, step)
     module, data = assemble_run(config, samples, task, folds, first_epoch)
     network = module.network
@@ -291,7 +291,7 @@ def fit(
         num_sanity_val_steps=0,
         default_root_dir=str(folder.path),
         sync_batchnorm=False,  # the network has been converted
-        **several_devices(data.ranks, module.finetune),
+        **ddp_arguments(data.ranks, module.finetune),
     )
     checkpoint = folder.last_checkpoint if resume else None
     if checkpoint is not None:

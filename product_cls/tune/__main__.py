@@ -16,7 +16,7 @@ from pathlib import Path
 
 from product_cls.core.cli import MISSING, guard, parse_arguments
 from product_cls.core.errors import UserError
-from product_cls.launchers.fork_server import original
+from product_cls.launchers.fork_server import fork_server
 from product_cls.launchers.resources import assign_gpus, job_environment, visible_gpus
 
 PROG = "python -m product_cls.tune"
@@ -111,7 +111,7 @@ def main() -> None:
     ]
     modules = ProcessesConf().preload if arguments.trials > 1 else []
     with search.opened():
-        with original(modules, environments[0]) as source:
+        with fork_server(modules, environments[0]) as source:
             signum = run_trials(search, arguments.trials, environments, arguments.grace, source)
         found = report(search)
         failure = shortfall(search, arguments.trials) if signum is None else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from optuna.trial import Trial, TrialState
 
 from product_cls.core.files import now
-from product_cls.launchers.fork_server import Original
+from product_cls.launchers.fork_server import ForkServer
 from product_cls.launchers.job import Job
 from product_cls.launchers.run_jobs import POLL, signals_noted, stop
 from product_cls.launchers.table import Display
@@ -37,7 +37,7 @@ def run_trials(
     total: int,
     environments: Sequence[Mapping[str, str]],
     grace: float,
-    original: Original | None = None,
+    original: ForkServer | None = None,
 ) -> int | None:
     """Run trials until the study has ``total``, or ``FAILURES`` have failed and none succeeded.
 

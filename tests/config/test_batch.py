@@ -7,13 +7,13 @@ import pytest
 from conftest import Refused
 from omegaconf import OmegaConf
 
-from product_cls.config.batch import Step, can_halve, with_scaled_rates
+from product_cls.config.batch import BatchPlan, can_halve, with_scaled_rates
 
 Composed = Callable[..., dict[str, Any]]
 
 
 def test_pictures_of_a_step(composed: Composed) -> None:
-    step = Step.of(
+    step = BatchPlan.of(
         OmegaConf.create(
             composed(
                 "trainer=ddp",
@@ -24,10 +24,10 @@ def test_pictures_of_a_step(composed: Composed) -> None:
             )
         )
     )
-    assert step == Step(per_device=16, devices=8, accumulated=3)
+    assert step == BatchPlan(per_device=16, devices=8, accumulated=3)
     assert step.sentence() == "Batch: 8 devices x 16 x 3 accumulated batches = 384 pictures a step."
-    assert Step(32, 1, 1).sentence() == "Batch: 32 pictures a step."
-    assert step.halved(2) == Step(4, 8, 12) and step.halved(2).pictures == 384
+    assert BatchPlan(32, 1, 1).sentence() == "Batch: 32 pictures a step."
+    assert step.halved(2) == BatchPlan(4, 8, 12) and step.halved(2).pictures == 384
     with pytest.raises(ValueError, match="16 cannot be halved 5 times"):
         step.halved(5)
 

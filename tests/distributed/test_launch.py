@@ -24,8 +24,8 @@ from product_cls.distributed.launch import (
     RankFailed,
     _run_ranks,
     _watch,
+    ddp_arguments,
     one_device,
-    several_devices,
 )
 from product_cls.inference.predictions import Predictions
 from product_cls.optim.groups import Finetune
@@ -207,7 +207,7 @@ def test_slurms_variables_are_not_believed(
         monkeypatch.setenv(name, value)
     trainer = composed("trainer.accelerator=cpu")["trainer"]
     assert one_device(trainer).world_size == 1
-    (environment,) = several_devices(count, Finetune())["plugins"]
+    (environment,) = ddp_arguments(count, Finetune())["plugins"]
     assert isinstance(environment, LightningEnvironment)
 
 

@@ -10,7 +10,7 @@ from product_cls.models.heads import (
     MOST_LOG_VARIANCE,
     ArcMargin,
     EmbeddingHead,
-    SideBySide,
+    MultiHeadLinear,
     add_margin,
 )
 
@@ -139,7 +139,7 @@ def test_wrong_values(arguments: dict[str, object], said: str, refused) -> None:
 
 
 def test_learned_variances_are_bounded_and_find_back() -> None:
-    head = SideBySide(4, [3, 2], uncertain=True)
+    head = MultiHeadLinear(4, [3, 2], uncertain=True)
     assert head(torch.zeros(5, 4)).shape == (5, 5)
     assert head.raw is not None and head.log_variance.tolist() == [0, 0]
     with torch.no_grad():
@@ -149,4 +149,4 @@ def test_learned_variances_are_bounded_and_find_back() -> None:
     assert -MOST_LOG_VARIANCE < variance[1].item() < -0.9 * MOST_LOG_VARIANCE
     variance.sum().backward()
     assert head.raw.grad is not None and head.raw.grad[1] > 0.01
-    assert SideBySide(4, [3, 2]).raw is None
+    assert MultiHeadLinear(4, [3, 2]).raw is None

@@ -76,14 +76,14 @@ def test_columns_of_scores_and_files(task: MultiHead, every: pd.DataFrame) -> No
         "mask=mask", "mask=incorrect", "mask=normal", "gender=male", "gender=female",
         "age=<30", "age=30-59", "age=>=60",
     ]  # fmt: skip
-    assert task.strata(every) == ("mask", "gender", "age_group")
+    assert task.stratify_by(every) == ("mask", "gender", "age_group")
     assert (task.monitor, task.measures[0]) == ("val/f1", "f1")
     logits = torch.randn(4, 8)
     scores = task.scores(logits)
     for columns in (slice(0, 3), slice(3, 5), slice(5, 8)):
         expected = torch.softmax(logits[:, columns], dim=1)
         assert torch.allclose(scores[:, columns], expected, atol=1e-6)
-    answers, lines = task.answers(scores.numpy(), 5)
+    answers, lines = task.describe(scores.numpy(), 5)
     assert list(answers) == ["mask", "mask_score", "gender", "gender_score", "age", "age_score"]
     assert answers["age"].tolist() == [AGES[k] for k in scores[:, 5:].argmax(dim=1)]
     assert lines[0][2] == f"age {answers['age'][0]}  {scores[0, 5:].max():.0%}"
@@ -102,7 +102,7 @@ def test_blended_scores_sum_to_one_for_each_head(task: MultiHead) -> None:
 def test_what_votes_are_weighed_by(task: MultiHead) -> None:
     """Of each known label the probability that its head gives to it."""
     scores = np.arange(16).reshape(2, 8) / 100  # 3 masks, 2 genders, 3 ages
-    rows, likely = task.truth(scores, np.array([[2, 0, 1], [-1, 1, -2]]))
+    rows, likely = task.true_label_scores(scores, np.array([[2, 0, 1], [-1, 1, -2]]))
     assert rows.tolist() == [0, 0, 0, 1]
     assert likely.tolist() == pytest.approx([0.02, 0.03, 0.06, 0.12])
 

@@ -34,7 +34,7 @@ def task() -> MultiLabel:
 
 
 def test_labels_are_the_columns_that_mean_nothing_else(task: MultiLabel) -> None:
-    assert task.classes == ["cat", "dog"] == task.strata(SAMPLES)
+    assert task.classes == ["cat", "dog"] == task.stratify_by(SAMPLES)
     target = task.encode(SAMPLES)
     assert target.dtype == np.int64
     assert target.tolist() == [[1, 0], [0, 1], [1, 1], [1, 0], [-1, -1]]
@@ -102,7 +102,7 @@ def test_labels_that_a_fold_does_not_teach_are_named(task: MultiLabel) -> None:
 
 def test_what_votes_are_weighed_by(task: MultiLabel) -> None:
     scores = np.array([[0.9, 0.2], [0.4, 0.7]])
-    rows, likely = task.truth(scores, np.array([[1, 0], [0, -1]]))
+    rows, likely = task.true_label_scores(scores, np.array([[1, 0], [0, -1]]))
     assert rows.tolist() == [0, 0, 1] and likely.tolist() == pytest.approx([0.9, 0.8, 0.6])
 
 
@@ -135,7 +135,7 @@ def test_spec_rebuilds_the_task_with_its_thresholds(task: MultiLabel) -> None:
 
 
 def test_answers_for_people(task: MultiLabel) -> None:
-    columns, lines = task.answers(np.array([[0.6, 0.9], [0.1, 0.2]], np.float32), 5)
+    columns, lines = task.describe(np.array([[0.6, 0.9], [0.1, 0.2]], np.float32), 5)
     assert columns["labels"].tolist() == ["cat dog", ""]
     assert columns["dog"].tolist() == pytest.approx([0.9, 0.2])
     assert lines == [["dog  90%", "cat  60%"], ["(none)"]]
