@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from product_cls.core.errors import UserError
 
-# A sentence about an argument begins with `name=`; the name may be dotted, as `losses.focal.weight`.
+# A sentence about an argument begins with `name=`, which may be dotted: `losses.focal.weight=`.
 ARGUMENT = re.compile(r"[A-Za-z_][\w.]*(?==)")
 INTERPOLATION = re.compile(r"\$\{(\.*)([\w.]+)\}")
 
