@@ -30,6 +30,9 @@ class Task(ABC):
         mixes: whether its loss makes sense for mixed pictures.
         blend_methods: methods of ``blend`` that make sense for its scores.
         id_column: names the pictures in a submission.
+        multi_label: whether a picture has several labels, each present or absent.
+        needs_gallery: whether pictures are named by their neighbours in a gallery of the training
+            pictures, so that those are embedded, too.
     """
 
     name: ClassVar[str]
@@ -37,6 +40,8 @@ class Task(ABC):
     measures: Sequence[str] = ("accuracy",)
     blend_methods: ClassVar[tuple[str, ...]] = ("mean", "gmean", "sharpened")
     id_column: ClassVar[str] = "filename"
+    multi_label: ClassVar[bool] = False
+    needs_gallery: ClassVar[bool] = False
     classes: list[str]
     mixes: bool = True
 

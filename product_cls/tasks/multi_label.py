@@ -46,6 +46,7 @@ class MultiLabel(Task):
     name: ClassVar[str] = "multi_label"
     blend_methods: ClassVar[tuple[str, ...]] = ("mean", "logits")
     id_column: ClassVar[str] = "index"
+    multi_label: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class Retrieval(SingleLabel):
 
     name: ClassVar[str] = "retrieval"
     embeds: ClassVar[bool] = True
+    needs_gallery: ClassVar[bool] = True
 
     def __init__(
         self,
