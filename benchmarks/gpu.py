@@ -27,7 +27,7 @@ from loading import CONF, write_pictures
 from timm_script import Epochs, clock, pick
 from train_step import BACKBONES
 
-from product_cls.config.values import precision
+from product_cls.config.values import trainer_precision
 from product_cls.core.cli import guard, parse_arguments
 from product_cls.core.errors import UserError
 from product_cls.data.augment import Augment, Engine
@@ -212,7 +212,7 @@ def end_to_end(
 
 
 def precision_of(arguments: Arguments) -> str:
-    return precision({"precision": arguments.precision, "accelerator": "auto"})
+    return trainer_precision({"precision": arguments.precision, "accelerator": "auto"})
 
 
 def measure(

@@ -21,7 +21,7 @@ from PIL import Image
 
 from product_cls.core.cli import guard, parse_arguments
 from product_cls.core.errors import UserError
-from product_cls.launchers.fork_server import Copy, Original, original
+from product_cls.launchers.fork_server import ForkedJob, ForkServer, fork_server
 from product_cls.launchers.processes import ProcessesConf
 
 JOB = Path(__file__).with_name("start_up_job.py")
@@ -59,7 +59,7 @@ def tiny(folder: Path) -> list[str]:
 
 
 def stages(
-    folder: Path, run: str, source: Original | None, *, freeze: bool = True
+    folder: Path, run: str, source: ForkServer | None, *, freeze: bool = True
 ) -> dict[str, float]:
     """CPU seconds of a job's stages, and of all.
 
@@ -76,7 +76,7 @@ def stages(
         "PYTHONUNBUFFERED": "1",
     }
     command = [sys.executable, str(JOB), *tiny(folder), f"hydra.run.dir={folder / run}"]
-    process: Popen[bytes] | Copy | None
+    process: Popen[bytes] | ForkedJob | None
     if source is None:
         with console.open("wb") as output:
             process = Popen(command, env=environment, stdin=DEVNULL, stdout=output, stderr=output)
@@ -101,7 +101,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_pictures(folder / "pictures")
-        with original(modules, os.environ) as source:
+        with fork_server(modules, os.environ) as source:
             if source is None:
                 raise UserError("Jobs begin as copies on Linux only.")
             while not source.ready():

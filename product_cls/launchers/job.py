@@ -28,7 +28,7 @@ State = Literal["queued", "running", "done", "skipped", "failed", "interrupted",
 
 # What a logger, `cli.guard` and an exception (its name is kept, but for UserError) say last.
 ERROR_LINE = re.compile(
-    r"(\[.*\]\[(ERROR|CRITICAL)\] - |error: |product_cls\.errors\.UserError: )?"
+    r"(\[.*\]\[(ERROR|CRITICAL)\] - |error: |product_cls\.core\.errors\.UserError: )?"
     r"(?P<sentence>(?(1).+|(\w+\.)*\w*(Error|Exception)\b.*))"
 )
 

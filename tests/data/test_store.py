@@ -468,7 +468,7 @@ BUILD = """
 import sys
 import pandas as pd
 from pathlib import Path
-from product_cls.cli import guard
+from product_cls.core.cli import guard
 from product_cls.data.store import build_store
 
 table, folder, side = pd.read_csv(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from runs_in_process import RETRIEVAL, refusal, train, weights
 from typed_sweeps import Sweep
 
-from product_cls.config.checks import check
+from product_cls.config.checks import check_config
 from product_cls.distributed.launch import (
     RankFailed,
     _run_ranks,
@@ -238,16 +238,18 @@ def test_settings_that_several_devices_refuse(
 ) -> None:
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     with refused("trainer.accelerator=gpu", "allowed: auto, cpu"):
-        check(OmegaConf.create(composed("trainer=ddp", "trainer.accelerator=gpu")))
+        check_config(OmegaConf.create(composed("trainer=ddp", "trainer.accelerator=gpu")))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    check(OmegaConf.create(composed("trainer=ddp")))
+    check_config(OmegaConf.create(composed("trainer=ddp")))
     with refused("trainer.devices=4", "2 GPUs"):
-        check(OmegaConf.create(composed("trainer=ddp", "trainer.devices=4")))
+        check_config(OmegaConf.create(composed("trainer=ddp", "trainer.devices=4")))
     with refused("trainer.strategy=fsdp", "ddp"):
-        check(OmegaConf.create(composed("trainer=ddp", "trainer.strategy=fsdp")))
+        check_config(OmegaConf.create(composed("trainer=ddp", "trainer.strategy=fsdp")))
     with refused("oom_retries=1", "trainer.num_nodes=2"):
-        check(OmegaConf.create(composed("trainer=ddp", "trainer.num_nodes=2", "oom_retries=1")))
+        check_config(
+            OmegaConf.create(composed("trainer=ddp", "trainer.num_nodes=2", "oom_retries=1"))
+        )
 
 
 def test_joined_batch_norms_keep_their_activations(composed: Callable[..., dict[str, Any]]) -> None:

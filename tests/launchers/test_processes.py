@@ -17,12 +17,12 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from product_cls.core.errors import UserError
-from product_cls.launchers import job as launcher_jobs
-from product_cls.launchers import run_jobs as launcher_table
+from product_cls.launchers import resources
 from product_cls.launchers.base import check_folders, devices, job_return
 from product_cls.launchers.job import Job, last_error, outcome
 from product_cls.launchers.processes import ProcessesLauncher
 from product_cls.launchers.resources import assign_gpus, job_environment, visible_gpus
+from product_cls.launchers.table import jobs_table
 from product_cls.runs.folder import RunFolder
 
 SETTINGS = {
@@ -82,7 +82,7 @@ def main(config):
             "files": [os.readlink(f"/proc/self/fd/{number}") for number in range(3)],
             "leads": os.getsid(0) == os.getpgid(0) == os.getpid(),
             "signals": [str(signal.getsignal(each)) for each in (2, 15, signal.SIGUSR1)],
-            "copy": b"launcher_copies" in Path("/proc/self/cmdline").read_bytes(),
+            "copy": b"launchers.fork_server" in Path("/proc/self/cmdline").read_bytes(),
         } if sys.platform == "linux" else {}
         (folder.path / "seen.json").write_text(json.dumps(seen))
         print("working on", config.fold)
@@ -399,7 +399,7 @@ def test_places_of_jobs_on_several_gpus(
 
 
 def test_threads_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher_jobs, "usable_cores", lambda: 8)
+    monkeypatch.setattr(resources, "usable_cores", lambda: 8)
 
     def threads(environ: Mapping[str, str], given: int | None, at_once: int) -> str | None:
         return job_environment(environ, None, threads=given, at_once=at_once).get("OMP_NUM_THREADS")
@@ -492,6 +492,6 @@ def test_live_table_shows_progress(tmp_path: Path) -> None:
     job = Job(4, "exclude=[rotate]", folder, [], None, state="running")
     folder.update_status(state="running", epoch=2, epochs=9, metric="accuracy", value=0.91239)
     console = Console(width=120, record=True)
-    console.print(launcher_table.jobs_table([job], logs=False))
+    console.print(jobs_table([job], logs=False))
     text = console.export_text()
     assert "exclude=[rotate]" in text and "2/9" in text and "accuracy 0.9124" in text

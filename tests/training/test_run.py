@@ -346,7 +346,7 @@ class NoRoom(Callback):
 
 
 def no_room(epoch: int) -> str:
-    return f"+callbacks.bomb={{_target_: test_train.NoRoom, epoch: {epoch}, fits: 2}}"
+    return f"+callbacks.bomb={{_target_: test_run.NoRoom, epoch: {epoch}, fits: 2}}"
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
