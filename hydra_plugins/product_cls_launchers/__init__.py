@@ -34,9 +34,9 @@ class RayLauncher(clusters.RayLauncher):
 class LauncherSettings(search_path_plugin.SearchPathPlugin):
     """Registers the settings of the launchers.
 
-    Hydra's plugins for submitit and Ray register settings of the same names when Hydra imports them.
+    Hydra's plugins for submitit and Ray register settings of the same names when they are imported.
     The last registration counts, and the order of the imports depends on ``sys.path``. Hydra calls
-    search path plugins after all imports, so the settings below replace the others.
+    search path plugins after all imports, so these settings replace the others.
     """
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
