@@ -180,7 +180,7 @@ def assemble_data(
         seed=int(config.seed),
         first_epoch=first_epoch,
         rank=rank or 0,
-        ranks=1 if rank is None else devices,
+        world_size=1 if rank is None else devices,
     )
 
 

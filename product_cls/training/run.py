@@ -290,7 +290,7 @@ def fit(
         num_sanity_val_steps=0,
         default_root_dir=str(folder.path),
         sync_batchnorm=False,  # the network has been converted
-        **ddp_arguments(data.ranks, module.finetune),
+        **ddp_arguments(data.world_size, module.finetune),
     )
     checkpoint = folder.last_checkpoint if resume else None
     if checkpoint is not None:
