@@ -15,7 +15,7 @@ from product_cls.ensemble.weights import random_parts
 from product_cls.inference.predictions import Predictions
 from product_cls.metrics.multi_label import measure
 from product_cls.metrics.thresholds import HALF, check_goal, tune_global, tune_per_label
-from product_cls.tasks.multi_label import UNKNOWN, MultiLabel
+from product_cls.tasks.multi_label import UNKNOWN
 
 HOW = ("per_label", "global", "half")
 
@@ -78,7 +78,7 @@ def tune_decisions(
     if how is not None and how not in HOW:
         raise UserError(f"thresholds={how}; allowed: {', '.join(HOW)}, or null.")
     task = next(iter(splits.values())).make_task()
-    if not isinstance(task, MultiLabel):
+    if not task.multi_label:
         for key, given, default in (("thresholds", how, None), ("goal", goal, "accuracy")):
             if given != default:
                 raise UserError(f"{key}={given} is for runs of task=multi_label, not {task.name}.")
