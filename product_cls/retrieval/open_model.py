@@ -13,9 +13,10 @@ from product_cls.inference.onnx_model import OnnxModel
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.systems import NetworkModel, PictureModel, VoteModel
 from product_cls.retrieval.index.embed import load_predictors
+from product_cls.retrieval.index.layout import META
 from product_cls.retrieval.index.model import IndexModel
 from product_cls.retrieval.index.sources import EmbeddedRun, build_index, embedded_run
-from product_cls.retrieval.index.store import META, GalleryIndex
+from product_cls.retrieval.index.store import GalleryIndex
 from product_cls.runs.folder import RunFolder, find_runs
 
 # Views for a checkpoint file, which does not say which its run averaged; as ``predict`` does.

@@ -155,7 +155,7 @@ def test_pictures_in_memory_go_through_the_same_decoding(
 def test_onnx_file(retrieval: Path, sweep: Path, tiny_root: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="the extra `export` is not installed")
     pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
-    from product_cls.export import export_onnx
+    from product_cls.inference.onnx_export import export_onnx
 
     _, files = stored_test_part(sweep / "fold=0,seed=1", tiny_root)
     for run in (sweep / "fold=0,seed=1", retrieval / "fold=0"):
