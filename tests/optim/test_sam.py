@@ -13,7 +13,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from runs_in_process import refusal, train, train_interrupted, weights
 
 from product_cls.optim.adamp import AdamP
-from product_cls.optim.sam import SAM, same_draws, frozen_statistics
+from product_cls.optim.sam import SAM, frozen_statistics, same_draws
 from product_cls.optim.schedules import polynomial
 from product_cls.training.module import ProductModule
 
