@@ -14,6 +14,7 @@ from torchmetrics import MetricCollection
 
 from product_cls.core.errors import UserError
 from product_cls.data.samples import Strata
+from product_cls.neighbours.votes import Vote
 
 
 class Task(ABC):
@@ -49,6 +50,7 @@ class Task(ABC):
     validation_gallery_every: int = 0
     classes: list[str]
     mixes: bool = True
+    vote: Vote  # with `needs_gallery`: how neighbours become scores
 
     @property
     @abstractmethod
