@@ -4,9 +4,9 @@ Only the command's own module is imported, so that ``--help`` and mistakes answe
 """
 
 import importlib
-import os
 import sys
 from difflib import get_close_matches
+from pathlib import Path
 
 # Name -> module with a function `main`, and one line for --help.
 COMMANDS = {
@@ -49,7 +49,7 @@ def main() -> None:
         print(f"error: There is no command '{name}'; {hint}", file=sys.stderr)
         raise SystemExit(2)
     # A user's own classes, named by `_target_`, lie in the current folder, as with `python -m`.
-    if (here := os.getcwd()) not in sys.path:
+    if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     # Read by usage messages, and by sweeps, which start this command again for each job.
     sys.argv = [f"product-cls {name}", *words[len(name.split()) :]]
@@ -74,8 +74,8 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "`product-cls COMMAND --help` explains a command. PRODUCT_CLS_CONF=FOLDER (or, of train,",
-            "--config-dir=FOLDER) adds config groups of your own.",
+            "`product-cls COMMAND --help` explains a command. To add your own config groups, set",
+            "the environment variable PRODUCT_CLS_CONF=FOLDER, or use train --config-dir=FOLDER.",
         ]
     )
 

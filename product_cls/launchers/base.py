@@ -13,7 +13,6 @@ from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from product_cls.core.cli import CONSOLE
 from product_cls.core.errors import UserError
 from product_cls.launchers.job import Job
 
@@ -38,10 +37,7 @@ def entry_point() -> list[str]:
         UserError: it was started in a way that cannot be repeated (``python -c``, a notebook).
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    command, _, subcommand = sys.argv[0].partition(" ")
-    if command == CONSOLE:
-        program = ["-m", "product_cls", subcommand]
-    elif spec is not None and spec.name != "__main__":
+    if spec is not None and spec.name != "__main__":
         program = ["-m", spec.name.removesuffix(".__main__")]
     elif Path(sys.argv[0]).exists():
         program = [sys.argv[0]]

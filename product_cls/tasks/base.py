@@ -130,6 +130,18 @@ class Task(ABC):
         ]
         return table, lines
 
+    def ranked(self, scores: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
+        """Scores ``[N, C]`` -> labels with their scores for each picture, best first.
+
+        Args:
+            top: labels at most, 1 or more.
+        """
+        names, values = top_k(scores, self.classes, top)
+        return [
+            [(str(name), float(value)) for name, value in zip(*row, strict=True)]
+            for row in zip(names, values, strict=True)
+        ]
+
     @abstractmethod
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
         """Metrics of predictions, over the rows whose label is known; empty where none is."""
