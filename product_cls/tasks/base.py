@@ -33,6 +33,9 @@ class Task(ABC):
         multi_label: whether a picture has several labels, each present or absent.
         needs_gallery: whether pictures are named by their neighbours in a gallery of the training
             pictures, so that those are embedded, too.
+        smallest_batch: pictures that a training batch needs at least.
+        validation_gallery_every: epochs between searches of the validation pictures in the gallery
+            of the training pictures; 0 for never.
     """
 
     name: ClassVar[str]
@@ -42,6 +45,8 @@ class Task(ABC):
     id_column: ClassVar[str] = "filename"
     multi_label: ClassVar[bool] = False
     needs_gallery: ClassVar[bool] = False
+    smallest_batch: ClassVar[int] = 1
+    validation_gallery_every: int = 0
     classes: list[str]
     mixes: bool = True
 
