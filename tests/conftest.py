@@ -73,7 +73,7 @@ def refused() -> Refused:
             yield
         text = str(caught.value)
         assert "\n" not in text
-        assert text.endswith(".") and not text.endswith(".."), text
+        assert text.endswith((".", "?")) and not text.endswith(".."), text
         for part in parts:
             assert part in text, text
 

@@ -63,8 +63,6 @@ def compose_config(words: Sequence[str], *, return_hydra_config: bool = False) -
         )
         overrides.append(f"hydra.searchpath=[{paths}]")
     register_resolvers()
-    import product_cls.launchers.clusters  # noqa: F401  (registers hydra/launcher)
-
     try:
         with _fresh_hydra(), initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return compose("config", overrides, return_hydra_config=return_hydra_config)

@@ -265,7 +265,7 @@ class MultiHead(Task):
         return table, lines
 
     def ranked(self, scores: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
-        """Each head's best class, ``HEAD=CLASS``, in the order of the heads: ``top`` is for tasks of one label."""
+        """Each head's best class, as ``HEAD=CLASS``; ``top`` is for tasks of one label."""
         classes = self._blocks(np.asarray(self.classes))
         blocks = self._blocks(scores)
         best = self.best(scores)
