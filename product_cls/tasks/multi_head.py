@@ -265,15 +265,13 @@ class MultiHead(Task):
         return table, lines
 
     def ranked(self, scores: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
-        """Each head's best class, as ``HEAD=CLASS``; ``top`` is for tasks of one label."""
-        classes = self._blocks(np.asarray(self.classes))
-        blocks = self._blocks(scores)
-        best = self.best(scores)
+        """Each head's best label, in the order of the heads: ``top`` is for tasks of one label."""
+        best = [
+            (np.asarray(head.classes)[block.argmax(axis=1)], block.max(axis=1))
+            for head, block in zip(self.heads, self._blocks(scores), strict=True)
+        ]
         return [
-            [
-                (str(names[k]), float(block[row, k]))
-                for names, block, k in zip(classes, blocks, best[row], strict=True)
-            ]
+            [(str(names[row]), float(values[row])) for names, values in best]
             for row in range(len(scores))
         ]
 
