@@ -65,7 +65,7 @@ def main() -> None:
     from product_cls.inference.predictor import Predictor
     from product_cls.inference.scoring import predict_scores
     from product_cls.inference.tta import check_views
-    from product_cls.tasks.multi_label import read_thresholds, with_thresholds
+    from product_cls.tasks.label_thresholds import read_thresholds, with_thresholds
 
     predictors = [Predictor.load(checkpoint) for checkpoint in checkpoints]
     task = predictors[0].task

@@ -87,7 +87,7 @@ def main() -> None:
     from product_cls.retrieval.index.queries import list_queries
     from product_cls.retrieval.index.sheet import neighbour_sheet
     from product_cls.retrieval.index.store import GalleryIndex
-    from product_cls.tasks.base import top_k
+    from product_cls.tasks.presentation import top_k
 
     index = GalleryIndex.open(Path(arguments.index))
     vote = index.vote.altered(arguments.vote, arguments.k)
