@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from timm.layers import convert_sync_batchnorm
 
 from product_cls.config.batch import world_size
+from product_cls.config.border import keys_for_arguments, keys_for_node
 from product_cls.config.checks import check_sam
 from product_cls.config.instantiate import build, to_plain, try_out
 from product_cls.config.values import image_size, loader_workers, on_gpu, parse_fold
@@ -44,9 +45,11 @@ def assemble_samples(config: DictConfig) -> "tuple[pd.DataFrame, Task, pd.Series
     samples: pd.DataFrame = build(config.data.samples)
     task: Task = build(config.task)
     if config.data.limit is not None:
-        label = task.stratify_by(samples)
+        with keys_for_node(config.task):
+            label = task.stratify_by(samples)
         samples = take_subset(samples, config.data.limit, label=label, seed=config.folds.seed)
-    task.fit(samples)
+    with keys_for_node(config.task):
+        task.fit(samples)
     return samples, task, assemble_folds(config, samples, task)
 
 
@@ -90,7 +93,9 @@ def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd
     )
     targets, ids = task.encode(samples), samples["id"]
     parts = split_rows(folds, parse_fold(config.fold))
-    for sentence in task.check_parts(*(targets[ids.isin(part)] for part in parts)):
+    with keys_for_node(config.task):
+        sentences = task.check_parts(*(targets[ids.isin(part)] for part in parts))
+    for sentence in sentences:
         log.warning(sentence)
     if given.strategy == "stratified" and (torn := groups_in_several_folds(samples, folds)):
         log.warning(
@@ -215,15 +220,16 @@ def assemble_network(config: DictConfig, task: Task) -> Network:
         UserError: whatever the network refuses.
     """
     model = config.model
-    network = Network(
-        model.backbone,
-        task.head,
-        pooling=model.pooling,
-        weights=str(model.weights),
-        drop_rate=model.drop_rate,
-        drop_path_rate=model.drop_path_rate,
-        channels_last=model.channels_last,
-    )
+    with keys_for_arguments("model"):
+        network = Network(
+            model.backbone,
+            task.head,
+            pooling=model.pooling,
+            weights=str(model.weights),
+            drop_rate=model.drop_rate,
+            drop_path_rate=model.drop_path_rate,
+            channels_last=model.channels_last,
+        )
     log.info("%s, weights: %s.", model.backbone, network.weights.source)
     if config.trainer.get("sync_batchnorm"):
         # timm's: torch's, which is Lightning's, loses the activations inside timm's batch norms.
@@ -253,7 +259,8 @@ def assemble_module(
             )
     finetune: Finetune = build(config.finetune)
     if finetune.layer_decay is not None:
-        backbone_depths(network)  # may refuse
+        with keys_for_arguments(f"finetune.layer_decay={finetune.layer_decay:g}"):
+            backbone_depths(network)  # may refuse
     if finetune.freeze != "all" and finetune.freeze >= config.trainer.max_epochs:
         log.warning(
             "finetune.freeze=%d is all of trainer.max_epochs=%d: only the head learns.",

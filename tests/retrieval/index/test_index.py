@@ -316,7 +316,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refused: Refused
 ) -> None:
     monkeypatch.setattr(
-        "product_cls.retrieval.index.__main__.load_embedded_runs", lambda *_, **__: pytest.fail()
+        "product_cls.retrieval.index.sources.load_embedded_runs", lambda *_, **__: pytest.fail()
     )
     (tmp_path / "index.json").touch()
     out = tmp_path / "index.json" / "z"
