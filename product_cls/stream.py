@@ -11,24 +11,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pandas as pd
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-import product_cls.launchers.processes  # noqa: F401  (conf/config.yaml names its launcher)
 from product_cls.config.border import keys_for_arguments
 from product_cls.config.checks import check_config
+from product_cls.config.compose import compose_config
 from product_cls.config.instantiate import build
-from product_cls.config.resolvers import register_resolvers
 from product_cls.core.cli import MISSING, guard, parse_arguments
-from product_cls.core.errors import UserError, reason
+from product_cls.core.errors import UserError
 from product_cls.data.stream.reading import INDEX, SAMPLES
 from product_cls.data.stream.writing import write_stream
 
 PROG = "python -m product_cls.stream"
-CONF = Path(__file__).parents[1] / "conf"
 # Settings of loading and training, which shards do not depend on.
 LOADING = [f"data.{key}" for key in ("size", "fit", "batch_size", "per_class", "num_workers")]
 
@@ -66,7 +60,7 @@ def compose_data(words: list[str]) -> DictConfig:
                 f"{', '.join(f'{f.name}=...' for f in fields(Arguments))}: data=..., "
                 f"data.KEY=..., experiment=..., paths.cache=...."
             )
-    config = _compose(words)
+    config = compose_config(words)
     check_config(config)
     if config.data.get("stream") is not None:
         raise UserError("data=streaming is in shards already; name the data to write into shards.")
@@ -76,16 +70,6 @@ def compose_data(words: list[str]) -> DictConfig:
             f"give it to train.py."
         )
     return config
-
-
-def _compose(words: list[str]) -> DictConfig:
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", words)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"train.py would refuse this: {reason(error)}.") from None
 
 
 def main() -> None:
