@@ -144,7 +144,7 @@ def test_table_shows_runs_their_mean_and_the_ensemble(
 ) -> None:
     status, output, _ = command(f"runs={sweep}")
     assert status == 0
-    assert "LEFT OUT: a fold=7 is failed: fold=7 does not exist" in output
+    assert "LEFT OUT: a fold=7 failed: fold=7 does not exist" in output
     assert "LEFT OUT: debug saw a part of the pictures only" in output
     both = pd.read_csv(sweep / "ensemble" / "table.csv")
     table = both[both["tta"]].drop(columns="tta").reset_index(drop=True)

@@ -366,7 +366,7 @@ def test_runs_that_do_not_fit(sweep: Path, tmp_path: Path, command: Command) -> 
     assert status == 2 and "has left no gallery" in errors
     second.update_status(state="failed", error="Out of memory.")
     status, output, _ = command(*words)
-    assert status == 0 and "LEFT OUT" in output and "is failed: Out of memory." in output
+    assert status == 0 and "LEFT OUT" in output and "failed: Out of memory." in output
     assert len(GalleryIndex.open(out).sources) == 1
 
 
