@@ -20,7 +20,7 @@ from product_cls.data.pictures import load_picture
 from product_cls.display.style import png
 from product_cls.display.tables import format_cell
 from product_cls.report.confusions import Trio, find_pictures, worst_pairs
-from product_cls.report.experiment import Experiment, Job
+from product_cls.report.experiment import Experiment, ExperimentRun
 from product_cls.report.notes import gaps, headline, method_notes
 from product_cls.report.plots import curves_figure, monitored, result_figure, view_figure
 from product_cls.report.summary import Summary, result_table, view_table
@@ -135,7 +135,7 @@ def build_page(experiment: Experiment, summary: Summary) -> tuple[str, list[str]
         name=experiment.root.name or str(experiment.root.resolve().name),
         headline=headline(experiment),
         gaps=gaps(experiment),
-        notes=experiment.notes,
+        notes=[note.text for note in experiment.notes],
         result=result_table(experiment, summary),
         method_notes=method_notes(experiment, summary),
         result_plot=_plot(
@@ -184,13 +184,13 @@ def _curves(experiment: Experiment, baseline: int) -> Curves:
 
 def _confusions(experiment: Experiment, row: int) -> Confusions:
     name = experiment.rows[row]
-    finished = [job for job in experiment.jobs[row] if job.state == "done"]
+    finished = [run for run in experiment.runs[row] if run.done]
     if not finished:
-        return Confusions(name, problem=f"No confusions: no run of '{name}' is finished.")
+        return Confusions(name, problem=f"No confusions: no run of '{name}' has finished.")
     confusions = worst_pairs(experiment, row)
     if not confusions:
         return Confusions(name)
-    trios, problem = find_pictures(experiment, finished[0], confusions)
+    trios, problem = find_pictures(finished[0], confusions)
     if problem:
         table = pd.DataFrame(
             {
@@ -201,9 +201,7 @@ def _confusions(experiment: Experiment, row: int) -> Confusions:
             }
         )
         return Confusions(name, table=table, problem=problem)
-    pairs = [
-        _pair(pair, trio, len(finished)) for pair, trio in zip(confusions, trios, strict=True)
-    ]
+    pairs = [_pair(pair, trio, len(finished)) for pair, trio in zip(confusions, trios, strict=True)]
     return Confusions(name, pairs)
 
 
@@ -235,8 +233,8 @@ def _thumbnail(path: Path | None) -> str:
 def _facts(experiment: Experiment) -> list[str]:
     """What varied, what did not, and the versions of the libraries."""
     versions = {
-        ", ".join(f"{name} {version}" for name, version in job.metrics.get("versions", {}).items())
-        for job in experiment.finished()
+        ", ".join(f"{name} {version}" for name, version in run.metrics.get("versions", {}).items())
+        for run in experiment.finished()
     }
     first = experiment.replicates[0].split(", ")
     replicate_keys = [part.partition("=")[0] for part in first if "=" in part]
@@ -251,28 +249,28 @@ def _facts(experiment: Experiment) -> list[str]:
 def _runs_table(experiment: Experiment, summary: Summary) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            _run_row(job, summary.accuracy[r, s])
-            for r, row in enumerate(experiment.jobs)
-            for s, job in enumerate(row)
+            _run_row(run, summary.accuracy[r, s])
+            for r, row in enumerate(experiment.runs)
+            for s, run in enumerate(row)
         ]
     )
 
 
-def _run_row(job: Job, accuracy: float) -> dict[str, object]:
-    seconds = job.metrics.get("seconds", {})
-    best = job.status.get("value")
+def _run_row(run: ExperimentRun, accuracy: float) -> dict[str, object]:
+    seconds = run.metrics.get("seconds", {})
+    best = run.status.get("value")
     return {
-        "row": job.row,
-        "run": job.replicate,
-        "state": job.state + (f": {job.reason}" if job.reason else ""),
-        "best epoch": job.metrics.get("best_epoch") or "-",
-        "epochs": job.metrics.get("epochs") or job.status.get("epoch") or "-",
+        "row": run.row,
+        "run": run.replicate,
+        "state": run.state.kind + (f": {run.state.reason}" if run.state.reason else ""),
+        "best epoch": run.metrics.get("best_epoch") or "-",
+        "epochs": run.metrics.get("epochs") or run.status.get("epoch") or "-",
         "validation": 100 * best if isinstance(best, float) else "-",
         "test": 100 * accuracy,
         "training": _duration(seconds.get("fit")),
         "predicting": _duration(seconds.get("predict")),
-        "finished (UTC)": str(job.status.get("finished") or "-")[:16].replace("T", " "),
-        "device": job.metrics.get("device", "-"),
+        "finished (UTC)": str(run.status.get("finished") or "-")[:16].replace("T", " "),
+        "device": run.metrics.get("device", "-"),
     }
 
 
@@ -284,10 +282,10 @@ def _duration(seconds: float | None) -> str:
 
 def _settings(experiment: Experiment, row: int) -> Settings | None:
     """The config of a row's first finished run."""
-    for job in experiment.jobs[row]:
-        if job.state == "done" and job.found is not None:
-            file = job.found.folder.config_file
+    for run in experiment.runs[row]:
+        if run.done and run.settings is not None:
+            file = run.settings.folder.config_file
             if not file.is_file():
                 return None
-            return Settings(f"{job.row}, {job.replicate}", without_login(file.read_text()))
+            return Settings(f"{run.row}, {run.replicate}", without_login(file.read_text()))
     return None
