@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from product_cls.core.cli import MISSING, guard, parse_arguments
 from product_cls.core.errors import UserError, reason
 from product_cls.core.files import check_place, write_bytes_whole
+from product_cls.inference.onnx_model import open_session
 from product_cls.inference.predictor import Predictor
 
 OPSET = 17  # since ONNX 1.12 and ONNX Runtime 1.12
@@ -134,14 +135,6 @@ def export_onnx(predictor: Predictor, out: Path) -> float:
         )
     write_bytes_whole(out, content)
     return difference
-
-
-def open_session(onnxruntime: Any, content: bytes, threads: int = 0) -> Any:
-    """An ONNX Runtime session on the CPU; 0 threads are as many as there are cores."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 @torch.inference_mode()

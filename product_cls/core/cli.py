@@ -17,6 +17,8 @@ from product_cls.core.errors import UserError
 
 T = TypeVar("T")
 
+CONSOLE = "product-cls"  # the console command, which sets sys.argv[0] to "product-cls SUBCOMMAND"
+
 
 def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str) -> T:
     """Fill the dataclass ``schema`` from ``key=value`` words.
@@ -34,6 +36,7 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
         UserError: a word without ``=``, an unknown key, a value of another type, a missing key.
     """
     words = sys.argv[1:] if argv is None else argv
+    prog = sys.argv[0] if sys.argv[0].startswith(f"{CONSOLE} ") else prog
     defaults = OmegaConf.structured(schema)
     keys = [str(key) for key in defaults]
     kinds = get_type_hints(schema)
@@ -91,4 +94,4 @@ def guard(main: Callable[[], None]) -> None:
         raise SystemExit(130) from None
 
 
-__all__ = ["MISSING", "guard", "parse_arguments"]
+__all__ = ["CONSOLE", "MISSING", "guard", "parse_arguments"]

@@ -4,6 +4,7 @@ A change in what comes out of here must raise ``VERSION`` in ``store.py``.
 """
 
 import re
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -46,21 +47,24 @@ def picture_file(path: str | Path) -> Path | BinaryIO:
         return BytesIO(shard.read(place[2]))
 
 
-def load_picture(path: str | Path | BinaryIO) -> np.ndarray:
+def load_picture(path: str | Path | BinaryIO | Image.Image) -> np.ndarray:
     """One picture as uint8 ``[H, W, 3]`` RGB, turned upright as its EXIF data says.
 
     Greyscale is repeated, transparency is laid over white, 16 bits become 8. Pillow decodes, for
     OpenCV returns the readable half of a truncated file as if it were whole.
 
     Args:
-        path: of a file, or of a picture in a shard; or an open file.
+        path: of a file, or of a picture in a shard; or an open file; or an image of Pillow, which
+            is left open.
 
     Raises:
         OSError: the file is missing, truncated or no picture.
     """
     try:
         source = picture_file(path) if isinstance(path, str | Path) else path
-        with Image.open(source) as opened:
+        with (
+            nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as opened
+        ):
             # ImageOps.exif_transpose also writes the EXIF data anew, and fails where they are odd.
             orientation: Any = opened.getexif().get(ORIENTATION)
             turn = TURNS.get(orientation)

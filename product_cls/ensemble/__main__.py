@@ -19,7 +19,7 @@ from product_cls.core.device import pick_device
 from product_cls.core.files import write_text_whole
 from product_cls.display.tables import markdown, print_table
 from product_cls.ensemble.label_thresholds import tune_decisions
-from product_cls.ensemble.members import load_all_runs
+from product_cls.ensemble.members import load_members
 from product_cls.ensemble.system import blend_runs
 from product_cls.ensemble.table import ensemble_table, group_votes, write_submission
 from product_cls.ensemble.tune_weights import check_numbers, find_weights
@@ -57,7 +57,7 @@ def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.ensemble")
     given = arguments.runs
     roots = [Path(str(name)) for name in (given if isinstance(given, list) else [given])]
-    runs, left_out = load_all_runs(roots)
+    runs, left_out = load_members(roots)
     root = roots[0]
     found = None
     if isinstance(arguments.weights, str):

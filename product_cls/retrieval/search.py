@@ -21,9 +21,14 @@ from product_cls.core.files import check_place, write_text_whole
 from product_cls.neighbours.exact import check_search
 from product_cls.neighbours.votes import Vote
 from product_cls.retrieval.index.embed import embed_pictures, load_predictors
-from product_cls.retrieval.index.lookup import Found, find_neighbours, own_rows
+from product_cls.retrieval.index.lookup import (
+    NeighbourMatches,
+    find_neighbours,
+    own_rows,
+    rows_by_file,
+)
 from product_cls.retrieval.index.queries import Query, list_queries
-from product_cls.retrieval.index.sheet import Cell, neighbour_sheet
+from product_cls.retrieval.index.sheet import SheetCell, neighbour_sheet
 from product_cls.retrieval.index.store import GalleryIndex
 from product_cls.tasks.base import top_k
 
@@ -135,7 +140,7 @@ def main() -> None:
     queries = list_queries(Path(arguments.images), index.classes)
     out, device = Path(arguments.out), pick_device(arguments.device)
     check_place(out)
-    own = own_rows(index, [query.path for query in queries])
+    own = own_rows(rows_by_file(index), [query.path for query in queries])
     others = len(index.id) - own.shape[1]
     if vote.k > others and not arguments.prototypes:
         raise UserError(
@@ -205,7 +210,7 @@ def _named(
 
 
 def neighbour_table(
-    index: GalleryIndex, asked: Sequence[Query], answers: np.ndarray, found: Found
+    index: GalleryIndex, asked: Sequence[Query], answers: np.ndarray, found: NeighbourMatches
 ) -> pd.DataFrame:
     """A row a picture: its name, label where any is known, answer, and its k neighbours.
 
@@ -234,15 +239,15 @@ def is_right(query: Query, answer: str, classes: Collection[str]) -> bool | None
 
 
 def _sheet_row(
-    index: GalleryIndex, query: Query, answer: str, found: Found, row: int
-) -> list[Cell]:
+    index: GalleryIndex, query: Query, answer: str, found: NeighbourMatches, row: int
+) -> list[SheetCell]:
     truth = [] if query.label is None else [f"is {query.label}"]
     lines = [answer, *truth, query.name]
-    cells = [Cell(query.path, lines, is_right(query, answer, index.classes))]
+    cells = [SheetCell(query.path, lines, is_right(query, answer, index.classes))]
     for k in range(min(SHOWN_NEIGHBOURS, found.target.shape[1])):
         label, picture = index.classes[found.target[row, k]], found.picture[row, k]
         cells.append(
-            Cell(
+            SheetCell(
                 Path(index.path[picture]),
                 (label, f"similarity {found.similarity[row, k]:.3f}", index.id[picture]),
                 None if query.label is None else label == query.label,

@@ -33,6 +33,9 @@ class Task(ABC):
         multi_label: whether a picture has several labels, each present or absent.
         needs_gallery: whether pictures are named by their neighbours in a gallery of the training
             pictures, so that those are embedded, too.
+        smallest_batch: pictures that a training batch needs at least.
+        validation_gallery_every: epochs between searches of the validation pictures in the gallery
+            of the training pictures; 0 for never.
     """
 
     name: ClassVar[str]
@@ -42,6 +45,8 @@ class Task(ABC):
     id_column: ClassVar[str] = "filename"
     multi_label: ClassVar[bool] = False
     needs_gallery: ClassVar[bool] = False
+    smallest_batch: ClassVar[int] = 1
+    validation_gallery_every: int = 0
     classes: list[str]
     mixes: bool = True
 
@@ -129,6 +134,18 @@ class Task(ABC):
             for row in zip(names, values, strict=True)
         ]
         return table, lines
+
+    def ranked(self, scores: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
+        """Scores ``[N, C]`` -> labels with their scores for each picture, best first.
+
+        Args:
+            top: labels at most, 1 or more.
+        """
+        names, values = top_k(scores, self.classes, top)
+        return [
+            [(str(name), float(value)) for name, value in zip(*row, strict=True)]
+            for row in zip(names, values, strict=True)
+        ]
 
     @abstractmethod
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:

@@ -264,6 +264,17 @@ class MultiHead(Task):
                 line.append(f"{head.name} {name}  {value:.0%}")
         return table, lines
 
+    def ranked(self, scores: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
+        """Each head's best label, in the order of the heads: ``top`` is for tasks of one label."""
+        best = [
+            (np.asarray(head.classes)[block.argmax(axis=1)], block.max(axis=1))
+            for head, block in zip(self.heads, self._blocks(scores), strict=True)
+        ]
+        return [
+            [(str(names[row]), float(values[row])) for names, values in best]
+            for row in range(len(scores))
+        ]
+
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
         """``accuracy``, of pictures that have all their known labels right; ``f1``, macro F1 of the
         combined classes, over pictures with all labels; ``mean_f1``, over the heads; and each

@@ -177,6 +177,13 @@ class MultiLabel(Task):
             lines.append([f"{self.classes[k]}  {row[k]:.0%}" for k in likely[:top]] or ["(none)"])
         return table, lines
 
+    def ranked(self, scores: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
+        """The labels above their thresholds, all of them: ``top`` is for tasks of one label."""
+        return [
+            [(self.classes[k], float(row[k])) for k in np.argsort(-row, kind="stable") if above[k]]
+            for row, above in zip(scores, present(scores, self.thresholds), strict=True)
+        ]
+
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
         """``label_measures.measure``, of the pictures all whose labels are known."""
         known = (target != UNKNOWN).all(axis=1)

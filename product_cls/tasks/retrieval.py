@@ -39,6 +39,7 @@ class Retrieval(SingleLabel):
     name: ClassVar[str] = "retrieval"
     embeds: ClassVar[bool] = True
     needs_gallery: ClassVar[bool] = True
+    smallest_batch: ClassVar[int] = 2  # batch norm needs the statistics of several embeddings
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class Retrieval(SingleLabel):
         }
         self.margin: float | list[float] = margin
         self.margin_range, self.margin_warmup = margin_range, margin_warmup
-        self.vote, self.gallery_every = Vote(**vote or {}), gallery_every
+        self.vote, self.validation_gallery_every = Vote(**vote or {}), gallery_every
         self.monitor = "val/accuracy" if gallery_every == 1 else "val/class_accuracy"
         self.mixes = not self.takes_embeddings
         self._class_loss = nn.CrossEntropyLoss() if self.takes_embeddings else self._loss

@@ -37,7 +37,6 @@ from product_cls.distributed.launch import (
 from product_cls.inference.tta import check_views
 from product_cls.runs.fingerprint import fingerprint
 from product_cls.runs.folder import RunFolder
-from product_cls.tasks.retrieval import Retrieval
 from product_cls.tracking.trackers import build_loggers, closing_trackers, publish
 from product_cls.training.build import assemble_run, assemble_samples
 from product_cls.training.callbacks import EpochRecord, checkpoint_callbacks
@@ -273,9 +272,9 @@ def fit(
     """
     monitor = module.task.monitor if len(data.ids["val"]) else None
     callbacks = [build(node) for node in config.callbacks.values()]
-    if isinstance(module.task, Retrieval) and monitor is not None and module.task.gallery_every:
+    if module.task.validation_gallery_every and monitor is not None:
         # First, so that it still sees the averaged weights that callbacks=ema validates by.
-        callbacks.insert(0, GalleryValidation(module.task.gallery_every))
+        callbacks.insert(0, GalleryValidation(module.task.validation_gallery_every))
     callbacks += checkpoint_callbacks(folder.checkpoints, monitor)
     callbacks.append(EpochRecord(folder, monitor))
     bar = bool(config.trainer.enable_progress_bar) and sys.stdout.isatty()

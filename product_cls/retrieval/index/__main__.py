@@ -25,7 +25,7 @@ from product_cls.display.style import png
 from product_cls.neighbours.exact import check_search
 from product_cls.neighbours.searchers import KINDS
 from product_cls.retrieval.index.embed import embed_pictures, load_predictors
-from product_cls.retrieval.index.sources import EmbeddedRun, build_index, load_runs
+from product_cls.retrieval.index.sources import EmbeddedRun, build_index, load_embedded_runs
 from product_cls.retrieval.index.store import GalleryIndex, check_writable, lock_index, write_index
 from product_cls.retrieval.index.tune_rejection import rejection_figure, tune_rejection
 
@@ -107,7 +107,7 @@ def build(arguments: Arguments) -> None:
     out, device = Path(arguments.out), pick_device(arguments.device)
     check_writable(out)
     named = arguments.runs if isinstance(arguments.runs, list) else [arguments.runs]
-    runs, left_out = load_runs([Path(str(name)) for name in named], tta=arguments.tta)
+    runs, left_out = load_embedded_runs([Path(str(name)) for name in named], tta=arguments.tta)
     for sentence in left_out:
         print(f"LEFT OUT: {sentence}.")
     runs = _weighted(runs, arguments.weights)
