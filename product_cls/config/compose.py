@@ -3,14 +3,16 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from product_cls.config.hints import key_hint
@@ -77,8 +79,46 @@ def _sentence(error: HydraException | OmegaConfBaseException) -> str:
         close = get_close_matches(option, error.options, n=1)
         hint = f" Did you mean '{group}={close[0]}'?" if close else ""
         return f"{group}={option}; allowed: {', '.join(error.options)}.{hint}"
-    hint = key_hint(error.__cause__)
-    return f"{reason(error)}.{f' {hint}' if hint else ''}"
+    near = key_hint(error.__cause__)
+    return f"{reason(error)}.{f' {near}' if near else ''}"
+
+
+@dataclass(frozen=True)
+class ComposedRun:
+    """A config with the settings of its run that are Hydra's.
+
+    Attributes:
+        config: without the node ``hydra``.
+        folder: where the command writes its results.
+        overrides: the words that set keys or choose groups, without those about Hydra.
+        sweep: the set of runs that ``sweep=NAME`` chooses; None for a single run.
+    """
+
+    config: DictConfig
+    folder: Path
+    overrides: list[str]
+    sweep: str | None
+
+
+def compose_run(words: Sequence[str]) -> ComposedRun:
+    """Compose the config of a run, and the folder that ``python train.py WORDS`` writes to.
+
+    Raises:
+        UserError: as ``compose_config``.
+    """
+    config = compose_config(words, return_hydra_config=True)
+    singleton = HydraConfig.instance()
+    running = singleton.cfg
+    singleton.set_config(config)  # for ${hydra:...} in the folder's name
+    try:
+        folder = Path(str(config.hydra.run.dir))
+    finally:
+        singleton.cfg = running
+    overrides = [str(word) for word in config.hydra.overrides.task]
+    sweep = config.hydra.runtime.choices.get("sweep")
+    with open_dict(config):
+        del config["hydra"]
+    return ComposedRun(config, folder, overrides, sweep)
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[Path]]:

@@ -265,13 +265,15 @@ class MultiHead(Task):
         return table, lines
 
     def ranked(self, scores: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
-        """Each head's best label, in the order of the heads: ``top`` is for tasks of one label."""
-        best = [
-            (np.asarray(head.classes)[block.argmax(axis=1)], block.max(axis=1))
-            for head, block in zip(self.heads, self._blocks(scores), strict=True)
-        ]
+        """Each head's best class, ``HEAD=CLASS``, in the order of the heads: ``top`` is for tasks of one label."""
+        classes = self._blocks(np.asarray(self.classes))
+        blocks = self._blocks(scores)
+        best = self.best(scores)
         return [
-            [(str(names[row]), float(values[row])) for names, values in best]
+            [
+                (str(names[k]), float(block[row, k]))
+                for names, block, k in zip(classes, blocks, best[row], strict=True)
+            ]
             for row in range(len(scores))
         ]
 

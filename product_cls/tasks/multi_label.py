@@ -161,6 +161,9 @@ class MultiLabel(Task):
         names = np.asarray(self.classes)
         return np.array([" ".join(names[row]) for row in present(scores, self.thresholds)])
 
+    def target_name(self, target: np.ndarray) -> str:
+        return " ".join(np.asarray(self.classes)[target == 1])
+
     def submission(self, scores: np.ndarray) -> dict[str, np.ndarray]:
         said = present(scores, self.thresholds).astype(np.int64)
         return {name: said[:, k] for k, name in enumerate(self.classes)}
