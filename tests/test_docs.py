@@ -4,6 +4,7 @@ import importlib
 import re
 import tomllib
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,12 @@ def check_settings(words: list[str], variables: tuple[str, ...]) -> None:
         for variable in variables:
             patch.setenv(*variable.split("=", 1))
         for job in jobs:
-            check_config(compose_config([*own, *job]))
+            check_composed(*own, *job)
+
+
+@cache
+def check_composed(*settings: str) -> None:
+    check_config(compose_config(settings))
 
 
 def check_benchmark(words: list[str]) -> None:
@@ -188,11 +194,19 @@ def test_every_page_is_in_the_navigation() -> None:
     assert set(re.findall(r": ([\w/-]+\.md)$", text, re.MULTILINE)) == pages
 
 
-def test_the_site_builds() -> None:
-    """``make docs``: every warning is an error."""
-    pytest.importorskip("mkdocs")
-    pytest.importorskip("material")
-    pytest.importorskip("mkdocstrings")
+def test_the_site_builds(tmp_path: Path) -> None:
+    """``make docs``: every warning is an error, and nothing is loaded from other sites."""
+    for module in ("material", "mkdocstrings"):
+        pytest.importorskip(module)
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    config = load_config(str(ROOT / "mkdocs.yml"), strict=True, site_dir=str(tmp_path))
+    build(config)
+    for page in ("index.html", "guides/data/index.html", "reference/api/index.html"):
+        html = (tmp_path / page).read_text()
+        assert not re.findall(r'(?:<script[^>]*src|<link[^>]*stylesheet[^>]*href)="https?://', html)
+    assert "product_cls.train" in html  # the last, of the API
 
 
 def test_the_changelog_tells_of_this_version() -> None:

@@ -1,6 +1,6 @@
 """README's commands and Python run, in a temporary folder and at a tiny size."""
 
-import re
+import importlib
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -10,13 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from doc_blocks import ROOT, blocks, commands
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf, open_dict
 from PIL import Image
 
+import product_cls
 from product_cls.__main__ import COMMANDS
-from product_cls.config.compose import compose_config
 
 README = ROOT / "README.md"
 # What makes a run tiny: two batches of a network of a few thousand parameters.
@@ -59,9 +57,7 @@ def tiny(words: list[str], tiny_root: Path) -> list[str]:
 
 
 def train(words: list[str], tiny_root: Path) -> None:
-    """Run the jobs of a sweep, at most two of a key's values, as the launcher would: in their folders."""
-    from product_cls.training.run import run
-
+    """Run the jobs of a sweep, at most two values of a key, in the folders that the launcher uses."""
     overrides = OverridesParser.create().parse_overrides([word for word in words if word != "-m"])
     choices = [
         [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()][:2]
@@ -70,17 +66,9 @@ def train(words: list[str], tiny_root: Path) -> None:
         for override in overrides
     ]
     for job in product(*choices):
-        config = compose_config(tiny(list(job), tiny_root), return_hydra_config=True)
-        named = sorted(word for word in job if re.match(r"(fold|model)=", word))
-        folder = Path("multirun") / config.name / (",".join(named) or "default")
-        with open_dict(config):
-            config.hydra.runtime.output_dir = str(folder.absolute())
-            config.hydra.job.override_dirname = ",".join(named)
-        HydraConfig.instance().set_config(config)
-        OmegaConf.set_readonly(config.hydra, None)
-        with open_dict(config):
-            del config["hydra"]
-        run(config)
+        config = product_cls.compose(*tiny(list(job), tiny_root))
+        named = ",".join(sorted(word for word in job if word.startswith(("fold=", "model="))))
+        product_cls.train(config, folder=f"multirun/{config.name}/{named or 'default'}")
 
 
 def test_readme_is_short() -> None:
@@ -91,8 +79,6 @@ def test_commands_run(
     tiny_root: Path, run_command: Callable[..., Any], home: Path
 ) -> None:
     """Every training, ensemble, prediction and report of README, in its order."""
-    import importlib
-
     ran = []
     for command in commands(README):
         program, *words = command.words
