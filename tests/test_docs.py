@@ -20,9 +20,9 @@ from product_cls.core.cli import parse_arguments
 # Commands of others, which the pages use beside ours.
 OTHERS = {"cd", "cp", "awk", "git", "mkdir", "source", "pre-commit", "pip", "ruff", "sha256sum"}
 FLAGS = {"-m", "--multirun", "--help"}  # of `train`, beside settings
-BY_MODULE = {
-    module.removesuffix(".__main__"): name for name, (module, _) in COMMANDS.items()
-} | {"product_cls.search": "tune"}
+BY_MODULE = {module.removesuffix(".__main__"): name for name, (module, _) in COMMANDS.items()} | {
+    "product_cls.search": "tune"
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,7 @@ def pages_with_commands() -> list[Path]:
 
 
 @pytest.mark.parametrize("page", pages_with_commands(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_commands_are_valid(
-    page: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_are_valid(page: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings compose, other words parse, targets and extras exist."""
     monkeypatch.chdir(own_folder)
     for command in commands(page):
@@ -92,7 +90,9 @@ def check_ours(name: str, words: list[str], variables: tuple[str, ...]) -> None:
         return
     arguments = importlib.import_module(COMMANDS[name][0]).Arguments
     keys = {field.name for field in fields(arguments)}
-    own = [word for word in words if word.partition("=")[0] in keys or name not in ("tune", "stream")]
+    own = [
+        word for word in words if word.partition("=")[0] in keys or name not in ("tune", "stream")
+    ]
     parse_arguments(arguments, own, prog=name)
     if name in ("tune", "stream"):
         check_settings([word for word in words if word not in own], ())

@@ -22,7 +22,9 @@ def test_notebook_runs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MPLBACKEND", "agg")
     notebook = nbformat.read(file, as_version=4)
     nbformat.validate(notebook)
-    client = nbclient.NotebookClient(notebook, timeout=200, resources={"metadata": {"path": tmp_path}})
+    client = nbclient.NotebookClient(
+        notebook, timeout=200, resources={"metadata": {"path": tmp_path}}
+    )
     client.execute()
     assert (tmp_path / "work" / "multirun").is_dir()
 

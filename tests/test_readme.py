@@ -52,8 +52,12 @@ def tiny(words: list[str], tiny_root: Path) -> list[str]:
     """The words of `product-cls train`, made tiny: data of the tests, two folds of a sweep."""
     keys = {word.partition("=")[0] for word in words}
     sizes = TINY | {"data": "competition", "data.root": str(tiny_root)}
-    kept = [word for word in words if word.partition("=")[0] not in ("model", "hydra.launcher.jobs")]
-    return kept + [f"{key}={value}" for key, value in sizes.items() if key not in keys or key == "model"]
+    kept = [
+        word for word in words if word.partition("=")[0] not in ("model", "hydra.launcher.jobs")
+    ]
+    return kept + [
+        f"{key}={value}" for key, value in sizes.items() if key not in keys or key == "model"
+    ]
 
 
 def train(words: list[str], tiny_root: Path) -> None:
@@ -75,9 +79,7 @@ def test_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= 170
 
 
-def test_commands_run(
-    tiny_root: Path, run_command: Callable[..., Any], home: Path
-) -> None:
+def test_commands_run(tiny_root: Path, run_command: Callable[..., Any], home: Path) -> None:
     """Every training, ensemble, prediction and report of README, in its order."""
     ran = []
     for command in commands(README):
@@ -102,7 +104,7 @@ def test_commands_run(
 
 def test_python_runs(tiny_root: Path, home: Path) -> None:
     """The lines after the quickstart, as typed, but for the network."""
-    (_, text), = blocks(README, "python")
+    ((_, text),) = blocks(README, "python")
     picture = Image.open(home / "a.jpg").convert("RGB")
     names: dict[str, Any] = {"pil_image": picture, "array": np.asarray(picture)}
     small = ", ".join(f'"{key}={value}"' for key, value in TINY.items() if key != "model")
