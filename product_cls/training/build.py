@@ -114,7 +114,7 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
             seed=int(config.seed),
             first_epoch=plan.first_epoch,
             rank=rank or 0,
-            ranks=1 if rank is None else devices,
+            world_size=1 if rank is None else devices,
         )
 
 

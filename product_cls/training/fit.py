@@ -70,7 +70,7 @@ def fit_here(
         num_sanity_val_steps=0,
         default_root_dir=str(folder.path),
         sync_batchnorm=False,  # `build_network` has converted the network
-        **ddp_arguments(data.ranks, module.finetune),
+        **ddp_arguments(data.world_size, module.finetune),
     )
     if plan.checkpoint is not None:
         log.info("Resuming from %s.", plan.checkpoint)
