@@ -7,14 +7,15 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig
 
-from product_cls.config.border import keys_for_arguments
+from product_cls.config.border import keys_for_arguments, keys_for_node
 from product_cls.config.instantiate import build
 from product_cls.config.values import parse_fold
 from product_cls.core.errors import UserError
 from product_cls.core.files import digest
 from product_cls.data.folds import groups_in_several_folds, load_or_make_folds, split_rows
+from product_cls.data.picture_store import PictureStore
 from product_cls.data.samples import take_subset
-from product_cls.data.store import ImageStore, build_store
+from product_cls.data.store import build_store
 from product_cls.data.stream.files import is_address
 from product_cls.data.stream.reading import StreamStore
 from product_cls.tasks import Task
@@ -31,14 +32,11 @@ def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
     samples: pd.DataFrame = build(config.data.samples)
     task: Task = build(config.task)
     if config.data.limit is not None:
+        with keys_for_node(config.task):
+            label = task.stratify_by(samples)
         with keys_for_arguments("data", seed="folds.seed"):
-            samples = take_subset(
-                samples,
-                config.data.limit,
-                label=task.stratify_by(samples),
-                seed=config.folds.seed,
-            )
-    with keys_for_arguments("task"):
+            samples = take_subset(samples, config.data.limit, label=label, seed=config.folds.seed)
+    with keys_for_node(config.task):
         task.fit(samples)
     return samples, task
 
@@ -57,7 +55,7 @@ def build_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Se
     """
     settings = config.folds
     name = f"folds-{task.label}-{settings.strategy}-{settings.n_splits}-seed{settings.seed}.csv"
-    with keys_for_arguments("folds", label="task.label"):
+    with keys_for_arguments("folds"):
         folds = load_or_make_folds(
             Path(settings.file or cache_folder(config) / name),
             samples,
@@ -69,7 +67,7 @@ def build_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Se
     targets, ids = task.encode(samples), samples["id"]
     with keys_for_arguments():
         parts = split_rows(folds, parse_fold(config.fold))
-    with keys_for_arguments("task"):
+    with keys_for_node(config.task):
         warnings = task.check_parts(*(targets[ids.isin(part)] for part in parts))
     for warning in warnings:
         log.warning(warning)
@@ -84,7 +82,7 @@ def build_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Se
 
 def build_picture_store(
     config: DictConfig, samples: pd.DataFrame, size: tuple[int, int]
-) -> ImageStore | StreamStore:
+) -> PictureStore:
     """The pictures of a run: a store of decoded ones, or shards with ``data=streaming``.
 
     Args:

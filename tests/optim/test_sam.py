@@ -13,7 +13,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from runs_in_process import refusal, train, train_interrupted, weights
 
 from product_cls.optim.adamp import AdamP
-from product_cls.optim.sam import SAM, same_draws, statistics_kept
+from product_cls.optim.sam import SAM, same_draws, frozen_statistics
 from product_cls.optim.schedules import polynomial
 from product_cls.training.module import ProductModule
 
@@ -145,7 +145,7 @@ def test_statistics_and_draws() -> None:
     with same_draws(torch.device("cpu")):
         first = net(x)
     once = {name: value.clone() for name, value in net.state_dict().items()}
-    with statistics_kept(net):
+    with frozen_statistics(net):
         second = net(x)
     assert second.equal(first)
     assert all(value.equal(once[name]) for name, value in net.state_dict().items())
