@@ -112,7 +112,7 @@ def test_wrong_tables(root: Path, refused: Any, file: str, rows: Any, parts: lis
 
 
 def test_what_is_missing(root: Path, refused: Any) -> None:
-    with refused("There is no folder", "nowhere", "data.root"):
+    with refused("root=", "nowhere: there is no such folder"):
         read_label_table(root / "nowhere")
     with refused("There is no", "labels.csv; set data.train_file"):
         read_label_table(root, train_file="labels.csv")

@@ -93,7 +93,7 @@ def test_competition_learns_labels_from_folders_not_from_views(own_root: Path) -
 
 
 def test_competition_without_its_parts(tmp_path: Path, own_root: Path, refused: Any) -> None:
-    with refused("There is no folder", "nowhere", "data.root"):
+    with refused("root=", "nowhere: there is no such folder"):
         read_competition(tmp_path / "nowhere")
     (own_root / "sample.csv").rename(own_root / "other.csv")
     assert len(read_competition(own_root, sample_file="other.csv")) == 72
@@ -205,7 +205,7 @@ def test_folder_with_test_pictures(tmp_path: Path) -> None:
 
 
 def test_folder_mistakes(tmp_path: Path, refused: Any) -> None:
-    with refused("There is no folder", "data.root"):
+    with refused("root=", "there is no such folder"):
         read_folder(tmp_path / "nowhere")
     picture(tmp_path / "flat" / "1.jpg")
     with refused("holds no folders", "one folder a class"):
@@ -431,7 +431,7 @@ def test_grocery_without_its_files(tiny_grocery: Path, tmp_path: Path, refused: 
     (tiny_grocery / "val.txt").unlink()
     assert set(read_grocery(tiny_grocery)["split"]) == {"train"}
     (tiny_grocery / "classes.csv").rename(tmp_path / "classes.csv")
-    with refused("There is no", "classes.csv", "data.root"):
+    with refused("root=", "there is no", "classes.csv"):
         read_grocery(tiny_grocery)
     (tiny_grocery / "train.txt").unlink()
     with refused("There is no", "train.txt"):
@@ -528,5 +528,5 @@ def test_subset_respects_combinations_of_labels() -> None:
 
 def test_subset_too_small_for_its_classes(refused: Any, tiny_root: Path) -> None:
     samples = read_competition(tiny_root)
-    with refused("data.limit=3", "too few", "2 pictures of each"):
+    with refused("limit=3", "too few", "2 pictures of each"):
         take_subset(samples, 3, label="label", seed=0)
