@@ -132,7 +132,7 @@ def test_command(tmp_path: Path, run_command: Any) -> None:
     words = ("pictures=2", "test=1", "size=32", "processes=1", f"out={tmp_path}/set")
     status, output, errors = run_command(letters_main)(*words)
     assert status == 0, errors
-    assert "2 pictures to learn from, 1 to predict" in output
+    assert "2 training pictures, 1 test pictures" in output
     assert (tmp_path / "set" / "train" / "00001.png").is_file()
 
 
