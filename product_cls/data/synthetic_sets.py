@@ -36,13 +36,19 @@ class Kind:
 def in_range(name: str, value: Any, low: int, high: float, *, whole: bool = True) -> None:
     """Check that an argument is a number from ``low`` to ``high``.
 
+    Args:
+        name: name of the argument.
+        value: its value.
+        low, high: smallest and largest allowed number.
+        whole: refuse fractions.
+
     Raises:
-        UserError: it is not.
+        ValueError: it is not.
     """
     types = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, types) or not low <= value <= high:
         what = "a whole number" if whole else "a number"
-        raise UserError(f"{name}={value} cannot be made: it must be {what} from {low} to {high}.")
+        raise ValueError(f"{name}={value}; allowed: {what} from {low} to {high}.")
 
 
 def check_common(size: int, seed: int, processes: int | None) -> None:
@@ -54,7 +60,7 @@ def check_common(size: int, seed: int, processes: int | None) -> None:
         processes: number of processes; None for one per CPU.
 
     Raises:
-        UserError: one is out of range.
+        ValueError: one is out of range.
     """
     in_range("size", size, 32, 1024)
     in_range("seed", seed, 0, 2**31 - 1)
