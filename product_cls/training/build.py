@@ -210,7 +210,7 @@ def build_module(
     finetune: Finetune = build(config.finetune)
     if finetune.layer_decay is not None:
         with keys_for_arguments(f"finetune.layer_decay={finetune.layer_decay:g}"):
-            backbone_depths(network)  # may refuse
+            backbone_depths(network)  # refuses networks whose order of layers is unknown
     if finetune.freeze != "all" and finetune.freeze >= config.trainer.max_epochs:
         log.warning(
             "finetune.freeze=%d covers all of trainer.max_epochs=%d: only the head learns.",

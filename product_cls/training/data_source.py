@@ -13,8 +13,9 @@ from product_cls.config.values import parse_fold
 from product_cls.core.errors import UserError
 from product_cls.core.files import digest
 from product_cls.data.folds import groups_in_several_folds, load_or_make_folds, split_rows
+from product_cls.data.picture_store import PictureStore
 from product_cls.data.samples import take_subset
-from product_cls.data.store import ImageStore, build_store
+from product_cls.data.store import build_store
 from product_cls.data.stream.files import is_address
 from product_cls.data.stream.reading import StreamStore
 from product_cls.tasks import Task
@@ -56,7 +57,7 @@ def build_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Se
     name = f"folds-{task.label}-{settings.strategy}-{settings.n_splits}-seed{settings.seed}.csv"
     with keys_for_node(config.task):
         columns = task.stratify_by(samples)
-    with keys_for_arguments("folds", label="task.label"):
+    with keys_for_arguments("folds"):
         folds = load_or_make_folds(
             Path(settings.file or cache_folder(config) / name),
             samples,
@@ -83,7 +84,7 @@ def build_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Se
 
 def build_picture_store(
     config: DictConfig, samples: pd.DataFrame, size: tuple[int, int]
-) -> ImageStore | StreamStore:
+) -> PictureStore:
     """The pictures of a run: a store of decoded ones, or shards with ``data=streaming``.
 
     Args:

@@ -123,7 +123,7 @@ def test_noise_and_size() -> None:
     ],
 )
 def test_argument_out_of_range(tmp_path: Path, wrong: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(ValueError, match=sentence):
         make_letters(tmp_path / "set", **{**SMALL, **wrong}, progress=False)
     assert list(tmp_path.iterdir()) == []
 

@@ -158,7 +158,7 @@ def test_half_a_marker_of_a_killed_call_is_no_obstacle(rendered: Path, tmp_path:
     ],
 )
 def test_argument_out_of_range(tmp_path: Path, wrong: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(ValueError, match=sentence):
         render_dataset(tmp_path / "set", **{**SMALL, **wrong}, progress=False)
     assert list(tmp_path.iterdir()) == []
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from product_cls.core import cli
+from product_cls.core.errors import UserError
 from product_cls.data.letters import make_letters
 
 
@@ -39,7 +40,10 @@ class Arguments:
 
 def main() -> None:
     args = cli.parse_arguments(Arguments, prog="python -m product_cls.data.letters")
-    out = make_letters(**{**asdict(args), "processes": args.processes or None})
+    try:
+        out = make_letters(**{**asdict(args), "processes": args.processes or None})
+    except ValueError as error:  # its sentence names the argument as it is typed
+        raise UserError(str(error)) from error
     print(f"{args.pictures} training pictures, {args.test} test pictures: {out}")
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from product_cls.core.cpu_count import usable_cores
-from product_cls.core.errors import UserError
 from product_cls.data.letters.glyphs import ALPHABET, FONTS, require_fonts
 from product_cls.data.letters.picture import PAINTER, Style, draw, letters_of
 from product_cls.data.synthetic_pool import make_all
@@ -61,13 +60,14 @@ def make_letters(
         ``out``.
 
     Raises:
-        UserError: an argument is out of range, the folder holds something else or is not writable,
-            or a font is not installed.
+        ValueError: an argument is out of range.
+        UserError: the folder holds something else or is not writable, or a font is not installed.
     """
     out = Path(out).expanduser().absolute()
     in_range("pictures", pictures, 2, 99_999)
     in_range("test", test, 0, 99_999)
-    in_range("pictures + test", pictures + test, 2, 99_999)
+    if pictures + test > 99_999:
+        raise ValueError(f"test={test}; allowed: up to {99_999 - pictures}, for 99999 in all.")
     check_common(size, seed, processes)
     in_range("fewest", fewest, 1, len(ALPHABET))
     in_range("most", most, 1, len(ALPHABET))
@@ -75,7 +75,7 @@ def make_letters(
     in_range("fonts", fonts, 1, FONTS)
     in_range("turn", turn, 0, 90, whole=False)
     if fewest > most:
-        raise UserError(f"fewest={fewest} is above most={most}; allowed: most or less.")
+        raise ValueError(f"fewest={fewest} is above most={most}; allowed: most or less.")
     style = Style(size, seed, fewest, most, float(noise), fonts, float(turn))
     parameters = {"painter": PAINTER, "pictures": pictures, "test": test, **asdict(style)}
 

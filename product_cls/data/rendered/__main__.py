@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from product_cls.core import cli
+from product_cls.core.errors import UserError
 from product_cls.data.rendered import render_dataset
 
 
@@ -41,7 +42,10 @@ class Arguments:
 
 def main() -> None:
     args = cli.parse_arguments(Arguments, prog="python -m product_cls.data.rendered")
-    out = render_dataset(**{**asdict(args), "processes": args.processes or None})
+    try:
+        out = render_dataset(**{**asdict(args), "processes": args.processes or None})
+    except ValueError as error:  # its sentence names the argument as it is typed
+        raise UserError(str(error)) from error
     parameters = json.loads((out / "rendered.json").read_text())
     knobs = " ".join(f"{knob}={parameters[knob]:.3g}" for knob in list(parameters)[4:])
     pictures = args.products * 5 * parameters["rolls"]

@@ -60,8 +60,9 @@ def render_dataset(
         ``out``.
 
     Raises:
-        UserError: an argument is out of range, the folder holds something else or is not writable,
-            or fonts or emoji are not installed.
+        ValueError: an argument is out of range.
+        UserError: the folder holds something else or is not writable, or fonts or emoji are not
+            installed.
     """
     out = Path(out).expanduser().absolute()
     in_range("products", products, 2, MOST_PRODUCTS)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-from product_cls.core.errors import UserError
 from product_cls.data.synthetic_sets import in_range
 
 
@@ -39,10 +38,10 @@ def choose_knobs(difficulty: str, **changes: float | None) -> Knobs:
     """A preset with some knobs replaced; None keeps the preset's value.
 
     Raises:
-        UserError: the preset is unknown, or a knob is out of range.
+        ValueError: the preset is unknown, or a knob is out of range.
     """
     if difficulty not in PRESETS:
-        raise UserError(f"difficulty={difficulty}; allowed: {', '.join(PRESETS)}.")
+        raise ValueError(f"difficulty={difficulty}; allowed: {', '.join(PRESETS)}.")
     replaced = {name: value for name, value in changes.items() if value is not None}
     for name, value in replaced.items():
         in_range(name, value, *LIMITS[name], whole=name in ("rolls", "twins"))
