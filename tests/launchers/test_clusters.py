@@ -242,5 +242,5 @@ def test_mistakes_before_a_job_is_handed_over(
     with refused("tasks_per_node=2"):
         SlurmLauncher(tasks_per_node=2).engine()
     monkeypatch.setattr(RayLauncher, "module", "no_such_plugin")
-    with refused("pip install -e '.[ray]'"):
+    with refused('pip install "product-cls[ray]"'):
         RayLauncher().engine()
