@@ -40,7 +40,7 @@ SPACE = {
     "augment": CategoricalDistribution(["product", "none"]),
 }
 
-# Best at a learning rate of 1e-3. Like a run, it writes its epochs to status.json and ends on SIGINT.
+# Best at a learning rate of 1e-3. Like a run, it writes status.json every epoch and ends on SIGINT.
 TRIAL = """
 import json, math, os, signal, sys, time
 from pathlib import Path
