@@ -182,7 +182,7 @@ class MultiLabel(Task):
         """All labels above their thresholds; ``top`` is for tasks of one label."""
         return [
             [(self.classes[k], float(row[k])) for k in np.argsort(-row, kind="stable") if above[k]]
-            for row, above in zip(scores, present(scores, self.thresholds), strict=True)
+            for row, above in zip(scores, above_threshold(scores, self.thresholds), strict=True)
         ]
 
     def target_name(self, target: np.ndarray) -> str:
