@@ -14,6 +14,7 @@ from torchmetrics import MetricCollection
 
 from product_cls.core.errors import UserError
 from product_cls.data.samples import Strata
+from product_cls.neighbours.votes import Vote
 from product_cls.tasks.presentation import Presentation
 
 
@@ -41,6 +42,7 @@ class Task(Presentation):
     needs_gallery: ClassVar[bool] = False
     smallest_batch: ClassVar[int] = 1
     validation_gallery_every: int = 0
+    vote: Vote  # with `needs_gallery`: how neighbours become scores
 
     @property
     @abstractmethod

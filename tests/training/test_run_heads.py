@@ -23,7 +23,7 @@ from product_cls.inference.predictor import Predictor
 from product_cls.report import __main__ as report
 from product_cls.runs.folder import RunFolder
 from product_cls.tasks.multi_head import MultiHead
-from product_cls.training.build import assemble_folds
+from product_cls.training.data_source import build_folds
 
 PEOPLE = (
     "experiment=people",
@@ -279,8 +279,8 @@ def test_people_in_several_folds_are_warned_of(
             }
         )
         caplog.clear()
-        assemble_folds(config, samples, task)
-        assert caplog.text.count("folds.strategy=stratified_group keeps them together") == said
+        build_folds(config, samples, task)
+        assert caplog.text.count("folds.strategy=stratified_group keeps each in one fold") == said
 
 
 def test_people_are_augmented_by_their_recipe(composed: Callable[..., dict[str, Any]]) -> None:
