@@ -281,7 +281,7 @@ def test_products_that_others_can_outvote_are_noted(
         ),
         (("runs={sweep}", "out={out}", "kind=ivfpq"), "kind=ivfpq needs a gallery of at least 256"),
         (("runs={sweep}", "out={data}"), "exists and is no index"),
-        (("runs={sweep}", "out={out}", "weights=[1]"), "1 weights for 2 runs: "),
+        (("runs={sweep}", "out={out}", "weights=[1]"), "allowed: 2 numbers, one each for "),
         (("runs={sweep}", "out={data}/views.csv/x/y"), "views.csv: Not a directory"),
         (("runs={sweep}", "out=/proc/nope/x"), "/proc/nope cannot be written (/"),
         (("runs={sweep}", "out={out}", "device=meta"), "device=meta; allowed: auto, cpu"),
