@@ -160,7 +160,7 @@ def test_mixing_is_drawn_once_a_batch_and_changes_pictures(
         ("augment.rotate.transform=RandAugmen", "did you mean 'RandAugment'?"),
         ("folds.n_splits=11", "at most 10"),
         ("folds.strategy=random", "'random'; allowed: stratified, stratified_group, view, own"),
-        ("data.root=/nowhere", "There is no folder /nowhere"),
+        ("data.root=/nowhere", "data.root=/nowhere: there is no such folder"),
         ("data.size=big", "data.size=big"),
         ("data.batch_size=0", "data.batch_size=0"),
         ("data.num_workers=-1", "data.num_workers=-1"),
