@@ -9,18 +9,13 @@ import json
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-from omegaconf import DictConfig
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
-from product_cls.config.border import keys_for_arguments
-from product_cls.config.checks import check_config
-from product_cls.config.compose import compose_config
-from product_cls.config.instantiate import build
 from product_cls.core.cli import MISSING, guard, parse_arguments
 from product_cls.core.errors import UserError
-from product_cls.data.stream.reading import INDEX, SAMPLES
-from product_cls.data.stream.writing import write_stream
 
 PROG = "python -m product_cls.stream"
 # Settings of loading and training, which shards do not depend on.
@@ -43,7 +38,7 @@ class Arguments:
     side: int | None = None
 
 
-def compose_data(words: list[str]) -> DictConfig:
+def compose_data(words: list[str]) -> "DictConfig":
     """Compose the config that train.py would have for words that select data.
 
     Raises:
@@ -60,6 +55,9 @@ def compose_data(words: list[str]) -> DictConfig:
                 f"{', '.join(f'{f.name}=...' for f in fields(Arguments))}: data=..., "
                 f"data.KEY=..., experiment=..., paths.cache=...."
             )
+    from product_cls.config.checks import check_config
+    from product_cls.config.compose import compose_config
+
     config = compose_config(words)
     check_config(config)
     if config.data.get("stream") is not None:
@@ -78,6 +76,15 @@ def main() -> None:
     words = sys.argv[1:]
     own = [word for word in words if word.partition("=")[0] in names or word in ("-h", "--help")]
     arguments = parse_arguments(Arguments, own, prog=PROG)
+
+    # Imported here, so that --help and mistakes do not wait for torch.
+    import pandas as pd
+
+    from product_cls.config.border import keys_for_arguments
+    from product_cls.config.instantiate import build
+    from product_cls.data.stream.reading import INDEX, SAMPLES
+    from product_cls.data.stream.writing import write_stream
+
     config = compose_data([word for word in words if word not in own])
     samples: pd.DataFrame = build(config.data.samples)
     out = Path(arguments.out).expanduser()

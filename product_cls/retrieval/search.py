@@ -71,6 +71,7 @@ def main() -> None:
     # Imported here: --help and wrong words need not wait seconds for torch.
     import numpy as np
 
+    from product_cls.config.border import keys_for_arguments
     from product_cls.core.device import pick_device
     from product_cls.neighbours.exact import check_search
     from product_cls.retrieval.answers import (
@@ -90,7 +91,8 @@ def main() -> None:
     from product_cls.tasks.presentation import top_k
 
     index = GalleryIndex.open(Path(arguments.index))
-    vote = index.vote.altered(arguments.vote, arguments.k)
+    with keys_for_arguments(kind="vote"):
+        vote = index.vote.altered(arguments.vote, arguments.k)
     for key, most in (("expand", len(index.id)), ("augment", len(index.id) - 1)):
         if not 0 <= getattr(arguments, key) <= most:
             raise UserError(
@@ -99,7 +101,10 @@ def main() -> None:
             )
     refining = [key for key in REFINING if getattr(arguments, key)]
     threshold = read_threshold(arguments.threshold, index, vote, refining)
-    check_search(len(np.unique(index.target)) if arguments.prototypes else len(index.id), vote.k)
+    with keys_for_arguments():
+        check_search(
+            len(np.unique(index.target)) if arguments.prototypes else len(index.id), vote.k
+        )
     queries = list_queries(Path(arguments.images), index.classes)
     device = pick_device(arguments.device)
     own = own_rows(rows_by_file(index), [query.path for query in queries])
@@ -117,17 +122,18 @@ def main() -> None:
         batch_size=arguments.batch_size,
         device=device,
     )
-    found = find_neighbours(
-        index,
-        embedded.embedding,
-        vote.k,
-        own=own[embedded.row],
-        expand=arguments.expand,
-        augment=arguments.augment,
-        by_prototype=arguments.prototypes,
-        reranked=arguments.rerank,
-        device=device,
-    )
+    with keys_for_arguments():
+        found = find_neighbours(
+            index,
+            embedded.embedding,
+            vote.k,
+            own=own[embedded.row],
+            expand=arguments.expand,
+            augment=arguments.augment,
+            by_prototype=arguments.prototypes,
+            reranked=arguments.rerank,
+            device=device,
+        )
     scores = vote.scores(found.similarity, found.target, len(index.classes), embedded.class_scores)
     answers = np.array(index.classes, object)[scores.argmax(axis=1)]
     if threshold is not None:

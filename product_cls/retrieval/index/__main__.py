@@ -87,6 +87,7 @@ def main() -> None:
 def build(arguments: Arguments) -> None:
     """Build and write an index; print what it is made of."""
     # Imported here: --help and wrong words need not wait seconds for torch.
+    from product_cls.config.border import keys_for_arguments
     from product_cls.core.device import pick_device
     from product_cls.display.style import png
     from product_cls.neighbours.exact import check_search
@@ -105,9 +106,11 @@ def build(arguments: Arguments) -> None:
     for sentence in left_out:
         print(f"LEFT OUT: {sentence}.")
     runs = weigh_runs(runs, arguments.weights)
-    vote = runs[0].vote.altered(arguments.vote, arguments.k)
+    with keys_for_arguments(kind="vote"):
+        vote = runs[0].vote.altered(arguments.vote, arguments.k)
     index = build_index(runs, vote, kind=arguments.kind)
-    check_search(len(index.id), vote.k)
+    with keys_for_arguments():
+        check_search(len(index.id), vote.k)
     extras: dict[str, bytes] = {}
     if any(run.val is not None for run in runs):
         tuned = tune_rejection(runs, vote, precision=arguments.precision, device=device)
@@ -119,7 +122,7 @@ def build(arguments: Arguments) -> None:
             f"precision={arguments.precision} asks for a threshold tuned on held-out pictures, and "
             "none of the runs has held any out (fold=all)."
         )
-    with lock_index(out):
+    with lock_index(out), keys_for_arguments():
         write_index(index, out, extras=extras)
     for source in index.sources:
         print(f"{source.name}: weight {source.weight:g}, mean of {', '.join(source.tta)}")
