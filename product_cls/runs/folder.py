@@ -22,7 +22,23 @@ from product_cls.core.files import now, write_text_whole
 OUTPUTS = ("status.json", "metrics.json", "config.yaml", "checkpoints", "predictions", "logs")
 
 
-Plan = Literal["fresh", "resume", "skip"]
+Action = Literal["fresh", "resume", "skip"]
+
+NO_STATUS = "its folder holds no status.json"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far a run has come.
+
+    Attributes:
+        kind: only the results of ``done`` can be used. ``limited`` has finished but saw a part of
+            the pictures only; ``missing`` has no ``status.json``.
+        reason: a phrase without a full stop that explains any kind but ``done``; "" for ``done``.
+    """
+
+    kind: Literal["done", "failed", "running", "limited", "unreadable", "missing"]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -81,16 +97,40 @@ class RunFolder:
         except (OSError, ValueError):
             return {}
 
-    def shortcoming(self) -> str | None:
-        """Why the run's results are not to be used, as a predicate without a full stop ("is failed:
-        Out of memory"); None where it has finished."""
+    def state(self) -> RunState:
+        """The state of the run as ``status.json`` records it."""
+        if not self.status_file.exists():
+            return RunState("missing", "no run folder" if not self.path.is_dir() else NO_STATUS)
         status = self.status()
         if status.get("limited"):
-            return "saw a part of the pictures only (trainer=debug)"
-        if status.get("state") == "done":
-            return None
-        why = f": {str(status['error']).rstrip('.')}" if status.get("error") else ""
-        return f"is {status.get('state', 'unreadable')}{why}"
+            return RunState("limited", "saw a part of the pictures only (trainer=debug)")
+        match status.get("state"):
+            case "done":
+                return RunState("done", "")
+            case "failed":
+                error = " ".join(str(status.get("error") or "no reason recorded").split())
+                return RunState("failed", error.rstrip("."))
+            case "running":
+                epochs = status.get("epochs")
+                progress = f"after epoch {status.get('epoch', 0)} of {epochs}" if epochs else ""
+                return RunState("running", progress or "just started")
+        return RunState("unreadable", f"{self.status_file} cannot be read")
+
+    def shortcoming(self) -> str | None:
+        """Why the results of the run cannot be used; None if it has finished.
+
+        Returns:
+            A predicate without a full stop, to follow the run's name: ``failed: Out of memory``.
+        """
+        state = self.state()
+        return {
+            "done": None,
+            "failed": f"failed: {state.reason}",
+            "running": f"is still running ({state.reason})",
+            "limited": state.reason,
+            "missing": f"cannot be used: {state.reason}",
+            "unreadable": f"cannot be used: {state.reason}",
+        }[state.kind]
 
     def update_status(self, **fields: Any) -> None:
         """Change some keys of ``status.json``."""
@@ -107,7 +147,7 @@ class RunFolder:
         except (OSError, ValueError):
             raise UserError(f"{self.metrics_file} cannot be read: is the run finished?") from None
 
-    def plan(self, fingerprint: str, *, rerun: bool = False) -> Plan:
+    def plan(self, fingerprint: str, *, rerun: bool = False) -> Action:
         """What to do when the same command is typed again."""
         status = self.status()
         if rerun or status.get("fingerprint") != fingerprint:

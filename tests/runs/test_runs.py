@@ -5,7 +5,7 @@ import pytest
 
 from product_cls.core.errors import UserError
 from product_cls.runs.fingerprint import fingerprint
-from product_cls.runs.folder import RunFolder, find_runs
+from product_cls.runs.folder import RunFolder, RunState, find_runs
 
 CONFIG = {"seed": 0, "name": "a", "data": {"size": 96, "num_workers": 0}}
 
@@ -17,6 +17,12 @@ def test_fingerprint_is_about_what_is_computed() -> None:
     assert mark != fingerprint(CONFIG | {"seed": 1}, "samples")
     assert mark != fingerprint(CONFIG | {"data": {"size": 64, "num_workers": 0}}, "samples")
     assert mark != fingerprint(CONFIG, "other samples")
+
+
+def test_a_moved_class_keeps_its_fingerprint() -> None:
+    before = CONFIG | {"callbacks": {"ema": {"_target_": "product_cls.callbacks.WarmEma"}}}
+    now = CONFIG | {"callbacks": {"ema": {"_target_": "product_cls.training.callbacks.WarmEma"}}}
+    assert fingerprint(now) == fingerprint(before) != fingerprint(CONFIG)
 
 
 def test_plan(tmp_path: Path) -> None:
@@ -67,16 +73,26 @@ def test_half_written_status_is_no_status(tmp_path: Path) -> None:
     assert run.plan("f") == "fresh"
 
 
-def test_shortcomings_of_runs(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    assert run.shortcoming() == "is unreadable"
+def test_states_and_shortcomings(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    assert run.state() == RunState("missing", "no run folder")
+    run.path.mkdir()
+    assert run.state() == RunState("missing", "its folder holds no status.json")
+    run.status_file.write_text('{"state": "do')
+    assert run.state().kind == "unreadable"
+    assert run.shortcoming() == f"cannot be used: {run.status_file} cannot be read"
     run.begin("f", fresh=True)
-    assert run.shortcoming() == "is running"
-    run.update_status(state="failed", error="Out of memory.")
-    assert run.shortcoming() == "is failed: Out of memory"
+    assert run.state() == RunState("running", "just started")
+    run.update_status(epoch=3, epochs=20)
+    assert run.shortcoming() == "is still running (after epoch 3 of 20)"
+    run.update_status(state="failed", error="Out of\nmemory.")
+    assert run.state() == RunState("failed", "Out of memory")
+    assert run.shortcoming() == "failed: Out of memory"
     run.update_status(state="done", error=None, limited=False)
+    assert run.state() == RunState("done", "")
     assert run.shortcoming() is None
     run.update_status(limited=True)
+    assert run.state().kind == "limited"
     assert run.shortcoming() == "saw a part of the pictures only (trainer=debug)"
 
 
