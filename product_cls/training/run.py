@@ -38,7 +38,7 @@ from product_cls.inference.tta import check_views
 from product_cls.runs.fingerprint import fingerprint
 from product_cls.runs.folder import RunFolder
 from product_cls.tasks.retrieval import Retrieval
-from product_cls.tracking.trackers import build_loggers, closing_trackers, publish
+from product_cls.tracking.trackers import build_loggers, closing_trackers, publish_results
 from product_cls.training.build import assemble_run, assemble_samples
 from product_cls.training.callbacks import EpochRecord, checkpoint_callbacks
 from product_cls.training.final_epochs import epochs_from_folds
@@ -242,7 +242,7 @@ def _run(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> float
         },
     }
     write_text_whole(folder.metrics_file, json.dumps(record, indent=2) + "\n")
-    publish(loggers, folder, data.samples, folds)
+    publish_results(loggers, folder, data.samples, folds)
     limited = isinstance(config.trainer.limit_val_batches, int)
     folder.update_status(state="done", finished=now(), error=None, limited=limited)
     say_result(metrics, folder)

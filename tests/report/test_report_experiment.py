@@ -181,7 +181,7 @@ def test_runs_on_other_pictures_are_refused(four: Path, refused: Refused) -> Non
     file = folder_of(four, ("cutmix",), 1).predictions_file("test")
     whole = Predictions.load(file)
     whole.rows(np.arange(10, len(whole.id))).save(file)
-    with refused("cannot stand in one table", "exclude=[cutmix],seed=1", "72 and 62"):
+    with refused("cannot be in one table", "exclude=[cutmix],seed=1", "72 and 62"):
         read_experiment(four)
 
 
@@ -190,7 +190,7 @@ def test_runs_with_other_labels_are_refused(four: Path, refused: Refused) -> Non
     whole = Predictions.load(file)
     whole.target[:5] = (whole.target[:5] + 1) % 8
     whole.save(file)
-    with refused("5 test pictures have another label"):
+    with refused("5 test pictures have different labels"):
         read_experiment(four)
 
 

@@ -28,8 +28,8 @@ Refused = Callable[..., AbstractContextManager[None]]
 FILES = ("table.md", "table.csv", "plot.png")
 MANY = 100  # pictures of a view, so that one answer is one point
 
-# Correct answers of 100: on random folds, on the held-out views 0 and 30, and on the test views 0, 30
-# and 60.
+# Correct answers of 100: on random folds, on the held-out views 0 and 30, and on the test views 0,
+# 30 and 60.
 Setting = tuple[int, int, int, int, int, int]
 
 
