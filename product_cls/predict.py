@@ -20,7 +20,7 @@ from product_cls.data.pictures import load_picture
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.scoring import predict_scores
 from product_cls.inference.tta import check_views
-from product_cls.tasks.multi_label import read_thresholds, with_thresholds
+from product_cls.tasks.label_thresholds import read_thresholds, with_thresholds
 
 
 @dataclass

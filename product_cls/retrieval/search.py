@@ -25,7 +25,7 @@ from product_cls.retrieval.index.lookup import Found, find_neighbours, own_rows
 from product_cls.retrieval.index.queries import Query, list_queries
 from product_cls.retrieval.index.sheet import Cell, neighbour_sheet
 from product_cls.retrieval.index.store import GalleryIndex
-from product_cls.tasks.base import top_k
+from product_cls.tasks.presentation import top_k
 
 UNKNOWN = "unknown"
 SHOWN_NEIGHBOURS = 5  # on the sheet

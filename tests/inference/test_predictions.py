@@ -7,7 +7,7 @@ import pytest
 
 from product_cls.core.errors import UserError
 from product_cls.inference.predictions import Predictions, summarise
-from product_cls.tasks.base import top_k
+from product_cls.tasks.presentation import top_k
 
 TASK = {"name": "single_label", "label": "label", "classes": ["a", "b"]}
 

@@ -72,7 +72,7 @@ def test_what_epochs_cannot_be_taken_from(tmp_path: Path, refused: Refused) -> N
     fold_run(tmp_path, "fold=0", 7)
     other = fold_run(tmp_path, "fold=1", 7)
     other.update_status(state="failed", error="Out of memory.")
-    with refused("of 2 runs", "1 cannot be used: fold=1 failed: Out of memory."):
+    with refused("1 of 2 runs", "cannot be used: fold=1 failed: Out of memory."):
         epochs_from_folds(CONFIG, tmp_path)
 
 

@@ -18,7 +18,7 @@ from product_cls.stream import main
 def shards(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stream") / "shards"
     samples = read_competition(tiny_root)
-    write_stream(samples, out, pictures=7, side=None, on_unreadable="stop")
+    write_stream(samples, out, shard_size=7, side=None, on_unreadable="stop")
     return out
 
 
