@@ -256,7 +256,7 @@ def test_nothing_is_lost_when_the_network_fails(
     assert run.status()["state"] == "done"
     assert any("make wandb-sync" in record.getMessage() for record in caplog.records)
     mark = run.status()["tracking_id"]
-    assert set(server.received.runs) == {mark} and not server.received.made
+    assert set(server.received.runs) == {mark} and not server.received.logged
 
     server.down = False
     monkeypatch.setenv("WANDB_MODE", "online")
@@ -269,7 +269,7 @@ def test_nothing_is_lost_when_the_network_fails(
     assert numbers == sorted(set(numbers))
     assert [row[wandb_run.STEP] for row in history if "val/accuracy" in row][-2:] == [2, 5]
     assert any("result/wrong_pictures" in row for row in history)
-    assert {(mark, f"model-{mark}"), (mark, f"predictions-{mark}")} <= set(received.made)
+    assert {(mark, f"model-{mark}"), (mark, f"predictions-{mark}")} <= set(received.logged)
     assert [name.split("-")[0] for of, name in received.used if of == mark] == ["folds"]
     assert "best.ckpt" in received.files
     assert unsynced(tmp_path) == ([], [])
