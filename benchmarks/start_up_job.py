@@ -22,7 +22,7 @@ def mark(stage: str) -> None:
 
 
 def train(config: Any) -> None:
-    """``product_cls.train.run`` in its parts."""
+    """``product_cls.training.run.run`` in its stages."""
     mark("config")
     for name in ("torch", "torchvision", "torchmetrics", "pytorch_lightning", "timm"):
         import_module(name)
@@ -32,18 +32,20 @@ def train(config: Any) -> None:
     if os.environ["START_UP_FREEZE"] == "yes":  # as train.py does
         gc.freeze()
     mark("import albumentations, ours")
-    assemble_samples, assemble_run = run.assemble_samples, run.assemble_run
-    checkpoint_callbacks = run.checkpoint_callbacks
+    import product_cls.training.fit as fit
 
-    def samples(*arguments: Any) -> Any:
-        made = assemble_samples(*arguments)
+    make_plan, build_parts = run.make_plan, run.build_parts
+    checkpoint_callbacks = fit.checkpoint_callbacks
+
+    def timed_plan(*arguments: Any, **options: Any) -> Any:
+        plan = make_plan(*arguments, **options)
         mark("samples and folds")
-        return made
+        return plan
 
-    def parts(*arguments: Any) -> Any:
-        made = assemble_run(*arguments)
+    def timed_parts(*arguments: Any) -> Any:
+        parts = build_parts(*arguments)
         mark("store, loaders and network")
-        return made
+        return parts
 
     class Clock(run.pl.Callback):
         def on_train_batch_end(self, *_: Any) -> None:
@@ -52,8 +54,8 @@ def train(config: Any) -> None:
         def on_train_end(self, *_: Any) -> None:
             mark("steps after the first")
 
-    run.assemble_samples, run.assemble_run = samples, parts
-    run.checkpoint_callbacks = lambda *each: [*checkpoint_callbacks(*each), Clock()]
+    run.make_plan, run.build_parts = timed_plan, timed_parts
+    fit.checkpoint_callbacks = lambda *each: [*checkpoint_callbacks(*each), Clock()]
     run.run(config)
     mark("predictions and results")
 

@@ -78,7 +78,9 @@ def ways(samples: pd.DataFrame, folder: Path, arguments: Arguments) -> dict[str,
     from webdataset import WebDataset
 
     count, size = len(samples), (arguments.size, arguments.size)
-    write_stream(samples, folder / "tar", pictures=arguments.shard, side=None, on_unreadable="stop")
+    write_stream(
+        samples, folder / "tar", shard_size=arguments.shard, side=None, on_unreadable="stop"
+    )
     writer = BinaryWriter(str(folder / "lit"), chunk_size=arguments.shard)
     for k, path in enumerate(samples["path"]):
         writer[k] = Path(path).read_bytes()

@@ -1,46 +1,36 @@
-"""Write any data's pictures into shards, to train from with ``data=streaming``.
+"""Write the pictures of any data set into shards, to train from with ``data=streaming``.
 
     python -m product_cls.stream out=shards/shop data=competition data.root=FOLDER
 
-Typed again after an interruption, it goes on from the shards that are there.
+After an interruption, the same command resumes from the shards that exist.
 """
 
 import json
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
-import product_cls.launchers.processes  # noqa: F401  (conf/config.yaml names its launcher)
-from product_cls.config.checks import check_config
-from product_cls.config.instantiate import build
-from product_cls.config.resolvers import register_resolvers
 from product_cls.core.cli import MISSING, guard, parse_arguments
-from product_cls.core.errors import UserError, reason
-from product_cls.data.stream.reading import INDEX, SAMPLES
-from product_cls.data.stream.writing import write_stream
+from product_cls.core.errors import UserError
 
 PROG = "python -m product_cls.stream"
-CONF = Path(__file__).parents[1] / "conf"
-# What is done with pictures once they are read.
+# Settings of loading and training, which shards do not depend on.
 LOADING = [f"data.{key}" for key in ("size", "fit", "batch_size", "per_class", "num_workers")]
 
 
 @dataclass
 class Arguments:
-    """Write pictures into shards; other words say which data, as for train.py: data=competition
+    """Write pictures into shards. Other words select the data, as for train.py: data=competition
     data.root=FOLDER, or experiment=NAME.
 
-    out: the folder of the shards. It can then be copied anywhere, to an object store too.
+    out: folder of the shards; it can be copied anywhere afterwards, to an object store too.
     shard: pictures in a shard.
-    side: pixels of the shorter side to which larger pictures are brought, as JPEG of quality 95;
-      null keeps every file's own bytes, so that training sees the very same pictures.
+    side: larger pictures are reduced to this shorter side, in pixels, as JPEG of quality 95; null
+      keeps every file's own bytes, so that training sees exactly the same pictures.
     """
 
     out: str = MISSING
@@ -48,33 +38,30 @@ class Arguments:
     side: int | None = None
 
 
-def compose_data(words: list[str]) -> DictConfig:
-    """The config that train.py would have for the words.
+def compose_data(words: list[str]) -> "DictConfig":
+    """Compose the config that train.py would have for words that select data.
 
     Raises:
-        UserError: words about something else than data, or that train.py would refuse.
+        UserError: a word that has no effect on shards, or that train.py would refuse.
     """
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
         if key in LOADING:
-            instead = "; side=PIXELS makes pictures smaller" if key == "data.size" else ""
-            raise UserError(f"{word} has no effect on shards, give it to train.py{instead}.")
+            hint = "; side=PIXELS makes pictures smaller" if key == "data.size" else ""
+            raise UserError(f"{word} has no effect on shards, give it to train.py{hint}.")
         if key not in ("data", "experiment", "paths.cache") and not key.startswith("data."):
             raise UserError(
                 f"{word} has no effect on shards; allowed beside "
                 f"{', '.join(f'{f.name}=...' for f in fields(Arguments))}: data=..., "
                 f"data.KEY=..., experiment=..., paths.cache=...."
             )
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("config", words)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"train.py would refuse this: {reason(error)}.") from None
+    from product_cls.config.checks import check_config
+    from product_cls.config.compose import compose_config
+
+    config = compose_config(words)
     check_config(config)
     if config.data.get("stream") is not None:
-        raise UserError("data=streaming is in shards already; name the data that they are to hold.")
+        raise UserError("data=streaming is in shards already; name the data to write into shards.")
     if config.data.limit is not None:
         raise UserError(
             f"data.limit={config.data.limit} has no effect on shards; set it to null here, and "
@@ -84,20 +71,31 @@ def compose_data(words: list[str]) -> DictConfig:
 
 
 def main() -> None:
-    known = {field.name for field in fields(Arguments)}
+    """Entry point of ``python -m product_cls.stream``."""
+    names = {field.name for field in fields(Arguments)}
     words = sys.argv[1:]
-    own = [word for word in words if word.partition("=")[0] in known or word in ("-h", "--help")]
+    own = [word for word in words if word.partition("=")[0] in names or word in ("-h", "--help")]
     arguments = parse_arguments(Arguments, own, prog=PROG)
+
+    # Imported here, so that --help and mistakes do not wait for torch.
+    import pandas as pd
+
+    from product_cls.config.border import keys_for_arguments
+    from product_cls.config.instantiate import build
+    from product_cls.data.stream.reading import INDEX, SAMPLES
+    from product_cls.data.stream.writing import write_stream
+
     config = compose_data([word for word in words if word not in own])
     samples: pd.DataFrame = build(config.data.samples)
     out = Path(arguments.out).expanduser()
-    write_stream(
-        samples,
-        out,
-        pictures=arguments.shard,
-        side=arguments.side,
-        on_unreadable=config.data.on_unreadable,
-    )
+    with keys_for_arguments("data", shard_size="shard", side="side"):
+        write_stream(
+            samples,
+            out,
+            shard_size=arguments.shard,
+            side=arguments.side,
+            on_unreadable=config.data.on_unreadable,
+        )
     shards = json.loads((out / INDEX).read_text())["shards"]
     counts = pd.read_csv(out / SAMPLES, usecols=["split"])["split"].value_counts(sort=False)
     parts = ", ".join(f"{count} {split}" for split, count in counts.items())

@@ -8,7 +8,9 @@ all installed packages share it.
 Workers of clusters receive Hydra's list of plugins and import the classes from here, too.
 """
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.plugins import search_path_plugin
 
 from product_cls.launchers import cluster_settings, clusters, processes
 
@@ -29,12 +31,21 @@ class RayLauncher(clusters.RayLauncher):
     """``hydra/launcher=ray``."""
 
 
-for _name, _settings in (
-    ("processes", processes.ProcessesConf),
-    ("submitit_slurm", cluster_settings.SubmititSlurmConf),
-    ("submitit_local", cluster_settings.SubmititLocalConf),
-    ("ray", cluster_settings.RayConf),
-):
-    ConfigStore.instance().store(
-        group="hydra/launcher", name=_name, node=_settings, provider="product_cls"
-    )
+class LauncherSettings(search_path_plugin.SearchPathPlugin):
+    """Registers the settings of the launchers.
+
+    Hydra's plugins for submitit and Ray register settings of the same names when they are imported.
+    The last registration counts, and the order of the imports depends on ``sys.path``. Hydra calls
+    search path plugins after all imports, so these settings replace the others.
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for name, settings in (
+            ("processes", processes.ProcessesConf),
+            ("submitit_slurm", cluster_settings.SubmititSlurmConf),
+            ("submitit_local", cluster_settings.SubmititLocalConf),
+            ("ray", cluster_settings.RayConf),
+        ):
+            ConfigStore.instance().store(
+                group="hydra/launcher", name=name, node=settings, provider="product_cls"
+            )

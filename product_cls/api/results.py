@@ -118,7 +118,11 @@ def read_predictions(
     state = folder.state()
     if state.kind not in ("done", "limited"):
         raise UserError(f"The run {folder.path} {folder.shortcoming()}.")
-    predictions = Predictions.load(folder.predictions_file(split))
+    file = folder.predictions_file(split)
+    if not file.is_file():
+        splits = sorted(other.stem for other in file.parent.glob("*.npz"))
+        raise UserError(f"split={split}; the run {folder.path} has {', '.join(splits) or 'none'}.")
+    predictions = Predictions.load(file)
     if not tta:
         predictions = predictions.without_tta()
     table = pd.DataFrame({"id": predictions.id, "target": _targets(predictions)})

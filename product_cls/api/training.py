@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from product_cls.api.results import Run
-from product_cls.config.compose import ComposedRun, compose_run
+from product_cls.config.compose import ComposedRun, compose_run, run_interpolations
 from product_cls.core.errors import UserError
 from product_cls.core.files import digest, write_text_whole
 from product_cls.runs.fingerprint import fingerprinted
@@ -64,7 +64,8 @@ def train(config: DictConfig | Mapping[str, Any], *, folder: str | Path | None =
         # Where Hydra leaves them, for reports.
         text = yaml.safe_dump(composed.overrides)
         write_text_whole(path / ".hydra" / "overrides.yaml", text)
-    with _logged(run.folder):
+    override_dirname = path.name if composed is None else composed.override_dirname
+    with _logged(run.folder), run_interpolations(path, override_dirname):
         quiet_libraries()
         try:
             train_in(config, run.folder)

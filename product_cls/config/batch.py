@@ -1,10 +1,10 @@
-"""How many pictures a step learns from, and what follows from it: the learning rate, and what to do
+"""Pictures a step: their number, the learning rates that follow from it, and smaller batches for
 when they do not fit into memory."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from product_cls.core.errors import UserError
 
@@ -13,7 +13,13 @@ Rule = Literal["none", "linear", "sqrt"]
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Pictures of a step: ``devices`` batches of ``per_device`` at once, ``accumulated`` times."""
+    """How the pictures of one optimiser step are split into batches.
+
+    Attributes:
+        per_device: pictures in a batch on one device.
+        devices: number of devices that take a batch each, over all machines.
+        accumulated: batches that each device adds up before a step.
+    """
 
     per_device: int
     devices: int
@@ -21,19 +27,20 @@ class BatchPlan:
 
     @classmethod
     def of(cls, config: DictConfig) -> "BatchPlan":
-        """As the config says."""
+        """The batches that the config sets, before any halving."""
         trainer = config.trainer
         return cls(config.data.batch_size, world_size(trainer), trainer.accumulate_grad_batches)
 
     @property
     def pictures(self) -> int:
+        """Pictures a step, over all devices."""
         return self.per_device * self.devices * self.accumulated
 
     def halved(self, times: int) -> "BatchPlan":
-        """Of as many pictures in smaller batches: each time half the batch, twice as many.
+        """The same pictures a step in smaller batches: each time half the size, twice as many.
 
         Raises:
-            ValueError: the batch does not come out even.
+            ValueError: the batch size is not divisible by 2 that often.
         """
         if self.per_device % 2**times:
             raise ValueError(f"{self.per_device} cannot be halved {times} times")
@@ -57,39 +64,33 @@ class BatchPlan:
 
 
 def world_size(trainer: Any) -> int:
-    """Processes that learn together: devices of a machine times machines."""
+    """Number of ranks: devices of a machine times machines."""
     return int(trainer["devices"]) * int(trainer.get("num_nodes", 1))
 
 
 def can_halve(config: DictConfig, times: int) -> bool:
-    """Whether the batch comes out even, and of two whole classes where ``data.per_class`` deals
-    them."""
+    """Whether ``data.batch_size`` can be halved that many times.
+
+    With ``data.per_class`` a batch must still hold whole classes, two or more.
+    """
     size, rest = divmod(config.data.batch_size, 2**times)
     if (per_class := config.data.per_class) is None:
         return rest == 0
     return rest == 0 and size % per_class == 0 and size >= 2 * per_class
 
 
-def with_step(config: DictConfig, step: BatchPlan) -> DictConfig:
-    """The config with the batches of ``step``."""
-    changed = config.copy()
-    changed.data.batch_size = step.per_device
-    changed.trainer.accumulate_grad_batches = step.accumulated
-    return changed
+def scaled_rates(config: DictConfig) -> tuple[dict[str, float], str | None]:
+    """The learning rates that ``scale_lr`` implies for the config's pictures a step.
 
-
-def with_scaled_rates(config: DictConfig) -> tuple[DictConfig, str | None]:
-    """The config with the learning rates that ``scale_lr`` comes to for its pictures a step.
-
-    ``linear``: rates times pictures a step / ``scale_lr.base`` (Goyal et al. 2017, arXiv
-    1706.02677, with a warm-up); ``sqrt``: times its root, which suits Adam (Krizhevsky 2014, arXiv
-    1404.5997; Malladi et al. 2022, arXiv 2205.10287). ``scheduler.end_lr`` stays as it is.
+    ``linear`` multiplies them by pictures a step / ``scale_lr.base`` (Goyal et al. 2017, arXiv
+    1706.02677, with a warm-up); ``sqrt`` by the root of that, which suits Adam (Krizhevsky 2014,
+    arXiv 1404.5997; Malladi et al. 2022, arXiv 2205.10287). ``scheduler.end_lr`` is not scaled.
 
     Returns:
-        The config, and a sentence where something is scaled.
+        Key -> rate, empty with ``none``; and a sentence about them, None with ``none``.
 
     Raises:
-        UserError: an unknown rule, a base below 1, an optimiser without ``lr``.
+        UserError: the rule is unknown, the base is below 1, or the optimiser has no ``lr``.
     """
     rule, base = config.scale_lr.rule, config.scale_lr.base
     if rule not in get_args(Rule):
@@ -97,16 +98,14 @@ def with_scaled_rates(config: DictConfig) -> tuple[DictConfig, str | None]:
     if type(base) is not int or base < 1:
         raise UserError(f"scale_lr.base={base}; allowed: a number of pictures a step, 1 or more.")
     if rule == "none":
-        return config, None
+        return {}, None
     if not isinstance(rate := config.optimizer.get("lr"), int | float):
         raise UserError(f"scale_lr.rule={rule} scales optimizer.lr, which is {rate}; set it.")
     pictures = BatchPlan.of(config).pictures
     factor = pictures / base if rule == "linear" else (pictures / base) ** 0.5
-    changed = config.copy()
-    # Rates that follow optimizer.lr by interpolation do so of the scaled one.
-    OmegaConf.update(changed, "optimizer.lr", rate * factor)
-    said = f"optimizer.lr={rate:g} x {factor:g} = {rate * factor:g}"
-    if (head := config.finetune.head_lr) is not None:
-        OmegaConf.update(changed, "finetune.head_lr", head * factor)
-        said += f", finetune.head_lr={head:g} x {factor:g} = {head * factor:g}"
-    return changed, f"{said}: scale_lr.rule={rule}, {pictures} pictures a step for {base}."
+    rates = {"optimizer.lr": rate * factor}
+    note = f"optimizer.lr={rate:g} x {factor:g} = {rate * factor:g}"
+    if (head_rate := config.finetune.head_lr) is not None:
+        rates["finetune.head_lr"] = head_rate * factor
+        note += f", finetune.head_lr={head_rate:g} x {factor:g} = {head_rate * factor:g}"
+    return rates, f"{note}: scale_lr.rule={rule}, {pictures} pictures a step for {base}."

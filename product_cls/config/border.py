@@ -6,16 +6,16 @@ Only the code that called it knows which key the argument came from, so it puts 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from product_cls.core.arguments import rename_argument, renaming
 from product_cls.core.errors import UserError
 
-# A sentence about an argument begins with `name=`, which may be dotted: `losses.focal.weight=`.
-ARGUMENT = re.compile(r"[A-Za-z_][\w.]*(?==)")
-INTERPOLATION = re.compile(r"\$\{(\.*)([\w.]+)\}")
+INTERPOLATION = re.compile(r"\$\{(\.*)([\w.-]+)\}")
 
 
 @contextmanager
@@ -37,35 +37,58 @@ def keys_for_arguments(prefix: str = "", **keys: str) -> Iterator[None]:
         raise UserError(name_key(str(error), prefix, keys)) from error
 
 
-def name_key(sentence: str, prefix: str = "", keys: dict[str, str] | None = None) -> str:
+@contextmanager
+def keys_for_node(node: DictConfig) -> Iterator[None]:
+    """``keys_for_arguments`` for an object that was built from a config node, by ``key_of``.
+
+    Raises:
+        UserError: the sentence of the ``ValueError``, about the key.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        place = str(node._get_full_key(None))
+        sentence = rename_argument(str(error), lambda name: key_of(node, name), otherwise=place)
+        raise UserError(sentence) from error
+
+
+def name_key(sentence: str, prefix: str = "", keys: Mapping[str, str] | None = None) -> str:
     """A sentence that begins with ``ARGUMENT=`` with the argument's key in its place.
 
     A sentence that begins otherwise gets ``PREFIX: `` in front.
     """
-    if match := ARGUMENT.match(sentence):
-        argument = match[0]
-        default = f"{prefix}.{argument}" if prefix else argument
-        return (keys or {}).get(argument, default) + sentence[match.end() :]
-    return f"{prefix}: {sentence}" if prefix else sentence
+    return rename_argument(sentence, renaming(prefix, keys or {}), otherwise=prefix)
+
+
+def key_of(node: DictConfig, argument: str) -> str:
+    """The key by which a user sets an argument of the object that a node describes.
+
+    Where the argument, or a part of its dotted name, is an interpolation, the key is the one it
+    refers to: with ``task.loss: ${loss}``, the key of the task's ``loss.gamma`` is ``loss.gamma``.
+    """
+    place = str(node._get_full_key(None))
+    config = OmegaConf.to_container(node._get_root(), resolve=False)
+    return _follow(config, f"{place}.{argument}" if place else argument)
 
 
 def keys_of_node(node: DictConfig) -> dict[str, str]:
-    """Argument -> the key that a user sets it by, for a node with a ``_target_``.
+    """Argument -> ``key_of``, for all arguments that the node holds."""
+    return {str(argument): key_of(node, str(argument)) for argument in node}
 
-    Where the node's value is an interpolation (``root: ${data.root}``), that is the key named in
-    it; elsewhere the node's own full key.
-    """
-    keys = {}
-    for argument, value in OmegaConf.to_container(node, resolve=False).items():  # type: ignore[union-attr]
-        full = str(node._get_full_key(argument))
+
+def _follow(config: Any, key: str) -> str:
+    """The key that ``key`` refers to in an unresolved config, after all interpolations."""
+    parts = key.split(".")
+    value = config
+    for k, part in enumerate(parts):
+        if not isinstance(value, dict) or part not in value:
+            break
+        value = value[part]
         if isinstance(value, str) and (match := INTERPOLATION.fullmatch(value)):
             dots, target = match.groups()
-            if (
-                dots
-            ):  # relative: one dot is the node that holds the key, each further one its parent
-                parts = full.split(".")[: -len(dots)]
-                full = ".".join([*parts, target])
-            else:
-                full = target
-        keys[str(argument)] = full
-    return keys
+            # A relative one: the first dot is the node that holds the key, each more a parent.
+            base = parts[: k + 1 - len(dots)] if dots else []
+            return _follow(config, ".".join([*base, target, *parts[k + 1 :]]))
+    return key

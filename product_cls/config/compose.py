@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from product_cls.config.hints import key_hint
@@ -63,8 +64,6 @@ def compose_config(words: Sequence[str], *, return_hydra_config: bool = False) -
         )
         overrides.append(f"hydra.searchpath=[{paths}]")
     register_resolvers()
-    import product_cls.launchers.clusters  # noqa: F401  (registers hydra/launcher)
-
     try:
         with _fresh_hydra(), initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return compose("config", overrides, return_hydra_config=return_hydra_config)
@@ -91,12 +90,14 @@ class ComposedRun:
         config: without the node ``hydra``.
         folder: where the command writes its results.
         overrides: the words that set keys or choose groups, without those about Hydra.
+        override_dirname: the overrides that name the run.
         sweep: the set of runs that ``sweep=NAME`` chooses; None for a single run.
     """
 
     config: DictConfig
     folder: Path
     overrides: list[str]
+    override_dirname: str
     sweep: str | None
 
 
@@ -107,18 +108,40 @@ def compose_run(words: Sequence[str]) -> ComposedRun:
         UserError: as ``compose_config``.
     """
     config = compose_config(words, return_hydra_config=True)
-    singleton = HydraConfig.instance()
-    running = singleton.cfg
-    singleton.set_config(config)  # for ${hydra:...} in the folder's name
-    try:
+    with _hydra_config(config):
         folder = Path(str(config.hydra.run.dir))
-    finally:
-        singleton.cfg = running
+    override_dirname = str(config.hydra.job.override_dirname)
     overrides = [str(word) for word in config.hydra.overrides.task]
     sweep = config.hydra.runtime.choices.get("sweep")
     with open_dict(config):
         del config["hydra"]
-    return ComposedRun(config, folder, overrides, sweep)
+    return ComposedRun(config, folder, overrides, override_dirname, sweep)
+
+
+@contextmanager
+def run_interpolations(folder: Path, override_dirname: str) -> Iterator[None]:
+    """Resolve the interpolations ``${hydra:...}`` that configs have outside a Hydra application.
+
+    Args:
+        folder: of the run.
+        override_dirname: the overrides that name the run in trackers.
+    """
+    runtime = {"output_dir": str(folder.absolute())}
+    node = {"runtime": runtime, "job": {"override_dirname": override_dirname}}
+    with _hydra_config(OmegaConf.create({"hydra": node})):
+        yield
+
+
+@contextmanager
+def _hydra_config(config: DictConfig) -> Iterator[None]:
+    """Let ``${hydra:...}`` read a config, and restore the one it reads now."""
+    singleton = HydraConfig.instance()
+    running = singleton.cfg
+    singleton.cfg = cast(Any, config)
+    try:
+        yield
+    finally:
+        singleton.cfg = running
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[Path]]:

@@ -1,7 +1,7 @@
-"""Pictures in: from files to batches."""
+"""Data: from picture files to batches."""
 
 import os
 
-# Otherwise albumentations asks the package index for newer releases whenever it is imported, by
-# each job and each worker, which takes seconds where there is no network. Ours is pinned.
+# Without this, albumentations queries the package index for newer releases on every import, in each
+# job and each worker, which takes seconds without a network. Its version is pinned here.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

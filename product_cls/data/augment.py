@@ -1,7 +1,7 @@
-"""The albumentations pipeline, from named steps.
+"""The augmentation pipeline, built from named steps.
 
-What depends on albumentations (frozen at 2.0.8) is in this file, ``fast_augment.py`` and
-``policies.py``.
+Only this module, ``fast_augment.py`` and ``policies.py`` depend on albumentations (frozen at
+2.0.8).
 """
 
 import random
@@ -22,74 +22,83 @@ Steps = Mapping[str, Mapping[str, Any] | None]
 Engine = Literal["exact", "fast"]
 
 
-def step_names(steps: Steps, exclude: Collection[str] = (), *, where: str = "augment") -> list[str]:
-    """The names that ``exclude`` knows: steps, groups (``one_of``) and the steps inside them, and
-    the ``operations`` that a step draws from.
+def step_names(steps: Steps, exclude: Collection[str] = (), *, prefix: str = "") -> list[str]:
+    """Names that ``exclude`` accepts: steps, ``one_of`` groups, the steps inside them, and the
+    ``operations`` that a step draws from.
+
+    Args:
+        steps: as for ``Augment``.
+        exclude: names to omit, with everything inside them.
+        prefix: dotted path of ``steps``, with a dot at its end.
 
     Raises:
-        UserError: something is no step; ``where`` says in the message where it stands.
+        ValueError: an entry that is not a step.
     """
     names = []
-    for name, step in _present(steps, where).items():
+    for name, step in _present(steps, prefix).items():
         if name not in exclude:
-            inner = step_names(step.get("one_of", {}), exclude, where=f"{where}.{name}.one_of")
-            names += [name, *inner, *_operations(f"{where}.{name}", step, exclude)]
+            path = f"{prefix}{name}"
+            inner = step_names(step.get("one_of", {}), exclude, prefix=f"{path}.one_of.")
+            names += [name, *inner, *_operations(path, step, exclude)]
     return names
 
 
-def _operations(name: str, step: Mapping[str, Any], exclude: Collection[str]) -> list[str]:
-    """What RandAugment draws from, without what is left out."""
+def _operations(path: str, step: Mapping[str, Any], exclude: Collection[str]) -> list[str]:
+    """Operations that a step such as RandAugment draws from, without the excluded ones."""
     operations = step.get("operations", [])
-    if not isinstance(operations, list) or not all(isinstance(one, str) for one in operations):
-        raise UserError(f"{name}.operations={operations} is no list of names.")
-    return [one for one in operations if one not in exclude]
+    if not isinstance(operations, list) or not all(isinstance(name, str) for name in operations):
+        raise ValueError(f"{path}.operations={operations}; allowed: a list of names.")
+    return [name for name in operations if name not in exclude]
 
 
-def _present(steps: Steps, where: str) -> dict[str, Mapping[str, Any]]:
+def _present(steps: Steps, prefix: str) -> dict[str, Mapping[str, Any]]:
     """The steps that are not null."""
     if not isinstance(steps, Mapping):
-        raise UserError(f"{where} is no mapping from names to steps.")
+        raise ValueError(
+            f"{prefix.rstrip('.') or 'steps'}={steps}; allowed: a mapping from names to steps."
+        )
     for name, step in steps.items():
         if step is not None and not isinstance(step, Mapping):
-            raise UserError(
-                f"{where}.{name}={step} is no step; a step is {{transform: CLASS, ...}} "
-                f"or {{one_of: STEPS, p: 0.5}}."
+            raise ValueError(
+                f"{prefix}{name}={step} is not a step; allowed: {{transform: CLASS, ...}} or "
+                f"{{one_of: STEPS, p: 0.5}}."
             )
     return {name: step for name, step in steps.items() if step is not None}
 
 
 class Augment:
-    """Named steps, applied in their order to one picture.
+    """Named steps, applied to one picture in their order.
 
-    The draw depends on the ``seed`` of each call alone, never on which worker makes it or on what
-    was drawn before. So workers and epochs differ, a seed repeats, and an interrupted run goes on
-    with the pictures it would have seen. (albumentations 2.0.8 left alone draws the same in every
-    worker; its ``set_random_seed`` gives every step the same stream, so that steps are correlated.)
+    A draw depends on the ``seed`` of the call alone, not on the worker or on earlier draws. So
+    workers and epochs differ, a seed is repeatable, and a resumed run sees the same pictures as an
+    uninterrupted one. (Left alone, albumentations 2.0.8 draws the same in every worker; its
+    ``set_random_seed`` gives every step the same stream, so that steps are correlated.)
 
     Args:
         steps: name -> ``{"transform": class of albumentations or policies.py, **its arguments}``,
-            or name -> ``{"one_of": steps, "p": 0.5}``, of which one is drawn. A step that is null
-            is left out.
+            or name -> ``{"one_of": steps, "p": 0.5}``, which draws one of several steps. A null
+            step is skipped.
         exclude: names of steps to leave out.
-        engine: ``exact`` is albumentations; ``fast`` makes the same draws and joins warps, see
+        engine: ``exact`` runs albumentations; ``fast`` makes the same draws and joins warps, see
             ``fast_augment.py``.
 
     Raises:
-        UserError: an unknown name in ``exclude``, an unknown transform, an argument that the
-            transform does not know or refuses, an unknown engine.
+        ValueError: an unknown name in ``exclude``, an unknown transform, an argument that the
+            transform refuses, or an unknown engine. Sentences about a step begin with its dotted
+            path: ``tone.one_of.clahe.transform=...``.
     """
 
     def __init__(
         self, steps: Steps, exclude: Collection[str] = (), *, engine: Engine = "exact"
     ) -> None:
         if engine not in get_args(Engine):
-            raise UserError(f"augment_engine={engine}; allowed: {', '.join(get_args(Engine))}.")
+            raise ValueError(f"engine={engine}; allowed: {', '.join(get_args(Engine))}.")
         known = step_names(steps)
         for name in map(str, exclude):
             if name not in known:
-                raise UserError(unknown_step(name, known))
+                raise ValueError(unknown_step(name, known))
         self.names = step_names(steps, exclude)
-        transforms = _build_all(steps, exclude, "augment")
+        transforms = _build_all(steps, exclude, "")
         self.pipeline = A.Compose(transforms)
         self.fast = FastPipeline(transforms) if engine == "fast" else None
 
@@ -97,14 +106,14 @@ class Augment:
         """Augment a picture.
 
         Args:
-            image: uint8 ``[H, W, 3]``, RGB; left as it is.
-            seed: of this draw, 0 or more.
+            image: RGB uint8 ``[H, W, 3]``; not modified.
+            seed: seed of this draw, 0 or more.
 
         Returns:
-            uint8 ``[H, W, 3]``.
+            RGB uint8 ``[H, W, 3]``.
 
         Raises:
-            UserError: a step changed the shape or the kind of number.
+            UserError: a step changed the shape or the dtype.
         """
         if self.fast is not None:
             augmented = self.fast(image, seed)
@@ -120,69 +129,79 @@ class Augment:
 
 
 def unknown_step(name: str, known: Collection[str]) -> str:
-    """The sentence for a name in ``exclude`` that no step of augmentation or mixing has."""
+    """The sentence about a name in ``exclude`` that no augmentation or mixing step has."""
     close = get_close_matches(name, known, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return (
-        f"exclude names '{name}', which is not in use; "
-        f"known here: {', '.join(known) or 'nothing'}.{hint}"
+        f"exclude=[{name}]: no step in use has this name; "
+        f"allowed here: {', '.join(known) or 'nothing'}.{hint}"
     )
 
 
-def _build_all(steps: Steps, exclude: Collection[str], where: str) -> list[Any]:
-    built = []
-    for name, step in _present(steps, where).items():
+def _build_all(steps: Steps, exclude: Collection[str], prefix: str) -> list[Any]:
+    """Transforms of the steps that are not excluded."""
+    transforms = []
+    for name, step in _present(steps, prefix).items():
         if name in exclude:
             continue
+        path = f"{prefix}{name}"
         if "one_of" in step:
-            built += _build_group(f"{where}.{name}", step, exclude)
+            transforms += _build_group(path, step, exclude)
             continue
         if step.get("operations"):
-            step = {**step, "operations": _operations(f"{where}.{name}", step, exclude)}
-            if not step["operations"]:  # all of them are left out, and so is the step
+            step = {**step, "operations": _operations(path, step, exclude)}
+            if not step["operations"]:  # all operations are excluded, hence the step too
                 continue
-        built.append(_build(f"{where}.{name}", step))
-    return built
+        transforms.append(_build(path, step))
+    return transforms
 
 
-def _build_group(name: str, step: Mapping[str, Any], exclude: Collection[str]) -> list[Any]:
-    """One ``OneOf``, or nothing where all of its steps are left out."""
+def _build_group(path: str, step: Mapping[str, Any], exclude: Collection[str]) -> list[Any]:
+    """One ``OneOf``; empty if all of its steps are excluded."""
     if unknown := sorted(set(step) - {"one_of", "p"}):
-        raise UserError(f"{name} does not know '{unknown[0]}'; allowed: one_of, p.")
+        raise ValueError(
+            f"{path}.{unknown[0]}={step[unknown[0]]}: unknown argument; allowed: one_of, p."
+        )
     p = step.get("p", 0.5)
     if not (isinstance(p, int | float) and 0 <= p <= 1):
-        raise UserError(f"{name}.p={p} is no probability; allowed: 0 to 1.")
-    inner = _build_all(step["one_of"], exclude, f"{name}.one_of")
-    if inner and not any(one.p for one in inner):
-        raise UserError(f"{name}.one_of: the p of all its steps is 0, so that none can be drawn.")
+        raise ValueError(f"{path}.p={p}; allowed: a probability from 0 to 1.")
+    inner = _build_all(step["one_of"], exclude, f"{path}.one_of.")
+    if inner and not any(transform.p for transform in inner):
+        raise ValueError(
+            f"{path}.one_of=[{', '.join(step['one_of'])}]: p of all these steps is 0, so none can "
+            f"be drawn."
+        )
     return [A.OneOf(inner, p=p)] if inner else []
 
 
-def _build(name: str, step: Mapping[str, Any]) -> A.BasicTransform:
-    arguments = {key: _plain(value) for key, value in step.items() if key != "transform"}
-    named = str(step.get("transform"))
-    kind = POLICIES.get(named) or getattr(A, named, None)
+def _build(path: str, step: Mapping[str, Any]) -> A.BasicTransform:
+    """One transform; a sentence for an unknown class or a bad argument."""
+    arguments = {key: _to_tuples(value) for key, value in step.items() if key != "transform"}
+    class_name = str(step.get("transform"))
+    transform = POLICIES.get(class_name) or getattr(A, class_name, None)
     if (
-        not (isinstance(kind, type) and issubclass(kind, A.BasicTransform))
-        or kind.__module__.startswith("albumentations.core")  # the base classes
+        not (isinstance(transform, type) and issubclass(transform, A.BasicTransform))
+        or transform.__module__.startswith("albumentations.core")  # the base classes
     ):
-        close = get_close_matches(named, [*dir(A), *POLICIES], n=1)
+        close = get_close_matches(class_name, [*dir(A), *POLICIES], n=1)
         hint = f"; did you mean '{close[0]}'?" if close else "."
-        raise UserError(f"{name}.transform '{named}' is no albumentations class{hint}")
+        raise ValueError(f"{path}.transform={class_name}: no such class in albumentations{hint}")
     try:
         with warnings.catch_warnings():
-            # albumentations warns about arguments it does not know or changes, and goes on with
-            # others than those asked for; an experiment must not.
+            # albumentations warns about an argument that it ignores or changes, and continues with
+            # another value than the one requested; an experiment must not.
             warnings.simplefilter("error", UserWarning)
             warnings.filterwarnings("ignore", message="ShiftScaleRotate is a special case")
-            return kind(**arguments)
+            return transform(**arguments)
     except (UserWarning, ValueError, TypeError) as error:
         why = reason(error)
-        if isinstance(cause := error.__cause__, ValidationError):  # its text takes a paragraph
-            why = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in cause.errors())
-        raise UserError(f"{name} ({kind.__name__}) refuses its arguments: {why}.") from None
+        if isinstance(cause := error.__cause__, ValidationError):  # its text is a whole paragraph
+            why = "; ".join(f"{detail['loc'][0]}: {detail['msg']}" for detail in cause.errors())
+        raise ValueError(
+            f"{path}.transform={transform.__name__} refuses its arguments: {why}."
+        ) from None
 
 
-def _plain(value: Any) -> Any:
-    """Ranges come from YAML as lists; albumentations wants tuples."""
-    return tuple(_plain(item) for item in value) if isinstance(value, list) else value
+def _to_tuples(value: Any) -> Any:
+    """Convert lists, as YAML gives ranges, into the tuples that albumentations expects."""
+    return tuple(_to_tuples(item) for item in value) if isinstance(value, list) else value

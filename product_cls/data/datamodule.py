@@ -1,7 +1,8 @@
-"""ProductDataModule: from sample table, store and folds to batches.
+"""ProductDataModule: from sample table, picture store and folds to batches.
 
-A batch is ``{"image": uint8 [B, 3, H, W], "target": ..., "index": int64 [B]}``; ``index`` is the
-row of the sample table. Workers augment uint8 pictures; the rest happens on the device, per batch.
+A batch is ``{"image": uint8 [B, 3, H, W], "target": ..., "index": int64 [B]}``, where ``index`` is
+the row of the sample table. Workers augment uint8 pictures; float conversion, normalisation and
+mixing happen per batch on the device.
 """
 
 from typing import Any, cast
@@ -15,26 +16,25 @@ from torch.utils.data import DataLoader, Dataset
 
 from product_cls.core.errors import UserError
 from product_cls.data.augment import Augment
-from product_cls.data.samplers import ClassSampler, EpochSampler, ShardSampler, derive_seed
-from product_cls.data.store import ImageStore
-from product_cls.data.stream.reading import StreamStore
+from product_cls.data.picture_store import PictureStore
+from product_cls.data.samplers import ClassSampler, EpochSampler, derive_seed
 
 
 class PictureDataset(Dataset[dict[str, Any]]):
-    """Some rows of the sample table with their pictures; items are asked for by (position, epoch).
+    """Rows of the sample table with their pictures; an item is requested by (position, epoch).
 
     Args:
-        store: the open image store, or shards.
-        store_rows: int64 ``[N]``, where the pictures stand in the store.
-        targets: ``[M, ...]`` for the whole sample table.
+        store: the open picture store.
+        store_rows: int64 ``[N]``, rows of the store.
+        targets: ``[M, ...]``, encoded targets of the whole sample table.
         indices: int64 ``[N]``, rows of the sample table.
-        augment: None leaves the pictures as they are.
-        seed: of the augmentation; the draw depends on it, the epoch and the index.
+        augment: augmentation; None leaves the pictures unchanged.
+        seed: seed of the augmentation; a draw depends on it, the epoch and the index.
     """
 
     def __init__(
         self,
-        store: ImageStore | StreamStore,
+        store: PictureStore,
         store_rows: np.ndarray,
         targets: np.ndarray,
         indices: np.ndarray,
@@ -63,8 +63,8 @@ class PictureDataset(Dataset[dict[str, Any]]):
         }
 
 
-def _quiet_worker(worker: int) -> None:
-    # OpenCV's threads fight with the workers for the same cores.
+def _single_threaded_worker(worker: int) -> None:
+    # OpenCV's own threads would compete with the other workers for the same cores.
     cv2.setNumThreads(0)
 
 
@@ -72,29 +72,30 @@ class ProductDataModule(LightningDataModule):
     """Loaders for training, validation and test.
 
     Args:
-        samples: the sample table; pictures that the store lacks must not be in it.
-        store: the open image store, or shards, which are read in an order that suits them.
-        targets: encoded by the task, ``[len(samples), ...]``.
-        train_ids, val_ids: which samples to learn from and to hold out.
-        batch_size: pictures a batch, on each device.
-        per_class: pictures of each class in a training batch; None for whatever chance draws.
-        augment: for training pictures; None for none.
-        num_workers: loader processes.
-        seed: of order and augmentation.
-        first_epoch: that training begins with, above 0 in a resumed run. Lightning says it too, but
-            to workers too late: they fetch ahead as soon as it counts the batches.
-        pin_memory: for copies to a GPU.
-        rank, ranks: of several processes, each of which gets a share of every part.
+        samples: the sample table, without pictures that the store lacks.
+        store: the open picture store.
+        targets: ``[len(samples), ...]``, encoded by the task.
+        train_ids, val_ids: ids of the training and the held-out samples.
+        batch_size: pictures in a batch, on each device.
+        per_class: pictures of each class in a training batch; None draws classes at random.
+        augment: augmentation of training pictures; None for none.
+        num_workers: loader processes; 0 loads in the main process.
+        seed: seed of order and augmentation.
+        first_epoch: epoch that training starts with, above 0 in a resumed run. Lightning sets it
+            too, but too late for workers, which prefetch as soon as it counts the batches.
+        pin_memory: pin batches for copies to a GPU.
+        rank, world_size: this process among those that share each part of the data.
 
     Raises:
-        UserError: fewer training pictures than a batch holds at least (2), a batch size below 1,
-            ``per_class`` where a picture has several labels.
+        ValueError: an argument out of range, ``per_class`` with several labels per picture, or
+            whatever ``ClassSampler`` refuses.
+        UserError: fewer than 2 training pictures.
     """
 
     def __init__(
         self,
         samples: pd.DataFrame,
-        store: ImageStore | StreamStore,
+        store: PictureStore,
         targets: np.ndarray,
         *,
         train_ids: np.ndarray,
@@ -107,35 +108,42 @@ class ProductDataModule(LightningDataModule):
         first_epoch: int = 0,
         pin_memory: bool = False,
         rank: int = 0,
-        ranks: int = 1,
+        world_size: int = 1,
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise UserError(f"data.batch_size={batch_size}; allowed: 1 or more.")
+            raise ValueError(f"batch_size={batch_size}; allowed: 1 or more.")
         if num_workers < 0:
-            raise UserError(f"data.num_workers={num_workers}; allowed: 0 or more.")
+            raise ValueError(f"num_workers={num_workers}; allowed: 0 or more.")
         if per_class is not None and targets.ndim > 1:
-            raise UserError(
-                f"data.per_class={per_class} needs one label a picture, these have several; set it "
-                f"to null."
+            raise ValueError(
+                f"per_class={per_class} needs one label per picture, but these pictures have "
+                f"several; set it to null."
             )
         if len(train_ids) < 2:
             raise UserError(f"{len(train_ids)} training pictures are left; at least 2 are needed.")
         self.samples, self.store, self.targets = samples, store, targets
         self.batch_size, self.per_class, self.num_workers = batch_size, per_class, num_workers
         self.augment, self.seed, self.first_epoch = augment, seed, first_epoch
-        self.pin_memory, self.rank, self.ranks = pin_memory, rank, ranks
+        self.pin_memory, self.rank, self.world_size = pin_memory, rank, world_size
         test_ids = samples["id"][samples["split"] == "test"].to_numpy()
         self.ids = {"train": train_ids, "val": val_ids, "test": test_ids}
         self._row_of = pd.Series(np.arange(len(samples)), index=samples["id"])
+        if per_class is not None:  # a batch that it cannot fill fails now, not inside Trainer.fit
+            self._class_sampler(per_class, self.indices("train"))
 
     def indices(self, split: str) -> np.ndarray:
-        """Rows of the sample table in ``train``, ``val`` or ``test``, int64."""
+        """Rows of the sample table in ``train``, ``val`` or ``test``, int64 ``[N]``."""
         return self._row_of[self.ids[split]].to_numpy()
 
     def loader(self, split: str, *, train: bool = False) -> DataLoader[dict[str, Any]]:
-        """A loader over ``split``; with ``train``, shuffled and augmented, without a last batch of
-        one (batch norm cannot learn from a single picture)."""
+        """A loader over a split.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            train: shuffle and augment, and drop a last batch of one picture (batch norm cannot
+                learn from a single picture).
+        """
         indices = self.indices(split)
         rows = self.store.rows(self.ids[split].tolist())
         dataset = PictureDataset(
@@ -146,7 +154,12 @@ class ProductDataModule(LightningDataModule):
             augment=self.augment if train else None,
             seed=self.seed,
         )
-        sampler = self._sampler(rows, indices, train)
+        if train and self.per_class is not None:
+            sampler: EpochSampler = self._class_sampler(self.per_class, indices)
+        else:
+            sampler = self.store.sampler(
+                rows, shuffle=train, seed=self.seed, rank=self.rank, world_size=self.world_size
+            )
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -154,32 +167,22 @@ class ProductDataModule(LightningDataModule):
             num_workers=self.num_workers,
             drop_last=train and len(sampler) % self.batch_size == 1 and len(dataset) > 1,
             pin_memory=self.pin_memory,
-            # Of its own: starting an iteration draws a number, which from the global stream would
-            # shift dropout by when Lightning starts it, and that differs in a resumed run.
+            # Starting an iteration draws a number. From the global stream, that draw would shift
+            # dropout by the moment at which Lightning starts it, which differs in a resumed run.
             generator=torch.Generator().manual_seed(self.seed),
-            worker_init_fn=_quiet_worker,
+            worker_init_fn=_single_threaded_worker,
             persistent_workers=train and self.num_workers > 0,
         )
 
-    def _sampler(self, rows: np.ndarray, indices: np.ndarray, train: bool) -> EpochSampler:
-        share = {"seed": self.seed, "rank": self.rank, "ranks": self.ranks}
-        if train and self.per_class is not None:
-            return ClassSampler(
-                self.targets[indices],
-                batch_size=self.batch_size,
-                per_class=self.per_class,
-                **share,
-            )
-        if isinstance(self.store, StreamStore):
-            return ShardSampler(
-                self.store.shards[rows],
-                self.store.offsets[rows],
-                window=self.store.window,
-                fetch=self.store.files.fetch_soon,
-                shuffle=train,
-                **share,
-            )
-        return EpochSampler(len(rows), shuffle=train, **share)
+    def _class_sampler(self, per_class: int, indices: np.ndarray) -> ClassSampler:
+        return ClassSampler(
+            self.targets[indices],
+            batch_size=self.batch_size,
+            per_class=per_class,
+            seed=self.seed,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         loader = self.loader("train", train=True)

@@ -1,8 +1,8 @@
-"""Which sample is held out when: computed once, kept in a file, read back ever after.
+"""Cross-validation folds: computed once, kept in a file and read back ever after.
 
-``folds.csv`` has the columns ``id, fold``; a first line that starts with ``#`` names the strategy,
-the number of splits, the seed and the fingerprint of the samples it was made for. Fold -1 means
-"never held out".
+``folds.csv`` has the columns ``id, fold``. A first line that starts with ``#`` records the
+strategy, the number of splits, the seed and a fingerprint of the samples. Fold -1 means "never held
+out".
 """
 
 import warnings
@@ -29,148 +29,160 @@ def make_folds(
     seed: int = 0,
     label: Strata,
 ) -> "pd.Series[int]":
-    """The fold in which each sample is held out, by id.
+    """Assign each sample to the fold that holds it out.
 
     Args:
-        samples: the sample table; its ``test`` rows are left out.
+        samples: the sample table; its ``test`` rows are ignored.
         strategy: ``stratified`` (each fold has the classes in proportion), ``stratified_group``
-            (likewise, and a ``group`` never stands in two folds), ``view`` (fold k holds out the
-            k-th of the sorted views: an honest estimate under the shift), ``own`` (fold 0 holds out
-            the validation part that the data set itself names).
-        n_splits: number of folds for the stratified strategies; the other two know their own.
-        seed: of the shuffle before a stratified split.
+            (the same, and a ``group`` never spans two folds), ``view`` (fold k holds out the k-th
+            of the sorted views: an honest estimate under the shift), ``own`` (fold 0 holds out the
+            data set's own validation part).
+        n_splits: number of folds of the stratified strategies; the other two have their own.
+        seed: seed of the shuffle before a stratified split.
         label: what to stratify by.
 
     Returns:
-        int64, index ``id``, values in [-1, number of folds - 1].
+        int64, index ``id``, values from -1 to the number of folds - 1.
 
     Raises:
-        UserError: an unknown strategy, a column it needs is missing, a class or the groups are
-            fewer than the folds (of several columns: a class has a single picture), or a class is
-            in one group only.
+        ValueError: an unknown strategy or one that the table does not suit, or more folds than
+            groups or than pictures of a class.
+        UserError: a class with a single picture, or with pictures in a single group.
     """
     rows = samples[samples["split"] != "test"]
     folds = np.full(len(rows), -1, dtype=np.int64)
     if strategy in ("stratified", "stratified_group") and n_splits < 2:
-        raise UserError(f"folds.n_splits={n_splits}; at least 2 are needed.")
+        raise ValueError(f"n_splits={n_splits}; allowed: 2 or more.")
     if strategy == "stratified" and isinstance(label, list):
         targets = rows[label].astype(float).to_numpy()
         _check_label_sizes(targets, n_splits, label)
         folds = iterative_folds(targets, n_splits, seed)
     elif isinstance(label, list) and strategy == "stratified_group":
-        raise UserError(
-            "folds.strategy=stratified_group goes by a single label column; allowed for several: "
+        raise ValueError(
+            "strategy=stratified_group needs one label per picture; allowed with several: "
             "stratified, view, own."
         )
     elif strategy == "stratified":
         assert not isinstance(label, list)
-        _check_sizes(rows, strategy, n_splits, label)
+        _check_class_sizes(rows, n_splits, label)
         folds = stratified_folds(combined_labels(rows, label).to_numpy(), n_splits, seed)
     elif strategy == "stratified_group":
-        # Imported here: a job mostly finds its folds in their file.
+        # Imported here because most jobs read their folds from the file.
         from sklearn.model_selection import StratifiedGroupKFold
 
         assert not isinstance(label, list)
-        _check_sizes(rows, strategy, n_splits, label)
+        _check_groups(rows, n_splits, label)
         labels = combined_labels(rows, label)
         splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
-            # Combinations that are fewer than the folds are spread over some of them.
+            # Label combinations rarer than n_splits are spread over some of the folds.
             warnings.filterwarnings("ignore", "The least populated class", UserWarning)
             parts = splitter.split(np.zeros(len(rows)), labels, rows["group"])
             for k, (_, held_out) in enumerate(parts):
                 folds[held_out] = k
     elif strategy == "view":
         if "view" not in rows or rows["view"].isna().any():
-            raise UserError("folds.strategy=view needs a known view for every training picture.")
+            raise ValueError("strategy=view needs a known view for every training picture.")
         views = sorted(rows["view"].unique())
         if len(views) < 2:
-            raise UserError(f"folds.strategy=view needs at least 2 views; there is {len(views)}.")
+            raise ValueError(f"strategy=view needs at least 2 views; there is {len(views)}.")
         folds = rows["view"].map({view: k for k, view in enumerate(views)}).to_numpy(np.int64)
     elif strategy == "own":
         folds = np.where(rows["split"] == "val", 0, -1)
         if not (folds == 0).any():
-            raise UserError(
-                "folds.strategy=own needs a validation part in the data set (val.txt, or rows "
-                "with split=val); use folds.strategy=stratified."
+            raise ValueError(
+                "strategy=own needs a validation part in the data set (val.txt, or rows with "
+                "split=val); use stratified instead."
             )
     else:
-        raise UserError(
-            f"Unknown folds.strategy '{strategy}'; allowed: {', '.join(get_args(Strategy))}."
-        )
+        raise ValueError(f"strategy={strategy}; allowed: {', '.join(get_args(Strategy))}.")
     return pd.Series(folds, index=pd.Index(rows["id"], name="id"), name="fold")
 
 
 def stratified_folds(labels: np.ndarray, n_splits: int, seed: int) -> np.ndarray:
     """The folds of scikit-learn's ``StratifiedKFold(n_splits, shuffle=True, random_state=seed)``.
 
-    The same to the last picture, but scikit-learn walks through all pictures for each class, which
-    for 500,000 pictures of 100,000 classes takes minutes.
+    Identical for every picture. scikit-learn passes over all pictures for each class, which takes
+    minutes for 500,000 pictures of 100,000 classes.
 
     Args:
-        labels: ``[N]``; a class with fewer pictures than folds is spread over some of them.
+        labels: ``[N]``, any dtype that sorts; a class with fewer pictures than folds is spread over
+            some of them.
+        n_splits: number of folds, 2 or more.
+        seed: seed of the shuffle.
 
     Returns:
         int64 ``[N]``, 0 to ``n_splits`` - 1.
     """
     _, first, label = np.unique(labels, return_index=True, return_inverse=True)
-    appearance = np.argsort(np.argsort(first))  # classes are numbered as they come in the table
+    appearance = np.argsort(np.argsort(first))  # number classes in their order in the table
     label = appearance[label]
     order = np.argsort(label, kind="stable")
-    dealt = np.arange(len(order)) % n_splits  # in turns over the pictures, class by class
-    draw = np.random.RandomState(seed)  # scikit-learn's
+    dealt = np.arange(len(order)) % n_splits  # round-robin over the pictures, class by class
+    rng = np.random.RandomState(seed)  # as scikit-learn does
     folds = np.empty(len(order), dtype=np.int64)
     ends = np.cumsum(np.bincount(label))
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        shares = np.sort(dealt[start:end])
-        draw.shuffle(shares)
-        folds[order[start:end]] = shares
+        class_folds = np.sort(dealt[start:end])
+        rng.shuffle(class_folds)
+        folds[order[start:end]] = class_folds
     return folds
 
 
 def _check_label_sizes(targets: np.ndarray, n_splits: int, labels: list[str]) -> None:
-    there = targets.sum(axis=0)
-    fewest = np.minimum(there, len(targets) - there)
+    """Every 0/1 label needs ``n_splits`` pictures with it and as many without it."""
+    with_label = targets.sum(axis=0)
+    fewest = np.minimum(with_label, len(targets) - with_label)
     rarest = int(fewest.argmin())
     if fewest[rarest] < n_splits:
-        kind = "with" if there[rarest] == fewest[rarest] else "without"
-        raise UserError(
-            f"{int(fewest[rarest])} pictures are {kind} the label '{labels[rarest]}', fewer than "
-            f"folds.n_splits={n_splits}; lower folds.n_splits, add pictures or leave the label out "
-            f"of task.labels."
+        preposition = "with" if with_label[rarest] == fewest[rarest] else "without"
+        raise ValueError(
+            f"n_splits={n_splits} exceeds the {int(fewest[rarest])} pictures {preposition} the "
+            f"label '{labels[rarest]}'; lower it, add pictures, or leave the label out of the task."
         )
 
 
-def _check_sizes(
-    rows: pd.DataFrame, strategy: str, n_splits: int, label: str | tuple[str, ...]
-) -> None:
-    if strategy == "stratified_group":
-        if "group" not in rows or rows["group"].isna().any():
-            raise UserError("folds.strategy=stratified_group needs a group for every picture.")
-        if (groups := rows["group"].nunique()) < n_splits:
-            raise UserError(f"{groups} groups are fewer than folds.n_splits={n_splits}.")
+def _check_groups(rows: pd.DataFrame, n_splits: int, label: str | tuple[str, ...]) -> None:
+    """Every fold needs a group, and every class must remain when one group is held out."""
+    if "group" not in rows or rows["group"].isna().any():
+        raise ValueError("strategy=stratified_group needs a group for every picture.")
+    if (groups := rows["group"].nunique()) < n_splits:
+        raise ValueError(f"n_splits={n_splits} exceeds the {groups} groups; lower it.")
     for column in strata_columns(label):
         labels = rows[column][rows[column].notna()].astype(str)
-        if strategy == "stratified_group":
-            spread = rows["group"].groupby(labels).nunique()
-            if spread.min() < 2:
-                raise UserError(
-                    f"All pictures of the class '{spread.idxmin()}' ({column}) are in one group; "
-                    f"held out, it would leave nothing of the class to learn from."
-                )
-        elif not isinstance(label, str) and (counts := labels.value_counts()).min() < 2:
+        spread = rows["group"].groupby(labels).nunique()
+        if spread.min() < 2:
             raise UserError(
-                f"The class '{counts.idxmin()}' ({column}) has a single picture; at least 2 are "
-                f"needed, one to learn from and one to hold out."
+                f"All pictures of the class '{spread.idxmin()}' ({column}) are in one group; "
+                f"holding it out would leave none of the class to learn from."
             )
+    _check_enough(rows, n_splits, label)
+
+
+def _check_class_sizes(rows: pd.DataFrame, n_splits: int, label: str | tuple[str, ...]) -> None:
+    """Every class needs pictures to learn from and to hold out."""
+    if not isinstance(label, str):
+        for column in label:
+            counts = rows[column][rows[column].notna()].astype(str).value_counts()
+            if counts.min() < 2:
+                raise UserError(
+                    f"The class '{counts.idxmin()}' ({column}) has a single picture; at least 2 "
+                    f"are needed, one to learn from and one to hold out."
+                )
+    _check_enough(rows, n_splits, label)
+
+
+def _check_enough(rows: pd.DataFrame, n_splits: int, label: str | tuple[str, ...]) -> None:
+    """A class needs ``n_splits`` pictures; of several labels, the largest combination does.
+
+    Rare combinations of labels need not be in every fold.
+    """
     counts = combined_labels(rows, label).value_counts()
-    # Of several labels together rare combinations need not be in every fold.
     if (most := counts.min() if isinstance(label, str) else counts.max()) < n_splits:
         small = sorted(counts.index[counts < n_splits], key=natural_key)
-        raise UserError(
-            f"{len(small)} classes have fewer pictures than folds.n_splits={n_splits}, "
-            f"the smallest is '{counts.idxmin()}' with {counts.min()}; "
-            f"lower folds.n_splits to at most {most} or add pictures."
+        raise ValueError(
+            f"n_splits={n_splits} exceeds the pictures of {len(small)} classes, the smallest is "
+            f"'{counts.idxmin()}' with {counts.min()}; lower it to at most {most} or add pictures."
         )
 
 
@@ -183,15 +195,20 @@ def load_or_make_folds(
     seed: int = 0,
     label: Strata = "label",
 ) -> "pd.Series[int]":
-    """Folds from ``file``, made and written first where there is none (arguments: ``make_folds``).
+    """Read the folds from ``file``; make and write them first if there is no such file.
+
+    Args:
+        file: the CSV file.
+        samples, strategy, n_splits, seed, label: as for ``make_folds``.
 
     Raises:
-        UserError: the file was made for other samples or with another strategy, or cannot be read
-            or written; what ``make_folds`` refuses.
+        ValueError: the file was made for other samples or with another strategy, cannot be read or
+            cannot be written; or what ``make_folds`` refuses.
+        UserError: what ``make_folds`` refuses.
     """
     rows = samples[samples["split"] != "test"]
-    # What the strategy reads belongs to the fingerprint: a relabelled picture, say, makes another
-    # stratification.
+    # The fingerprint covers the columns that the strategy reads: after a picture is relabelled,
+    # say, the stratification would differ.
     read = {
         "stratified": strata_columns(label),
         "stratified_group": [*strata_columns(label), "group"],
@@ -199,48 +216,52 @@ def load_or_make_folds(
         "own": ["split"],
     }.get(strategy, [])
     columns = ["id", *(column for column in read if column in rows)]
-    marks = digest(rows[columns].astype(str).to_numpy().tolist())
-    header = f"# strategy={strategy} n_splits={n_splits} seed={seed} samples={marks}"
+    fingerprint = digest(rows[columns].astype(str).to_numpy().tolist())
+    header = f"# strategy={strategy} n_splits={n_splits} seed={seed} samples={fingerprint}"
     try:
-        if not file.is_file():  # it is written whole, so reading needs neither lock nor rights
+        if not file.is_file():  # written atomically, so reading needs no lock and no permission
             file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(file.with_name(f".{file.name}.lock")):
                 if not file.is_file():
                     folds = make_folds(samples, strategy, n_splits=n_splits, seed=seed, label=label)
                     write_text_whole(file, header + "\n" + folds.to_csv())
     except OSError as error:
-        raise UserError(
-            f"The folds file {file} cannot be written: {error.strerror or error}; "
-            f"name another with folds.file."
+        raise ValueError(
+            f"file={file}: the folds file cannot be written: {error.strerror or error}; name "
+            f"another."
         ) from None
-    found = file.read_text(errors="replace").partition("\n")[0].strip()
+    first_line = file.read_text(errors="replace").partition("\n")[0].strip()
     # A file without the header is the user's own; its ids are checked below all the same.
-    if found.startswith("#") and found != header:
-        settings, _, _ = found.strip("# ").rpartition(" samples=")
+    if first_line.startswith("#") and first_line != header:
+        settings, _, _ = first_line.strip("# ").rpartition(" samples=")
         same = header.startswith(f"# {settings} ")
-        reason = "for other samples" if same else f"with '{settings or found[:60]}'"
-        raise UserError(
-            f"The folds file {file} was made {reason}, not for these {len(rows)} training pictures "
-            f"with strategy={strategy} n_splits={n_splits} seed={seed}; delete it, or name another "
-            f"with folds.file."
+        difference = "for other samples" if same else f"with '{settings or first_line[:60]}'"
+        raise ValueError(
+            f"file={file}: this folds file was made {difference}, not for these {len(rows)} "
+            f"training pictures with strategy={strategy} n_splits={n_splits} seed={seed}; delete "
+            f"it or name another."
         )
     try:
-        # Ids are text, whatever they look like, and may hold a '#'.
+        # Ids are text, even if they look like numbers, and may contain a '#'.
         table = pd.read_csv(
             file,
-            skiprows=1 if found.startswith("#") else 0,
+            skiprows=1 if first_line.startswith("#") else 0,
             dtype={"id": str, "fold": np.int64},
             keep_default_na=False,
         ).set_index("id")["fold"]
     except (ValueError, KeyError):  # pandas' parser errors are ValueErrors
-        raise UserError(f"The folds file {file} cannot be read: it needs 'id,fold' rows.") from None
+        raise ValueError(
+            f"file={file}: the folds file cannot be read; it needs 'id,fold' rows."
+        ) from None
     if table.index.has_duplicates or set(table.index) != set(rows["id"]):
-        raise UserError(f"The folds file {file} holds other ids than the samples; delete it.")
+        raise ValueError(
+            f"file={file}: the folds file holds other ids than the samples; delete it."
+        )
     return table.reindex(rows["id"])
 
 
 def groups_in_several_folds(samples: pd.DataFrame, folds: "pd.Series[int]") -> int:
-    """How many groups do not stay together; 0 where the samples have no column ``group``."""
+    """Number of groups that span several folds; 0 if the samples have no column ``group``."""
     if "group" not in samples:
         return 0
     group = samples.set_index("id")["group"].reindex(folds.index)
@@ -248,20 +269,23 @@ def groups_in_several_folds(samples: pd.DataFrame, folds: "pd.Series[int]") -> i
 
 
 def split_rows(folds: "pd.Series[int]", fold: int | str) -> tuple[np.ndarray, np.ndarray]:
-    """Ids to learn from and ids to hold out.
+    """Ids to learn from, and ids to hold out.
 
     Args:
         folds: from ``load_or_make_folds``.
-        fold: which fold to hold out, or ``all`` to hold out nothing.
+        fold: the fold to hold out, or ``all`` to hold out nothing.
+
+    Returns:
+        Two arrays of ids, in the order of ``folds``.
 
     Raises:
-        UserError: there is no such fold.
+        ValueError: there is no such fold.
     """
     ids = folds.index.to_numpy()
     if fold == "all":
         return ids, ids[:0]
     known = sorted(int(k) for k in folds.unique() if k >= 0)
     if fold not in known:
-        raise UserError(f"fold={fold} does not exist; allowed: {', '.join(map(str, known))}, all.")
+        raise ValueError(f"fold={fold} does not exist; allowed: {', '.join(map(str, known))}, all.")
     held_out = folds.to_numpy() == fold
     return ids[~held_out], ids[held_out]

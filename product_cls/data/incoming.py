@@ -1,4 +1,4 @@
-"""Pictures to be named: which they are, and from their files in batches."""
+"""New pictures to predict: list them, and decode them in batches ahead of the network."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,16 +18,16 @@ Read = TypeVar("Read")
 
 
 def list_images(source: Path) -> list[tuple[str, Path]]:
-    """Names and paths of the pictures in a folder, a CSV, or of one picture.
+    """Names and paths of the pictures in a folder or a CSV, or of a single picture.
 
     Raises:
-        UserError: nothing there, or a CSV without such a column.
+        UserError: nothing is there, or the CSV has no column of paths.
     """
     if source.is_dir():
-        found = [(str(path.relative_to(source)), path) for path in list_pictures(source)]
-        if not found:
+        images = [(str(path.relative_to(source)), path) for path in list_pictures(source)]
+        if not images:
             raise UserError(f"{source} holds no pictures.")
-        return found
+        return images
     if not source.is_file():
         raise UserError(f"There is no folder or file {source}.")
     if source.suffix.lower() != ".csv":
@@ -35,7 +35,7 @@ def list_images(source: Path) -> list[tuple[str, Path]]:
     try:
         table = pd.read_csv(source, dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"{source} is not a CSV that can be read: {reason(error)}.") from None
+        raise UserError(f"{source} cannot be read as a CSV: {reason(error)}.") from None
     column = next((name for name in ("path", "filename") if name in table), None)
     if column is None or table.empty or (table[column] == "").any():
         raise UserError(f"{source} needs a column 'path' or 'filename', with a path in every row.")
@@ -48,12 +48,17 @@ def read_ahead(
     batch_size: int,
     failed: Callable[[int, str], None],
 ) -> Iterator[dict[int, Read]]:
-    """Number -> what was read, a batch at a time; meanwhile threads read the next.
+    """Read items in batches; while the caller uses one batch, threads read the next.
 
     Args:
-        read: reads one of ``count``, or raises OSError.
-        failed: is told the number and why of each that cannot be read, which is left out. A batch
-            of which nothing is left comes empty.
+        read: reads the item with a number in [0, ``count``), or raises OSError.
+        count: number of items.
+        batch_size: items in a batch.
+        failed: called with the number and the reason for each item that cannot be read; the item is
+            left out.
+
+    Yields:
+        Number -> item, for each batch; empty if none of its items can be read.
     """
 
     def attempt(number: int) -> Read | OSError:
@@ -64,19 +69,19 @@ def read_ahead(
 
     with ThreadPoolExecutor(usable_cores()) as pool:  # decoding releases the GIL
 
-        def begin(start: int) -> Iterator[tuple[int, Read | OSError]]:
-            batch = range(start, min(start + batch_size, count))
-            return zip(batch, pool.map(attempt, batch), strict=True)
+        def start(first: int) -> Iterator[tuple[int, Read | OSError]]:
+            numbers = range(first, min(first + batch_size, count))
+            return zip(numbers, pool.map(attempt, numbers), strict=True)
 
-        coming = begin(0)
-        for start in range(0, count, batch_size):
-            current, coming = coming, begin(start + batch_size)
+        upcoming = start(0)
+        for first in range(0, count, batch_size):
+            current, upcoming = upcoming, start(first + batch_size)
             batch: dict[int, Read] = {}
-            for number, found in current:
-                if isinstance(found, OSError):
-                    failed(number, reason(found))
+            for number, result in current:
+                if isinstance(result, OSError):
+                    failed(number, reason(result))
                 else:
-                    batch[number] = found
+                    batch[number] = result
             yield batch
 
 
@@ -86,12 +91,16 @@ def read_batches(
     batch_size: int,
     unreadable: dict[str, str],
 ) -> Iterator[dict[str, Any]]:
-    """Batches for ``predict_scores``; while the network works on one, the next is decoded.
+    """Batches for ``predict_scores``; while the network runs on one, the next is decoded.
 
     Args:
-        picture: reads one as uint8 ``[3, H, W]``, or raises OSError.
+        picture: decodes a file to uint8 ``[3, H, W]``, or raises OSError.
         images: names and paths.
-        unreadable: takes name -> why of the pictures that cannot be decoded, which are left out.
+        batch_size: pictures in a batch.
+        unreadable: receives name -> reason for pictures that cannot be decoded, which are left out.
+
+    Yields:
+        ``{"image": uint8 [B, 3, H, W], "index": int64 [B]}``, the index into ``images``.
     """
 
     def failed(number: int, why: str) -> None:

@@ -1,4 +1,4 @@
-"""Several labels a picture: 0/1 columns of the sample table, and the letters contest's layout."""
+"""Several labels per picture: 0/1 columns of the sample table, and the letters contest's layout."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,30 +7,38 @@ import numpy as np
 import pandas as pd
 
 from product_cls.core.errors import UserError
-from product_cls.data.readers import existing_folder, read_table, require_files
+from product_cls.data.readers import existing_folder, read_table, require_files, require_folder
 from product_cls.data.samples import check_samples
 
-ROLES = ("id", "path", "split", "view", "group")  # columns of the sample table that are no labels
+ROLES = ("id", "path", "split", "view", "group")  # columns of the sample table that are not labels
 
 
 def label_columns(samples: pd.DataFrame) -> list[str]:
-    """All columns of a sample table that are labels."""
+    """Names of the label columns of a sample table."""
     return [str(column) for column in samples if column not in ROLES]
 
 
 def zeros_and_ones(table: pd.DataFrame, labels: Sequence[str], source: str | Path) -> np.ndarray:
-    """Label columns as int64 ``[N, L]``.
+    """Label columns as an array.
+
+    Args:
+        table: N rows.
+        labels: names of L columns.
+        source: where the table was read from, for messages.
+
+    Returns:
+        0 or 1, int64 ``[N, L]``.
 
     Raises:
-        UserError: a value other than 0 and 1, an empty cell included.
+        UserError: a value other than 0 and 1, including an empty cell.
     """
     columns = [pd.to_numeric(table[name], errors="coerce").to_numpy(float) for name in labels]
     values = np.stack(columns, axis=1)
     wrong = np.argwhere((values != 0) & (values != 1))
     if len(wrong):
         row, column = wrong[0]
-        found = table[labels[column]].iloc[row]
-        shown = "an empty cell" if pd.isna(found) else f"'{found}'"
+        value = table[labels[column]].iloc[row]
+        shown = "an empty cell" if pd.isna(value) else f"'{value}'"
         raise UserError(
             f"{source}: column '{labels[column]}' holds {shown} (row {row + 1} of the table); a "
             f"label is 0 or 1."
@@ -53,32 +61,33 @@ def read_label_table(
     digits: int = 5,
     suffix: str = ".png",
 ) -> pd.DataFrame:
-    """The letters contest's layout: CSVs with an index and a 0/1 column a label, and folders of
-    pictures named by file number.
+    """The letters contest's layout: CSVs with an index column and one 0/1 column per label, and
+    folders of pictures named by file number.
 
-    The picture of row 7 is ``00007.png``; an index that is no number is the file's name as it
-    stands, with ``suffix``. Ids are ``train/<index>`` and ``test/<index>``. Test rows come in the
-    file's order, without labels unless ``answers_file`` has them.
+    The picture of row 7 is ``00007.png``. An index that is not a number is used as the file name,
+    with ``suffix``. Ids are ``train/<index>`` and ``test/<index>``. Test rows keep the order of
+    their file and have no labels unless ``answers_file`` has them.
 
     Args:
-        root: folder that all other names start from.
-        train_file: CSV of the pictures to learn from.
-        train_pictures: their folder.
-        test_file: CSV of the pictures to predict, such as a sample submission, whose labels mean
-            nothing; None for no test part.
-        test_pictures: their folder.
-        answers_file: CSV with the test pictures' labels, where known.
-        index_column: what names a row.
-        labels: the label columns; None for all columns but the index and the number.
-        number_column: holds the file number, where it is not the index.
-        numbers_file: CSV of ``index_column`` and ``number_column`` (``number`` where None), where
-            the others do not hold the number.
-        digits: that file numbers are filled up to with zeros.
-        suffix: of file names.
+        root: folder that all other names are relative to.
+        train_file: CSV of the training pictures.
+        train_pictures: folder of the training pictures.
+        test_file: CSV of the pictures to predict, such as a sample submission, whose labels are
+            ignored; None for no test part.
+        test_pictures: folder of the pictures to predict.
+        answers_file: CSV with the labels of the test pictures, if known.
+        index_column: column that identifies a row.
+        labels: the label columns; None for all columns except the index and the number.
+        number_column: column of the file number, if it is not the index.
+        numbers_file: CSV with ``index_column`` and ``number_column`` (``number`` if None), if the
+            other files lack the number.
+        digits: width to which file numbers are zero-padded.
+        suffix: suffix of the file names.
 
     Raises:
-        UserError: a missing folder, file, column or picture, a label other than 0 and 1, labels of
-            one kind only, or rows that differ between the files.
+        ValueError: ``root`` or one of the files does not exist.
+        UserError: a missing folder, column or picture, a label other than 0 and 1, a label that all
+            or no pictures have, or rows that differ between the files.
     """
     folder = existing_folder(root, "label CSVs and folders of pictures")
     numbers = None
@@ -88,11 +97,12 @@ def read_label_table(
     special = [index_column] if number_column is None else [index_column, number_column]
 
     def located(table: pd.DataFrame, file: str, pictures: str, split: str) -> pd.DataFrame:
-        where = existing_folder(folder / pictures, f"pictures of {file}")
+        """Rows ``id, path, split`` of one CSV."""
+        picture_folder = require_folder(folder / pictures, f"pictures of {file}")
         names = table[index_column]
         if numbers is not None:
-            known = numbers.set_index(index_column)[number_column]
-            names = known.reindex(names)
+            number_of = numbers.set_index(index_column)[number_column]
+            names = number_of.reindex(names)
             if names.isna().any():
                 first = table[index_column].iloc[int(names.isna().to_numpy().argmax())]
                 raise UserError(f"{folder / str(numbers_file)} has no row for '{first}' of {file}.")
@@ -105,7 +115,7 @@ def read_label_table(
         rows = pd.DataFrame(
             {
                 "id": [f"{split}/{name}" for name in table[index_column]],
-                "path": [str(where / f"{stem}{suffix}") for stem in stems],
+                "path": [str(picture_folder / f"{stem}{suffix}") for stem in stems],
                 "split": split,
             }
         )
@@ -118,8 +128,8 @@ def read_label_table(
     names = labels or [str(column) for column in train if column not in special]
     if clash := [name for name in names if name in ROLES]:
         raise UserError(
-            f"{folder / train_file}: a label cannot be called '{clash[0]}', which has a meaning of "
-            f"its own; rename the column."
+            f"{folder / train_file}: a label cannot be called '{clash[0]}', which is a column of "
+            f"the sample table; rename it."
         )
     if not names:
         raise UserError(f"{folder / train_file} has no label column beside '{index_column}'.")
@@ -128,10 +138,10 @@ def read_label_table(
     parts = [rows]
     if test_file is not None:
         test = _read(folder, test_file, "test_file", [index_column])
-        others = [str(c) for c in test if c not in special and c not in train]
-        if others:
+        extra = [str(c) for c in test if c not in special and c not in train]
+        if extra:
             raise UserError(
-                f"{folder / test_file} has a column '{others[0]}' that {train_file} lacks; both "
+                f"{folder / test_file} has a column '{extra[0]}' that {train_file} lacks; both "
                 f"need the same labels."
             )
         rows = located(test, test_file, test_pictures, "test")
@@ -148,27 +158,34 @@ def read_label_table(
 
 
 def check_both_kinds(samples: pd.DataFrame, labels: Sequence[str], source: str | Path) -> None:
-    """Each label must be there in some training pictures, and lacking in some.
+    """Check that each label is present in some training pictures and absent from others.
 
     Raises:
-        UserError: one is not.
+        UserError: a label that all or no training pictures have.
     """
-    learned = samples[samples["split"] != "test"]
-    there = zeros_and_ones(learned, labels, source).sum(axis=0)
-    for name, count in zip(labels, there, strict=True):
-        if not 0 < count < len(learned):
-            kind = "no" if count == 0 else "every"
+    training = samples[samples["split"] != "test"]
+    counts = zeros_and_ones(training, labels, source).sum(axis=0)
+    for name, count in zip(labels, counts, strict=True):
+        if not 0 < count < len(training):
+            which = "no" if count == 0 else "every"
             raise UserError(
-                f"{source}: {kind} training picture has the label '{name}', which cannot be "
-                f"learned so; leave it out of the labels."
+                f"{source}: {which} training picture has the label '{name}', so it cannot be "
+                f"learned; leave it out of the labels."
             )
 
 
-def _read(folder: Path, name: str, key: str, columns: Sequence[str]) -> pd.DataFrame:
-    """A CSV as text, with an index in every row, none of them twice."""
+def _read(folder: Path, name: str, argument: str, columns: Sequence[str]) -> pd.DataFrame:
+    """A CSV as text, with a unique index in every row.
+
+    Args:
+        folder: folder of the CSV.
+        name: file name, the value of ``argument``.
+        argument: argument of ``read_label_table``.
+        columns: required columns, the index first.
+    """
     file = folder / name
     if not file.is_file():
-        raise UserError(f"There is no {file}; set data.{key}.")
+        raise ValueError(f"{argument}={name}: there is no {file}.")
     table = read_table(file, columns, dtype=str)
     index = table[columns[0]]
     if index.isna().any():

@@ -1,7 +1,7 @@
-"""mixup and cutmix on a batch, for any task.
+"""Mixup and CutMix on a batch, for any task.
 
-Both return the mixed pictures, a permutation and lambda; the loss is
-``lam * loss(out, y) + (1 - lam) * loss(out, y[perm])`` whatever a label means.
+Both return mixed images, a permutation and lambda. The loss is
+``lam * loss(out, y) + (1 - lam) * loss(out, y[perm])``, whatever a label means.
 """
 
 from typing import NamedTuple
@@ -9,8 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-
-from product_cls.core.errors import UserError
 
 MIX_NAMES = ("mixup", "cutmix")
 
@@ -20,8 +18,8 @@ class Mixed(NamedTuple):
 
     Attributes:
         images: like the input, ``[B, C, H, W]``.
-        perm: int64 ``[B]``, which picture each one was mixed with.
-        lam: share of the first picture in [0, 1]; 1 where nothing was mixed.
+        perm: int64 ``[B]``, index of each image's partner.
+        lam: share of the first image in [0, 1]; 1 where nothing was mixed.
     """
 
     images: Tensor
@@ -32,16 +30,16 @@ class Mixed(NamedTuple):
 def cutmix_box(height: int, width: int, lam: float, cy: int, cx: int) -> tuple[int, int, int, int]:
     """Rows and columns of the patch that CutMix pastes (Yun et al. 2019, arXiv 1905.04899).
 
-    Before clipping the patch covers ``1 - lam`` of the picture; at a border less is left of it, so
-    lambda must be corrected from the box returned.
+    Before clipping, the patch covers ``1 - lam`` of the image. Clipping at a border makes it
+    smaller, so lambda must be corrected from the returned box.
 
     Args:
-        height, width: picture size in pixels.
-        lam: share of the first picture to keep, in [0, 1].
+        height, width: image size in pixels.
+        lam: share of the first image to keep, in [0, 1].
         cy, cx: centre of the patch, in pixels.
 
     Returns:
-        ``(y0, y1, x0, x1)``, half-open, inside the picture.
+        ``(y0, y1, x0, x1)``, half-open, inside the image.
     """
     side = np.sqrt(1.0 - lam)
     half_y, half_x = int(height * side) // 2, int(width * side) // 2
@@ -54,15 +52,21 @@ def cutmix_box(height: int, width: int, lam: float, cy: int, cx: int) -> tuple[i
 
 
 def mixup(images: Tensor, perm: Tensor, lam: float) -> Mixed:
-    """Blend each picture with its partner (Zhang et al. 2018, arXiv 1710.09412)."""
+    """Blend each image with its partner (Zhang et al. 2018, arXiv 1710.09412).
+
+    Args:
+        images: float ``[B, C, H, W]``; not modified.
+        perm: int64 ``[B]``.
+        lam: weight of the first image, in [0, 1].
+    """
     return Mixed(torch.lerp(images[perm], images, lam), perm, lam)
 
 
 def cutmix(images: Tensor, perm: Tensor, lam: float, cy: int, cx: int) -> Mixed:
-    """Paste the partner's patch into each picture; lambda becomes the share that is left of it.
+    """Paste the partner's patch into each image; the returned lambda is the share that remains.
 
     Args:
-        images: ``[B, C, H, W]``; left as it is.
+        images: ``[B, C, H, W]``; not modified.
         perm: int64 ``[B]``.
         lam: share to keep before clipping, in [0, 1].
         cy, cx: centre of the patch, in pixels.
@@ -75,24 +79,24 @@ def cutmix(images: Tensor, perm: Tensor, lam: float, cy: int, cx: int) -> Mixed:
 
 
 class Mix:
-    """Draws, for a batch, whether and how it is mixed: one of mixup and cutmix, never both.
+    """Draws for each batch whether it is mixed, and by mixup or CutMix (never both).
 
     Args:
-        mixup: alpha of the Beta(alpha, alpha) that mixup's lambda is drawn from; 0 leaves it out.
-        cutmix: the same for cutmix.
-        p: share of the batches that are mixed, in [0, 1].
+        mixup: alpha of the Beta(alpha, alpha) distribution of mixup's lambda; 0 disables mixup.
+        cutmix: the same for CutMix.
+        p: share of the batches to mix, in [0, 1].
 
     Raises:
-        UserError: an alpha that is negative or not finite, or ``p`` outside [0, 1].
+        ValueError: an alpha that is negative or not finite, or ``p`` outside [0, 1].
     """
 
     def __init__(self, mixup: float = 1.0, cutmix: float = 1.0, p: float = 1.0) -> None:
         alphas = {"mixup": mixup, "cutmix": cutmix}
         for name, alpha in alphas.items():
             if not 0 <= alpha < float("inf"):
-                raise UserError(f"mix.{name}={alpha} is no alpha of a Beta; allowed: 0 or more.")
+                raise ValueError(f"{name}={alpha}; allowed: 0 or more (alpha of a Beta).")
         if not 0 <= p <= 1:
-            raise UserError(f"mix.p={p} is no share; allowed: 0 to 1.")
+            raise ValueError(f"p={p}; allowed: 0 to 1.")
         self.alphas = {name: alpha for name, alpha in alphas.items() if alpha > 0}
         self.p = p
 
@@ -100,16 +104,16 @@ class Mix:
         """Mix a batch.
 
         Args:
-            images: float ``[B, C, H, W]``; left as it is.
-            generator: makes the draw repeatable; a fresh one where None.
+            images: float ``[B, C, H, W]``; not modified.
+            generator: source of the draws; None uses a fresh, unseeded one.
         """
         rng = np.random.default_rng() if generator is None else generator
         count, _, height, width = images.shape
         if not self.alphas or count < 2 or rng.random() >= self.p:
             return Mixed(images, torch.arange(count, device=images.device), 1.0)
-        kind = str(rng.choice(list(self.alphas)))
-        lam = float(rng.beta(self.alphas[kind], self.alphas[kind]))
+        method = str(rng.choice(list(self.alphas)))
+        lam = float(rng.beta(self.alphas[method], self.alphas[method]))
         perm = torch.from_numpy(rng.permutation(count)).to(images.device)
-        if kind == "mixup":
+        if method == "mixup":
             return mixup(images, perm, lam)
         return cutmix(images, perm, lam, int(rng.integers(height)), int(rng.integers(width)))

@@ -1,8 +1,8 @@
-"""Reader of the people's layout: a folder a person, seven pictures each, labels in the names.
+"""Reader of the people layout: one folder per person, seven pictures each, labels in the names.
 
     images/000001_female_Asian_45/{mask1,...,mask5,incorrect_mask,normal}.{jpg,jpeg,png}
 
-is the layout of a well-known contest on masks, in which 4,500 people are photographed.
+is the layout of a well-known contest on masks, with pictures of 4,500 people.
 """
 
 import re
@@ -21,58 +21,65 @@ STATES = {f"mask{n}": "mask" for n in range(1, 6)} | {
     "normal": "normal",
 }
 GENDERS = ("male", "female")
-AGES = ("<30", "30-59", ">=60")  # of the contest: people of 60 are few
+AGES = ("<30", "30-59", ">=60")  # the contest's age groups; few people are 60 or older
 
 
 def read_people(root: str | Path, *, test: str | Path | None = None) -> pd.DataFrame:
-    """A folder a person, named ``id_gender_race_age``, with pictures named by how the mask is worn.
+    """One folder per person, ``id_gender_race_age``; file names say how the mask is worn.
 
-    Columns beside the usual ones: ``mask`` (``MASKS``), ``gender`` (``GENDERS``), ``age_group``
-    (``AGES``), ``label`` (the combined class of the contest, ``mask * 6 + gender * 3 + age``),
-    ``race`` and ``age`` in years. ``group`` is the person: a folder's name.
+    Additional columns: ``mask`` (``MASKS``), ``gender`` (``GENDERS``), ``age_group`` (``AGES``),
+    ``label`` (the contest's combined class, ``mask * 6 + gender * 3 + age``), ``race``, and ``age``
+    in years. ``group`` is the person: the name of the folder.
 
     Args:
-        root: of the data set; people's folders are in ``train/images``, ``images`` or the root.
-        test: pictures to predict: a folder with ``info.csv`` (a column ``ImageID``; pictures in
-            ``images`` or beside it) or with pictures; where None, ``root/eval`` if there is one.
+        root: folder of the data set; the person folders are in ``train/images``, in ``images`` or
+            directly in it.
+        test: pictures to predict: a folder with ``info.csv`` (column ``ImageID``; pictures in
+            ``images`` or beside it) or with pictures only; None for ``root/eval``, if it exists.
 
     Raises:
-        UserError: a missing folder, a folder or picture named otherwise, a person without pictures,
-            a picture that ``info.csv`` names and the folder lacks, or what ``check_samples``
+        ValueError: ``root`` or ``test`` does not exist.
+        UserError: a folder or picture with another kind of name, a person without pictures, a
+            picture that ``info.csv`` names and the folder lacks, or whatever ``check_samples``
             refuses.
     """
-    folder = existing_folder(root, "a folder a person: id_gender_race_age/mask1.jpg")
-    tests = folder / "eval" if test is None else existing_folder(test, "pictures to predict")
+    folder = existing_folder(root, "one folder per person: id_gender_race_age/mask1.jpg")
+    if test is None:
+        test_folder = folder / "eval"
+    else:
+        test_folder = existing_folder(test, "pictures to predict", argument="test")
     places = (folder / "train" / "images", folder / "images", folder)
     people = next(place for place in places if place.is_dir())
     persons = sorted(
         (
             entry
             for entry in people.iterdir()
-            if entry.is_dir() and entry.name[0] != "." and entry.resolve() != tests.resolve()
+            if entry.is_dir() and entry.name[0] != "." and entry.resolve() != test_folder.resolve()
         ),
         key=lambda entry: natural_key(entry.name),
     )
     if not persons:
-        raise UserError(f"{people} holds no folders; expected one a person, id_gender_race_age.")
+        raise UserError(f"{people} holds no folders; expected one per person, id_gender_race_age.")
     rows = [row for person in persons for row in _person_rows(person, people)]
-    if tests.is_dir():
-        rows += _test_rows(tests)
-    # By the mask alone: with few people a class of the others may well be one person.
+    if test_folder.is_dir():
+        rows += _test_rows(test_folder)
+    # Checked for the mask only: with few people, a class of another label may be a single person.
     return check_samples(pd.DataFrame(rows), people, label="mask")
 
 
 def _person_rows(person: Path, people: Path) -> list[dict[str, object]]:
-    """Raises:
-    UserError: a name of another form, or no picture.
+    """Rows of one person's pictures.
+
+    Raises:
+        UserError: a name of another form, or no picture.
     """
-    named = PERSON.fullmatch(person.name)
-    if named is None:
+    match = PERSON.fullmatch(person.name)
+    if match is None:
         raise UserError(
             f"The folder {person} is not named id_gender_race_age (000001_female_Asian_45; gender: "
             f"{', '.join(GENDERS)})."
         )
-    years = int(named["years"])
+    years = int(match["years"])
     age = (years >= 30) + (years >= 60)
     pictures = list_pictures(person)
     if not pictures:
@@ -80,9 +87,11 @@ def _person_rows(person: Path, people: Path) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for path in pictures:
         if path.stem not in STATES:
-            raise UserError(f"{path} has no name of a mask's state; allowed: {', '.join(STATES)}.")
+            raise UserError(
+                f"{path} is not named after a mask state; allowed: {', '.join(STATES)}."
+            )
         mask = STATES[path.stem]
-        label = MASKS.index(mask) * 6 + GENDERS.index(named["gender"]) * 3 + age
+        label = MASKS.index(mask) * 6 + GENDERS.index(match["gender"]) * 3 + age
         rows.append(
             {
                 "id": str(path.relative_to(people)),
@@ -90,9 +99,9 @@ def _person_rows(person: Path, people: Path) -> list[dict[str, object]]:
                 "split": "train",
                 "label": str(label),
                 "mask": mask,
-                "gender": named["gender"],
+                "gender": match["gender"],
                 "age_group": AGES[age],
-                "race": named["race"],
+                "race": match["race"],
                 "age": years,
                 "group": person.name,
             }
@@ -101,7 +110,7 @@ def _person_rows(person: Path, people: Path) -> list[dict[str, object]]:
 
 
 def _test_rows(folder: Path) -> list[dict[str, object]]:
-    """Pictures to predict, in the order of ``info.csv`` where there is one.
+    """Pictures to predict, in the order of ``info.csv`` if there is one.
 
     Raises:
         UserError: ``info.csv`` cannot be read, or a picture is missing.
@@ -110,7 +119,7 @@ def _test_rows(folder: Path) -> list[dict[str, object]]:
     if info.is_file():
         names = read_table(info, ["ImageID"], dtype=str)["ImageID"]
         if names.isna().any():
-            raise UserError(f"{info}: row {int(names.isna().argmax()) + 2} is without an ImageID.")
+            raise UserError(f"{info}: row {int(names.isna().argmax()) + 2} has no ImageID.")
         inner = folder / "images" if (folder / "images").is_dir() else folder
         paths = [inner / name for name in names]
         require_files(pd.Series([str(path) for path in paths]), info)

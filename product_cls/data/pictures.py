@@ -1,21 +1,21 @@
-"""One picture: decoded as it is meant to be seen, and brought to a size.
+"""Decode one picture upright and resize it.
 
-A change in what comes out of here must raise ``VERSION`` in ``store.py``.
+If the pixels that this module produces change, raise ``VERSION`` in ``store.py``.
 """
 
 import re
 from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 import cv2
 import numpy as np
 from PIL import Image
 
 Fit = Literal["squash", "crop", "pad"]
-ORIENTATION = 0x0112  # the EXIF tag
-TURNS = {  # its values -> what shows the picture upright
+ORIENTATION = 0x0112  # EXIF tag
+TURNS = {  # value of the tag -> transposition that turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -28,16 +28,16 @@ IN_SHARD = re.compile(r"(?P<file>.+\.tar)/(?P<offset>\d+)\+(?P<size>\d+)")
 
 
 def place_in_shard(path: str | Path) -> tuple[str, int, int] | None:
-    """Of the path ``SHARD.tar/OFFSET+SIZE``: file, offset and size in bytes; None of any other."""
-    found = IN_SHARD.fullmatch(str(path))
-    return None if found is None else (found["file"], int(found["offset"]), int(found["size"]))
+    """Parse ``SHARD.tar/OFFSET+SIZE`` into file, offset and size in bytes; None for other paths."""
+    match = IN_SHARD.fullmatch(str(path))
+    return None if match is None else (match["file"], int(match["offset"]), int(match["size"]))
 
 
 def picture_file(path: str | Path) -> Path | BinaryIO:
-    """What Pillow opens: the file, or a picture's bytes where ``path`` leads into a shard.
+    """A source that Pillow can open: the file, or the picture's bytes if ``path`` is in a shard.
 
     Raises:
-        OSError: a shard that cannot be read.
+        OSError: the shard cannot be read.
     """
     place = place_in_shard(path)
     if place is None:
@@ -48,24 +48,28 @@ def picture_file(path: str | Path) -> Path | BinaryIO:
 
 
 def load_picture(path: str | Path | BinaryIO | Image.Image) -> np.ndarray:
-    """One picture as uint8 ``[H, W, 3]`` RGB, turned upright as its EXIF data says.
+    """Decode a picture and turn it upright as its EXIF data says.
 
-    Greyscale is repeated, transparency is laid over white, 16 bits become 8. Pillow decodes, for
-    OpenCV returns the readable half of a truncated file as if it were whole.
+    Greyscale is repeated in three channels, transparent pixels are laid over white, and 16-bit
+    values are scaled to 8 bits. Pillow decodes because OpenCV returns the readable half of a
+    truncated file as if it were whole.
 
     Args:
-        path: of a file, or of a picture in a shard; or an open file; or an image of Pillow, which
-            is left open.
+        path: a file, a picture in a shard (``SHARD.tar/OFFSET+SIZE``), an open binary file, or an
+            image of Pillow, which is left open.
+
+    Returns:
+        RGB uint8 ``[H, W, 3]``.
 
     Raises:
-        OSError: the file is missing, truncated or no picture.
+        OSError: the file is missing, truncated or not a picture.
     """
     try:
         source = picture_file(path) if isinstance(path, str | Path) else path
         with (
             nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as opened
         ):
-            # ImageOps.exif_transpose also writes the EXIF data anew, and fails where they are odd.
+            # ImageOps.exif_transpose would also rewrite the EXIF data, and fails on odd data.
             orientation: Any = opened.getexif().get(ORIENTATION)
             turn = TURNS.get(orientation)
             picture = opened if turn is None else opened.transpose(turn)
@@ -80,19 +84,35 @@ def load_picture(path: str | Path | BinaryIO | Image.Image) -> np.ndarray:
             return np.asarray(picture.convert("RGB"))
     except (OSError, MemoryError):
         raise
-    # Broken files make Pillow's decoders raise nearly anything; for us all of it means unreadable.
+    # On broken files Pillow's decoders raise almost any exception; all mean "unreadable" here.
     except Exception as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
+def check_shape(size: tuple[int, int], fit: str) -> None:
+    """Check the arguments of ``resize``.
+
+    Args:
+        size: height and width in pixels.
+        fit: one of ``Fit``.
+
+    Raises:
+        ValueError: an unknown ``fit``, or a side below 8 pixels.
+    """
+    if fit not in get_args(Fit):
+        raise ValueError(f"fit={fit}; allowed: {', '.join(get_args(Fit))}.")
+    if min(size) < 8:
+        raise ValueError(f"size={size[0]}x{size[1]}; allowed: at least 8 pixels a side.")
+
+
 def resize(picture: np.ndarray, size: tuple[int, int], fit: Fit = "squash") -> np.ndarray:
-    """Bring a picture to ``size``.
+    """Resize a picture.
 
     Args:
         picture: uint8 ``[h, w, 3]``.
         size: height and width in pixels.
-        fit: ``squash`` ignores the aspect ratio, ``crop`` keeps it and cuts the longer side's ends
-            off, ``pad`` keeps it and repeats the border pixels.
+        fit: ``squash`` ignores the aspect ratio, ``crop`` keeps it and cuts off both ends of the
+            longer side, ``pad`` keeps it and repeats the border pixels.
 
     Returns:
         uint8 ``[H, W, 3]``.
@@ -109,8 +129,8 @@ def resize(picture: np.ndarray, size: tuple[int, int], fit: Fit = "squash") -> n
             return picture[-top : height - top, -left : width - left]
         borders = top, height - inner[0] - top, left, width - inner[1] - left
         return cv2.copyMakeBorder(picture, *borders, cv2.BORDER_REPLICATE)
-    # Averaging over areas is the only one of OpenCV's filters that does not alias when it shrinks,
-    # and OpenCV averages only where neither side grows: so first shrink, then grow.
+    # INTER_AREA is OpenCV's only filter that does not alias when shrinking, and OpenCV averages
+    # areas only where neither side grows: so shrink first, then enlarge.
     shrunk = min(height, picture.shape[0]), min(width, picture.shape[1])
     if shrunk != picture.shape[:2]:
         picture = cv2.resize(picture, shrunk[::-1], interpolation=cv2.INTER_AREA)

@@ -1,8 +1,8 @@
-"""RandAugment and AutoAugment as steps of the pipeline: torchvision's, drawn from a picture's seed.
+"""torchvision's RandAugment and AutoAugment as pipeline steps that depend on the picture's seed.
 
-torchvision draws from torch's global stream. A step that moved it would shift dropout by how many
-pictures were augmented before, in this process or in a worker; so each picture gets the stream to
-itself, seeded, and it is put back as it was.
+torchvision draws from torch's global stream. If a step advanced that stream, dropout would depend
+on how many pictures were augmented before it, and on whether a worker did so. Each picture
+therefore gets the stream to itself, freshly seeded, and the stream is restored afterwards.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ Fill = Annotated[int, Field(ge=0, le=255)]
 
 
 def torchvision_name(operation: str) -> str:
-    """``shear_x`` as torchvision writes it: ``ShearX``."""
+    """torchvision's spelling of an operation: ``shear_x`` is ``ShearX``."""
     return "".join(word.capitalize() for word in operation.split("_"))
 
 
@@ -44,10 +44,10 @@ OPERATIONS = (
 
 @contextmanager
 def torch_stream(seed: int) -> Iterator[None]:
-    """torch's global stream of the CPU, from ``seed``; afterwards it goes on as if not used.
+    """Seed torch's global CPU generator within the block, and restore its state afterwards.
 
-    ``torch.manual_seed`` would also seed the GPU's, which in the main process (data.num_workers=0)
-    dropout draws from.
+    ``torch.manual_seed`` would also seed the GPU's generator, which dropout draws from when
+    pictures are loaded in the main process (no loader workers).
     """
     before = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)
@@ -58,28 +58,29 @@ def torch_stream(seed: int) -> Iterator[None]:
 
 
 class _TorchvisionStep(A.ImageOnlyTransform):
-    """A transform of torchvision that takes uint8 ``[3, H, W]``."""
+    """A torchvision transform that takes uint8 ``[3, H, W]``."""
 
-    made: v2.Transform
+    policy_transform: v2.Transform
 
     def get_params(self) -> dict[str, Any]:
         return {"seed": self.py_random.getrandbits(63)}
 
     def apply(self, img: np.ndarray, seed: int, **params: Any) -> np.ndarray:
+        chw = torch.from_numpy(np.ascontiguousarray(img.transpose(2, 0, 1)))
         with torch_stream(seed):
-            out = self.made(torch.from_numpy(np.ascontiguousarray(img.transpose(2, 0, 1))))
+            out = self.policy_transform(chw)
         return np.ascontiguousarray(out.numpy().transpose(1, 2, 0))
 
 
 class RandAugment(_TorchvisionStep):
-    """Operations drawn at random, all at one magnitude (Cubuk et al. 2020, arXiv 1909.13719).
+    """Random operations, all at one magnitude (Cubuk et al. 2020, arXiv 1909.13719).
 
     Args:
-        num_ops: N, operations a picture, 1 or more; drawn with replacement.
-        magnitude: M, 0 to 30. At 30 ``rotate`` turns by 30 degrees and ``shear`` by .3.
-        operations: which to draw from, of ``OPERATIONS``.
-        fill: 0 to 255, what comes into the picture from outside.
-        p: share of the pictures.
+        num_ops: N, operations per picture, 1 or more; drawn with replacement.
+        magnitude: M, 0 to 30. At 30, ``rotate`` turns by 30 degrees and ``shear_*`` shears by 0.3.
+        operations: names from ``OPERATIONS`` to draw from.
+        fill: grey value of pixels from outside the picture, 0 to 255.
+        p: share of the pictures to change, in [0, 1].
     """
 
     class InitSchema(BaseTransformInitSchema):
@@ -104,20 +105,22 @@ class RandAugment(_TorchvisionStep):
         p: float = 0.5,
     ) -> None:
         super().__init__(p=p)
-        made = v2.RandAugment(num_ops, magnitude, interpolation="bilinear", fill=fill)
-        # Not public, but there is no other way to leave an operation out; a test holds it to that.
-        space = made._AUGMENTATION_SPACE
-        made._AUGMENTATION_SPACE = {name: space[name] for name in map(torchvision_name, operations)}
-        self.made = made
+        transform = v2.RandAugment(num_ops, magnitude, interpolation="bilinear", fill=fill)
+        # A private attribute, but the only way to leave an operation out; a test watches it.
+        space = transform._AUGMENTATION_SPACE
+        transform._AUGMENTATION_SPACE = {
+            name: space[name] for name in map(torchvision_name, operations)
+        }
+        self.policy_transform = transform
 
 
 class AutoAugment(_TorchvisionStep):
     """One of the pairs of operations that a search found (Cubuk et al. 2019, arXiv 1805.09501).
 
     Args:
-        policy: the data that the search was made for: imagenet, cifar10 or svhn.
-        fill: 0 to 255, what comes into the picture from outside.
-        p: share of the pictures.
+        policy: data set of the search: ``imagenet``, ``cifar10`` or ``svhn``.
+        fill: grey value of pixels from outside the picture, 0 to 255.
+        p: share of the pictures to change, in [0, 1].
     """
 
     class InitSchema(BaseTransformInitSchema):
@@ -126,8 +129,9 @@ class AutoAugment(_TorchvisionStep):
 
     def __init__(self, policy: str = "imagenet", fill: int = 128, p: float = 0.5) -> None:
         super().__init__(p=p)
-        learnt = v2.AutoAugmentPolicy(policy)
-        self.made = v2.AutoAugment(learnt, interpolation="bilinear", fill=fill)
+        self.policy_transform = v2.AutoAugment(
+            v2.AutoAugmentPolicy(policy), interpolation="bilinear", fill=fill
+        )
 
 
 STEPS: dict[str, type[A.BasicTransform]] = {

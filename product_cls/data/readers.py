@@ -1,4 +1,4 @@
-"""Readers: from a layout on disk to the sample table.
+"""Readers: from files on disk to the sample table.
 
 A new reader is a function that returns ``check_samples(table)``, and a file in ``conf/data``.
 """
@@ -15,20 +15,36 @@ from product_cls.data.samples import SPLITS, check_samples, natural_key
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
 
-def existing_folder(root: str | Path, what: str) -> Path:
-    """``root`` as a path.
+def existing_folder(root: str | Path, what: str, *, argument: str = "root") -> Path:
+    """A reader's argument as the path of an existing folder.
+
+    Args:
+        root: the folder; ``~`` is expanded.
+        what: what it should hold, for the message.
+        argument: the reader's name for it.
 
     Raises:
-        UserError: it is no folder.
+        ValueError: there is no such folder.
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise UserError(f"There is no folder {folder} ({what}); set data.root to where it is.")
+        raise ValueError(f"{argument}={root}: there is no such folder; expected {what}.")
+    return folder
+
+
+def require_folder(folder: Path, what: str) -> Path:
+    """A folder inside a data set, checked.
+
+    Raises:
+        UserError: it does not exist.
+    """
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder} ({what}).")
     return folder
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """All picture files below ``folder``, by path, without what is hidden or in hidden folders."""
+    """All picture files below ``folder``, sorted by path; hidden files and folders are skipped."""
     return sorted(
         (
             path
@@ -37,16 +53,21 @@ def list_pictures(folder: Path) -> list[Path]:
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)
             and path.is_file()
         ),
-        # The name decides between 1.jpg and 1.png: folds must not depend on the file system.
+        # The full name decides between 1.jpg and 1.png: folds must not depend on the file system.
         key=lambda path: [natural_key(part) for part in (*path.parent.parts, path.stem, path.name)],
     )
 
 
 def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataFrame:
-    """A CSV in which only an empty cell is missing: 'NA' and 'None' are names of classes, too.
+    """Read a CSV in which only an empty cell is missing: 'NA' and 'None' may be class names.
+
+    Args:
+        file: the CSV.
+        columns: columns that it must have.
+        options: further arguments of ``pandas.read_csv``.
 
     Raises:
-        UserError: it cannot be read, is empty, or lacks one of ``columns``.
+        UserError: the file cannot be read, is empty, or lacks one of ``columns``.
     """
     try:
         table = pd.read_csv(file, keep_default_na=False, na_values=[""], **options)
@@ -55,7 +76,7 @@ def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataF
         raise UserError(f"{file} cannot be read as a CSV: {why}.") from None
     if table.empty:
         raise UserError(f"{file} has no rows.")
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes a surplus field for an index
+    if not isinstance(table.index, pd.RangeIndex):  # pandas turns a surplus field into an index
         raise UserError(f"{file} cannot be read as a CSV: rows with more fields than columns.")
     for column in columns:
         if column not in table:
@@ -64,8 +85,14 @@ def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataF
 
 
 def require_files(paths: "pd.Series[str]", source: Path) -> None:
-    """Raises:
-    UserError: some do not exist, with the first of them.
+    """Check that all files exist.
+
+    Args:
+        paths: the files.
+        source: the file that names them, for the message.
+
+    Raises:
+        UserError: some do not exist; the message names the first.
     """
     absent = [path for path in paths if not Path(path).is_file()]
     if absent:
@@ -75,24 +102,25 @@ def require_files(paths: "pd.Series[str]", source: Path) -> None:
 
 
 def read_folder(root: str | Path, *, test: str | Path | None = None) -> pd.DataFrame:
-    """A folder a class: ``root/<label>/**/picture``.
+    """One folder per class: ``root/<label>/**/picture``.
 
     Args:
         root: the training pictures.
-        test: pictures to predict, as a folder a class too or as loose files (labels unknown).
+        test: pictures to predict, either one folder per class or loose files (labels unknown).
 
     Raises:
-        UserError: a missing folder, a class without a picture, test pictures that are loose and in
-            folders or lie among the training pictures, or what ``check_samples`` refuses.
+        ValueError: a missing folder.
+        UserError: a class without a picture, test pictures both loose and in folders or inside the
+            training folder, or whatever ``check_samples`` refuses.
     """
-    folder = existing_folder(root, "one folder a class")
+    folder = existing_folder(root, "one folder per class")
     rows = _folder_rows(folder, "train")
     if test is not None:
-        test_folder = existing_folder(test, "pictures to predict")
-        here, there = folder.resolve(), test_folder.resolve()
-        if here.is_relative_to(there) or there.is_relative_to(here):
+        test_folder = existing_folder(test, "pictures to predict", argument="test")
+        train_path, test_path = folder.resolve(), test_folder.resolve()
+        if train_path.is_relative_to(test_path) or test_path.is_relative_to(train_path):
             raise UserError(
-                f"Of {folder} and the test folder {test_folder} one lies inside the other, so "
+                f"One of {folder} and the test folder {test_folder} lies inside the other, so "
                 f"training would learn from test pictures; keep them apart."
             )
         pictures = list_pictures(test_folder)
@@ -100,10 +128,10 @@ def read_folder(root: str | Path, *, test: str | Path | None = None) -> pd.DataF
         if loose and len(loose) < len(pictures):
             raise UserError(
                 f"{test_folder} holds both loose pictures and pictures in folders; "
-                f"expected either folders a class or loose files."
+                f"expected either one folder per class or loose files."
             )
         rows += [(f"test/{path.name}", str(path), "test", None) for path in loose]
-        # Ids of the test part get a prefix: the same file names are common in both parts.
+        # Test ids get a prefix, because both parts often have the same file names.
         labelled = [] if loose else _folder_rows(test_folder, "test")
         rows += [(f"test/{name}", path, split, label) for name, path, split, label in labelled]
     table = pd.DataFrame(rows, columns=["id", "path", "split", "label"])
@@ -111,13 +139,14 @@ def read_folder(root: str | Path, *, test: str | Path | None = None) -> pd.DataF
 
 
 def _folder_rows(folder: Path, split: str) -> list[tuple[str, str, str, str | None]]:
+    """``(id, path, split, label)`` of every picture in one folder per class."""
     rows: list[tuple[str, str, str, str | None]] = []
     classes = sorted(
         (entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."),
         key=lambda entry: natural_key(entry.name),
     )
     if not classes:
-        raise UserError(f"{folder} holds no folders; expected one folder a class with pictures.")
+        raise UserError(f"{folder} holds no folders; expected one folder per class with pictures.")
     for entry in classes:
         pictures = list_pictures(entry)
         if not pictures:
@@ -136,23 +165,24 @@ def read_csv(
     view_column: str | None = None,
     group_column: str | None = None,
 ) -> pd.DataFrame:
-    """A CSV with a row a picture and named columns; other columns are kept as further labels.
+    """A CSV with one row per picture and named columns; other columns become further labels.
 
     Args:
         file: the CSV.
-        root: folder that the paths are relative to; the CSV's own where None.
-        path_column, label_column: where a picture's path and label stand; label_column None for
-            tables of which no one column is the label (several heads).
-        split_column: ``train`` | ``val`` | ``test``; where None, rows without label are ``test``,
-            and without a label column all are ``train``.
-        view_column, group_column: become ``view`` and ``group``.
+        root: folder that the paths are relative to; None for the CSV's own folder.
+        path_column, label_column: columns of the path and the label; ``label_column`` is None if no
+            single column is the label (several heads).
+        split_column: ``train`` | ``val`` | ``test``; if None, rows without a label are ``test``,
+            and without a label column all rows are ``train``.
+        view_column, group_column: columns that become ``view`` and ``group``.
 
     Raises:
-        UserError: a missing file, column or picture, or what ``check_samples`` refuses.
+        ValueError: a missing file or root.
+        UserError: a missing column or picture, or whatever ``check_samples`` refuses.
     """
     source = Path(file).expanduser()
     if not source.is_file():
-        raise UserError(f"There is no file {source} (the table of samples); set data.file.")
+        raise ValueError(f"file={file}: there is no such file; expected the table of samples.")
     roles = {
         "id": path_column,
         "label": label_column,
@@ -162,10 +192,12 @@ def read_csv(
     }
     named = [column for column in roles.values() if column is not None]
     if twice := [column for column in named if named.count(column) > 1]:
-        raise UserError(f"{source}: the column '{twice[0]}' is named twice; one meaning a column.")
-    # All of it as text: any column may be a label, and '01' is another than '1'.
+        raise UserError(
+            f"{source}: the column '{twice[0]}' is named twice; each column has one role."
+        )
+    # Everything as text: any column may be a label, and '01' differs from '1'.
     table = read_table(source, named, dtype=str)
-    # A column that merely has one of our names makes way for the one that was asked for.
+    # A column that happens to have the name of a role gives way to the column chosen for the role.
     table = table.drop(
         columns=[c for c in table if roles.get(str(c)) is not None and c not in named]
     )
@@ -173,8 +205,8 @@ def read_csv(
     if table["id"].isna().any():
         raise UserError(f"{source}: row {int(table['id'].isna().argmax()) + 2} has no path.")
     if "view" in table:
-        table["view"] = _numbers_if_all_are(table["view"])
-    base = source.parent if root is None else existing_folder(root, "the CSV's paths start there")
+        table["view"] = _numeric_if_possible(table["view"])
+    base = source.parent if root is None else existing_folder(root, "the pictures of the CSV")
     table["path"] = [str(base / name) for name in table["id"]]
     require_files(table["path"], source)
     if split_column is None and label_column is None:
@@ -184,7 +216,7 @@ def read_csv(
     return check_samples(table, source, label=None if label_column is None else "label")
 
 
-def _numbers_if_all_are(column: "pd.Series[Any]") -> "pd.Series[Any]":
+def _numeric_if_possible(column: "pd.Series[Any]") -> "pd.Series[Any]":
     try:
         return pd.to_numeric(column)
     except ValueError:
@@ -194,40 +226,45 @@ def _numbers_if_all_are(column: "pd.Series[Any]") -> "pd.Series[Any]":
 def read_competition(root: str | Path, *, sample_file: str = "sample.csv") -> pd.DataFrame:
     """The competition's layout: ``train/<label>/<n>.jpg``, ``test/<n>.jpg``, ``sample.csv``.
 
-    A ``views.csv`` (``id, label, roll, pitch, split``), as rendered products have, adds ``view``
-    (the pitch in degrees) and the test pictures' labels; a ``catalogue.csv`` (``label``, and what
-    else is known of each product) its other columns, as further labels. Test rows come in the
-    sample file's order.
+    A ``views.csv`` (``id, label, roll, pitch, split``), as in rendered sets, adds ``view`` (the
+    pitch in degrees) and the labels of the test pictures. A ``catalogue.csv`` (``label`` and
+    further facts about each product) adds its other columns as further labels. Test rows keep the
+    order of the sample file.
+
+    Args:
+        root: folder of the data set.
+        sample_file: CSV with the column ``filename``: the pictures to predict.
 
     Raises:
+        ValueError: ``root`` does not exist.
         UserError: a missing folder or file, a class without a picture, a test picture that the
-            sample file names and the folder lacks, or what ``check_samples`` refuses.
+            sample file names and the folder lacks, or whatever ``check_samples`` refuses.
     """
     folder = existing_folder(root, "the competition's layout: train/, test/, sample.csv")
-    train = existing_folder(folder / "train", "the training part of the competition's layout")
+    train = require_folder(folder / "train", "the training part of the competition's layout")
     rows = [(f"train/{name}", *rest) for name, *rest in _folder_rows(train, "train")]
     sample = folder / sample_file
     if not sample.is_file():
         raise UserError(f"There is no {sample} (filename,prediction: the pictures to predict).")
     names = read_table(sample, ["filename"], dtype=str)["filename"]
     if names.isna().any():
-        raise UserError(f"{sample}: row {int(names.isna().argmax()) + 2} is without a filename.")
+        raise UserError(f"{sample}: row {int(names.isna().argmax()) + 2} has no filename.")
     rows += [(f"test/{name}", str(folder / "test" / name), "test", None) for name in names]
     table = pd.DataFrame(rows, columns=["id", "path", "split", "label"])
     require_files(table["path"][table["split"] == "test"], sample)
     views = folder / "views.csv"
     if views.is_file():
-        known = read_table(views, ["id", "label", "pitch"], dtype={"id": str, "label": str})
-        known = known.set_index("id")
-        if known.index.has_duplicates:
-            twice = known.index[known.index.duplicated()][0]
+        view_table = read_table(views, ["id", "label", "pitch"], dtype={"id": str, "label": str})
+        view_table = view_table.set_index("id")
+        if view_table.index.has_duplicates:
+            twice = view_table.index[view_table.index.duplicated()][0]
             raise UserError(f"{views} names pictures twice, the first is {twice}.")
-        absent = table["id"][~table["id"].isin(known.index)]
+        absent = table["id"][~table["id"].isin(view_table.index)]
         if len(absent):
             raise UserError(f"{views} lacks {len(absent)} pictures, the first is {absent.iloc[0]}.")
-        table["view"] = known["pitch"].reindex(table["id"]).to_numpy()
-        answers = known["label"].reindex(table["id"]).to_numpy()
-        table["label"] = table["label"].where(table["split"] != "test", answers)
+        table["view"] = view_table["pitch"].reindex(table["id"]).to_numpy()
+        labels = view_table["label"].reindex(table["id"]).to_numpy()
+        table["label"] = table["label"].where(table["split"] != "test", labels)
     catalogue = folder / "catalogue.csv"
     if catalogue.is_file():
         table = _join_catalogue(table, catalogue)
@@ -235,10 +272,10 @@ def read_competition(root: str | Path, *, sample_file: str = "sample.csv") -> pd
 
 
 def _join_catalogue(table: pd.DataFrame, file: Path) -> pd.DataFrame:
-    """The table with the columns that ``file`` has for each label; missing for labels it lacks."""
+    """Add the columns that ``file`` has for each label; missing for labels that it lacks."""
     products = read_table(file, ["label"], dtype=str).set_index("label")
     if taken := [str(column) for column in products if column in table]:
-        raise UserError(f"{file} has a column '{taken[0]}', which samples have already; rename it.")
+        raise UserError(f"{file} has a column '{taken[0]}', which samples already have; rename it.")
     if products.index.has_duplicates:
         twice = products.index[products.index.duplicated()][0]
         raise UserError(f"{file} names products twice, the first is '{twice}'.")
@@ -248,20 +285,26 @@ def _join_catalogue(table: pd.DataFrame, file: Path) -> pd.DataFrame:
 def read_grocery(root: str | Path) -> pd.DataFrame:
     """GroceryStoreDataset (Klasson et al., WACV 2019): ``train.txt``, ``val.txt``, ``test.txt``.
 
-    Each line is ``path, fine, coarse``; ``classes.csv`` names the classes. ``label`` is the fine
-    class by name, ``coarse`` the coarse one. Parts whose file is missing are left out, but for
-    ``train.txt``.
+    Each line is ``path, fine, coarse``, and ``classes.csv`` names the classes. ``label`` is the
+    name of the fine class, ``coarse`` that of the coarse one. Only ``train.txt`` is required; a
+    missing ``val.txt`` or ``test.txt`` leaves out that part.
+
+    Args:
+        root: folder of the data set, or of its public repository.
 
     Raises:
-        UserError: a missing folder or file, a line or class id that cannot be read, a missing
-            picture, or what ``check_samples`` refuses.
+        ValueError: ``root`` does not exist.
+        UserError: a missing file, a line or class id that cannot be read, a missing picture, or
+            whatever ``check_samples`` refuses.
     """
     folder = existing_folder(root, "GroceryStoreDataset: train.txt, val.txt, classes.csv")
-    # The public repository keeps all of it one level down.
+    # In the public repository the data set is one level down.
     folder = folder / "dataset" if (folder / "dataset" / "train.txt").is_file() else folder
     for name in ("train.txt", "classes.csv"):
         if not (folder / name).is_file():
-            raise UserError(f"There is no {folder / name} (GroceryStoreDataset); check data.root.")
+            raise ValueError(
+                f"root={root}: there is no {folder / name}; expected GroceryStoreDataset."
+            )
     classes = read_table(folder / "classes.csv", [], dtype=str)
     if classes.shape[1] < 4:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The order in which pictures are learned from, drawn from ``(seed, epoch)`` alone."""
+"""The order of training pictures, drawn from ``(seed, epoch)`` alone."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -6,52 +6,53 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-from product_cls.core.errors import UserError
-
-AHEAD = 2  # shards that are asked for before they are needed
+AHEAD = 2  # shards requested before they are needed
 
 
 def derive_seed(*parts: int) -> int:
-    """A seed in [0, 2**63) that differs wherever one of the parts does."""
+    """Hash integers into one seed in [0, 2**63); different parts give different seeds."""
     text = ",".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Positions in an order drawn anew for each epoch, each with its epoch.
+    """Yields ``(position, epoch)`` in a new order for each epoch.
 
-    The order and the epoch number come from ``(seed, epoch)`` alone, so a run resumed at epoch e
-    sees what an uninterrupted one does. The epoch travels with the position because persistent
-    workers hold a copy of the data set that the main process cannot tell anything.
+    The order depends on ``(seed, epoch)`` alone, so a run resumed at epoch e sees the same pictures
+    as an uninterrupted one. The epoch travels with the position because persistent workers hold a
+    copy of the data set, which the main process cannot update.
+
+    With several ranks, positions are dealt to the ranks in turns, so that the k-th batches of all
+    ranks together are the k-th batch of a single process whose batches are ``world_size`` times as
+    large. When shuffling, all ranks get equally many positions and the remainder (fewer than
+    ``world_size``, others in each epoch) is left out. Without shuffling, the first ranks get one
+    more, so that every position comes exactly once.
 
     Args:
-        count: of positions.
-        shuffle: whether they are to learn from.
-        seed: of the order.
-        rank, ranks: of several processes that share the order, which they deal out in turns: their
-            k-th batches together are the k-th batch of one process with batches ``ranks`` times as
-            large. To learn from, all get as many, and the fewer than ``ranks`` left over (others in
-            each epoch) are left out; else the first get one more, and no picture comes twice.
+        count: number of positions.
+        shuffle: draw a new order for each epoch (training); otherwise positions come in order.
+        seed: seed of the order.
+        rank, world_size: this process among those that share the positions.
     """
 
     turn = 1  # positions dealt to a rank at a time
 
     def __init__(
-        self, count: int, *, shuffle: bool, seed: int, rank: int = 0, ranks: int = 1
+        self, count: int, *, shuffle: bool, seed: int, rank: int = 0, world_size: int = 1
     ) -> None:
         self.count, self.shuffle, self.seed = count, shuffle, seed
-        self.rank, self.ranks = rank, ranks
+        self.rank, self.world_size = rank, world_size
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each training epoch."""
+        """Set the epoch of the next iteration; Lightning calls this before each training epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self._share(np.arange(self.count)))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self.epoch  # as it is now, not when the position is drawn
+        epoch = self.epoch  # bound now, not when the generator yields
         return ((int(position), epoch) for position in self._share(self._order()))
 
     def _order(self) -> np.ndarray:
@@ -61,34 +62,36 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return order
 
     def _share(self, order: np.ndarray) -> np.ndarray:
-        if self.ranks == 1:
+        """This rank's part of the order."""
+        if self.world_size == 1:
             return order
         if not self.shuffle:
-            return order[self.rank :: self.ranks]
-        rounds = len(order) // (self.ranks * self.turn)
-        dealt = order[: rounds * self.ranks * self.turn].reshape(rounds, self.ranks, self.turn)
-        share: np.ndarray = dealt[:, self.rank].reshape(-1)
-        return share
+            return order[self.rank :: self.world_size]
+        rounds = len(order) // (self.world_size * self.turn)
+        dealt = order[: rounds * self.world_size * self.turn]
+        share: np.ndarray = dealt.reshape(rounds, self.world_size, self.turn)[:, self.rank]
+        return share.reshape(-1)
 
 
 class ClassSampler(EpochSampler):
-    """Batches of P classes with K pictures of each, for losses that compare pictures.
+    """Batches with K pictures of each of P classes, for losses that compare pictures.
 
-    Each epoch deals every class's pictures, shuffled, into hands of K, and the hands to batches in
-    rounds, a hand of each class a round. What does not fill a hand waits for another epoch's
-    shuffle; a class with fewer than K pictures repeats some. A class comes twice in a batch only
-    where too few others are left, at the end of an epoch with classes of very different sizes.
+    In each epoch every class is shuffled and cut into hands of K pictures. Hands are dealt to
+    batches in rounds, with one hand of each class in a round. Pictures that do not fill a hand wait
+    for the shuffle of another epoch; a class with fewer than K pictures repeats some. A class
+    appears twice in one batch only where too few other classes are left, at the end of an epoch
+    with classes of very different sizes.
 
     Args:
         labels: int64 ``[N]``, class of each position.
-        batch_size: pictures a batch, a multiple of ``per_class``.
+        batch_size: pictures in a batch, a multiple of ``per_class``.
         per_class: K, 2 or more.
-        seed: of the order.
-        rank, ranks: as for ``EpochSampler``, but whole batches are dealt out.
+        seed: seed of the order.
+        rank, world_size: as for ``EpochSampler``, but whole batches are dealt.
 
     Raises:
-        UserError: a batch that K does not divide, or with more classes than there are; fewer
-            batches an epoch than ranks.
+        ValueError: ``per_class`` does not divide the batch, the batch holds more classes than there
+            are, or an epoch has fewer batches than ranks.
     """
 
     def __init__(
@@ -99,27 +102,27 @@ class ClassSampler(EpochSampler):
         per_class: int,
         seed: int,
         rank: int = 0,
-        ranks: int = 1,
+        world_size: int = 1,
     ) -> None:
         starts = np.unique(np.sort(labels), return_index=True)[1]
         self.members = np.split(np.argsort(labels, kind="stable"), starts[1:])
         self.classes, rest = divmod(batch_size, per_class)
         if per_class < 2 or rest or not 2 <= self.classes <= len(self.members):
-            raise UserError(
-                f"data.batch_size={batch_size} cannot hold {per_class} pictures (data.per_class) "
-                f"of each of 2 or more classes; it must be a multiple, for at most "
+            raise ValueError(
+                f"batch_size={batch_size} cannot hold {per_class} pictures of each of 2 or more "
+                f"classes; allowed: a multiple of per_class (2 or more), for at most "
                 f"{len(self.members)} classes."
             )
         self.per_class = per_class
         self.hands = [max(1, len(member) // per_class) for member in self.members]
         self.turn = batch_size
         count = sum(self.hands) * per_class
-        if ranks > 1 and count < ranks * batch_size:
-            raise UserError(
-                f"data.batch_size={batch_size} on {ranks} devices is more than the {count} "
-                f"pictures that an epoch deals; lower it."
+        if world_size > 1 and count < world_size * batch_size:
+            raise ValueError(
+                f"batch_size={batch_size} on {world_size} devices exceeds the {count} pictures of "
+                f"an epoch; lower it."
             )
-        super().__init__(count, shuffle=True, seed=seed, rank=rank, ranks=ranks)
+        super().__init__(count, shuffle=True, seed=seed, rank=rank, world_size=world_size)
 
     def _order(self) -> np.ndarray:
         rng = np.random.default_rng(derive_seed(self.seed, self.epoch))
@@ -127,12 +130,12 @@ class ClassSampler(EpochSampler):
         for member, hands in zip(self.members, self.hands, strict=True):
             shuffled = np.resize(rng.permutation(member), hands * self.per_class)
             dealt.append(shuffled.reshape(hands, self.per_class))
-        order: list[int] = []  # of classes, a hand each
+        order: list[int] = []  # class of each hand
         for turn in range(max(self.hands)):
             holding = [c for c, hands in enumerate(self.hands) if hands > turn]
-            begun = order[len(order) - len(order) % self.classes :]
-            # Those in the batch that the last round left open come last.
-            order += sorted(rng.permutation(holding).tolist(), key=lambda c: c in begun)
+            unfinished = order[len(order) - len(order) % self.classes :]
+            # Classes that are already in the unfinished batch come last.
+            order += sorted(rng.permutation(holding).tolist(), key=lambda c: c in unfinished)
         turns = [0] * len(self.members)
         positions = []
         for label in order:
@@ -142,20 +145,20 @@ class ClassSampler(EpochSampler):
 
 
 class ShardSampler(EpochSampler):
-    """Positions of pictures that lie in shards, in an order that needs few shards at a time.
+    """Positions of pictures in shards, in an order that needs few shards at a time.
 
-    To learn from, each epoch draws an order of the shards and of the pictures in each, and then
-    puts every picture off by a draw from 0 to ``window`` places. So a batch is drawn from about
-    ``window`` pictures, of shards that no other epoch brings together, and a shard is in use while
-    about ``window`` and its own pictures go by. A window of all pictures or more is
-    ``EpochSampler``'s order. Not to learn from, pictures come as they lie.
+    For training, each epoch draws an order of the shards and of the pictures in each shard, then
+    delays every picture by a random 0 to ``window`` places. A batch is thus drawn from about
+    ``window`` pictures, from shards that no other epoch brings together, and a shard stays in use
+    while about ``window`` pictures plus its own pass. A window that covers all pictures gives the
+    order of ``EpochSampler``. Without shuffling, pictures come in their order in the shards.
 
     Args:
-        shards: int64 ``[N]``, the shard of each position.
-        offsets: int64 ``[N]``, where in it the picture lies.
-        window: in pictures, 1 or more.
-        fetch: told of each shard some time before its first picture is due.
-        shuffle, seed, rank, ranks: as for ``EpochSampler``.
+        shards: int64 ``[N]``, shard of each position.
+        offsets: int64 ``[N]``, byte offset of each picture in its shard.
+        window: shuffling window in pictures, 1 or more.
+        fetch: called with a shard's number some time before its first picture is due.
+        shuffle, seed, rank, world_size: as for ``EpochSampler``.
     """
 
     def __init__(
@@ -168,22 +171,23 @@ class ShardSampler(EpochSampler):
         shuffle: bool,
         seed: int,
         rank: int = 0,
-        ranks: int = 1,
+        world_size: int = 1,
     ) -> None:
-        super().__init__(len(shards), shuffle=shuffle, seed=seed, rank=rank, ranks=ranks)
+        super().__init__(len(shards), shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
         self.shards, self.offsets, self.window, self.fetch = shards, offsets, window, fetch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return self._announced(self._share(self._order()), self.epoch)
+        return self._with_fetches(self._share(self._order()), self.epoch)
 
-    def _announced(self, order: np.ndarray, epoch: int) -> Iterator[tuple[int, int]]:
+    def _with_fetches(self, order: np.ndarray, epoch: int) -> Iterator[tuple[int, int]]:
+        """The order, calling ``fetch`` for each shard ``AHEAD`` shards before it is due."""
         shards = self.shards[order]
-        due = np.sort(np.unique(shards, return_index=True)[1])  # first picture of each, in order
-        asked = 0
+        due = np.sort(np.unique(shards, return_index=True)[1])  # first picture of each shard
+        requested = 0
         for k, position in enumerate(order):
-            while asked < len(due) and due[max(asked - AHEAD, 0)] <= k:
-                self.fetch(int(shards[due[asked]]))
-                asked += 1
+            while requested < len(due) and due[max(requested - AHEAD, 0)] <= k:
+                self.fetch(int(shards[due[requested]]))
+                requested += 1
             yield int(position), epoch
 
     def _order(self) -> np.ndarray:
@@ -193,13 +197,18 @@ class ShardSampler(EpochSampler):
             return super()._order()
         rng = np.random.default_rng(derive_seed(self.seed, self.epoch))
         turn_of_shard = rng.permutation(int(self.shards.max()) + 1)
-        drawn = rng.random(self.count)
-        in_turn = np.lexsort((drawn, turn_of_shard[self.shards]))
-        put_off = np.arange(self.count) + rng.uniform(0, self.window, self.count)
-        return in_turn[np.argsort(put_off, kind="stable")]
+        order_in_shard = rng.random(self.count)
+        in_turn = np.lexsort((order_in_shard, turn_of_shard[self.shards]))
+        delayed = np.arange(self.count) + rng.uniform(0, self.window, self.count)
+        return in_turn[np.argsort(delayed, kind="stable")]
 
 
 def shards_in_use(shards: np.ndarray, window: int) -> int:
-    """How many shards ``ShardSampler`` needs at a time, those asked for ahead among them."""
-    there = len(np.unique(shards))
-    return min(there, int(np.ceil(window * there / len(shards))) + 2 + AHEAD)
+    """Number of shards that ``ShardSampler`` needs at a time, including those fetched ahead.
+
+    Args:
+        shards: int64 ``[N]``, shard of each picture.
+        window: shuffling window in pictures.
+    """
+    count = len(np.unique(shards))
+    return min(count, int(np.ceil(window * count / len(shards))) + 2 + AHEAD)

@@ -1,11 +1,12 @@
-"""The sample table: one row a picture.
+"""The sample table: one row per picture.
 
-Columns: ``id`` (unique, stable: a path relative to the root), ``path`` (where the picture is),
-``split`` (``train``; ``val`` where the data set itself names a validation part; ``test``), one or
-more label columns (missing where unknown) and where known ``view`` (the condition that shifts, such
-as the camera's pitch in degrees) and ``group`` (samples that must share a fold, such as a person).
+Columns: ``id`` (unique and stable: a path relative to the root), ``path`` (location of the
+picture), ``split`` (``train``; ``val`` where the data set has its own validation part; ``test``),
+one or more label columns (missing where unknown) and, where known, ``view`` (the condition that
+shifts, such as the camera's pitch in degrees) and ``group`` (samples that must share a fold, such
+as the pictures of a person).
 
-``readers.py`` makes it from a layout on disk.
+``readers.py`` builds it from files on disk.
 """
 
 from pathlib import Path
@@ -20,8 +21,8 @@ from product_cls.data.stratify import even_order
 
 SPLITS = ("train", "val", "test")
 
-# What is stratified by: the classes of a column; the combinations of a tuple of columns; or a list
-# of columns of 0 and 1, each of which keeps its share.
+# What to stratify by: the classes of one column; the combinations of a tuple of columns; or a list
+# of 0/1 columns, each of which keeps its share.
 Strata = str | tuple[str, ...] | list[str]
 
 
@@ -33,31 +34,31 @@ def natural_key(text: str) -> tuple[int, int, str]:
 def check_samples(
     table: pd.DataFrame, source: str | Path, *, label: str | None = "label"
 ) -> pd.DataFrame:
-    """Refuse a table that nothing sensible can be trained on; return it with a clean index.
+    """Refuse a table that no model can be trained on; return it with a fresh index.
 
     Args:
         table: with at least ``id``, ``path``, ``split`` and the column ``label``.
-        source: what was read, for messages.
-        label: the label column that every row to learn from must have; None where there is no such
-            column, and the task has to see which labels there are.
+        source: where the table was read from, for messages.
+        label: the label column that every training row must have; None if there is no such column
+            and the task checks the labels.
 
     Raises:
-        UserError: an id twice, an unknown split, no training picture, a training picture without
-            label, one class only, or a class with a single training picture.
+        UserError: a duplicate id, an unknown split, no training picture, a training picture without
+            a label, fewer than two classes, or a class with a single training picture.
     """
     if twice := sorted(table["id"][table["id"].duplicated()].unique()):
-        raise UserError(f"{source}: {len(twice)} ids stand twice, the first is '{twice[0]}'.")
+        raise UserError(f"{source}: {len(twice)} ids appear twice, the first is '{twice[0]}'.")
     if unknown := sorted(set(map(str, table["split"])) - set(SPLITS)):
         raise UserError(f"{source}: unknown split '{unknown[0]}'; allowed: {', '.join(SPLITS)}.")
-    learned = table[table["split"] != "test"]
-    if learned.empty:
+    training = table[table["split"] != "test"]
+    if training.empty:
         raise UserError(f"{source}: there is no training picture in it.")
     if label is None:
         return table.reset_index(drop=True)
-    if learned[label].isna().any():
-        first = learned["id"][learned[label].isna()].iloc[0]
+    if training[label].isna().any():
+        first = training["id"][training[label].isna()].iloc[0]
         raise UserError(f"{source}: '{first}' is a training picture without a {label}.")
-    counts = learned[label].value_counts()
+    counts = training[label].value_counts()
     if len(counts) < 2:
         raise UserError(f"{source}: only the class '{counts.index[0]}'; at least 2 are needed.")
     if single := sorted(map(str, counts.index[counts < 2]), key=natural_key):
@@ -70,12 +71,12 @@ def check_samples(
 
 
 def strata_columns(label: Strata) -> list[str]:
-    """All columns that are meant."""
+    """The columns that ``label`` names."""
     return [label] if isinstance(label, str) else list(label)
 
 
 def combined_labels(samples: pd.DataFrame, label: str | tuple[str, ...]) -> "pd.Series[str]":
-    """The label of each row as text; of several columns, those that are known, by their names."""
+    """The label of each row as text; for several columns, ``COLUMN=LABEL`` of the known ones."""
     if isinstance(label, str):
         return samples[label].astype(str)
     known = [
@@ -86,55 +87,56 @@ def combined_labels(samples: pd.DataFrame, label: str | tuple[str, ...]) -> "pd.
 
 
 def take_subset(samples: pd.DataFrame, limit: int, *, label: Strata, seed: int) -> pd.DataFrame:
-    """A part of the pictures to learn from that respects the labels, for quick experiments.
+    """A stratified subset of the training pictures, for quick experiments.
 
-    Each class keeps its share of ``limit`` (at least 2 pictures, as many as every class needs);
-    which pictures, ``seed`` alone decides, and a smaller subset is part of a larger one. Pictures
-    of the test part all stay.
+    Each class keeps its share of ``limit``, and at least the 2 pictures that every class needs. The
+    choice depends on ``seed`` alone, and a smaller subset is part of a larger one. All test
+    pictures stay.
 
     Args:
         samples: the sample table.
-        limit: pictures to learn from; a table that has no more stays as it is.
-        label: what keeps its share.
+        limit: number of training pictures; a table that has no more is returned unchanged.
+        label: what to stratify by.
         seed: 0 or more.
 
     Raises:
-        UserError: ``limit`` has no room for 2 pictures of each class (and without each label).
+        ValueError: ``limit`` has no room for 2 pictures of each class, or for 2 with and 2 without
+            each label.
     """
-    learned = samples[samples["split"] != "test"].sort_values("id")
-    if limit >= len(learned):
+    training = samples[samples["split"] != "test"].sort_values("id")
+    if limit >= len(training):
         return samples
+    is_test = samples["split"] == "test"
     if isinstance(label, list):
-        places = even_order(learned[label].astype(float).to_numpy(), limit, seed)
+        places = even_order(training[label].astype(float).to_numpy(), limit, seed)
         if len(places) > limit:
-            raise UserError(
-                f"data.limit={limit} is too few for {len(label)} labels: at least {len(places)} "
-                f"are needed, 2 pictures with each and 2 without."
+            raise ValueError(
+                f"limit={limit} is too few for {len(label)} labels; allowed: {len(places)} or "
+                f"more, for 2 pictures with each and 2 without."
             )
-        kept = learned.index[places]
-        chosen = (samples["split"] == "test") | samples.index.isin(kept)
-        return samples[chosen].reset_index(drop=True)
-    labels = combined_labels(learned, label)
+        kept = training.index[places]
+        return samples[is_test | samples.index.isin(kept)].reset_index(drop=True)
+    labels = combined_labels(training, label)
     counts = labels.value_counts()
     if limit < 2 * len(counts):
-        raise UserError(
-            f"data.limit={limit} is too few for {len(counts)} classes: at least "
-            f"{2 * len(counts)} are needed, 2 pictures of each."
+        raise ValueError(
+            f"limit={limit} is too few for {len(counts)} classes; allowed: {2 * len(counts)} or "
+            f"more, for 2 pictures of each."
         )
-    # Each class's pictures, in an order of chance, get evenly spaced places on one line (Webster's
-    # way to share out seats): the first `limit` on it respect the labels, whatever the limit.
-    order = np.random.default_rng((seed, 3)).permutation(len(learned))
+    # The pictures of each class, in random order, get evenly spaced places on one line (Webster's
+    # apportionment of seats): the first `limit` places respect the labels, whatever the limit.
+    order = np.random.default_rng((seed, 3)).permutation(len(training))
     rank = labels.iloc[order].groupby(labels.iloc[order]).cumcount()
     place = ((rank + 0.5) / labels.loc[rank.index].map(counts)).where(rank >= 2, 0)
     kept = place.sort_values(kind="stable").index[:limit]
-    return samples[(samples["split"] == "test") | samples.index.isin(kept)].reset_index(drop=True)
+    return samples[is_test | samples.index.isin(kept)].reset_index(drop=True)
 
 
 def samples_fingerprint(samples: pd.DataFrame, label: Strata = "label") -> str:
-    """Digest of what a run reads of the table (all but where the files lie, and labels that it has
-    no use for), and of the files' sizes.
+    """Digest of the parts of the table that a run reads, and of the sizes of the files.
 
-    Sizes, not times: a copy of the data on another machine is the same data.
+    Locations of files and unused labels do not count. Sizes count rather than times, because a copy
+    of the data on another machine is the same data.
     """
     columns = sorted(
         {"id", "split", "view", "group", *strata_columns(label)} & set(samples.columns)
@@ -144,6 +146,7 @@ def samples_fingerprint(samples: pd.DataFrame, label: Strata = "label") -> str:
 
 
 def _file_size(path: str) -> int:
+    """Size of a picture in bytes; -1 if it does not exist."""
     if (place := place_in_shard(path)) is not None:
         return place[2]
     file = Path(path)

@@ -1,8 +1,8 @@
-"""Decoded pictures in one memory-mapped file, shared read-only by every worker, fold and process.
+"""Image store: decoded pictures in one memory-mapped file, shared read-only by all processes.
 
-A store is a folder with ``pixels.npy`` (uint8 ``[N, H, W, 3]``, RGB) and ``index.json`` (ids,
-fingerprint of the sources and of the size). It is built under a lock in a folder beside and renamed
-when whole, so what carries the store's name is always complete.
+A store is a folder with ``pixels.npy`` (uint8 ``[N, H, W, 3]``, RGB) and ``index.json`` (ids and a
+fingerprint of the source files and the size). It is built under a lock in a temporary folder beside
+it and renamed when complete, so a folder with the store's name is always whole.
 """
 
 import json
@@ -23,36 +23,44 @@ from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
 from product_cls.core.files import digest
 from product_cls.core.progress import progress_bar
-from product_cls.data.pictures import Fit, load_picture, resize
+from product_cls.data.picture_store import rows_of
+from product_cls.data.pictures import Fit, check_shape, load_picture, resize
+from product_cls.data.samplers import EpochSampler
 
 OnUnreadable = Literal["stop", "drop"]
-VERSION = 2  # raise it when decoding or resizing changes, so that old stores are built anew
-SHOWN = 20  # offenders that the message lists; a file lists all of them
+VERSION = 2  # raise it when decoding or resizing changes, so that old stores are rebuilt
+SHOWN = 20  # unreadable pictures listed in the message; the report file lists all
 
 
-class UnreadablePicturesError(UserError):
-    """Some pictures cannot be decoded; ``reasons`` maps each path to why."""
+class UnreadablePicturesError(ValueError):
+    """Some pictures cannot be decoded, and ``on_unreadable`` is ``stop``.
+
+    Attributes:
+        reasons: path -> reason, for every unreadable picture.
+    """
 
     def __init__(self, reasons: dict[str, str], report: Path) -> None:
         self.reasons = reasons
         lines = [f"\n  {path}: {why}" for path, why in list(reasons.items())[:SHOWN]]
         rest = f"\n  ... {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
         super().__init__(
-            f"{len(reasons)} pictures cannot be decoded (full list: {report}); mend or remove "
-            f"them, or leave them out with data.on_unreadable=drop:{''.join(lines)}{rest}"
+            f"on_unreadable=stop: {len(reasons)} pictures cannot be decoded (full list: {report}); "
+            f"repair or remove them, or set it to drop to leave them out:{''.join(lines)}{rest}"
         )
 
 
 @dataclass(frozen=True)
 class ImageStore:
-    """An open store. ``pixels`` is memory-mapped: opening reads nothing, processes share pages.
+    """An open image store; a ``PictureStore``.
+
+    ``pixels`` is memory-mapped: opening reads no pixels, and processes share the pages.
 
     Attributes:
-        folder: where it lies.
-        ids: of the pictures, in the order of ``pixels``.
+        folder: the store's folder.
+        ids: ids of the pictures, in the order of ``pixels``.
         pixels: uint8 ``[N, H, W, 3]``, RGB, read-only.
-        fingerprint: of what it was made from.
-        unreadable: path -> why, of pictures that were left out.
+        fingerprint: digest of the sources, from ``sources_fingerprint``.
+        unreadable: path -> reason, for pictures that were dropped.
     """
 
     folder: Path
@@ -63,10 +71,10 @@ class ImageStore:
 
     @classmethod
     def open(cls, folder: Path) -> "ImageStore":
-        """Map a store that ``build_store`` made.
+        """Map a store that ``build_store`` wrote.
 
         Raises:
-            UserError: there is none, one of its files is damaged, or they disagree.
+            UserError: there is no store, a file is damaged, or its files disagree.
         """
         try:
             index = json.loads((folder / "index.json").read_text())
@@ -81,30 +89,33 @@ class ImageStore:
         return store
 
     def __reduce__(self) -> tuple[Callable[[Path], "ImageStore"], tuple[Path]]:
-        # A pickled memory map would carry all its pixels to a spawned worker; open it again there.
+        # A pickled memory map would carry all pixels to a spawned worker; reopen it there instead.
         return ImageStore.open, (self.folder,)
 
     def rows(self, ids: Sequence[str]) -> np.ndarray:
-        """Rows of ``pixels`` for ``ids``, int64 ``[len(ids)]``.
+        """Rows of ``ids`` in ``pixels``, int64 ``[len(ids)]``.
 
         Raises:
-            KeyError: an id that the store does not hold.
+            KeyError: the store does not hold one of the ids.
         """
         return rows_of(ids, self.ids)
 
     def picture(self, row: int) -> np.ndarray:
-        """One picture, uint8 ``[H, W, 3]``, to be changed at will."""
+        """One picture, RGB uint8 ``[H, W, 3]``; the caller may change it."""
         return np.array(self.pixels[row])
 
+    def sampler(
+        self, rows: np.ndarray, *, shuffle: bool, seed: int, rank: int = 0, world_size: int = 1
+    ) -> EpochSampler:
+        """A sampler over positions in ``rows``; every order is equally fast here."""
+        return EpochSampler(len(rows), shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
 
-def rows_of(ids: Sequence[str], held: Sequence[str]) -> np.ndarray:
-    """Where ``ids`` stand in ``held``, int64 ``[len(ids)]``; a KeyError for one that does not."""
-    position = {name: row for row, name in enumerate(held)}
-    return np.array([position[name] for name in ids], dtype=np.int64)
+    def check_room(self, rows: np.ndarray) -> None:
+        """Accept any rows: all pictures are on disk."""
 
 
 def sources_fingerprint(samples: pd.DataFrame, size: tuple[int, int], fit: Fit) -> str:
-    """Digest of what a store is made from: ids, each file's size and time of change, the size."""
+    """Digest of a store's sources: ids, size and modification time of each file, picture size."""
     files = [
         [name, *_stamp(path)] for name, path in zip(samples["id"], samples["path"], strict=True)
     ]
@@ -112,9 +123,10 @@ def sources_fingerprint(samples: pd.DataFrame, size: tuple[int, int], fit: Fit) 
 
 
 def _stamp(path: str) -> tuple[int, int]:
+    """Size in bytes and modification time in nanoseconds; (-1, -1) for a missing file."""
     try:
         stat = os.stat(path)
-    except OSError:  # the build will name it among those that cannot be decoded
+    except OSError:  # the build reports the file as unreadable
         return -1, -1
     return stat.st_size, stat.st_mtime_ns
 
@@ -129,61 +141,50 @@ def build_store(
     threads: int | None = None,
     warn: Callable[[str], None] = print,
 ) -> ImageStore:
-    """Open the store at ``folder``, building it first where it is missing or stale.
+    """Open the store at ``folder``; build it first if it is missing or stale.
 
     Args:
         samples: the sample table (``id``, ``path``).
-        folder: the store's name; only a whole store ever carries it.
+        folder: the store's folder.
         size: height and width in pixels.
         fit: see ``pictures.resize``.
-        on_unreadable: what to do about pictures that cannot be decoded: ``stop`` with all of them
-            named, or ``drop`` them with a warning; the store then lacks their ids.
-        threads: decoders at once; the number of cores where None (decoding releases the GIL).
-        warn: takes the warning.
+        on_unreadable: for pictures that cannot be decoded: ``stop`` with an error that names them
+            all, or ``drop`` them with a warning; the store then lacks their ids.
+        threads: decoding threads (decoding releases the GIL); None uses one per core.
+        warn: called with the warning.
 
     Raises:
         UnreadablePicturesError: with ``stop``, after all pictures were tried.
-        UserError: no room on the disk, or a folder that cannot be written.
+        ValueError: an argument out of range, or a folder that cannot be written.
+        UserError: no picture can be decoded.
     """
     check_shape(size, fit)
     if on_unreadable not in get_args(OnUnreadable):
         allowed = ", ".join(get_args(OnUnreadable))
-        raise UserError(f"data.on_unreadable={on_unreadable}; allowed: {allowed}.")
+        raise ValueError(f"on_unreadable={on_unreadable}; allowed: {allowed}.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
-            mark = sources_fingerprint(samples, size, fit)
-            if not _is_current(folder, mark):
-                _build(samples, folder, size, fit, on_unreadable, threads, mark)
-            # Under the lock still: the next one may replace it by a store of other samples.
+            fingerprint = sources_fingerprint(samples, size, fit)
+            if not _is_current(folder, fingerprint):
+                _build(samples, folder, size, fit, on_unreadable, threads, fingerprint)
+            # Still under the lock: the next process may replace it with a store of other samples.
             store = ImageStore.open(folder)
             report = write_report(folder, store.unreadable)
     except OSError as error:
-        raise UserError(
-            f"The image store {folder} cannot be built: {error.strerror or error}; "
-            f"choose another place with paths.cache."
+        raise ValueError(
+            f"folder={folder}: the image store cannot be written there: "
+            f"{error.strerror or error}; choose another place."
         ) from error
     if store.unreadable and on_unreadable == "stop":  # it was built with ``drop``
         raise UnreadablePicturesError(store.unreadable, report)
     if dropped := len(samples) - len(store.ids):
-        warn(f"{dropped} pictures that cannot be decoded are left out: {report}.")
+        warn(f"{dropped} pictures cannot be decoded and are left out: {report}.")
     return store
 
 
-def check_shape(size: tuple[int, int], fit: str) -> None:
-    """What pictures are brought to.
-
-    Raises:
-        UserError: an unknown ``fit``, or fewer than 8 pixels a side.
-    """
-    if fit not in get_args(Fit):
-        raise UserError(f"data.fit={fit}; allowed: {', '.join(get_args(Fit))}.")
-    if min(size) < 8:
-        raise UserError(f"data.size={size[0]}x{size[1]} is too small; at least 8 pixels a side.")
-
-
 def write_report(folder: Path, reasons: dict[str, str]) -> Path:
-    """List beside ``folder`` what cannot be decoded and why; without any, take the list away."""
+    """Write ``FOLDER-unreadable.txt`` with each path and reason; delete it if there are none."""
     report = folder.with_name(f"{folder.name}-unreadable.txt")
     text = "".join(f"{path}\t{why}\n" for path, why in reasons.items())
     report.unlink(missing_ok=True)
@@ -192,9 +193,9 @@ def write_report(folder: Path, reasons: dict[str, str]) -> Path:
     return report
 
 
-def _is_current(folder: Path, mark: str) -> bool:
+def _is_current(folder: Path, fingerprint: str) -> bool:
     try:
-        return ImageStore.open(folder).fingerprint == mark
+        return ImageStore.open(folder).fingerprint == fingerprint
     except UserError:
         return False
 
@@ -206,10 +207,11 @@ def _build(
     fit: Fit,
     on_unreadable: str,
     threads: int | None,
-    mark: str,
+    fingerprint: str,
 ) -> None:
+    """Build the store in a temporary folder and rename it; the caller holds the lock."""
     for leftover in folder.parent.glob(f"{folder.name}.partial-*"):
-        shutil.rmtree(leftover, ignore_errors=True)  # of builds that were killed: we hold the lock
+        shutil.rmtree(leftover, ignore_errors=True)  # from builds that were killed
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     partial.mkdir()
     try:
@@ -230,7 +232,7 @@ def _build(
             )
             try:
                 reasons = dict(filter(None, done))
-            except BaseException:  # Ctrl-C must not wait for the pictures that are still to come
+            except BaseException:  # Ctrl-C must not wait for the remaining pictures
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         keep = [row for row, path in jobs if path not in reasons]
@@ -240,16 +242,16 @@ def _build(
                 raise UnreadablePicturesError(reasons, report)
             if not keep:
                 raise UserError(f"None of the {len(samples)} pictures can be decoded: {report}.")
-            whole = _allocate(partial / "kept.npy", (len(keep), *size, 3))
+            kept_pixels = _allocate(partial / "kept.npy", (len(keep), *size, 3))
             for row, source in enumerate(keep):
-                whole[row] = pixels[source]
-            whole.flush()
+                kept_pixels[row] = pixels[source]
+            kept_pixels.flush()
             os.replace(partial / "kept.npy", partial / "pixels.npy")
         pixels.flush()
         ids = samples["id"].iloc[keep].tolist()
-        index = {"fingerprint": mark, "size": list(size), "ids": ids, "unreadable": reasons}
+        index = {"fingerprint": fingerprint, "size": list(size), "ids": ids, "unreadable": reasons}
         (partial / "index.json").write_text(json.dumps(index))
-        # Processes that have the old store open keep their pages until they close it.
+        # Processes that have the old store open keep its pages until they close it.
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     finally:
@@ -257,10 +259,10 @@ def _build(
 
 
 def _allocate(file: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A uint8 ``.npy`` whose room on the disk is taken at once.
+    """Create a uint8 ``.npy`` file and reserve its disk space at once.
 
-    A full disk is then an OSError here; found out later, while a mapped page is written, it would
-    kill the process with SIGBUS.
+    A full disk then raises OSError here. If it filled up later, while a mapped page is written, the
+    process would be killed with SIGBUS.
     """
     array = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
     with file.open("r+b") as handle:

@@ -1,41 +1,42 @@
-"""Folds and subsets in which each of several labels keeps its share."""
+"""Folds and subsets in which each of several 0/1 labels keeps its share."""
 
 import numpy as np
 
-POOL = 64  # pictures drawn for each place in a subset; enough for 26 labels to stay even
-TRADED = 192  # pictures of each of two folds that are looked at for an exchange
+POOL = 64  # candidates for each place in a subset; enough to balance 26 labels
+CANDIDATES = 192  # pictures of each of two folds considered for an exchange
 
 
 def iterative_folds(targets: np.ndarray, n_splits: int, seed: int) -> np.ndarray:
-    """Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011), and exchanges after it.
+    """Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011), followed by exchanges.
 
-    The rarest label left is dealt out first, each of its pictures to the fold that lacks the label
-    most; ties go to the fold with the most room, then by chance. That serves rare labels; of those
-    that half of the pictures have, the last ones dealt find little room. So folds then exchange
-    pictures, two by two, until every label is within one picture of its share or none helps.
+    The rarest remaining label is dealt first, each of its pictures to the fold that lacks the label
+    most; ties go to the fold with the most room, then to a random one. That suits rare labels, but
+    the last labels dealt find little room if half of the pictures have them. So pairs of folds then
+    exchange pictures, until every label is within one picture of its share or no exchange helps.
 
     Args:
         targets: 0 or 1, ``[N, L]``.
         n_splits: number of folds, 2 or more.
-        seed: of the order and of ties, 0 or more.
+        seed: seed of the order and of ties, 0 or more.
 
     Returns:
-        The fold of each picture, int64 ``[N]``; sizes differ by 1 at most.
+        Fold of each picture, int64 ``[N]``; fold sizes differ by at most 1.
     """
     rng = np.random.default_rng((seed, 4))
     count = len(targets)
     order = rng.permutation(count)
     has = targets[order] > 0
-    # Seats of each fold, so that sizes come out even whatever the labels ask for.
+    # Places in each fold, so that sizes are even whatever the labels ask for.
     room = np.full(n_splits, count // n_splits)
     room[rng.permutation(n_splits)[: count % n_splits]] += 1
     lacks = room[:, None] / count * has.sum(axis=0)
     folds = np.full(count, -1, dtype=np.int64)
-    chance = rng.permutation(n_splits)
+    tie_break = rng.permutation(n_splits)
 
-    def deal(row: int, first: np.ndarray) -> None:
+    def deal(row: int, priority: np.ndarray) -> None:
         open_folds = np.flatnonzero(room > 0)
-        fold = open_folds[np.lexsort((chance[open_folds], room[open_folds], first[open_folds]))[-1]]
+        ranking = np.lexsort((tie_break[open_folds], room[open_folds], priority[open_folds]))
+        fold = open_folds[ranking[-1]]
         folds[row] = fold
         room[fold] -= 1
         lacks[fold, has[row]] -= 1
@@ -56,23 +57,32 @@ def iterative_folds(targets: np.ndarray, n_splits: int, seed: int) -> np.ndarray
 
 
 def _exchange(has: np.ndarray, folds: np.ndarray, n_splits: int, rng: np.random.Generator) -> None:
-    """Swap pictures of two folds, in ``folds``, as long as the folds' surpluses shrink."""
+    """Swap pictures between two folds, in place, while the surpluses of the folds shrink.
+
+    Args:
+        has: bool ``[N, L]``.
+        folds: int64 ``[N]``; modified.
+    """
     labels = has.astype(np.float64)
     shares = np.bincount(folds, minlength=n_splits)[:, None] * labels.mean(axis=0)
     surplus = np.array([labels[folds == k].sum(axis=0) for k in range(n_splits)]) - shares
     failed = 0
     while failed < min(n_splits**2, surplus.size) and (np.abs(surplus) >= 1).any():
-        # The fold with the largest surplus or want, and after failures others, with its opposite.
+        # The fold with the largest surplus or deficit (after failures, the next largest) and the
+        # fold with the most opposite one.
         worst = np.argsort(-np.abs(surplus), axis=None)[failed]
         fold, label = divmod(int(worst), surplus.shape[1])
         sign = np.sign(surplus[fold, label])
         other = int((sign * surplus[:, label]).argmin())
-        ours, theirs = (rng.permutation(np.flatnonzero(folds == k))[:TRADED] for k in (fold, other))
-        # Swapping x and y changes the sum of squares by 2 d.(y - x) + 2 |y - x|^2, d = a - b.
+        ours, theirs = (
+            rng.permutation(np.flatnonzero(folds == k))[:CANDIDATES] for k in (fold, other)
+        )
+        # Swapping x and y changes the sum of squares by 2 d.(y - x) + 2 |y - x|^2, where d is the
+        # difference of the two surpluses.
         x, y = labels[ours], labels[theirs]
-        pull = surplus[fold] - surplus[other]
-        apart = x.sum(axis=1)[:, None] + y.sum(axis=1) - 2 * x @ y.T
-        change = (y @ pull)[None, :] - (x @ pull)[:, None] + apart
+        difference = surplus[fold] - surplus[other]
+        distance = x.sum(axis=1)[:, None] + y.sum(axis=1) - 2 * x @ y.T
+        change = (y @ difference)[None, :] - (x @ difference)[:, None] + distance
         i, j = divmod(int(change.argmin()), len(theirs))
         if change[i, j] >= -1e-9:
             failed += 1
@@ -84,38 +94,38 @@ def _exchange(has: np.ndarray, folds: np.ndarray, n_splits: int, rng: np.random.
 
 
 def even_order(targets: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Pictures in an order whose beginnings respect the labels, whatever their length.
+    """Order pictures so that every prefix keeps the shares of the labels.
 
-    The first places show each label twice, there and not; each further one goes to the picture, of
-    ``POOL`` drawn by chance, that brings the labels nearest to their shares. A shorter order is the
-    beginning of a longer one.
+    The first places show each label twice present and twice absent. Each further place goes to the
+    one of ``POOL`` random pictures that brings the labels closest to their shares. A shorter order
+    is a prefix of a longer one.
 
     Args:
         targets: 0 or 1, ``[N, L]``.
-        count: how many places to fill, at most N.
+        count: places to fill, at most N.
         seed: 0 or more.
 
     Returns:
-        Positions, int64 ``[count]``, or longer where the first places need more.
+        Positions, int64 ``[count]``, or more if the first places need more.
     """
     rng = np.random.default_rng((seed, 5))
     waiting: list[int] = rng.permutation(len(targets)).tolist()
     has = (targets > 0).astype(np.float64)
     share = has.mean(axis=0)
-    chosen: list[int] = []
+    order: list[int] = []
     for label in np.argsort(np.minimum(share, 1 - share), kind="stable"):
         for value in (1.0, 0.0):
-            shown = sum(has[k, label] == value for k in chosen)
+            shown = sum(has[k, label] == value for k in order)
             wanted = [k for k in waiting if has[k, label] == value][: max(2 - shown, 0)]
-            chosen += wanted
+            order += wanted
             waiting = [k for k in waiting if k not in wanted]
-    total = has[chosen].sum(axis=0)
-    while len(chosen) < count:
+    total = has[order].sum(axis=0)
+    while len(order) < count:
         pool = rng.integers(len(waiting), size=POOL)
-        gaps = total + has[[waiting[k] for k in pool]] - share * (len(chosen) + 1)
+        gaps = total + has[[waiting[k] for k in pool]] - share * (len(order) + 1)
         place = pool[np.square(gaps).sum(axis=1).argmin()]
-        chosen.append(waiting[place])
+        order.append(waiting[place])
         total += has[waiting[place]]
         waiting[place] = waiting[-1]
         waiting.pop()
-    return np.array(chosen, dtype=np.int64)
+    return np.array(order, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Pictures made in several processes, with one bar for all of them."""
+"""Make synthetic pictures in several processes, with one progress bar."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -25,16 +25,18 @@ def make_all(
     processes: int,
     progress: bool,
 ) -> None:
-    """Call ``make(*task)`` for each task of ``work``, in up to ``processes`` processes.
+    """Call ``make(*task)`` for each task in ``work``, in up to ``processes`` processes.
 
-    More than one import the caller's main module (Python's "spawn").
+    With more than one process, each imports the caller's main module (Python's "spawn").
 
     Args:
-        make: a function of a module; makes a task's pictures and yields how many, as it goes.
-        work: arguments of ``make``, which are pickled.
-        out: names the bar.
-        total, missing: pictures of the set, and those of them that ``work`` will make.
-        processes: 1 makes them all in this one.
+        make: a module-level function that makes the pictures of a task and yields counts of
+            finished pictures on the way.
+        work: arguments of ``make``; they are pickled.
+        out: label of the progress bar.
+        total: pictures in the set.
+        missing: pictures that ``work`` will make.
+        processes: maximum number of processes; 1 works in this process.
         progress: show the bar.
     """
     with progress_bar(
@@ -42,11 +44,11 @@ def make_all(
     ) as bar:
         if min(processes, len(work)) < 2:
             threads = cv2.getNumThreads()
-            cv2.setNumThreads(0)  # one picture is too small to share
+            cv2.setNumThreads(0)  # a single picture is too small to share among threads
             try:
                 for task in work:
-                    for made in make(*task):
-                        bar.update(made)
+                    for count in make(*task):
+                        bar.update(count)
             finally:
                 cv2.setNumThreads(threads)
             return
@@ -59,9 +61,9 @@ def make_all(
             try:
                 while futures:
                     done, futures = wait(futures, timeout=0.2, return_when=FIRST_EXCEPTION)
-                    made = counter.value
-                    bar.update(made - shown)
-                    shown = made
+                    finished = counter.value
+                    bar.update(finished - shown)
+                    shown = finished
                     for future in done:
                         future.result()
             except BaseException:
@@ -70,18 +72,17 @@ def make_all(
                 raise
 
 
-_counter: Any = None  # of a worker process: pictures made by all, and whether to stop
-
-
+# Set in worker processes: pictures finished by all workers, and whether to stop.
+_counter: Any = None
 _stop: Any = None
 
 
 def _start_worker(counter: Any, stop: Any) -> None:
-    """Set up a worker: the parent handles Ctrl-C, and its death ends the worker."""
+    """Set up a worker: the parent handles Ctrl-C, and the parent's death ends the worker."""
     global _counter, _stop
     _counter, _stop = counter, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)  # there is a process for each CPU
+    cv2.setNumThreads(0)  # there is one process per CPU already
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -93,8 +94,8 @@ def _start_worker(counter: Any, stop: Any) -> None:
 
 
 def _work(make: Callable[..., Iterator[int]], *task: Any) -> None:
-    for made in make(*task):
+    for count in make(*task):
         with _counter.get_lock():
-            _counter.value += made
+            _counter.value += count
         if _stop.is_set():
             return

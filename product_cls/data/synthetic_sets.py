@@ -1,7 +1,7 @@
-"""Sets of made pictures on disk: made once, resumed after an interruption, never mixed up.
+"""Synthetic sets on disk: written once, resumed after an interruption, never mixed up.
 
-A set's folder holds a marker with the parameters it is made with: ``unfinished`` while pictures are
-missing, renamed to ``done`` when it is whole.
+A set's folder holds a marker file with the set's parameters. It is called ``unfinished`` while
+pictures are missing and renamed to ``done`` when the set is complete.
 """
 
 import json
@@ -21,11 +21,11 @@ from product_cls.core.errors import UserError
 
 @dataclass(frozen=True)
 class Kind:
-    """Which kind of pictures a set holds.
+    """The kind of a set.
 
     Attributes:
-        what: in words, for messages.
-        done, unfinished: names of the markers.
+        what: its pictures in words, for messages.
+        done, unfinished: names of the marker files.
     """
 
     what: str
@@ -34,22 +34,33 @@ class Kind:
 
 
 def in_range(name: str, value: Any, low: int, high: float, *, whole: bool = True) -> None:
-    """Refuse what is no number from ``low`` to ``high``.
+    """Check that an argument is a number from ``low`` to ``high``.
+
+    Args:
+        name: name of the argument.
+        value: its value.
+        low, high: smallest and largest allowed number.
+        whole: refuse fractions.
 
     Raises:
-        UserError: it is not.
+        ValueError: it is not.
     """
-    kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+    types = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, types) or not low <= value <= high:
         what = "a whole number" if whole else "a number"
-        raise UserError(f"{name}={value} cannot be made: it must be {what} from {low} to {high}.")
+        raise ValueError(f"{name}={value}; allowed: {what} from {low} to {high}.")
 
 
 def check_common(size: int, seed: int, processes: int | None) -> None:
-    """What all sets have: the side of the pictures, which set, and how many processes make it.
+    """Check the arguments that all sets share.
+
+    Args:
+        size: side of the pictures in pixels.
+        seed: seed of the set.
+        processes: number of processes; None for one per CPU.
 
     Raises:
-        UserError: out of range.
+        ValueError: one is out of range.
     """
     in_range("size", size, 32, 1024)
     in_range("seed", seed, 0, 2**31 - 1)
@@ -58,7 +69,7 @@ def check_common(size: int, seed: int, processes: int | None) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there only once it is whole."""
+    """Write a file atomically; a killed process leaves at most a ``*.tmp`` file beside it."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         beside.write_bytes(content)
@@ -75,52 +86,52 @@ def make_once(
     require: Callable[[], None],
     fill: Callable[[], None],
 ) -> None:
-    """Call ``fill`` unless ``out`` holds the set already; of several calls at once one does.
+    """Call ``fill`` unless ``out`` holds the set already; concurrent calls wait for each other.
 
     Args:
         out: the set's folder.
-        kind: of pictures.
-        parameters: that all bytes of the set depend on; plain containers.
-        require: raises where a package is missing that ``fill`` needs; called before anything is
+        kind: kind of the set.
+        parameters: everything that the set's bytes depend on, in plain containers.
+        require: raises if a package that ``fill`` needs is missing; called before anything is
             written.
-        fill: makes what is not there yet.
+        fill: makes the missing files.
 
     Raises:
-        UserError: a folder that holds something else or cannot be written to, or a process that was
+        UserError: the folder holds something else or cannot be written, or a worker process was
             killed.
     """
     try:
-        if _held(out / kind.done) == parameters:
+        if _stored_parameters(out / kind.done) == parameters:
             return
         require()
         out.parent.mkdir(parents=True, exist_ok=True)
         with _alone(out):
             if not _claim(out, kind, parameters):
                 return
-            for remnant in out.rglob("*.tmp"):  # of a process that was killed while writing
+            for remnant in out.rglob("*.tmp"):  # from a process that was killed while writing
                 remnant.unlink()
             fill()
             os.replace(out / kind.unfinished, out / kind.done)
     except OSError as error:
         raise UserError(
-            f"Cannot write {kind.what} to {out}: {error.strerror or error}. Make room, or "
-            "name another folder; the same call goes on from what is already made."
+            f"Cannot write {kind.what} to {out}: {error.strerror or error}. Free some "
+            "space or name another folder; the same call resumes from the finished files."
         ) from error
     except BrokenProcessPool:
         raise UserError(
-            f"A process that made pictures in {out} was killed, perhaps for want of memory: give a "
-            "smaller processes=...; the same call goes on from the pictures already made."
+            f"A process that made pictures in {out} was killed, perhaps for lack of memory: lower "
+            "processes=...; the same call resumes from the finished pictures."
         ) from None
 
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Hold ``out``; who has to wait is told."""
+    """Lock ``out``; tell the user if this has to wait."""
     lock = FileLock(f"{out}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"Waiting: another process makes the pictures of {out}.", file=sys.stderr)
+        print(f"Waiting for another process that makes the pictures of {out}.", file=sys.stderr)
         lock.acquire()
     try:
         yield
@@ -128,39 +139,39 @@ def _alone(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _held(marker: Path) -> dict[str, Any] | None:
-    """The parameters in a marker file; None where there is none.
+def _stored_parameters(marker: Path) -> dict[str, Any] | None:
+    """The parameters in a marker file; None if there is no such file.
 
     Raises:
-        UserError: it is damaged, or not ours.
+        UserError: the file is not a marker, or is damaged.
     """
     try:
-        held = json.loads(marker.read_text())
+        parameters = json.loads(marker.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:
-        held = None
-    if not isinstance(held, dict):
+        parameters = None
+    if not isinstance(parameters, dict):
         raise UserError(
-            f"{marker} cannot be read: name another folder, or delete this one and begin anew."
+            f"{marker} cannot be read: name another folder, or delete this one and start again."
         )
-    return held
+    return parameters
 
 
 def _claim(out: Path, kind: Kind, parameters: dict[str, Any]) -> bool:
-    """Whether there is anything to make; then ``out`` carries the marker of an unfinished set."""
+    """Mark ``out`` as an unfinished set; False if the set is complete already."""
     for marker in (kind.done, kind.unfinished):
-        held = _held(out / marker)
-        if held == parameters:
+        stored = _stored_parameters(out / marker)
+        if stored == parameters:
             return marker == kind.unfinished
-        if held is not None:
-            words = " ".join(f"{name}={value}" for name, value in held.items())
+        if stored is not None:
+            words = " ".join(f"{name}={value}" for name, value in stored.items())
             state = "a" if marker == kind.done else "an unfinished"
             raise UserError(
                 f"{out} holds {state} set of {kind.what} with other parameters ({words}): name "
                 f"another folder, or delete this one."
             )
-    # A call that was killed before its marker was whole leaves the marker's beginning.
+    # A call that was killed while writing its marker leaves only a part of the marker.
     if out.is_dir() and any(not file.match(f"{kind.unfinished}.*.tmp") for file in out.iterdir()):
         raise UserError(
             f"{out} holds files that are not a set of {kind.what}: name another folder, or empty "

@@ -1,11 +1,11 @@
-"""A run on several devices: a process for each, its rank, started and watched by the run's own.
+"""A run on several devices: the run's own process starts one process a device, a rank, and waits.
 
-The run's process prepares everything (pictures, folds, checks), starts the ranks, waits, and then
-predicts on one device; it is no rank itself. So it can tell at once when a rank dies, which the
-other ranks cannot (they wait for it inside a collective), end them and say what the rank said.
-Ranks get the resolved config and are no Hydra programs: nothing is composed twice, no sweep begins
-again. They meet in a store on a port that the run's process holds, so that no two runs of a machine
-can take the same one.
+The run's process prepares everything (pictures, folds, checks), starts the ranks, watches them, and
+then predicts on one device; it is not a rank itself. It therefore notices at once when a rank dies.
+The other ranks cannot, because they wait for the dead one inside a collective; the run's process
+stops them and reports the error of the first. Ranks get the resolved config and do not use Hydra:
+nothing is composed twice, and no sweep starts again. They rendezvous in a store on a port that the
+run's process holds, so that two runs on one machine cannot take the same port.
 """
 
 import json
@@ -23,7 +23,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch.distributed import DistNetworkError, DistStoreError, TCPStore
@@ -36,20 +36,14 @@ from product_cls.core.process_environment import RANK_VARIABLES, THREAD_VARIABLE
 from product_cls.optim.groups import Finetune
 from product_cls.runs.folder import RunFolder
 
-POLL = 0.1  # seconds between two looks at the ranks
-
-
-SETTLE = 5.0  # seconds for the rank that began it to say so, when others miss it already
-
-
-AFTER_SIGTERM = 3.0  # seconds; a rank in a collective hears nothing
-
-
-FIRST_MACHINE = timedelta(hours=1)  # for which other machines wait: it may have pictures to render
+POLL = 0.1  # seconds between two checks of the ranks
+SETTLE = 5.0  # seconds to wait for the cause of the rank that failed first
+AFTER_SIGTERM = 3.0  # seconds until SIGKILL: a rank inside a collective ignores SIGTERM
+FIRST_MACHINE = timedelta(hours=1)  # other machines wait: the first may have pictures to render
 
 
 class RankFailed(RuntimeError):
-    """A rank has ended badly: one sentence with its number and error."""
+    """A rank has died; the sentence names the rank and its error."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +52,10 @@ class Cause:
 
     Attributes:
         rank: its number.
-        kind: ``user``, ``memory`` or ``other``.
-        text: one sentence, or an exception's.
-        lost: it missed another rank, so that one is to blame.
-        at: seconds since the epoch.
+        kind: ``user`` (a ``UserError``), ``memory`` (out of GPU memory) or ``other``.
+        text: one sentence, or the message of the exception.
+        lost: the rank ended because another one was gone, so it is not the cause.
+        at: time of the end, seconds since 1970.
     """
 
     rank: int
@@ -72,8 +66,8 @@ class Cause:
 
 
 def node_rank(config: DictConfig) -> int:
-    """Which of ``trainer.num_nodes`` machines this is, by ``NODE_RANK``; the first is 0."""
-    number = os.environ.get("NODE_RANK", "")  # what is no number is said where machines meet
+    """Number of this machine among ``trainer.num_nodes``, from ``NODE_RANK``; the first is 0."""
+    number = os.environ.get("NODE_RANK", "")  # `rendezvous` refuses what is not a number
     several = config.trainer.get("num_nodes", 1) != 1
     return int(number) if several and number.isdigit() else 0
 
@@ -81,14 +75,19 @@ def node_rank(config: DictConfig) -> int:
 def ddp_arguments(count: int, finetune: Finetune) -> dict[str, Any]:
     """Arguments of the ``Trainer`` of a rank, or of a process that trains alone.
 
-    Buffers are not broadcast: ``collectives.average_statistics`` does better, and a broadcast a
-    batch would wait for ever in validation, where ranks have different numbers of batches.
+    Buffers are not broadcast. ``collectives.average_statistics`` does better, and a broadcast in
+    each batch would hang in validation, where ranks have different numbers of batches.
+
+    Args:
+        count: number of ranks.
+        finetune: of the run; layers that are frozen for a while need DDP's slower search.
     """
-    # Named, because others (of Kubernetes, of Slurm) are believed when their variables are set.
+    # Explicit, because Lightning would pick the environment of Slurm or Kubernetes when it finds
+    # their variables.
     plugins = [LightningEnvironment()]
     if count == 1:
         return {"strategy": "auto", "plugins": plugins}
-    # What is frozen for a while gets no gradient, which DDP must be told to look for.
+    # Frozen parameters get no gradient, and DDP waits for all gradients unless told otherwise.
     frozen = finetune.freeze != 0
     return {
         "strategy": DDPStrategy(broadcast_buffers=False, find_unused_parameters=frozen),
@@ -98,7 +97,7 @@ def ddp_arguments(count: int, finetune: Finetune) -> dict[str, Any]:
 
 
 def one_device(trainer: Mapping[str, Any]) -> pl.Trainer:
-    """What predictions are made with after several devices have learned."""
+    """A trainer on one device, to predict with after training on several."""
     return pl.Trainer(
         accelerator=trainer["accelerator"],
         devices=1,
@@ -111,27 +110,19 @@ def one_device(trainer: Mapping[str, Any]) -> pl.Trainer:
     )
 
 
-def train_in_ranks(
-    config: DictConfig, folder: RunFolder, *, resume: bool, first_epoch: int
-) -> None:
+def train_in_ranks(config: DictConfig, folder: RunFolder, plan: Mapping[str, Any]) -> None:
     """Start this machine's ranks and wait until they have trained; none outlives this call.
 
     Args:
-        config: checked and changed for the run; resolved here.
+        config: of the run.
         folder: of the run.
-        resume: from ``last.ckpt``.
-        first_epoch: that training begins with.
+        plan: plain values from which a rank rebuilds the plan of the run.
 
     Raises:
-        UserError, torch.OutOfMemoryError: what a rank has raised.
-        RankFailed: any other end of a rank.
+        UserError, torch.OutOfMemoryError: a rank has raised it.
+        RankFailed: a rank has ended in any other way.
     """
-    orders = {
-        "config": OmegaConf.to_yaml(config, resolve=True),
-        "folder": str(folder.path.absolute()),
-        "resume": resume,
-        "first_epoch": first_epoch,
-    }
+    orders = {**plan, "folder": str(folder.path.absolute())}
     if config.trainer.get("num_nodes", 1) == 1:
         store, host = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False), "127.0.0.1"
     else:
@@ -142,11 +133,11 @@ def train_in_ranks(
 
 
 def join_ranks(config: DictConfig) -> None:
-    """On a machine other than the first: wait for its orders, and run this machine's ranks.
+    """On a machine other than the first: wait for the orders of the first, then run the ranks here.
 
     Raises:
-        UserError: the first machine did not begin within an hour; what a rank has raised.
-        RankFailed: any other end of a rank.
+        UserError: the first machine did not start within an hour, or a rank has raised it.
+        RankFailed: a rank has ended in any other way.
     """
     host, port = rendezvous(config)
     store = _store(host, port, is_master=False)
@@ -158,7 +149,7 @@ def rendezvous(config: DictConfig) -> tuple[str, int]:
     """Address and port of the first of several machines, from the environment.
 
     Raises:
-        UserError: it does not say, or not which machine this is.
+        UserError: ``NODE_RANK``, ``MASTER_ADDR`` or ``MASTER_PORT`` is missing or wrong.
     """
     nodes, names = config.trainer.num_nodes, ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
     number, host, port = (os.environ.get(name, "") for name in names)
@@ -166,7 +157,7 @@ def rendezvous(config: DictConfig) -> tuple[str, int]:
         raise UserError(
             f"trainer.num_nodes={nodes} is the same command once on each machine, with NODE_RANK=0 "
             f"to {nodes - 1}, MASTER_ADDR (the first machine) and MASTER_PORT (a free port there) "
-            f"in its environment; here they are '{number}', '{host}' and '{port}'."
+            f"in its environment; here these are '{number}', '{host}' and '{port}'."
         )
     return host, int(port)
 

@@ -9,20 +9,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from product_cls.config.border import keys_for_arguments
 from product_cls.core.errors import UserError
 from product_cls.core.files import write_text_whole
 from product_cls.ensemble.weights import random_parts
 from product_cls.inference.predictions import Predictions
-from product_cls.metrics.multi_label import measure
-from product_cls.metrics.thresholds import HALF, check_goal, tune_global, tune_per_label
-from product_cls.tasks.multi_label import UNKNOWN, MultiLabel
+from product_cls.metrics.multi_label import multi_label_metrics
+from product_cls.metrics.thresholds import (
+    HALF,
+    check_goal,
+    per_label_thresholds,
+    shared_threshold,
+)
+from product_cls.tasks.multi_label import UNKNOWN
 
 HOW = ("per_label", "global", "half")
 
 
 TUNERS: dict[str, Callable[[np.ndarray, np.ndarray, str], np.ndarray]] = {
-    "global": tune_global,
-    "per_label": tune_per_label,
+    "global": shared_threshold,
+    "per_label": per_label_thresholds,
 }
 
 
@@ -74,11 +80,12 @@ def tune_decisions(
     Raises:
         UserError: an unknown way or goal, nothing to tune on, or either for one label a picture.
     """
-    check_goal(goal)
+    with keys_for_arguments():
+        check_goal(goal)
     if how is not None and how not in HOW:
         raise UserError(f"thresholds={how}; allowed: {', '.join(HOW)}, or null.")
     task = next(iter(splits.values())).make_task()
-    if not isinstance(task, MultiLabel):
+    if not task.multi_label:
         for key, given, default in (("thresholds", how, None), ("goal", goal, "accuracy")):
             if given != default:
                 raise UserError(f"{key}={given} is for runs of task=multi_label, not {task.name}.")
@@ -123,7 +130,7 @@ def _held_out(scores: np.ndarray, target: np.ndarray, goal: str) -> dict[str, di
         for k in np.unique(part):
             others = part != k
             thresholds[~others] = tune(scores[others], target[others], goal)
-        measured[name] = measure(scores, target, thresholds) if len(scores) else {}
+        measured[name] = multi_label_metrics(scores, target, thresholds) if len(scores) else {}
     return measured
 
 

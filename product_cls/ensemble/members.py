@@ -44,7 +44,7 @@ def _load_folder(root: Path) -> tuple[list[Member], list[str]]:
             left_out.append(f"{name} {shortcoming}")
             continue
         splits = {
-            split: Predictions.load(folder.predictions_file(split), mapped=True)
+            split: Predictions.load(folder.predictions_file(split), stored=True)
             for split in ("val", "test")
             if folder.predictions_file(split).is_file()
         }

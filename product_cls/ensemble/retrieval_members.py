@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from product_cls.ensemble.voting import blend, blend_predictions, by_fold
+from product_cls.core.vote_weights import check_weights
+from product_cls.ensemble.voting import blend_in_turn, blend_predictions, by_fold
 from product_cls.inference.align import align
 from product_cls.inference.predictions import OPTIONAL, Predictions
 from product_cls.neighbours.join import join_embeddings
@@ -58,7 +59,8 @@ def join_runs(
         return join_embeddings([getattr(part, name) for part in parts], chosen)
 
     def head(name: str) -> np.ndarray:
-        return blend([getattr(part, name) for part in parts], "mean", chosen).astype(np.float32)
+        scores = (getattr(part, name) for part in parts)
+        return blend_in_turn(scores, check_weights(chosen, len(parts))).astype(np.float32)
 
     whole = replace(
         first,

@@ -19,7 +19,7 @@ def _row(name: str, predictions: dict[str, Predictions], measure: str) -> dict[s
     for split in ("val", "test"):
         if split not in predictions:
             continue
-        part = predictions[split]
+        part = predictions[split].in_memory()
         summary = summarise(part, part.make_task())
         row[split] = summary.get(measure)
         if split == "test":

@@ -51,7 +51,7 @@ class PictureModel(ABC):
     Attributes:
         task: decides what the scores mean.
         classes: names of the columns of the scores, ``[C]``.
-        notes: sentences about runs that were left out.
+        notes: sentences about runs that were left out, or saw a part of the pictures only.
     """
 
     task: Task

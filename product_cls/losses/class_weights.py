@@ -1,4 +1,4 @@
-"""Class weights, and checks of a loss's own weights."""
+"""Class weights of losses, and checks of values that torch checks only when a loss is called."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,88 +7,85 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from product_cls.core.errors import UserError
-from product_cls.losses.single_label import SumLoss
+from product_cls.losses.single_label import loss_parts
 
-EFFECTIVE_BETA = 0.999  # of Cui et al. 2019: past about 1,000 pictures more of them add nothing
+EFFECTIVE_BETA = 0.999  # Cui et al. 2019: more than about 1,000 pictures of a class add nothing
 
 
-def class_weights(
-    counts: Sequence[int] | np.ndarray, kind: str = "log", *, key: str = "class_weights"
-) -> np.ndarray:
-    """Weights that let rare classes count, float32 ``[C]``, summing to C.
+def class_weights(counts: Sequence[int] | np.ndarray, kind: str = "log") -> np.ndarray:
+    """Class weights that let rare classes count more.
 
     Args:
-        counts: training pictures of each class, 1 or more.
+        counts: training pictures of each class, int ``[C]``, 1 or more.
         kind: ``log``, 1 / log(1 + n); ``inverse``, 1 / n; ``effective``, one over the effective
             number of samples (Cui et al. 2019, arXiv 1901.05555).
-        key: of the setting that asked for them, for messages.
+
+    Returns:
+        float32 ``[C]``, above 0, with sum C.
 
     Raises:
-        UserError: an unknown kind, or a class without pictures.
+        ValueError: an unknown kind, or a class without pictures.
     """
-    given = np.asarray(counts, dtype=np.float64)
-    if len(given) == 0 or (given < 1).any():
-        raise UserError("class_weights: every class needs at least 1 training picture.")
     kinds = {
         "log": lambda n: 1.0 / np.log1p(n),
         "inverse": lambda n: 1.0 / n,
         "effective": lambda n: (1.0 - EFFECTIVE_BETA) / (1.0 - EFFECTIVE_BETA**n),
     }
     if kind not in kinds:
-        raise UserError(f"{key}={kind}; allowed: {', '.join(kinds)}.")
-    weights = kinds[kind](given)
+        raise ValueError(f"kind={kind}; allowed: {', '.join(kinds)}.")
+    numbers = np.asarray(counts, dtype=np.float64)
+    if len(numbers) == 0 or (numbers < 1).any():
+        raise ValueError(f"kind={kind}: every class needs at least 1 training picture.")
+    weights = kinds[kind](numbers)
     return (weights / weights.sum() * len(weights)).astype(np.float32)
 
 
-def weigh(loss: nn.Module, weights: np.ndarray, key: str = "task.weights") -> None:
-    """Give a loss over classes its weights; of a sum, all parts that take some.
+def set_class_weights(loss: nn.Module, weights: np.ndarray) -> None:
+    """Set the class weights of a loss; of a sum, those of all parts that take them.
 
     Args:
         loss: is changed.
         weights: float32 ``[C]``.
-        key: of the setting that asked for them, for messages.
 
     Raises:
-        UserError: the loss takes none, or has its own.
+        ValueError: the loss takes no class weights, or has some already.
     """
-    parts: list[Any] = [*loss.parts.values()] if isinstance(loss, SumLoss) else [loss]
-    taking = [part for part in parts if hasattr(part, "weight")]
-    if not taking:
-        raise UserError(f"{type(loss).__name__} takes no weights of classes; set {key}=null.")
-    for part in taking:
+    parts: list[Any] = [part for part in loss_parts(loss).values() if hasattr(part, "weight")]
+    if not parts:
+        raise ValueError(f"{type(loss).__name__} takes no class weights; allowed: null.")
+    for part in parts:
         if part.weight is not None:
-            raise UserError(f"Both loss.weight and {key} are set; one has to be null.")
+            raise ValueError("the loss has its own weight already; set one of the two to null.")
         part.weight = torch.from_numpy(weights)
 
 
-def check_weight_count(loss: nn.Module, classes: int, key: str = "loss") -> None:
-    """torch says so only when the loss is called, which is after the pictures were decoded.
+def check_weight_count(loss: nn.Module, classes: int) -> None:
+    """Refuse class weights for another number of classes before pictures are decoded.
 
     Args:
-        loss: over that many classes.
+        loss: over classes.
         classes: how many there are.
-        key: of the loss, for the message.
 
     Raises:
-        UserError: the loss has weights of its own for another number of classes.
+        ValueError: about the argument ``weight`` of the loss or of a part of it.
     """
-    for part in loss.modules():
-        own = getattr(part, "weight", None)
-        if isinstance(own, Tensor) and len(own) != classes:
-            raise UserError(
-                f"{key}.weight has {len(own)} weights for {classes} classes; give one for each, "
-                f"or null."
+    for name, part in loss_parts(loss).items():
+        weight = getattr(part, "weight", None)
+        if isinstance(weight, Tensor) and len(weight) != classes:
+            argument = f"{name}.weight".removeprefix(".")
+            raise ValueError(
+                f"{argument}={weight.tolist()} has {len(weight)} weights for {classes} classes; "
+                f"allowed: one for each class, or null."
             )
 
 
 def check_smoothing(loss: nn.Module) -> None:
-    """torch says so only when the loss is called, which is after the pictures were decoded.
+    """Refuse a label smoothing of torch's cross entropy outside [0, 1] before pictures are decoded.
 
     Raises:
-        UserError: a label smoothing outside [0, 1].
+        ValueError: about the argument ``label_smoothing`` of the loss or of a part of it.
     """
-    for part in loss.modules():
-        smoothing = getattr(part, "label_smoothing", 0.0)
-        if not 0 <= smoothing <= 1:
-            raise UserError(f"loss.label_smoothing={smoothing}; allowed: 0 to 1.")
+    for name, part in loss_parts(loss).items():
+        if isinstance(part, nn.CrossEntropyLoss) and not 0 <= part.label_smoothing <= 1:
+            argument = f"{name}.label_smoothing".removeprefix(".")
+            raise ValueError(f"{argument}={part.label_smoothing}; allowed: 0 to 1.")

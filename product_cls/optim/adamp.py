@@ -1,4 +1,4 @@
-"""AdamP for many parameters at once, without waiting for the GPU."""
+"""AdamP over many parameters at once, without synchronising with the GPU."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -9,33 +9,30 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from product_cls.core.errors import UserError
-
 
 class AdamP(Optimizer):
     """AdamW that does not lengthen scale-invariant weights (Heo et al. 2021, arXiv 2006.08217).
 
-    Equals the `adamp` package, state names included, so that its checkpoints resume here. The
-    package asks of each weight whether to project, which halts the GPU twice a weight, and starts
-    some 25 kernels for it; here a step is a few operations over all parameters, and whether to
-    project is a factor that stays on the device.
+    It computes the same as the `adamp` package and uses the same state names, so that checkpoints
+    of the package resume here. For each weight, the package decides on the CPU whether to project,
+    which synchronises with the GPU twice, and starts about 25 kernels. Here a step is a few
+    operations over all parameters, and the decision is a factor that stays on the device.
 
-    A weight counts as scale-invariant where its gradient is all but orthogonal to it: row by row
-    (an output channel each), or, failing that, as a whole. Then the part of the step along the
-    weight is taken out.
+    A weight counts as scale-invariant if its gradient is almost orthogonal to it: row by row (one
+    output channel each), or else as a whole. The step then loses its component along the weight.
 
     Args:
-        params: parameters or groups of them; of any memory format.
+        params: parameters or groups of parameters, of any memory format.
         lr: learning rate, above 0.
-        betas: decay of the means of the gradient and of its square, each in [0, 1).
-        eps: keeps divisions from 0, above 0.
+        betas: decay of the running means of the gradient and of its square, each in [0, 1).
+        eps: avoids division by 0, above 0.
         weight_decay: decoupled, as in AdamW; 0 or more.
-        delta: a gradient is orthogonal where |cosine| < delta / sqrt(row length).
-        wd_ratio: of the weight decay, what projected weights get.
-        nesterov: step along the mean as it would be a step ahead.
+        delta: a gradient is orthogonal if |cosine| < delta / sqrt(row length).
+        wd_ratio: factor of the weight decay of projected weights.
+        nesterov: use the mean of the gradient one step ahead.
 
     Raises:
-        UserError: a value out of its range.
+        ValueError: a value outside its range.
     """
 
     def __init__(
@@ -50,13 +47,13 @@ class AdamP(Optimizer):
         nesterov: bool = False,
     ) -> None:
         if lr <= 0:
-            raise UserError(f"optimizer.lr={lr:g}; it must be above 0.")
+            raise ValueError(f"lr={lr:g}; allowed: above 0.")
         if weight_decay < 0:
-            raise UserError(f"optimizer.weight_decay={weight_decay}; allowed: 0 or more.")
+            raise ValueError(f"weight_decay={weight_decay}; allowed: 0 or more.")
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise UserError(f"optimizer.betas={list(betas)}; allowed: two of 0 to 1, without 1.")
+            raise ValueError(f"betas={list(betas)}; allowed: two numbers, 0 to 1, without 1.")
         if eps <= 0:
-            raise UserError(f"optimizer.eps={eps}; it must be above 0.")
+            raise ValueError(f"eps={eps}; allowed: above 0.")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(
             params, defaults | {"delta": delta, "wd_ratio": wd_ratio, "nesterov": nesterov}
@@ -64,17 +61,20 @@ class AdamP(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step with the gradients as they are.
+        """One step with the present gradients.
 
         Args:
-            closure: called first; leaves gradients behind and returns the loss.
+            closure: called first; computes gradients and returns the loss.
+
+        Returns:
+            The closure's loss; None without a closure.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            # A backbone that was frozen for a while has taken fewer steps than its head.
+            # A backbone that was frozen for some epochs has taken fewer steps than its head.
             alike: dict[tuple[Any, ...], list[Tensor]] = {}
             for p in group["params"]:
                 if p.grad is None:
@@ -88,20 +88,20 @@ class AdamP(Optimizer):
                 key = (int(state["step"]), p.ndim > 1, p.device, p.dtype)
                 alike.setdefault(key, []).append(p)
             for (step, weights, *_), parameters in alike.items():
-                moves = self._directions(parameters, step, group)
+                directions = self._directions(parameters, step, group)
                 size = group["lr"] / (1 - group["betas"][0] ** step)
                 if weights:
-                    factors = _kept(parameters, moves, size, group)
+                    factors = _row_factors(parameters, directions, size, group)
                     torch._foreach_mul_(parameters, factors)
                 elif group["weight_decay"] > 0:
                     torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(parameters, moves, alpha=-size)
+                torch._foreach_add_(parameters, directions, alpha=-size)
         return loss
 
     def _directions(
         self, parameters: list[Tensor], step: int, group: dict[str, Any]
     ) -> list[Tensor]:
-        """Adam's directions, of each parameter's shape; updates the means."""
+        """Adam's directions, of the shapes of the parameters; updates the state."""
         beta1, beta2 = group["betas"]
         grads = [p.grad for p in parameters if p.grad is not None]
         means = [self.state[p]["exp_avg"] for p in parameters]
@@ -116,23 +116,23 @@ class AdamP(Optimizer):
         return list(torch._foreach_div(ahead, scales))
 
 
-def _kept(
-    weights: list[Tensor], moves: list[Tensor], size: float, group: dict[str, Any]
+def _row_factors(
+    weights: list[Tensor], directions: list[Tensor], size: float, group: dict[str, Any]
 ) -> list[Tensor]:
-    """What to multiply each row of each weight by, before ``size * moves`` is taken off.
+    """Factors for each row of each weight, to multiply before ``size * directions`` is subtracted.
 
-    That is the weight decay and, where the projection fires, what it takes out of the step: for a
-    row w and its direction u, ``u - w (w.u) / |w|^2`` leads from w to
+    They hold the weight decay and, for projected weights, the component that leaves the step: for
+    a row w and its direction u, ``u - w (w.u) / |w|^2`` leads from w to
     ``w (1 + size (w.u) / |w|^2) - size u``.
 
     Args:
-        weights: W of two dimensions or more, with gradients.
-        moves: their directions.
-        size: of the step.
+        weights: W weights of two dimensions or more, with gradients.
+        directions: one for each weight, of its shape.
+        size: length of the step.
         group: the optimiser's settings.
 
     Returns:
-        ``[rows, 1, ...]`` for each weight.
+        For each weight ``[rows, 1, ...]``.
     """
     grads = [p.grad for p in weights if p.grad is not None]
     eps = group["eps"]
@@ -140,7 +140,7 @@ def _kept(
         tuple(p.shape for p in weights), weights[0].dtype, weights[0].device
     )
     slope = _row_sums(torch._foreach_mul(grads, weights))
-    along = _row_sums(torch._foreach_mul(moves, weights))
+    along = _row_sums(torch._foreach_mul(directions, weights))
     steepness, length = _row_norms(grads), _row_norms(weights)
 
     def total(rows: Tensor) -> Tensor:
@@ -155,13 +155,13 @@ def _kept(
     )
     as_whole = ~by_row & (whole_cosine < group["delta"] / elements.sqrt())
 
-    taken_by_row = along / (length + eps).square()
-    taken_as_whole = total(along) / (whole_length + eps).square()
-    taken = torch.where(by_row[owner], taken_by_row, 0.0)
-    taken += torch.where(as_whole, taken_as_whole, 0.0)[owner]
+    removed_by_row = along / (length + eps).square()
+    removed_as_whole = total(along) / (whole_length + eps).square()
+    removed = torch.where(by_row[owner], removed_by_row, 0.0)
+    removed += torch.where(as_whole, removed_as_whole, 0.0)[owner]
     decay = torch.full_like(columns, group["lr"] * group["weight_decay"])
     decay = torch.where(by_row | as_whole, decay * group["wd_ratio"], decay)
-    factors = (1 - decay)[owner] + size * taken
+    factors = (1 - decay)[owner] + size * removed
     rows = [p.shape[0] for p in weights]
     return [
         factor.view(-1, *[1] * (p.ndim - 1))
@@ -173,8 +173,12 @@ def _kept(
 def _layout(
     shapes: tuple[torch.Size, ...], dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of all weights in a line: whose each row is, ``[R]``; numbers in a row and in the whole
-    of each weight, ``[W]``. Kept, since bringing them to a GPU would wait for it at every step."""
+    """Layout of the rows of all weights in one line; cached, because copying to a GPU synchronises.
+
+    Returns:
+        The weight that each row belongs to, int64 ``[R]``; elements in a row of each weight,
+        ``[W]``; elements of each weight, ``[W]``.
+    """
     rows = torch.tensor([shape[0] for shape in shapes])
     elements = torch.tensor([shape.numel() for shape in shapes], dtype=dtype)
     owner = torch.repeat_interleave(torch.arange(len(shapes)), rows)
@@ -182,10 +186,10 @@ def _layout(
 
 
 def _row_sums(weights: Iterable[Tensor]) -> Tensor:
-    """Sums over all dimensions but the first, of all weights in a line: ``[R]``."""
+    """Sums over all dimensions but the first, for the rows of all weights: ``[R]``."""
     return torch.cat([w.sum(dim=tuple(range(1, w.ndim))) for w in weights])
 
 
 def _row_norms(weights: Iterable[Tensor]) -> Tensor:
-    """Lengths over all dimensions but the first, of all weights in a line: ``[R]``."""
+    """Norms over all dimensions but the first, for the rows of all weights: ``[R]``."""
     return torch.cat([torch.linalg.vector_norm(w, dim=tuple(range(1, w.ndim))) for w in weights])

@@ -1,4 +1,4 @@
-"""Parameter groups for optimisers: what is decayed, and how fast each layer learns."""
+"""Parameter groups for optimisers: weight decay and learning rate of each layer."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -6,23 +6,21 @@ from typing import Any, Literal
 from timm.models import group_parameters
 from torch import nn
 
-from product_cls.core.errors import UserError
-
 
 @dataclass(frozen=True)
 class Finetune:
-    """How a pretrained backbone learns beside a new head.
+    """How a pretrained backbone learns together with a new head.
 
     Attributes:
-        layer_decay: learning rate of a layer by that of the one above it, above 0 and up to 1:
-            ``lr * layer_decay^d`` in the d-th layer below the head. None for all alike.
-        head_lr: learning rate of all that comes after the backbone (pooling, neck, head); None for
-            the optimiser's.
-        freeze: epochs for which the backbone stays as it is, batch-norm statistics too, and its
-            dropout is off; ``all`` for ever.
+        layer_decay: ratio of the learning rates of neighbouring layers, above 0 and up to 1: the
+            d-th layer below the head learns with ``lr * layer_decay^d``. None for equal rates.
+        head_lr: learning rate of everything after the backbone (pooling, neck, head); None for
+            that of the optimiser.
+        freeze: epochs during which the backbone is frozen, with its batch-norm statistics and
+            without its dropout; ``all`` for the whole run.
 
     Raises:
-        UserError: a value outside its range, or a decay of layers that never learn.
+        ValueError: a value outside its range, or a decay for layers that never learn.
     """
 
     layer_decay: float | None = None
@@ -32,21 +30,21 @@ class Finetune:
     def __post_init__(self) -> None:
         decay, rate, freeze = self.layer_decay, self.head_lr, self.freeze
         if decay is not None and not (_is_number(decay) and 0 < decay <= 1):
-            raise UserError(
-                f"finetune.layer_decay={decay}; allowed: above 0 and up to 1, or null for none."
+            raise ValueError(
+                f"layer_decay={decay}; allowed: above 0 and up to 1, or null for equal rates."
             )
         if rate is not None and not (_is_number(rate) and rate > 0):
-            raise UserError(f"finetune.head_lr={rate}; allowed: above 0, or null for optimizer.lr.")
+            raise ValueError(f"head_lr={rate}; allowed: above 0, or null for the optimiser's rate.")
         if freeze != "all" and not (type(freeze) is int and freeze >= 0):
-            raise UserError(f"finetune.freeze={freeze}; allowed: a number of epochs, or all.")
+            raise ValueError(f"freeze={freeze}; allowed: a number of epochs, or all.")
         if decay is not None and freeze == "all":
-            raise UserError(
-                f"finetune.layer_decay={decay} changes nothing with finetune.freeze=all; "
-                f"set finetune.layer_decay=null, or freeze a number of epochs."
+            raise ValueError(
+                f"layer_decay={decay} has no effect with freeze=all; set it to null, or freeze a "
+                f"number of epochs."
             )
 
     def frozen(self, epoch: int) -> bool:
-        """Whether the backbone stays as it is in this epoch, counted from 0."""
+        """Whether the backbone is frozen in this epoch, counted from 0."""
         return self.freeze == "all" or epoch < self.freeze
 
 
@@ -57,17 +55,20 @@ def _is_number(value: object) -> bool:
 def parameter_groups(
     network: nn.Module, weight_decay: float, lr: float, finetune: Finetune | None = None
 ) -> list[dict[str, Any]]:
-    """Trainable parameters by learning rate and decay, the highest rate first.
+    """Trainable parameters, grouped by learning rate and weight decay.
 
     Args:
-        network: whose parameters; what is not in its ``backbone`` counts as head.
-        weight_decay: of matrices and kernels; vectors and scalars (biases, the affine parts of
-            norms, GeM's exponent) get 0.
+        network: parameters outside its ``backbone`` count as head.
+        weight_decay: of matrices and kernels; vectors and scalars (biases, the affine parameters
+            of norms, GeM's exponent) get 0.
         lr: the optimiser's learning rate.
-        finetune: None for one rate throughout.
+        finetune: None for the same rate everywhere.
+
+    Returns:
+        Groups for a torch optimiser, the highest learning rate first.
 
     Raises:
-        UserError: layers are to be decayed whose order timm does not know.
+        ValueError: timm does not know the order of the backbone's layers.
     """
     finetune = finetune or Finetune()
     head_lr = finetune.head_lr or lr
@@ -88,18 +89,18 @@ def parameter_groups(
 
 
 def backbone_depths(network: nn.Module) -> dict[str, int]:
-    """How far below the head each parameter of ``network.backbone`` lies: 1 in the last layer.
+    """Depth of each parameter of ``network.backbone`` below the head: 1 in the last layer.
 
     Layers are timm's: the stem, then each block. Names are those of ``network.named_parameters()``.
 
     Raises:
-        UserError: timm does not know their order.
+        ValueError: timm does not know the order of the layers.
     """
     backbone: Any = network.backbone
     if not hasattr(backbone, "group_matcher"):
-        raise UserError(
-            f"finetune.layer_decay: timm does not know the order of the layers of "
-            f"{type(backbone).__name__}; set it to null."
+        raise ValueError(
+            f"timm does not know the order of the layers of {type(backbone).__name__}; allowed: "
+            f"null."
         )
     layer = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
     count = max(layer.values()) + 1

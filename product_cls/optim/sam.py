@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: the gradient of the worst point nearby, for any optimiser."""
+"""Sharpness-aware minimisation for any optimiser: the gradient at the worst point nearby."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,15 +9,13 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from product_cls.core.errors import UserError
-
-TINY = 1e-12  # keeps a gradient of 0 from dividing by 0
+TINY = 1e-12  # avoids division by 0 for a gradient of 0
 
 
 class SAM(Optimizer):
     """SAM (Foret et al. 2021, arXiv 2010.01412) and ASAM (Kwon et al. 2021, arXiv 2102.11600).
 
-    A step takes two gradients of the same batch and so twice the time::
+    A step takes two gradients of the same batch, and so twice the time::
 
         loss(w).backward()          # g, at the weights w
         with sam.perturbed():       # the weights are w + e
@@ -25,21 +23,21 @@ class SAM(Optimizer):
             loss(w).backward()
         sam.step()                  # the base optimiser's, from w, with the second gradient
 
-    ``sam.step(closure)`` does all of it with a closure that computes loss and gradient.
+    ``sam.step(closure)`` does all of this with a closure that computes loss and gradient.
 
     ``e = rho * g / |g|``; adaptive, ``e = rho * w^2 g / |w g|``. The norm is over all parameters
-    together. In a run ``ProductModule.optimizer_step`` does this. Parameter groups, their learning
-    rates and the state are the base optimiser's own, so schedulers and checkpoints need not know.
+    together. In a run, ``ProductModule.optimizer_step`` calls it. Parameter groups, learning rates
+    and state are those of the base optimiser, so that schedulers and checkpoints work unchanged.
 
     Args:
-        params: parameters or groups of them.
+        params: parameters or groups of parameters.
         base_optimizer: takes params and ``base_arguments``; a class, or one with arguments bound.
-        rho: how far up, above 0; adaptive takes about 10 times as much.
-        adaptive: measure the distance relative to the size of each weight.
-        base_arguments: ``lr``, ``weight_decay`` and what else the base optimiser takes.
+        rho: norm of the perturbation e, above 0; adaptive takes about 10 times as much.
+        adaptive: measure the perturbation relative to the size of each weight.
+        base_arguments: arguments of the base optimiser (``lr``, ``weight_decay``, ...).
 
     Raises:
-        UserError: rho of 0 or less.
+        ValueError: rho of 0 or less.
     """
 
     def __init__(
@@ -51,9 +49,9 @@ class SAM(Optimizer):
         **base_arguments: Any,
     ) -> None:
         if rho <= 0:
-            raise UserError(f"optimizer.rho={rho}; it must be above 0.")
+            raise ValueError(f"rho={rho}; allowed: above 0.")
         self.rho, self.adaptive = rho, adaptive
-        self._climbed = False
+        self._perturbed = False
         self.base_optimizer = base_optimizer(params, **base_arguments)
         super().__init__(self.base_optimizer.param_groups, self.base_optimizer.defaults)
         self._share()
@@ -63,23 +61,25 @@ class SAM(Optimizer):
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
-        """Inside, the weights are those that ``rho`` and the present gradients lead up to; after,
-        bit by bit those from before."""
-        self._climbed = True
-        moved = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        before = [p.detach().clone() for p in moved]
+        """Inside, the weights are perturbed uphill along the present gradients; afterwards they are
+        restored to the bit."""
+        self._perturbed = True
+        parameters = [
+            p for group in self.param_groups for p in group["params"] if p.grad is not None
+        ]
+        before = [p.detach().clone() for p in parameters]
         with torch.no_grad():
-            for parameter, step in zip(moved, self._perturbation(moved), strict=True):
+            for parameter, step in zip(parameters, self._perturbation(parameters), strict=True):
                 parameter.add_(step)
         try:
             yield
         finally:
             with torch.no_grad():
-                for parameter, weight in zip(moved, before, strict=True):
+                for parameter, weight in zip(parameters, before, strict=True):
                     parameter.copy_(weight)
 
     def _perturbation(self, parameters: list[nn.Parameter]) -> list[Tensor]:
-        """One tensor a parameter, of its shape."""
+        """The perturbation e: one tensor of the same shape for each parameter."""
         steps = [p.grad for p in parameters if p.grad is not None]
         if not self.adaptive:
             length = get_total_norm(steps)
@@ -94,19 +94,19 @@ class SAM(Optimizer):
         """The base optimiser's step.
 
         Args:
-            closure: computes loss and gradient and returns the loss; called twice, at the weights
-                and, with gradients of 0 to begin with, where they lead up to. A closure that goes
-                there by itself (``perturbed``) is called once. Dropout draws anew and batch norms
-                count both calls, but for ``same_draws`` and ``statistics_kept``. None takes the
-                gradients as they are: without ``perturbed`` before it, that is a step of the base
-                optimiser alone.
+            closure: computes loss and gradient and returns the loss. It is called twice: at the
+                weights, and at the perturbed weights with gradients reset to 0. A closure that
+                calls ``perturbed`` itself is called once. Without ``same_draws`` and
+                ``frozen_statistics``, dropout draws different masks in the two calls and batch
+                norms count both. None uses the present gradients; unless ``perturbed`` came before,
+                that is a plain step of the base optimiser.
 
         Returns:
-            The closure's loss at the weights; None without one.
+            The closure's loss at the unperturbed weights; None without a closure.
         """
-        self._climbed = False
+        self._perturbed = False
         loss = closure() if closure is not None else None
-        if closure is not None and not self._climbed:
+        if closure is not None and not self._perturbed:
             with self.perturbed():
                 self.zero_grad()
                 closure()
@@ -114,7 +114,7 @@ class SAM(Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The base optimiser's; between steps there is nothing else to keep."""
+        """The base optimiser's; SAM has no state of its own between steps."""
         return self.base_optimizer.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -124,15 +124,15 @@ class SAM(Optimizer):
 
 @contextmanager
 def same_draws(device: torch.device) -> Iterator[None]:
-    """Afterwards random numbers come as they did inside, so that dropout drops the same again."""
+    """Restore the random state afterwards, so that dropout repeats the masks drawn inside."""
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices, device_type=device.type):
         yield
 
 
 @contextmanager
-def statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Batch norms use the batch's statistics as ever, but do not add them to the running ones."""
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch norms use the batch's statistics but do not update their running ones."""
     norms: list[Any] = [m for m in module.modules() if getattr(m, "track_running_stats", False)]
     for norm in norms:
         norm.track_running_stats = False

@@ -1,8 +1,8 @@
-"""Learning rates as functions of the step, and the schedulers made of them.
+"""Learning rates as functions of the step, and schedulers that use them.
 
-A scheduler here is a function ``(optimizer, total_steps) -> LRScheduler`` that is stepped after
-each optimiser step; bind its other arguments in ``conf/scheduler``. Rates are those of the
-optimiser's own ``lr``; parameter groups with another one keep their ratio to it throughout.
+A scheduler here is a function ``(optimizer, total_steps) -> LRScheduler``, stepped after each
+optimiser step; ``conf/scheduler`` binds its other arguments. The schedule is computed for the
+optimiser's own ``lr``; parameter groups with another rate keep their ratio to it.
 """
 
 import math
@@ -11,20 +11,18 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from product_cls.core.errors import UserError
-
 
 def cosine_lr(step: int, total_steps: int, base: float, end: float, warmup_steps: int = 0) -> float:
     """Linear warm-up, then half a cosine from ``base`` to ``end`` (Loshchilov & Hutter 2017).
 
     Args:
-        step: optimiser steps done, 0 or more; after ``total_steps`` the rate stays at ``end``.
-        total_steps: steps of the run, the warm-up included.
+        step: optimiser steps taken so far, 0 or more; after ``total_steps`` the rate stays ``end``.
+        total_steps: steps of the run, including the warm-up.
         base, end: learning rates.
-        warmup_steps: steps of the rise from ``base / (warmup_steps + 1)``.
+        warmup_steps: steps of the linear rise from ``base / (warmup_steps + 1)``.
     """
     if step < warmup_steps:
-        return _rising(step, base, warmup_steps)
+        return _warmup_lr(step, base, warmup_steps)
     span = max(total_steps - warmup_steps, 1)
     return _half_cosine((step - warmup_steps) / span, base, end)
 
@@ -39,20 +37,20 @@ def restarts_lr(
     decay: float = 1.0,
     warmup_steps: int = 0,
 ) -> float:
-    """Linear warm-up, then cycles of half a cosine, each beginning anew at a peak (SGDR; Loshchilov
-    & Hutter 2017, arXiv 1608.03983).
+    """Linear warm-up, then cycles of half a cosine that each restart at a peak (SGDR; Loshchilov &
+    Hutter 2017, arXiv 1608.03983).
 
-    The last cycle ends with the run: it is shortened, or, where less than half of another would
-    fit, lengthened.
+    The last cycle ends with the run: it is shortened, or lengthened if less than half of another
+    cycle would fit.
 
     Args:
         step, total_steps, base, end, warmup_steps: as for ``cosine_lr``.
-        period: steps of the first cycle, above 0; need not be whole.
-        multiplier: a cycle's length as a multiple of the one before, 1 or more.
-        decay: a cycle's peak as a multiple of the one before, in [0, 1]; never below ``end``.
+        period: steps of the first cycle, above 0, not necessarily whole.
+        multiplier: length of a cycle relative to the one before, 1 or more.
+        decay: peak of a cycle relative to the one before, in [0, 1]; never below ``end``.
     """
     if step < warmup_steps:
-        return _rising(step, base, warmup_steps)
+        return _warmup_lr(step, base, warmup_steps)
     start, length, peak = float(warmup_steps), period, base
     while (left := total_steps - start - length) >= multiplier * length / 2:
         if step < start + length:
@@ -64,22 +62,26 @@ def restarts_lr(
 def polynomial_lr(
     step: int, total_steps: int, base: float, end: float, power: float, warmup_steps: int = 0
 ) -> float:
-    """Linear warm-up, then ``(base - end) * (1 - t / T)^power + end`` at step t of the T that
-    follow it; ``end`` after ``total_steps``. Arguments as for ``cosine_lr``."""
+    """Linear warm-up, then ``(base - end) * (1 - t / T)^power + end`` at step t of the T remaining.
+
+    Args:
+        step, total_steps, base, end, warmup_steps: as for ``cosine_lr``.
+        power: above 0; 1 is a straight line.
+    """
     if step < warmup_steps:
-        return _rising(step, base, warmup_steps)
+        return _warmup_lr(step, base, warmup_steps)
     if step >= total_steps:
         return end
     progress = (step - warmup_steps) / (total_steps - warmup_steps)
     return (base - end) * (1.0 - progress) ** power + end
 
 
-def _rising(step: int, base: float, warmup_steps: int) -> float:
+def _warmup_lr(step: int, base: float, warmup_steps: int) -> float:
     return base * (step + 1) / (warmup_steps + 1)
 
 
 def _half_cosine(progress: float, base: float, end: float) -> float:
-    """From ``base`` at 0 to ``end`` at 1 and after."""
+    """From ``base`` at progress 0 to ``end`` at 1 and beyond."""
     return end + (base - end) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
 
 
@@ -89,11 +91,13 @@ def cosine(
     """Cosine annealing, optionally after a linear warm-up.
 
     Args:
+        optimizer: its ``lr`` is the highest rate.
+        total_steps: steps of the run, including the warm-up.
         end_lr: the last learning rate, in [0, the optimiser's lr].
-        warmup: share of the steps spent warming up, in [0, 1).
+        warmup: share of the steps for the warm-up, in [0, 1).
 
     Raises:
-        UserError: a value outside its range.
+        ValueError: a value outside its range.
     """
     warmup_steps = _warmup_steps(warmup, total_steps)
     return _scheduler(
@@ -116,21 +120,23 @@ def cosine_restarts(
     """Cosine annealing with warm restarts, after one linear warm-up.
 
     Args:
+        optimizer: its ``lr`` is the highest rate.
+        total_steps: steps of the run, including the warm-up.
         period: length of the first cycle as a share of the steps after the warm-up, in (0, 1].
-        multiplier: a cycle's length as a multiple of the one before, 1 or more.
-        decay: a cycle's peak as a multiple of the one before, in (0, 1].
-        end_lr: where each cycle ends, in [0, the optimiser's lr].
-        warmup: share of the steps spent warming up, in [0, 1).
+        multiplier: length of a cycle relative to the one before, 1 or more.
+        decay: peak of a cycle relative to the one before, in (0, 1].
+        end_lr: learning rate at the end of each cycle, in [0, the optimiser's lr].
+        warmup: share of the steps for the warm-up, in [0, 1).
 
     Raises:
-        UserError: a value outside its range.
+        ValueError: a value outside its range.
     """
     if not 0 < period <= 1:
-        raise UserError(f"scheduler.period={period}; allowed: above 0 and up to 1, all the steps.")
+        raise ValueError(f"period={period}; allowed: above 0 and up to 1, all the steps.")
     if multiplier < 1:
-        raise UserError(f"scheduler.multiplier={multiplier}; allowed: 1 or more.")
+        raise ValueError(f"multiplier={multiplier}; allowed: 1 or more.")
     if not 0 < decay <= 1:
-        raise UserError(f"scheduler.decay={decay}; allowed: above 0 and up to 1.")
+        raise ValueError(f"decay={decay}; allowed: above 0 and up to 1.")
     warmup_steps = _warmup_steps(warmup, total_steps)
     first = max(period * (total_steps - warmup_steps), 1.0)
 
@@ -151,15 +157,17 @@ def polynomial(
     """Polynomial decay, optionally after a linear warm-up.
 
     Args:
+        optimizer: its ``lr`` is the highest rate.
+        total_steps: steps of the run, including the warm-up.
         end_lr: the last learning rate, in [0, the optimiser's lr].
         power: above 0; 1 is a straight line.
-        warmup: share of the steps spent warming up, in [0, 1).
+        warmup: share of the steps for the warm-up, in [0, 1).
 
     Raises:
-        UserError: a value outside its range.
+        ValueError: a value outside its range.
     """
     if power <= 0:
-        raise UserError(f"scheduler.power={power}; it must be above 0.")
+        raise ValueError(f"power={power}; allowed: above 0.")
     warmup_steps = _warmup_steps(warmup, total_steps)
     return _scheduler(
         optimizer,
@@ -169,15 +177,13 @@ def polynomial(
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> LambdaLR:
-    """The optimiser's own learning rate throughout."""
+    """The optimiser's learning rate in every step."""
     return _scheduler(optimizer, 0.0, lambda step, base: base)
 
 
 def _warmup_steps(warmup: float, total_steps: int) -> int:
     if not 0 <= warmup < 1:
-        raise UserError(
-            f"scheduler.warmup={warmup} is no share of the steps; allowed: 0 to 1, without 1."
-        )
+        raise ValueError(f"warmup={warmup}; allowed: a share of the steps, 0 to 1, without 1.")
     return round(warmup * total_steps)
 
 
@@ -186,8 +192,8 @@ def _scheduler(
 ) -> LambdaLR:
     base = float(optimizer.defaults["lr"])
     if base <= 0:
-        raise UserError(f"optimizer.lr={base:g}; it must be above 0.")
+        raise ValueError(f"optimizer.lr={base:g}; allowed: above 0.")
     if not 0 <= end_lr <= base:
-        raise UserError(f"scheduler.end_lr={end_lr}; allowed: 0 to optimizer.lr={base}.")
-    # LambdaLR multiplies each group's own rate, so it gets the share of the optimiser's.
+        raise ValueError(f"end_lr={end_lr}; allowed: 0 to optimizer.lr={base}.")
+    # LambdaLR multiplies the rate of each group, so the function returns a factor.
     return LambdaLR(optimizer, lambda step: rate(step, base) / base)

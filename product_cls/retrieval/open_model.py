@@ -13,9 +13,10 @@ from product_cls.inference.onnx_model import OnnxModel
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.systems import NetworkModel, PictureModel, VoteModel
 from product_cls.retrieval.index.embed import load_predictors
+from product_cls.retrieval.index.layout import META
 from product_cls.retrieval.index.model import IndexModel
 from product_cls.retrieval.index.sources import EmbeddedRun, build_index, embedded_run
-from product_cls.retrieval.index.store import META, GalleryIndex
+from product_cls.retrieval.index.store import GalleryIndex
 from product_cls.runs.folder import RunFolder, find_runs
 
 # Views for a checkpoint file, which does not say which its run averaged; as ``predict`` does.
@@ -66,13 +67,19 @@ def _open_index(folder: Path, device: torch.device, tta: Sequence[str] | None) -
 
 def _open_runs(root: Path, device: torch.device, tta: Sequence[str] | None) -> PictureModel:
     """The vote of the finished runs below ``root``."""
-    unfinished: list[str] = []
+    notes: list[str] = []
+    reasons: list[str] = []
     networks: list[PictureModel] = []
     embedded: list[tuple[EmbeddedRun, Predictor]] = []
     for folder in find_runs(root):
         if shortcoming := folder.shortcoming():
-            unfinished.append(f"The run {folder.path} {shortcoming}")
-            continue
+            sentence = f"The run {folder.path} {shortcoming}"
+            # A debug run has whole files; it is opened where nothing else was asked for.
+            if folder.path != root or not folder.status().get("limited"):
+                notes.append(f"{sentence}; it is left out.")
+                reasons.append(sentence)
+                continue
+            notes.append(f"{sentence}.")
         predictor = Predictor.load(folder.best_checkpoint)
         if predictor.task.needs_gallery:
             # Scores of the picture as it is are compared with a gallery of the same kind.
@@ -87,9 +94,9 @@ def _open_runs(root: Path, device: torch.device, tta: Sequence[str] | None) -> P
         index = _with_views(build_index(runs, runs[0].vote, kind="exact"), tta)
         kinds.append(IndexModel(index, [predictor for _, predictor in embedded], device))
     if not kinds:
-        raise UserError(f"{'; '.join(unfinished)}.")
+        raise UserError(f"{'; '.join(reasons)}.")
     model = kinds[0] if len(kinds) == 1 else VoteModel(kinds)
-    model.notes = [f"{sentence}; it is left out." for sentence in unfinished]
+    model.notes = notes
     return model
 
 

@@ -1,20 +1,20 @@
-"""What makes two runs the same run."""
+"""What makes two runs the same run: the settings that change results, and the data."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from product_cls.core.files import digest
 
-# Keys of the resolved config that change where a run writes or what it shows, not what it computes.
+# Keys of the resolved config that change where a run writes or what it shows, but not its results.
 UNFINGERPRINTED = (
     "name",
     "logger",
     "paths",
     "rerun",
-    "epochs_from",  # what it comes to is trainer.max_epochs
-    "scale_lr",  # optimizer.lr
+    "epochs_from",  # its result is in trainer.max_epochs
+    "scale_lr",  # its result is in optimizer.lr
     "oom_retries",
-    # What the pictures, labels and folds are, the other part of the fingerprint tells better.
+    # The digests of samples and folds identify the data better than its location does.
     "data.name",
     "data.root",
     "data.file",
@@ -31,8 +31,16 @@ UNFINGERPRINTED = (
 )
 
 
+# Classes that have moved count under their first name, so that older runs keep their fingerprints.
+FIRST_NAMES = {
+    "product_cls.training.callbacks.WarmEma": "product_cls.callbacks.WarmEma",
+    "product_cls.losses.AsymmetricLoss": "product_cls.losses_multi_label.AsymmetricLoss",
+    "product_cls.losses.FocalBCELoss": "product_cls.losses_multi_label.FocalBCELoss",
+}
+
+
 def fingerprint(config: Mapping[str, Any], *data: str) -> str:
-    """What makes two runs the same run: the resolved config and the data it was trained on.
+    """Digest of a run's settings and data; runs of equal digests have equal results.
 
     Args:
         config: resolved, plain containers.
@@ -42,9 +50,19 @@ def fingerprint(config: Mapping[str, Any], *data: str) -> str:
 
 
 def fingerprinted(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The config without what does not change what a run computes."""
-    return {
-        key: fingerprinted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
-        for key, value in config.items()
-        if prefix + key not in UNFINGERPRINTED
-    }
+    """The part of a config that changes results, nested as before.
+
+    Args:
+        config: resolved, plain containers.
+        prefix: dotted key of ``config`` inside the whole config, with a dot at the end.
+    """
+    kept: dict[str, Any] = {}
+    for key, value in config.items():
+        if prefix + key in UNFINGERPRINTED:
+            continue
+        if isinstance(value, Mapping):
+            value = fingerprinted(value, f"{prefix}{key}.")
+        elif key == "_target_":
+            value = FIRST_NAMES.get(value, value)
+        kept[key] = value
+    return kept

@@ -1,4 +1,4 @@
-"""One of several labels of a picture: what its head is set to, and its labels as names."""
+"""Settings of one of several heads, and labels as names."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from product_cls.core.errors import UserError
+from product_cls.core.arguments import renamed_arguments
 from product_cls.losses.class_weights import check_smoothing
 from product_cls.losses.multi_label import takes_one_label
 
-KEYS = ("column", "classes", "loss", "weight", "class_weights")
-
-
-TAKEN = ("image", "filename", "prediction")  # columns of the files in which each head has one
+SETTINGS = ("column", "classes", "loss", "weight", "class_weights")
+# Columns of files in which each head has a column, too.
+TAKEN_NAMES = ("image", "filename", "prediction")
 
 
 @dataclass
@@ -27,10 +26,10 @@ class Head:
     Attributes:
         name: of the head.
         column: of the sample table.
-        classes: names, in the order of the scores; empty until they are learnt.
+        classes: names, in the order of the scores; empty before they are learnt.
         loss: takes logits ``[B, C]`` and targets ``[B]``.
         weight: of the loss in the sum, above 0.
-        class_weights: a kind of ``losses.class_weights``; None for equal ones.
+        class_weights: a kind of ``losses.class_weights``; None for equal weights.
     """
 
     name: str
@@ -41,61 +40,90 @@ class Head:
     class_weights: str | None
 
     @property
-    def key(self) -> str:
-        """For messages."""
-        return f"task.heads.{self.name}"
+    def argument(self) -> str:
+        """The argument of ``MultiHead`` that holds the settings of this head."""
+        return f"heads.{self.name}"
 
 
-def read_head(name: str, entry: Any, default: nn.Module) -> Head:
+def read_head(name: str, settings: Any, default_loss: nn.Module) -> Head:
     """A head from its settings.
 
+    Args:
+        name: of the head.
+        settings: a mapping with keys of ``SETTINGS``, all optional.
+        default_loss: copied if the settings have no loss.
+
     Raises:
-        UserError: a name, key or value that cannot be.
+        ValueError: a wrong name, key or value; about the argument ``heads`` of ``MultiHead``.
     """
-    key = f"task.heads.{name}"
-    if not name.replace("-", "_").isidentifier() or name in TAKEN:
-        raise UserError(
-            f"task.heads names a head '{name}'; allowed: letters, digits, _ and -, first a letter, "
-            f"and none of {', '.join(TAKEN)}."
+    if not name.replace("-", "_").isidentifier() or name in TAKEN_NAMES:
+        raise ValueError(
+            f"heads={name}; allowed as the name of a head: letters, digits, _ and -, not beginning "
+            f"with a digit, and none of {', '.join(TAKEN_NAMES)}."
         )
-    if not isinstance(entry, Mapping) or (unknown := [k for k in entry if k not in KEYS]):
-        shown = entry if not isinstance(entry, Mapping) else ", ".join(map(str, unknown))
-        raise UserError(f"{key} has '{shown}'; allowed: {', '.join(KEYS)}.")
-    classes: Any = entry.get("classes")
-    listed = isinstance(classes, Sequence) and not isinstance(classes, str)
-    names = [str(name) for name in classes] if listed else []
+    argument = f"heads.{name}"
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{argument}={settings}; allowed: settings {', '.join(SETTINGS)}.")
+    if unknown := [key for key in settings if key not in SETTINGS]:
+        raise ValueError(
+            f"{argument}.{unknown[0]}={settings[unknown[0]]} is no setting of a head; allowed: "
+            f"{', '.join(SETTINGS)}."
+        )
+    classes: Any = settings.get("classes")
+    is_list = isinstance(classes, Sequence) and not isinstance(classes, str)
+    names = [str(name) for name in classes] if is_list else []
     if classes is not None and (len(names) < 2 or len(set(names)) < len(names)):
-        raise UserError(f"{key}.classes={classes}; allowed: two or more, each once, or null.")
-    weight = entry.get("weight", 1.0)
+        raise ValueError(
+            f"{argument}.classes={classes}; allowed: two or more names, each once, or null."
+        )
+    weight = settings.get("weight", 1.0)
     if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < np.inf:
-        raise UserError(f"{key}.weight={weight}; it must be above 0 ({key}=null leaves it out).")
-    given = entry.get("loss")
-    # Each head has its own: weights of classes are the head's.
-    loss = deepcopy(default) if given is None else given
-    if getattr(loss, "on_embeddings", False):
-        raise UserError(
-            f"The loss of {key} is over embeddings, which task=retrieval has; allowed: "
-            f"losses over logits."
+        raise ValueError(
+            f"{argument}.weight={weight}; allowed: above 0 (to leave the head out, set it to null)."
         )
-    if not takes_one_label(loss):
-        raise UserError(
-            f"The loss of {key}, {type(loss).__name__}, is for labels that are each there or not, "
-            f"which task=multi_label has; allowed: losses over classes."
-        )
-    check_smoothing(loss)
+    loss = settings.get("loss")
+    if loss is None:
+        loss = deepcopy(default_loss)  # each head has its own, because class weights differ
+    else:
+        with renamed_arguments(argument):
+            check_head_loss(loss)
     return Head(
         name=name,
-        column=str(entry.get("column") or name),
+        column=str(settings.get("column") or name),
         classes=names,
         loss=loss,
         weight=float(weight),
-        class_weights=entry.get("class_weights"),
+        class_weights=settings.get("class_weights"),
     )
 
 
+def check_head_loss(loss: nn.Module) -> None:
+    """Refuse a loss that a softmax head cannot use.
+
+    Raises:
+        ValueError: about the argument ``loss``.
+    """
+    kind = type(loss).__name__
+    if getattr(loss, "on_embeddings", False):
+        raise ValueError(
+            f"loss={kind} is over embeddings, which only the retrieval task has; allowed: losses "
+            f"over logits."
+        )
+    if not takes_one_label(loss):
+        raise ValueError(
+            f"loss={kind} is for several labels a picture, which the multi_label task has; "
+            f"allowed: losses over classes."
+        )
+    with renamed_arguments("loss"):
+        check_smoothing(loss)
+
+
 def label_names(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Labels as text, None where missing; whole numbers without the point that pandas gives all of
-    a column where some are missing, in a table and in a CSV that it writes."""
+    """Labels as text, None if missing.
+
+    Whole numbers lose the decimal point that pandas adds to a column with missing values, in tables
+    and in CSV files.
+    """
     names = [None if pd.isna(value) else str(value) for value in column]
     if all(name is None or re.fullmatch(r"-?\d+\.0", name) for name in names):
         names = [name and name.removesuffix(".0") for name in names]

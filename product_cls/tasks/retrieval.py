@@ -1,6 +1,7 @@
-"""One label a picture, found by its nearest pictures: an embedding trained with ArcFace."""
+"""One label a picture, named by its nearest neighbours: an embedding trained with ArcFace."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,31 +10,35 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from product_cls.core.errors import UserError
-from product_cls.models.heads import ArcMargin, Embedded, EmbeddingHead
+from product_cls.core.arguments import renamed_arguments
+from product_cls.models.heads import ArcMargin, EmbeddingHead, EmbeddingOutputs
 from product_cls.neighbours.votes import Vote
 from product_cls.tasks.single_label import SingleLabel
 
 
 class Retrieval(SingleLabel):
-    """Embeddings whose neighbours among the training pictures name the product.
+    """Embeddings whose nearest neighbours among the training pictures name the product.
 
-    Targets are those of ``SingleLabel``. The network's scores are ArcFace's softmax, whose accuracy
-    is ``class_accuracy``; what predictions files hold as scores, and ``accuracy`` measures, is the
-    neighbours' vote. By that the best epoch is chosen where each is searched, else by the former.
+    Targets are those of ``SingleLabel``. The head's scores are ArcFace's softmax; their accuracy is
+    ``class_accuracy``. Predictions files hold the neighbours' vote instead; its accuracy is
+    ``accuracy``. That metric selects the best epoch if every epoch searches the gallery; otherwise
+    ``class_accuracy`` does.
 
     Args:
-        label, loss, classes, weights: as for ``SingleLabel``; a loss with ``on_embeddings``
-            (triplet) shapes the embedding alone, and class directions then follow it by cross
-            entropy, which is what weights go to.
+        label, loss, classes, weights: as for ``SingleLabel``. A loss with ``on_embeddings``
+            (triplet) trains the embedding alone; the class directions then learn from it by cross
+            entropy, which the class weights apply to.
         embedding: features of the embedding.
         scale, margin, easy_margin, subcenters: of ``ArcMargin``.
-        margin_range: margins of the most and the least frequent class, between which those of the
-            others go by n^(-1/4) (Ha et al. 2020, arXiv 2010.05350); in place of ``margin``.
-        margin_warmup: share of the training in which the margin rises from 0, in [0, 1].
-        vote: arguments of ``Vote``: how neighbours become scores.
-        gallery_every: epochs between searches of the validation pictures in the training gallery;
-            0 for none.
+        margin_range: ``[low, high]``, margins of the most and the least frequent class in radians;
+            in between they follow n^(-1/4) (Ha et al. 2020, arXiv 2010.05350). Replaces ``margin``.
+        margin_warmup: share of the training during which the margin rises from 0, in [0, 1].
+        vote: arguments of ``Vote``, which turns neighbours into scores.
+        gallery_every: epochs between searches of the validation pictures in the gallery of the
+            training pictures; 0 for never.
+
+    Raises:
+        ValueError: a value outside its range.
     """
 
     name: ClassVar[str] = "retrieval"
@@ -60,13 +65,16 @@ class Retrieval(SingleLabel):
     ) -> None:
         super().__init__(label, loss, classes, weights=weights)
         if isinstance(embedding, bool) or not isinstance(embedding, int) or embedding < 1:
-            raise UserError(f"task.embedding={embedding}; allowed: a whole number, 1 or more.")
+            raise ValueError(f"embedding={embedding}; allowed: a whole number, 1 or more.")
         if not 0 <= margin_warmup <= 1:
-            raise UserError(f"task.margin_warmup={margin_warmup}; allowed: 0 to 1.")
+            raise ValueError(f"margin_warmup={margin_warmup}; allowed: 0 to 1.")
         if gallery_every < 0:
-            raise UserError(f"task.gallery_every={gallery_every}; allowed: 0 (never) or more.")
-        if margin_range is not None and len(margin_range) != 2:
-            raise UserError(f"task.margin_range={margin_range}; allowed: null or [low, high].")
+            raise ValueError(f"gallery_every={gallery_every}; allowed: 0 (never) or more.")
+        if margin_range is not None and not _is_range(margin_range):
+            raise ValueError(
+                f"margin_range=[{','.join(map(str, margin_range))}]; allowed: null, or [low, high] "
+                f"with 0 <= low <= high <= pi / 2."
+            )
         self.embedding_size = embedding
         self.arc: dict[str, Any] = {
             "scale": scale,
@@ -75,16 +83,20 @@ class Retrieval(SingleLabel):
         }
         self.margin: float | list[float] = margin
         self.margin_range, self.margin_warmup = margin_range, margin_warmup
-        self.vote, self.validation_gallery_every = Vote(**vote or {}), gallery_every
+        with renamed_arguments("vote"):
+            self.vote = Vote(**vote or {})
+        self.validation_gallery_every = gallery_every
         self.monitor = "val/accuracy" if gallery_every == 1 else "val/class_accuracy"
         self.mixes = not self.takes_embeddings
         self._class_loss = nn.CrossEntropyLoss() if self.takes_embeddings else self._loss
-        ArcMargin(1, 1, margin=margin, **self.arc)  # refuses wrong values before anything is read
-        self._margin: ArcMargin | None = None
+        ArcMargin(1, 1, margin=margin, **self.arc)  # refuses wrong values before pictures are read
+        self._arc_margin: ArcMargin | None = None
 
     @property
     def class_loss(self) -> nn.Module:
         return self._class_loss
+
+    # Training
 
     def fit(self, samples: pd.DataFrame) -> None:
         super().fit(samples)
@@ -92,20 +104,20 @@ class Retrieval(SingleLabel):
             self.margin = margins_by_size(self.counts, *self.margin_range)
 
     def head(self, in_features: int) -> EmbeddingHead:
-        self._margin = ArcMargin(
+        self._arc_margin = ArcMargin(
             self.embedding_size, len(self.classes), margin=self.margin, **self.arc
         )
         return EmbeddingHead(
-            in_features, self.embedding_size, self._margin, detached=self.takes_embeddings
+            in_features, self.embedding_size, self._arc_margin, detached=self.takes_embeddings
         )
 
     def begin_epoch(self, done: float) -> None:
-        if self._margin is not None and self.margin_warmup > 0:
-            self._margin.strength = min(1.0, done / self.margin_warmup)
+        if self._arc_margin is not None and self.margin_warmup > 0:
+            self._arc_margin.strength = min(1.0, done / self.margin_warmup)
 
-    def loss(self, outputs: Embedded, target: Tensor) -> Tensor:
-        assert self._margin is not None, "the head is made first"
-        logits = self._margin.logits(outputs.cosine, None if self.takes_embeddings else target)
+    def loss(self, outputs: EmbeddingOutputs, target: Tensor) -> Tensor:
+        assert self._arc_margin is not None, "call head() first"
+        logits = self._arc_margin.logits(outputs.cosine, None if self.takes_embeddings else target)
         value: Tensor = self._class_loss.to(logits.device)(logits, target)
         if self.takes_embeddings:
             value = value + self._loss(outputs.embedding, target)
@@ -114,10 +126,10 @@ class Retrieval(SingleLabel):
     def metrics(self) -> MetricCollection:
         return super().metrics().clone(prefix="class_")
 
-    def scores(self, outputs: Embedded) -> Tensor:
+    def scores(self, outputs: EmbeddingOutputs) -> Tensor:
         return torch.softmax(self.arc["scale"] * outputs.cosine.float(), dim=-1)
 
-    def embedding(self, outputs: Embedded) -> Tensor:
+    def embedding(self, outputs: EmbeddingOutputs) -> Tensor:
         return nn.functional.normalize(outputs.embedding.float(), dim=1)
 
     def spec(self) -> dict[str, Any]:
@@ -129,19 +141,21 @@ class Retrieval(SingleLabel):
         }
 
 
+def _is_range(values: Sequence[float]) -> bool:
+    return len(values) == 2 and 0 <= values[0] <= values[1] <= math.pi / 2
+
+
 def margins_by_size(counts: np.ndarray, low: float, high: float) -> list[float]:
     """Larger margins for classes with fewer pictures, by n^(-1/4) between two ends.
 
     Args:
-        counts: pictures of each class, ``[C]``, 1 or more.
-        low, high: margins of the largest and the smallest class, radians; all get the mean of the
-            two where all classes are of one size.
+        counts: pictures of each class, int ``[C]``, 1 or more.
+        low, high: margins of the largest and the smallest class in radians,
+            0 <= low <= high <= pi / 2.
 
-    Raises:
-        UserError: ends that are no margins, or the wrong way round.
+    Returns:
+        C margins in radians; all are the mean of the two ends if all classes have the same size.
     """
-    if not 0 <= low <= high <= math.pi / 2:
-        raise UserError(f"task.margin_range=[{low},{high}]; allowed: 0 <= low <= high <= pi / 2.")
     rarity = np.asarray(counts, dtype=np.float64) ** -0.25
     spread = rarity.max() - rarity.min()
     share = (rarity - rarity.min()) / spread if spread > 0 else np.full(len(rarity), 0.5)

@@ -9,35 +9,38 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from product_cls.core.errors import UserError
+from product_cls.core.arguments import renamed_arguments
 from product_cls.data.samples import natural_key
 from product_cls.losses.class_weights import (
     check_smoothing,
     check_weight_count,
     class_weights,
-    weigh,
+    set_class_weights,
 )
 from product_cls.losses.multi_label import takes_one_label
 from product_cls.tasks.base import Task
 
-UNKNOWN = -1  # no label: left out of every metric
-UNSEEN = -2  # a label that training does not have: always wrong
+UNKNOWN = -1  # no label; left out of every metric
+UNSEEN = -2  # a label that training does not have; always wrong
 
 
 class SingleLabel(Task):
     """Softmax classifier.
 
-    Targets are int64 ``[N]``, negative where there is no right answer; scores are probabilities.
+    Targets are int64 ``[N]``, negative if unknown or unseen; scores are probabilities.
 
     Args:
         label: column of the sample table.
-        loss: takes logits ``[B, C]`` and targets ``[B]``; cross entropy where None.
-        classes: given when a checkpoint is rebuilt; else learnt by ``fit``.
-        weights: of classes in the loss, a kind of ``class_weights``; None for equal ones.
+        loss: takes logits ``[B, C]`` and targets ``[B]``; cross entropy if None.
+        classes: only to rebuild a task from a checkpoint; otherwise ``fit`` learns them.
+        weights: class weights of the loss, a kind of ``class_weights``; None for equal weights.
+
+    Raises:
+        ValueError: a loss for another task, or a value of it outside its range.
     """
 
     name: ClassVar[str] = "single_label"
-    embeds: ClassVar[bool] = False  # whether the head gives embeddings, too
+    embeds: ClassVar[bool] = False  # whether the head returns embeddings, too
 
     def __init__(
         self,
@@ -50,14 +53,15 @@ class SingleLabel(Task):
         self._label, self._weights = label, weights
         self._loss = loss or nn.CrossEntropyLoss()
         self.classes = list(classes or [])
+        kind = type(self._loss).__name__
         if self.takes_embeddings and not self.embeds:
-            raise UserError("loss=triplet is over embeddings, which task=retrieval has.")
+            raise ValueError(f"loss={kind} is over embeddings, which only the retrieval task has.")
         if not takes_one_label(self._loss):
-            raise UserError(
-                f"loss={type(self._loss).__name__} is for several labels a picture, which "
-                f"task=multi_label has."
+            raise ValueError(
+                f"loss={kind} is for several labels a picture, which the multi_label task has."
             )
-        check_smoothing(self._loss)
+        with renamed_arguments("loss"):
+            check_smoothing(self._loss)
 
     @property
     def label(self) -> str:
@@ -65,47 +69,49 @@ class SingleLabel(Task):
 
     @property
     def takes_embeddings(self) -> bool:
-        """Whether the loss is over embeddings, not over logits."""
+        """Whether the loss is over embeddings instead of logits."""
         return getattr(self._loss, "on_embeddings", False)
 
     @property
     def class_loss(self) -> nn.Module:
-        """The loss over logits, which weights of classes go to."""
+        """The loss over logits, which class weights apply to."""
         return self._loss
 
+    # Training
+
     def fit(self, samples: pd.DataFrame) -> None:
-        """Classes in natural order: '2' before '10' before 'a'.
+        """Learn the classes, in natural order: '2' before '10' before 'a'.
 
         Raises:
-            UserError: the samples have no such column, a training picture is without a label, there
-                are fewer than two classes, or the loss takes no weights, or has some of its own for
-                another number of classes.
+            ValueError: the samples have no such column, a training picture has no label, there are
+                fewer than two classes, or the loss does not take the class weights.
         """
         if self._label not in samples:
-            raise UserError(
-                f"task.label '{self._label}' is no column of the samples; "
-                f"they have {', '.join(map(str, samples.columns))}."
+            raise ValueError(
+                f"label={self._label} is no column of the samples; they have "
+                f"{', '.join(map(str, samples.columns))}."
             )
         rows = samples[samples["split"] != "test"]
-        if (without := rows[self._label].isna()).any():
-            raise UserError(
-                f"{without.sum()} training pictures have no {self._label} (task.label), the first "
-                f"is '{rows['id'][without].iloc[0]}'; task=multi_head leaves missing labels out."
+        if (missing := rows[self._label].isna()).any():
+            raise ValueError(
+                f"label={self._label}: {missing.sum()} training pictures have no label, the first "
+                f"is '{rows['id'][missing].iloc[0]}'; the multi_head task accepts missing labels."
             )
-        learned = rows[self._label].astype(str)
-        self.classes = sorted(set(learned), key=natural_key)
+        labels = rows[self._label].astype(str)
+        self.classes = sorted(set(labels), key=natural_key)
         if len(self.classes) < 2:
-            raise UserError(
-                f"task.label '{self._label}' has the class {self.classes[0]} only; at least 2 are "
-                f"needed."
+            raise ValueError(
+                f"label={self._label} has only one class, {self.classes[0]}; at least 2 are needed."
             )
-        self.counts = learned.value_counts().reindex(self.classes).to_numpy()
-        check_weight_count(self._loss, len(self.classes))
+        self.counts = labels.value_counts().reindex(self.classes).to_numpy()
+        with renamed_arguments("loss"):
+            check_weight_count(self._loss, len(self.classes))
         if self._weights is not None:
-            weigh(self.class_loss, class_weights(self.counts, self._weights, key="task.weights"))
+            with renamed_arguments(f"weights={self._weights}", kind="weights"):
+                set_class_weights(self.class_loss, class_weights(self.counts, self._weights))
 
     def encode(self, samples: pd.DataFrame) -> np.ndarray:
-        """int64 ``[N]``; -1 for a missing label, -2 for one that training does not have."""
+        """int64 ``[N]``; -1 for a missing label, -2 for a label that training does not have."""
         position = {name: index for index, name in enumerate(self.classes)}
         column = samples[self._label].astype(object)
         return np.array(
@@ -116,17 +122,19 @@ class SingleLabel(Task):
         return nn.Linear(in_features, len(self.classes))
 
     def loss(self, outputs: Any, target: Tensor) -> Tensor:
-        # The task is no module: weights of classes do not move with the network.
+        # The task is not a module, so class weights do not move to the device with the network.
         value: Tensor = self._loss.to(outputs.device)(outputs, target)
         return value
 
     def metrics(self) -> MetricCollection:
-        # Micro: the share of pictures, as leaderboards count; torchmetrics' default is macro.
+        # Micro: the share of pictures, as on leaderboards; torchmetrics' default is macro.
         count = len(self.classes)
         return MetricCollection({"accuracy": MulticlassAccuracy(count, average="micro")})
 
     def scores(self, outputs: Any) -> Tensor:
         return torch.softmax(outputs.float(), dim=-1)
+
+    # Decoding
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
         return np.asarray(self.classes)[scores.argmax(axis=1)]

@@ -1,190 +1,136 @@
-"""From the config to the parts of a run: data, network, module."""
+"""Builds the parts of a run from its plan: augmentation, network, module and data."""
 
 import logging
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from timm.layers import convert_sync_batchnorm
 
-from product_cls.config.batch import world_size
+from product_cls.config.border import keys_for_arguments
 from product_cls.config.checks import check_sam
 from product_cls.config.instantiate import build, to_plain, try_out
-from product_cls.config.values import image_size, loader_workers, on_gpu, parse_fold
+from product_cls.config.values import loader_workers, on_gpu
 from product_cls.core.errors import UserError
 from product_cls.data.augment import Augment, step_names, unknown_step
 from product_cls.data.datamodule import ProductDataModule
-from product_cls.data.folds import groups_in_several_folds, load_or_make_folds, split_rows
+from product_cls.data.folds import split_rows
 from product_cls.data.mix import MIX_NAMES, Mix
-from product_cls.data.samples import take_subset
-from product_cls.data.stream.reading import StreamStore
 from product_cls.models.network import Network
 from product_cls.optim.groups import Finetune, backbone_depths
 from product_cls.optim.sam import SAM
 from product_cls.tasks import Task
-from product_cls.tasks.retrieval import Retrieval
-from product_cls.training.data_source import assemble_store, cache_folder
+from product_cls.training.data_source import build_picture_store
 from product_cls.training.module import ProductModule
+from product_cls.training.plan import RunPlan
 
 log = logging.getLogger(__name__)
 
-
-TRIALS = 20  # draws of the augmentation, so that a step of p .5 is all but sure to be among them
-
-
-def assemble_samples(config: DictConfig) -> "tuple[pd.DataFrame, Task, pd.Series[int]]":
-    """The sample table (or the part of it that ``data.limit`` leaves), the task that has seen it,
-    and its folds.
-
-    Raises:
-        UserError: whatever readers, task and folds refuse.
-    """
-    samples: pd.DataFrame = build(config.data.samples)
-    task: Task = build(config.task)
-    if config.data.limit is not None:
-        label = task.stratify_by(samples)
-        samples = take_subset(samples, config.data.limit, label=label, seed=config.folds.seed)
-    task.fit(samples)
-    return samples, task, assemble_folds(config, samples, task)
+TRIALS = 20  # draws of the augmentation: a step of p .5 is missed by all of them once in 10^6
 
 
-def assemble_run(
-    config: DictConfig,
-    samples: pd.DataFrame,
-    task: Task,
-    folds: "pd.Series[int]",
-    first_epoch: int,
-    *,
-    rank: int | None = None,
+def build_parts(
+    plan: RunPlan, *, rank: int | None = None
 ) -> tuple[ProductModule, ProductDataModule]:
-    """Module and data of a run, or of one of its ranks; the same seed makes the same weights.
+    """Module and data of a run, or of one of its ranks; the same seed gives the same weights.
 
-    Raises:
-        UserError: whatever the parts refuse; what a wrong value can stop comes before the pictures,
-            which can take minutes.
-    """
-    pl.seed_everything(int(config.seed), verbose=False)
-    augment, mix = assemble_augmentation(config, task)
-    network = assemble_network(config, task)
-    module = assemble_module(config, task, network, mix)
-    return module, assemble_data(config, samples, folds, task, augment, first_epoch, rank=rank)
-
-
-def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Series[int]":
-    """Folds from their file, made first where there is none; ``fold`` is among them.
-
-    Raises:
-        UserError: whatever ``load_or_make_folds``, ``split_rows`` and the task refuse.
-    """
-    given = config.folds
-    name = f"folds-{task.label}-{given.strategy}-{given.n_splits}-seed{given.seed}.csv"
-    folds = load_or_make_folds(
-        Path(given.file or cache_folder(config) / name),
-        samples,
-        given.strategy,
-        n_splits=given.n_splits,
-        seed=given.seed,
-        label=task.stratify_by(samples),
-    )
-    targets, ids = task.encode(samples), samples["id"]
-    parts = split_rows(folds, parse_fold(config.fold))
-    for sentence in task.check_parts(*(targets[ids.isin(part)] for part in parts)):
-        log.warning(sentence)
-    if given.strategy == "stratified" and (torn := groups_in_several_folds(samples, folds)):
-        log.warning(
-            "%d groups (people, films) have pictures in several folds, so validation knows them "
-            "from training; folds.strategy=stratified_group keeps them together.",
-            torn,
-        )
-    return folds
-
-
-def assemble_data(
-    config: DictConfig,
-    samples: pd.DataFrame,
-    folds: "pd.Series[int]",
-    task: Task,
-    augment: Augment,
-    first_epoch: int,
-    *,
-    rank: int | None = None,
-) -> ProductDataModule:
-    """Store and loaders for the samples, as the config says.
+    Wrong settings are refused before the pictures are prepared, which can take minutes.
 
     Args:
-        samples: the sample table.
-        folds: from ``assemble_folds``.
-        task: fitted; encodes the labels.
-        augment: for training pictures.
-        first_epoch: that training begins with.
-        rank: of several that share the pictures; None for all of them.
+        plan: of the run.
+        rank: number of the rank that builds its share; None for the run's own process.
 
     Raises:
-        UserError: whatever store or loaders refuse; one picture a batch where the head has a batch
-            norm over embeddings; fewer pictures than several devices can share.
+        UserError: a part refuses its settings.
     """
-    if isinstance(task, Retrieval) and config.data.batch_size == 1:
+    config, task = plan.config, plan.task
+    pl.seed_everything(int(config.seed), verbose=False)
+    augment, mix = build_augmentation(config, task, plan.size)
+    network = build_network(config, task)
+    module = build_module(config, task, network, mix, plan.size)
+    return module, build_data(plan, augment, rank=rank)
+
+
+def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> ProductDataModule:
+    """The store and the loaders of a run.
+
+    Args:
+        plan: of the run.
+        augment: for training pictures.
+        rank: of the rank that loads its share of the pictures; None for all pictures.
+
+    Raises:
+        UserError: the store or the loaders refuse their settings, or there are too few pictures for
+            the batch or the devices.
+    """
+    config, samples, task = plan.config, plan.samples, plan.task
+    if plan.batch.per_device < task.smallest_batch:
         raise UserError(
-            "data.batch_size=1 is too few for task=retrieval, whose batch norm learns from the "
-            "embeddings of a batch; allowed: 2 or more."
+            f"data.batch_size={plan.batch.per_device} is too small for task={task.name}; allowed: "
+            f"{task.smallest_batch} or more."
         )
-    fold, size = parse_fold(config.fold), image_size(config.data.size)
-    gpu = on_gpu(config.trainer)
     if config.data.per_class is not None and not isinstance(task.stratify_by(samples), str):
         raise UserError(
             f"data.per_class={config.data.per_class} is for one label a picture; allowed with "
             f"several: null."
         )
-    store = assemble_store(config, samples, size, warn=log.warning)
-    kept = set(store.ids)
-    samples = samples[samples["id"].isin(kept)].reset_index(drop=True)
-    train_ids, val_ids = split_rows(folds[folds.index.isin(kept)], fold)
-    if isinstance(store, StreamStore):
+    store = build_picture_store(config, samples, plan.size)
+    stored = set(store.ids)
+    samples = samples[samples["id"].isin(stored)].reset_index(drop=True)
+    train_ids, val_ids = split_rows(plan.folds[plan.folds.index.isin(stored)], plan.fold)
+    with keys_for_arguments("data", window="data.stream.window", cache_gb="data.stream.cache_gb"):
         store.check_room(store.rows(train_ids.tolist()))
-    devices = world_size(config.trainer)
+    devices = plan.batch.devices
     if devices > 1 and (len(train_ids) < 2 * devices or 0 < len(val_ids) < devices):
         raise UserError(
-            f"{len(train_ids)} pictures to learn from and {len(val_ids)} held out are too few for "
-            f"{devices} devices (trainer.devices, trainer.num_nodes), each of which takes at least "
+            f"{len(train_ids)} training and {len(val_ids)} validation pictures are too few for "
+            f"{devices} devices (trainer.devices, trainer.num_nodes), each of which needs at least "
             f"2 and 1."
         )
     log.info(
-        "%s: %d classes; %d pictures to learn from, %d held out, %d in the test part; fold %s.",
+        "%s: %d classes; %d training, %d validation and %d test pictures; fold %s.",
         config.data.name,
         len(task.classes),
         len(train_ids),
         len(val_ids),
         (samples["split"] == "test").sum(),
-        fold,
+        plan.fold,
     )
-    return ProductDataModule(
-        samples,
-        store,
-        task.encode(samples),
-        train_ids=train_ids,
-        val_ids=val_ids,
-        batch_size=config.data.batch_size,
-        per_class=config.data.per_class,
-        augment=augment,
-        num_workers=loader_workers(
-            config.data.num_workers, gpu, 1 if rank is None else config.trainer.devices
-        ),
-        pin_memory=gpu,
-        seed=int(config.seed),
-        first_epoch=first_epoch,
-        rank=rank or 0,
-        ranks=1 if rank is None else devices,
-    )
+    gpu = on_gpu(config.trainer)
+    with keys_for_arguments("data"):
+        return ProductDataModule(
+            samples,
+            store,
+            task.encode(samples),
+            train_ids=train_ids,
+            val_ids=val_ids,
+            batch_size=plan.batch.per_device,
+            per_class=config.data.per_class,
+            augment=augment,
+            num_workers=loader_workers(
+                config.data.num_workers, gpu, 1 if rank is None else config.trainer.devices
+            ),
+            pin_memory=gpu,
+            seed=int(config.seed),
+            first_epoch=plan.first_epoch,
+            rank=rank or 0,
+            world_size=1 if rank is None else devices,
+        )
 
 
-def assemble_augmentation(config: DictConfig, task: Task) -> tuple[Augment, Mix | None]:
-    """Augmentation and mixing without what ``exclude`` names.
+def build_augmentation(
+    config: DictConfig, task: Task, size: tuple[int, int]
+) -> tuple[Augment, Mix | None]:
+    """Augmentation and mixing without the steps that ``exclude`` names.
+
+    Args:
+        config: of the run.
+        task: fitted.
+        size: height and width of the pictures in pixels.
 
     Raises:
-        UserError: a name that is in use in neither, a step or value that they refuse, or mixing
-            for a task that cannot learn from mixed pictures.
+        UserError: ``exclude`` names a step that is not in use, a step is refused, or the task
+            cannot learn from mixed pictures.
     """
     steps = {k: step for k, step in to_plain(config.augment).items() if step is not None}
     mixing = [name for name in MIX_NAMES if config.mix.get(name, 0) > 0]
@@ -192,55 +138,65 @@ def assemble_augmentation(config: DictConfig, task: Task) -> tuple[Augment, Mix 
     for name in config.exclude:
         if name not in known:
             raise UserError(unknown_step(name, known))
-    left = [name for name in config.exclude if name not in mixing]
-    augment = Augment(steps, left, engine=config.augment_engine)
-    # Tried here, because what it raises in a loader's worker arrives as that worker's traceback.
-    blank = np.zeros((*image_size(config.data.size), 3), np.uint8)
-    for seed in range(TRIALS):
-        augment(blank, seed)
-    left_out = {name: 0.0 for name in MIX_NAMES if name in config.exclude}
-    mix: Mix = build(config.mix, **left_out)
+    excluded_steps = [name for name in config.exclude if name not in mixing]
+    with keys_for_arguments("augment", engine="augment_engine", exclude="exclude"):
+        augment = Augment(steps, excluded_steps, engine=config.augment_engine)
+        # Tried here because an error in a loader's worker arrives as that worker's traceback.
+        blank = np.zeros((*size, 3), np.uint8)
+        for seed in range(TRIALS):
+            augment(blank, seed)
+    switched_off = {name: 0.0 for name in MIX_NAMES if name in config.exclude}
+    mix: Mix = build(config.mix, **switched_off)
     mixes = bool(mix.alphas and mix.p > 0)
     if mixes and not task.mixes:
         raise UserError(
-            "loss=triplet compares whole pictures, which mixed ones are not; set mix=none."
+            "This loss compares whole pictures, so it cannot learn from mixed ones; set mix=none."
         )
     return augment, mix if mixes else None
 
 
-def assemble_network(config: DictConfig, task: Task) -> Network:
+def build_network(config: DictConfig, task: Task) -> Network:
     """The network of ``config.model`` with the task's head.
 
     Raises:
-        UserError: whatever the network refuses.
+        UserError: the backbone, its weights or the pooling are refused.
     """
     model = config.model
-    network = Network(
-        model.backbone,
-        task.head,
-        pooling=model.pooling,
-        weights=str(model.weights),
-        drop_rate=model.drop_rate,
-        drop_path_rate=model.drop_path_rate,
-        channels_last=model.channels_last,
-    )
+    with keys_for_arguments("model"):
+        network = Network(
+            model.backbone,
+            task.head,
+            pooling=model.pooling,
+            weights=str(model.weights),
+            drop_rate=model.drop_rate,
+            drop_path_rate=model.drop_path_rate,
+            channels_last=model.channels_last,
+        )
     log.info("%s, weights: %s.", model.backbone, network.weights.source)
     if config.trainer.get("sync_batchnorm"):
-        # timm's: torch's, which is Lightning's, loses the activations inside timm's batch norms.
+        # timm's version, because torch's, which Lightning would use, drops the activations inside
+        # timm's batch norms.
         network = convert_sync_batchnorm(network)
     if model.compile:
         network.compile()  # in place: torch.compile(network) would rename the parameters
     return network
 
 
-def assemble_module(
-    config: DictConfig, task: Task, network: Network, mix: Mix | None
+def build_module(
+    config: DictConfig, task: Task, network: Network, mix: Mix | None, size: tuple[int, int]
 ) -> ProductModule:
     """Network, task, optimiser and schedule as one LightningModule.
 
+    Args:
+        config: of the run.
+        task: fitted.
+        network: with the task's head.
+        mix: for training batches; None for none.
+        size: height and width of the pictures in pixels.
+
     Raises:
-        UserError: an argument that optimiser or scheduler does not take, values of ``finetune`` out
-            of range, or a trainer that the optimiser does not go with.
+        UserError: the optimiser, the scheduler or ``finetune`` refuse their settings, or the
+            trainer's do not suit the optimiser.
     """
     optimizer, scheduler = build(config.optimizer), build(config.scheduler)
     trial = try_out(optimizer, scheduler)
@@ -253,10 +209,11 @@ def assemble_module(
             )
     finetune: Finetune = build(config.finetune)
     if finetune.layer_decay is not None:
-        backbone_depths(network)  # may refuse
+        with keys_for_arguments(f"finetune.layer_decay={finetune.layer_decay:g}"):
+            backbone_depths(network)  # refuses networks whose order of layers is unknown
     if finetune.freeze != "all" and finetune.freeze >= config.trainer.max_epochs:
         log.warning(
-            "finetune.freeze=%d is all of trainer.max_epochs=%d: only the head learns.",
+            "finetune.freeze=%d covers all of trainer.max_epochs=%d: only the head learns.",
             finetune.freeze,
             config.trainer.max_epochs,
         )
@@ -270,5 +227,5 @@ def assemble_module(
         finetune=finetune,
         mix=mix,
         seed=int(config.seed),
-        image={"size": list(image_size(config.data.size)), "fit": config.data.fit},
+        image={"size": list(size), "fit": config.data.fit},
     )

@@ -29,8 +29,6 @@ def train(config: DictConfig) -> float | None:
 def main() -> None:
     """Read the command line and train; with ``-m``, sweep."""
     register_resolvers()
-    import product_cls.launchers.clusters  # noqa: F401  (registers hydra/launcher)
-
     try:
         own_conf_folder()  # checked here, where Hydra would print a traceback
     except UserError as error:

@@ -1,69 +1,140 @@
-"""Where a run's pictures come from: an image store, or shards; and where these lie."""
+"""Where the data of a run comes from: samples, folds and the store of pictures."""
 
+import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
 
+from product_cls.config.border import keys_for_arguments, keys_for_node
+from product_cls.config.instantiate import build
+from product_cls.config.values import parse_fold
 from product_cls.core.errors import UserError
 from product_cls.core.files import digest
-from product_cls.data.store import ImageStore, build_store
+from product_cls.data.folds import groups_in_several_folds, load_or_make_folds, split_rows
+from product_cls.data.picture_store import PictureStore
+from product_cls.data.samples import take_subset
+from product_cls.data.store import build_store
 from product_cls.data.stream.files import is_address
 from product_cls.data.stream.reading import StreamStore
+from product_cls.tasks import Task
+
+log = logging.getLogger(__name__)
 
 
-def assemble_store(
-    config: DictConfig,
-    samples: pd.DataFrame,
-    size: tuple[int, int],
-    *,
-    warn: Callable[[str], None],
-) -> ImageStore | StreamStore:
-    """Where pictures come from: a store of decoded ones, or for ``data=streaming`` shards.
-
-    Args:
-        samples: the sample table.
-        size: height and width in pixels.
-        warn: takes warnings.
+def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
+    """The sample table, reduced to ``data.limit``, and the task fitted to it.
 
     Raises:
-        UserError: whatever they refuse; settings that shards do not go with.
+        UserError: the readers or the task refuse the data or the settings.
+    """
+    samples: pd.DataFrame = build(config.data.samples)
+    task: Task = build(config.task)
+    if config.data.limit is not None:
+        with keys_for_node(config.task):
+            label = task.stratify_by(samples)
+        with keys_for_arguments("data", seed="folds.seed"):
+            samples = take_subset(samples, config.data.limit, label=label, seed=config.folds.seed)
+    with keys_for_node(config.task):
+        task.fit(samples)
+    return samples, task
+
+
+def build_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Series[int]":
+    """Folds from their file; without a file they are computed and written first.
+
+    Warns about classes that are missing from a part, and about groups that are in several folds.
+
+    Returns:
+        int64, index ``id``: the fold that holds each sample out; -1 for none.
+
+    Raises:
+        UserError: the strategy does not fit the samples, the file belongs to other samples,
+            ``fold`` does not exist, or the task cannot learn from this split.
+    """
+    settings = config.folds
+    name = f"folds-{task.label}-{settings.strategy}-{settings.n_splits}-seed{settings.seed}.csv"
+    with keys_for_arguments("folds"):
+        folds = load_or_make_folds(
+            Path(settings.file or cache_folder(config) / name),
+            samples,
+            settings.strategy,
+            n_splits=settings.n_splits,
+            seed=settings.seed,
+            label=task.stratify_by(samples),
+        )
+    targets, ids = task.encode(samples), samples["id"]
+    with keys_for_arguments():
+        parts = split_rows(folds, parse_fold(config.fold))
+    with keys_for_node(config.task):
+        warnings = task.check_parts(*(targets[ids.isin(part)] for part in parts))
+    for warning in warnings:
+        log.warning(warning)
+    if settings.strategy == "stratified" and (torn := groups_in_several_folds(samples, folds)):
+        log.warning(
+            "%d groups (people, films) have pictures in several folds, so training sees groups "
+            "that validation uses; folds.strategy=stratified_group keeps each in one fold.",
+            torn,
+        )
+    return folds
+
+
+def build_picture_store(
+    config: DictConfig, samples: pd.DataFrame, size: tuple[int, int]
+) -> PictureStore:
+    """The pictures of a run: a store of decoded ones, or shards with ``data=streaming``.
+
+    Args:
+        config: of the run.
+        samples: the sample table.
+        size: height and width in pixels.
+
+    Raises:
+        UserError: the store or the shards refuse the pictures or the settings, or a setting has no
+            effect on shards.
     """
     data = config.data
     if data.get("stream") is None:
-        return build_store(
-            samples,
-            cache_folder(config) / f"store-{size[0]}x{size[1]}-{data.fit}",
-            size,
-            fit=data.fit,
-            on_unreadable=data.on_unreadable,
-            warn=warn,
-        )
+        with keys_for_arguments("data", folder="paths.cache"):
+            return build_store(
+                samples,
+                cache_folder(config) / f"store-{size[0]}x{size[1]}-{data.fit}",
+                size,
+                fit=data.fit,
+                on_unreadable=data.on_unreadable,
+                warn=log.warning,
+            )
     if data.on_unreadable != "stop":
         raise UserError(
-            f"data.on_unreadable={data.on_unreadable} has no effect on shards; give it to python "
-            f"-m product_cls.stream, which tries all pictures."
+            f"data.on_unreadable={data.on_unreadable} has no effect on shards; set it for python "
+            f"-m product_cls.stream, which decodes every picture."
         )
     if data.per_class is not None and is_address(str(data.root)):
         raise UserError(
             f"data.per_class={data.per_class} draws from all shards at once, which an address "
             f"cannot serve; copy the shards to a folder, or set it to null."
         )
-    return StreamStore(
-        samples,
-        str(data.root),
-        size,
-        fit=data.fit,
-        window=data.stream.window,
-        cache_gb=data.stream.cache_gb,
-        cache=config.paths.cache,
-    )
+    with keys_for_arguments(
+        "data", window="data.stream.window", cache_gb="data.stream.cache_gb", cache="paths.cache"
+    ):
+        return StreamStore(
+            samples,
+            str(data.root),
+            size,
+            fit=data.fit,
+            window=data.stream.window,
+            cache_gb=data.stream.cache_gb,
+            cache=config.paths.cache,
+        )
 
 
 def cache_folder(config: DictConfig) -> Path:
-    """Where stores and folds of this data set lie; two data sets of one name do not share it."""
+    """Folder of the stores and folds of this data set.
+
+    Its name includes a digest of the data's location, so that two data sets of one name do not
+    share it.
+    """
     sources = [config.data.get(key) for key in ("root", "file")]
     places = [s if s is None or is_address(str(s)) else _absolute(s) for s in sources]
     mark = digest(places)[:8]
@@ -71,5 +142,5 @@ def cache_folder(config: DictConfig) -> Path:
     return Path(config.paths.cache) / f"{config.data.name}-{mark}{subset}"
 
 
-def _absolute(place: str) -> str:
-    return os.path.abspath(Path(place).expanduser())
+def _absolute(path: str) -> str:
+    return os.path.abspath(Path(path).expanduser())

@@ -18,7 +18,7 @@ from product_cls.data.samplers import derive_seed
 from product_cls.distributed.collectives import average_statistics, summed
 from product_cls.models.network import Network
 from product_cls.optim.groups import Finetune, parameter_groups
-from product_cls.optim.sam import SAM, same_draws, statistics_kept
+from product_cls.optim.sam import SAM, frozen_statistics, same_draws
 from product_cls.tasks import Task
 
 Batch = dict[str, Any]
@@ -140,7 +140,7 @@ class ProductModule(LightningModule):
         def second_pass() -> Any:
             self._second_pass = True
             try:
-                with sam.perturbed(), statistics_kept(self.network):
+                with sam.perturbed(), frozen_statistics(self.network):
                     return optimizer_closure()
             finally:
                 self._second_pass = False

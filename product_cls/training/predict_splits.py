@@ -1,4 +1,4 @@
-"""What a run leaves: predictions files and metrics of its parts."""
+"""Predictions files and metrics of a run's splits."""
 
 import logging
 import os
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
-from omegaconf import DictConfig
 
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.inference.predictions import Predictions, summarise
@@ -19,43 +18,53 @@ from product_cls.models.network import Network
 from product_cls.retrieval.gallery import Gallery, retrieval_summary, vote_by_neighbours
 from product_cls.runs.folder import RunFolder
 from product_cls.tasks import Task
-from product_cls.tasks.retrieval import Retrieval
+from product_cls.training.plan import RunPlan
 
 log = logging.getLogger(__name__)
 
 
-def predict_parts(
-    config: DictConfig,
+def predict_splits(
+    plan: RunPlan,
     folder: RunFolder,
     data: ProductDataModule,
     network: Network,
     trainer: pl.Trainer,
 ) -> dict[str, Any]:
-    """Predictions files of the validation and test part by the best checkpoint; returns their
-    metrics: ``{"val": {...}, "test": {...}}``, without a part that has no pictures."""
+    """Predict the validation and test splits with the best checkpoint and write their files.
+
+    Args:
+        plan: of the run.
+        folder: of the run; takes the predictions files and, where the task needs one, the gallery.
+        data: of the run.
+        network: that was trained, for its memory format.
+        trainer: whose device and precision are used.
+
+    Returns:
+        ``{"val": {...}, "test": {...}}``: metrics of each split that has pictures.
+    """
     predictor = Predictor.load(folder.best_checkpoint)
     predictor.network.memory_format = network.memory_format
     task, device = predictor.task, trainer.strategy.root_device
-    limit = config.trainer.limit_val_batches
+    limit = plan.config.trainer.limit_val_batches
 
     def scores_of(split: str) -> Scores:
         scores = predict_scores(
             predictor.network,
             task,
             data.loader(split),
-            config.tta,
+            plan.config.tta,
             device=device,
-            # Embeddings go into an index and are searched by float32 ones, so they must be such.
-            bf16=str(trainer.precision).startswith("bf16") and not isinstance(task, Retrieval),
+            # Embeddings go into an index that float32 queries search, so they must be float32.
+            bf16=str(trainer.precision).startswith("bf16") and not task.needs_gallery,
             limit=limit if isinstance(limit, int) else None,
             description=f"predict {split}" if sys.stdout.isatty() else None,
         )
-        return _in_order(scores, data.indices(split))  # shards are read in theirs
+        return _in_order(scores, data.indices(split))  # shards are read in their own order
 
-    splits = ("train", "val", "test") if isinstance(task, Retrieval) else ("val", "test")
+    splits = ("train", "val", "test") if task.needs_gallery else ("val", "test")
     scored = {split: scores_of(split) for split in splits if len(data.ids[split])}
     gallery = None
-    if isinstance(task, Retrieval):
+    if task.needs_gallery:
         gallery = _gallery(data, [scored[k] for k in ("train", "val") if k in scored], task)
         gallery.save(folder.predictions_file("gallery"))
     metrics: dict[str, Any] = {}
@@ -76,7 +85,7 @@ def predict_parts(
             embedding_no_tta=scores.embedding_plain,
         )
         if gallery is not None:
-            assert isinstance(task, Retrieval)
+            # A picture must not find itself.
             others = gallery.without(predictions.id)
             predictions = vote_by_neighbours(predictions, others, task.vote, device)
         predictions.save(folder.predictions_file(split))
@@ -87,16 +96,16 @@ def predict_parts(
 
 
 def _in_order(scores: Scores, index: np.ndarray) -> Scores:
-    """The same pictures in the order in which ``index``, int64 ``[M]``, names them."""
-    place = {one: k for k, one in enumerate(index.tolist())}
-    order = np.argsort([place[one] for one in scores.index.tolist()], kind="stable")
-    ordered: dict[str, Any] = vars(scores)
-    ordered = {k: None if column is None else column[order] for k, column in ordered.items()}
-    return Scores(**ordered)
+    """Scores sorted into the order of ``index``, int64 ``[M]``, rows of the sample table."""
+    position = {row: k for k, row in enumerate(index.tolist())}
+    order = np.argsort([position[row] for row in scores.index.tolist()], kind="stable")
+    columns: dict[str, Any] = vars(scores)
+    columns = {name: None if v is None else v[order] for name, v in columns.items()}
+    return Scores(**columns)
 
 
 def _gallery(data: ProductDataModule, parts: Sequence[Scores], task: Task) -> Gallery:
-    """All pictures whose label is known, those held out too, embedded."""
+    """Embeddings of the labelled pictures: the training and the validation split."""
     index = np.concatenate([part.index for part in parts])
     rows = data.samples.iloc[index]
     return Gallery(
@@ -112,7 +121,10 @@ def _gallery(data: ProductDataModule, parts: Sequence[Scores], task: Task) -> Ga
 
 
 def _view_column(rows: pd.DataFrame) -> np.ndarray | None:
-    """Views as numbers, or as text where they are none (predictions files hold no objects)."""
+    """Views of the rows, ``[N]``: numbers, or text, as predictions files hold no objects.
+
+    None where no view is known.
+    """
     if "view" not in rows or rows["view"].isna().all():
         return None
     if pd.api.types.is_numeric_dtype(rows["view"]):
@@ -120,15 +132,15 @@ def _view_column(rows: pd.DataFrame) -> np.ndarray | None:
     return rows["view"].astype(object).where(rows["view"].notna(), "").to_numpy(dtype=np.str_)
 
 
-def say_result(metrics: dict[str, Any], folder: RunFolder) -> None:
-    """A line a part in the log, by view too."""
+def log_metrics(metrics: dict[str, Any], folder: RunFolder) -> None:
+    """Log one line a split, with the metrics by view where views are known."""
     for split, values in metrics.items():
         shown = {k: v for k, v in values.items() if isinstance(v, float)}
         text = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
         views: Collection[tuple[str, Any]] = values.get("by_view", {}).items()
-        for view, part in views:
-            named = len(part) > 1
-            words = [f"{k} {v:.4f}" if named else f"{v:.4f}" for k, v in part.items()]
+        for view, measures in views:
+            several = len(measures) > 1
+            words = [f"{k} {v:.4f}" if several else f"{v:.4f}" for k, v in measures.items()]
             text += f"  view {view}: " + " ".join(words)
         log.info("%s (%d pictures): %s", split, values["count"], text or "labels unknown")
     log.info("Results: %s", folder.path)

@@ -1,6 +1,7 @@
-"""One rank of a run on several devices, as ``ranks.py`` starts it; not a command for people.
+"""One rank of a run on several devices; ``distributed.launch`` starts it, not a user.
 
-Its two words are the folder with its orders, where it leaves why it ended, and its parent's number.
+Arguments: the folder that holds ``orders.json`` and takes the reason if the rank fails, and the
+process id of its parent.
 """
 
 import gc
@@ -21,19 +22,19 @@ from product_cls.core.child_processes import prepare_child
 from product_cls.core.files import write_text_whole
 from product_cls.runs.folder import RunFolder
 
-# What gloo and NCCL say when another rank is gone.
+# Messages of gloo and NCCL when another rank is gone.
 LOST = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset)|Broken pipe")
 
 
 def main() -> None:
-    place, parent, rank = Path(sys.argv[1]), int(sys.argv[2]), int(os.environ["RANK"])
+    folder, parent, rank = Path(sys.argv[1]), int(sys.argv[2]), int(os.environ["RANK"])
     prepare_child(parent)()
-    # Ctrl-C reaches all processes of a terminal; the parent says what it means.
+    # Ctrl-C reaches all processes of a terminal; the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        train(json.loads((place / "orders.json").read_text()), rank)
+        train(json.loads((folder / "orders.json").read_text()), rank)
     except BaseException as error:
-        leave(place, rank, error)
+        report_failure(folder, rank, error)
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -42,30 +43,29 @@ def main() -> None:
 
 
 def train(orders: dict[str, Any], rank: int) -> None:
-    """Build the run's parts again and train on this rank's share."""
+    """Rebuild the run's plan and train on the share of this rank."""
     import torch.distributed
-    from omegaconf import DictConfig, OmegaConf
 
     from product_cls.tracking.trackers import closing_trackers
-    from product_cls.training.build import assemble_run, assemble_samples
-    from product_cls.training.run import fit, quiet_libraries
+    from product_cls.training.build import build_parts
+    from product_cls.training.fit import fit_here
+    from product_cls.training.plan import plan_from_orders
+    from product_cls.training.run import quiet_libraries
 
     gc.freeze()  # as train.py does
     folder = RunFolder(Path(orders["folder"]))
-    log_as(folder, rank)
+    configure_logging(folder, rank)
     quiet_libraries()
-    config = OmegaConf.create(orders["config"])
-    assert isinstance(config, DictConfig)
-    samples, task, folds = assemble_samples(config)
-    module, data = assemble_run(config, samples, task, folds, orders["first_epoch"], rank=rank)
+    plan = plan_from_orders(orders)
+    module, data = build_parts(plan, rank=rank)
     with closing_trackers():
-        fit(config, folder, module, data, orders["resume"])
-    if torch.distributed.is_initialized():  # early stopping may have ended training before
+        fit_here(plan, folder, module, data)
+    if torch.distributed.is_initialized():  # not where early stopping had ended training before
         torch.distributed.destroy_process_group()
 
 
-def log_as(folder: RunFolder, rank: int) -> None:
-    """The first rank continues the run's log; of others only errors are shown."""
+def configure_logging(folder: RunFolder, rank: int) -> None:
+    """Rank 0 continues the run's log; the other ranks show errors only."""
     form = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"  # Hydra's
     if rank == 0:
         handlers: list[logging.Handler] = [
@@ -73,15 +73,20 @@ def log_as(folder: RunFolder, rank: int) -> None:
             logging.FileHandler(folder.log_file),
         ]
         logging.basicConfig(level=logging.INFO, format=form, handlers=handlers)
-        # What it says of data and network the parent has said.
-        logging.getLogger("product_cls.training.build").setLevel(logging.ERROR)
+        # The parent has already logged what these say about data and network.
+        for module in ("build", "data_source"):
+            logging.getLogger(f"product_cls.training.{module}").setLevel(logging.ERROR)
     else:
         logging.basicConfig(level=logging.ERROR, format=f"[rank {rank}]{form}")
         warnings.simplefilter("ignore")
 
 
-def leave(place: Path, rank: int, error: BaseException) -> None:
-    """Write why this rank ends, and show where, unless it was told to or a sentence says it all."""
+def report_failure(folder: Path, rank: int, error: BaseException) -> None:
+    """Write why this rank ends to ``cause-RANK.json``.
+
+    A traceback is printed only for unexpected errors: neither for a signal to stop nor where a
+    sentence says it all.
+    """
     import torch
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
@@ -96,9 +101,10 @@ def leave(place: Path, rank: int, error: BaseException) -> None:
     elif isinstance(error, torch.OutOfMemoryError):
         kind, text = "memory", str(error)
     cause = Cause(rank, kind, text, lost, time.time())
-    write_text_whole(place / f"cause-{rank}.json", json.dumps(asdict(cause)))
-    told_to = isinstance(error, SIGTERMException | KeyboardInterrupt)  # `fit` raises the latter
-    if kind == "other" and not told_to:
+    write_text_whole(folder / f"cause-{rank}.json", json.dumps(asdict(cause)))
+    # `fit_here` raises KeyboardInterrupt.
+    stopped = isinstance(error, SIGTERMException | KeyboardInterrupt)
+    if kind == "other" and not stopped:
         shown = line if lost else "".join(traceback.format_exception(error))
         print(f"[rank {rank}] {shown}", file=sys.stderr)
 

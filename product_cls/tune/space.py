@@ -12,17 +12,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-import product_cls
+from product_cls.config.compose import conf_folder
 from product_cls.core.errors import UserError, reason
 
 FORMS = "{low: 0.1, high: 1, log: true}, {low: 1, high: 9, step: 2} or a list"
-
-
-def conf_folder() -> Path:
-    """``conf/`` of the checkout, or the one inside an installed package."""
-    package = Path(product_cls.__file__).parent
-    checkout = package.parent / "conf"
-    return checkout if (checkout / "config.yaml").is_file() else package / "conf"
 
 
 def read_space(name: str) -> dict[str, BaseDistribution]:

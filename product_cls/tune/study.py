@@ -10,17 +10,13 @@ from typing import Any, TypeGuard
 
 import optuna
 from filelock import FileLock, Timeout
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from product_cls.config.checks import check_config
-from product_cls.config.resolvers import register_resolvers
-from product_cls.core.errors import UserError, reason
+from product_cls.config.compose import compose_config
+from product_cls.core.errors import UserError
 from product_cls.launchers.base import (
     PROGRAM,
     checkout_script,
@@ -30,7 +26,7 @@ from product_cls.launchers.base import (
 )
 from product_cls.launchers.job import Job
 from product_cls.runs.folder import RunFolder
-from product_cls.tune.space import conf_folder, overrides
+from product_cls.tune.space import overrides
 
 DATABASE = "study.db"
 
@@ -92,7 +88,7 @@ class Search:
                 "in space=FILE.yaml instead."
             )
         example = {key: first_value(distribution) for key, distribution in self.space.items()}
-        config = compose_trial([*self.shared, *overrides(example)])
+        config = compose_config([*self.shared, *overrides(example)])
         if config.fold == "all":
             raise UserError("fold=all has no validation data to compare trials by; name a fold.")
         check_config(config)
@@ -216,21 +212,6 @@ class Search:
         program = ("python", "train.py") if checkout_script() else (PROGRAM, "train")
         name = f"name={self.folder.name}-best"
         return shlex.join([*program, name, *self.shared, *overrides(trial.params)])
-
-
-def compose_trial(words: Sequence[str]) -> DictConfig:
-    """Compose the config of a trial from its overrides.
-
-    Raises:
-        UserError: with Hydra's reason.
-    """
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            return compose("config", list(words))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"train.py would refuse this: {reason(error)}.") from None
 
 
 def make_pruner(prune: str, *, startup: int, warmup: int) -> optuna.pruners.BasePruner:

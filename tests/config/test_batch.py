@@ -7,7 +7,8 @@ import pytest
 from conftest import Refused
 from omegaconf import OmegaConf
 
-from product_cls.config.batch import BatchPlan, can_halve, with_scaled_rates
+from product_cls.config.batch import BatchPlan, can_halve
+from product_cls.training.plan import derive_settings
 
 Composed = Callable[..., dict[str, Any]]
 
@@ -46,16 +47,17 @@ def test_how_often_a_batch_can_be_halved(
 
 def test_learning_rates_by_the_pictures_of_a_step(composed: Composed, refused: Refused) -> None:
     def scaled(*overrides: str) -> tuple[Any, str | None]:
-        return with_scaled_rates(
-            OmegaConf.create(composed("trainer=ddp", "optimizer.lr=1e-3", *overrides))
-        )
+        config = OmegaConf.create(composed("trainer=ddp", "optimizer.lr=1e-3", *overrides))
+        settings, notes = derive_settings(config)
+        assert config.optimizer.get("lr") in (1e-3, None)  # the config itself stays as it is
+        return settings, notes[0] if notes else None
 
-    given, said = scaled("data.batch_size=64")  # 2 devices: 128 a step
-    assert (given.optimizer.lr, said) == (1e-3, None)
-    linear, said = scaled("data.batch_size=64", "scale_lr.rule=linear", "finetune.head_lr=0.01")
+    unscaled, note = scaled("data.batch_size=64")  # 2 devices: 128 a step
+    assert (unscaled.optimizer.lr, note) == (1e-3, None)
+    linear, note = scaled("data.batch_size=64", "scale_lr.rule=linear", "finetune.head_lr=0.01")
     assert linear.optimizer.lr == pytest.approx(4e-3)
     assert linear.finetune.head_lr == pytest.approx(0.04)
-    assert said is not None and "optimizer.lr=0.001 x 4 = 0.004" in said
+    assert note is not None and "optimizer.lr=0.001 x 4 = 0.004" in note
     root, _ = scaled("data.batch_size=64", "scale_lr.rule=sqrt")
     assert root.optimizer.lr == pytest.approx(2e-3) and root.finetune.head_lr is None
     with refused("scale_lr.rule=log", "linear"):

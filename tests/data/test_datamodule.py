@@ -150,8 +150,8 @@ def test_dropped_picture_is_drawn_from_the_whole(samples: pd.DataFrame, store: I
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ({"batch_size": 0}, "data.batch_size=0"),
-        ({"num_workers": -1}, "data.num_workers=-1"),
+        ({"batch_size": 0}, "batch_size=0; allowed: 1 or more"),
+        ({"num_workers": -1}, "num_workers=-1; allowed: 0 or more"),
         ({"train_ids": np.array(["train/0/0.jpg"])}, "1 training pictures"),
     ],
 )
@@ -305,7 +305,7 @@ def dealt(make: Callable[[int, int], EpochSampler], ranks: int, batch: int) -> l
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_ranks_together_see_the_batches_of_one_process(ranks: int) -> None:
     def make(rank: int, ranks: int) -> EpochSampler:
-        return EpochSampler(29, shuffle=True, seed=3, rank=rank, ranks=ranks)
+        return EpochSampler(29, shuffle=True, seed=3, rank=rank, world_size=ranks)
 
     [whole] = dealt(make, 1, 4 * ranks)
     parts = dealt(make, ranks, 4)
@@ -319,7 +319,7 @@ def test_ranks_together_see_the_batches_of_one_process(ranks: int) -> None:
 
 def test_ranks_hold_out_every_picture_once() -> None:
     def make(rank: int, ranks: int) -> EpochSampler:
-        return EpochSampler(29, shuffle=False, seed=3, rank=rank, ranks=ranks)
+        return EpochSampler(29, shuffle=False, seed=3, rank=rank, world_size=ranks)
 
     parts = [[p for batch in part for p in batch] for part in dealt(make, 3, 4)]
     assert sorted(p for part in parts for p in part) == list(range(29))
@@ -330,7 +330,7 @@ def test_ranks_keep_pictures_of_a_class_together(refused: Refused) -> None:
     labels = np.repeat(np.arange(6), [4, 5, 8, 8, 9, 12])
 
     def make(rank: int, ranks: int) -> EpochSampler:
-        return ClassSampler(labels, batch_size=6, per_class=2, seed=3, rank=rank, ranks=ranks)
+        return ClassSampler(labels, batch_size=6, per_class=2, seed=3, rank=rank, world_size=ranks)
 
     parts = dealt(make, 2, 6)
     assert [len(part) for part in parts] == [3, 3]  # of 22 hands: 7 batches, one of them left over
@@ -338,5 +338,5 @@ def test_ranks_keep_pictures_of_a_class_together(refused: Refused) -> None:
     assert len(set.union(*batches)) == sum(len(batch) for batch in batches) == 36
     for batch in batches:
         assert set(np.unique(labels[list(batch)], return_counts=True)[1]) <= {2, 4}
-    with refused("data.batch_size=6 on 9 devices"):
+    with refused("batch_size=6 on 9 devices"):
         make(0, 9)

@@ -1,4 +1,4 @@
-"""The fast pipeline makes the draws of albumentations, and all but its pictures."""
+"""The fast pipeline makes the same draws as albumentations, and nearly the same pictures."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def steps_of(name: str) -> dict[str, Any]:
 
 
 def smooth(height: int, width: int) -> np.ndarray:
-    """Waves, of which an interpolation more or less changes little."""
+    """Smooth waves, which an additional interpolation hardly changes."""
     y, x = np.mgrid[:height, :width] / width
     waves = [np.sin(6 * x + 2 * y), np.cos(5 * y - x), np.sin(4 * x * y)]
     return (127 + 100 * np.stack(waves, axis=-1)).astype(np.uint8)
@@ -31,7 +31,7 @@ def smooth(height: int, width: int) -> np.ndarray:
 def differences(
     steps: dict[str, Any], count: int, side: tuple[int, int] = (40, 56), **arguments: Any
 ) -> np.ndarray:
-    """Levels between the exact and the fast picture of each seed, ``[count, H, W, 3]``."""
+    """Fast minus exact picture of each seed, int ``[count, H, W, 3]``."""
     image = smooth(*side)
     exact, fast = (Augment(steps, engine=engine, **arguments) for engine in ("exact", "fast"))
     return np.stack([fast(image, seed).astype(int) - exact(image, seed) for seed in range(count)])
@@ -50,7 +50,7 @@ def differences(
         {"a": FLIP, "b": GRID},
         {"a": GRID, "b": FLIP},
         {"a": SHIFT, "b": FLIP, "c": FLIP},
-        {"a": SHIFT, "b": ROTATE},  # each repeats its own border: not to be joined
+        {"a": SHIFT, "b": ROTATE},  # each repeats its own border, so they must not be joined
         {"a": GRID, "b": ROTATE},
         {"a": {**SHIFT, "border_mode": 0}, "b": GRID},
         {"a": SHIFT, "b": BLUR, "c": ROTATE},
@@ -65,12 +65,12 @@ def differences(
     ],
     ids=str,
 )
-def test_same_draws_same_pictures(steps: dict[str, Any]) -> None:
+def test_same_draws_give_the_same_pictures(steps: dict[str, Any]) -> None:
     assert np.abs(differences(steps, 12)).max() <= 2
 
 
-def test_tiny_pictures_too() -> None:
-    """Below 20 pixels albumentations' grid leaves some columns out."""
+def test_tiny_pictures() -> None:
+    """Below 20 pixels, albumentations' grid omits some columns."""
     assert np.abs(differences({"a": GRID}, 5, side=(13, 9))).max() <= 1
 
 
@@ -80,9 +80,8 @@ def test_joined_warps_differ_by_one_interpolation(after: dict[str, Any]) -> None
     assert 0 < apart.mean() < 0.3 and apart.max() <= 4
 
 
-def test_recipe_a_is_the_same_in_distribution() -> None:
-    """Picture by picture, so their distributions are. CLAHE tells levels apart that are one step
-    apart, so a few pixels differ by more."""
+def test_recipe_a_is_nearly_the_same() -> None:
+    """CLAHE amplifies differences of one level, so a few pixels differ by more."""
     apart = differences(steps_of("product"), 60, side=(64, 64))
     by_picture = np.abs(apart).mean(axis=(1, 2, 3))
     assert np.median(by_picture) < 0.05 and by_picture.mean() < 0.3
@@ -90,7 +89,7 @@ def test_recipe_a_is_the_same_in_distribution() -> None:
     assert (by_picture == 0).mean() > 0.4
 
 
-def test_leaves_out_the_same_steps() -> None:
+def test_excludes_the_same_steps() -> None:
     steps = steps_of("product")
     excluded = ["grid_distortion", "clahe"]
     assert np.abs(differences(steps, 30, exclude=excluded)).max() <= 1
@@ -100,7 +99,7 @@ def test_leaves_out_the_same_steps() -> None:
     assert all((fast(image, seed) == image).all() for seed in range(5))
 
 
-def test_input_is_kept_and_a_seed_repeats() -> None:
+def test_leaves_the_input_alone_and_repeats_a_seed() -> None:
     image, fast = smooth(40, 56), Augment(steps_of("product"), engine="fast")
     before = image.copy()
     drawn = [fast(image, seed) for seed in range(20)]
@@ -109,5 +108,5 @@ def test_input_is_kept_and_a_seed_repeats() -> None:
 
 
 def test_unknown_engine(refused: Any) -> None:
-    with refused("augment_engine=slow", "exact, fast"):
+    with refused("engine=slow", "exact, fast"):
         Augment({"a": FLIP}, engine="slow")  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ def test_view_holds_out_one_view_a_fold(samples: pd.DataFrame) -> None:
 
 def test_own_holds_out_the_validation_part(refused: Any) -> None:
     samples = table("aabbaabb")
-    with refused("folds.strategy=own", "validation part"):
+    with refused("strategy=own", "validation part"):
         make_folds(samples, "own", label="label")
     samples["split"] = ["train"] * 4 + ["val"] * 4
     folds = make_folds(samples, "own", label="label")
@@ -89,19 +89,19 @@ def test_fold_out_of_range(samples: pd.DataFrame, refused: Any, fold: Any) -> No
 
 
 def test_what_cannot_be_split(samples: pd.DataFrame, refused: Any) -> None:
-    with refused("2 classes have fewer pictures", "n_splits=5", "'b' with 3"):
+    with refused("n_splits=5 exceeds the pictures of 2 classes", "'b' with 3"):
         make_folds(table("aaaaabbbcccc"), "stratified", n_splits=5, label="label")
-    with refused("n_splits=1"):
+    with refused("n_splits=1; allowed: 2 or more"):
         make_folds(samples, "stratified", n_splits=1, label="label")
     with refused("needs a group"):
         make_folds(samples, "stratified_group", label="label")
-    with refused("2 groups are fewer than folds.n_splits=3"):
+    with refused("n_splits=3 exceeds the 2 groups"):
         make_folds(table("ab" * 6, group=[0, 1] * 6), "stratified_group", n_splits=3, label="label")
     with refused("needs a known view"):
         make_folds(samples.drop(columns="view"), "view", label="label")
     with refused("at least 2 views"):
         make_folds(table("aabb", view=0), "view", label="label")
-    with refused("Unknown folds.strategy 'random'", "stratified, stratified_group, view, own"):
+    with refused("strategy=random; allowed", "stratified, stratified_group, view, own"):
         make_folds(samples, "random", label="label")  # type: ignore[arg-type]
 
 
@@ -141,7 +141,7 @@ def test_file_of_other_samples_or_settings_is_refused(
     load_or_make_folds(file, samples, "stratified", n_splits=4, seed=3)
     before = file.read_bytes()
     for other in (samples[samples["label"] != "2"], samples.replace({"label": {"2": "3"}})):
-        with refused(str(file), "other samples", "folds.file"):
+        with refused(f"file={file}: ", "other samples", "name another"):
             load_or_make_folds(file, other, "stratified", n_splits=4, seed=3)
     for strategy, splits, seed in (("view", 4, 3), ("stratified", 5, 3), ("stratified", 4, 0)):
         with refused(str(file), "strategy=stratified n_splits=4 seed=3"):
@@ -209,10 +209,10 @@ def test_any_id_survives_the_file(tmp_path: Path, name: str) -> None:
 
 def test_file_that_cannot_be_written(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> None:
     (tmp_path / "file").write_text("")
-    with refused("folds file", "cannot be written", "folds.file"):
+    with refused("file=", "cannot be written", "name another"):
         load_or_make_folds(tmp_path / "file" / "folds.csv", samples, "stratified")
     (tmp_path / "folds.csv").mkdir()
-    with refused("folds file", "cannot be written", "folds.file"):
+    with refused("file=", "cannot be written", "name another"):
         load_or_make_folds(tmp_path / "folds.csv", samples, "stratified")
 
 
@@ -271,7 +271,7 @@ def test_rare_combinations_of_labels_are_no_obstacle(tmp_path: Path, refused: An
     with refused("'v' (other)", "one group"):
         grouped = samples.assign(group=list("abcdefgf"), other=list("uuuuuvuv"))
         make_folds(grouped, "stratified_group", n_splits=2, label=("label", "other"))
-    with refused("4 classes have fewer pictures than folds.n_splits=5", "at most 4"):
+    with refused("n_splits=5 exceeds the pictures of 4 classes", "at most 4"):
         make_folds(samples, "stratified", n_splits=5, label=("label", "other"))
     # What the labels are is part of the file's fingerprint.
     file = tmp_path / "folds.csv"

@@ -112,9 +112,9 @@ def test_wrong_tables(root: Path, refused: Any, file: str, rows: Any, parts: lis
 
 
 def test_what_is_missing(root: Path, refused: Any) -> None:
-    with refused("There is no folder", "nowhere", "data.root"):
+    with refused("root=", "nowhere: there is no such folder"):
         read_label_table(root / "nowhere")
-    with refused("There is no", "labels.csv; set data.train_file"):
+    with refused("train_file=labels.csv: there is no", "labels.csv"):
         read_label_table(root, train_file="labels.csv")
     with refused("There is no folder", "pictures of train.csv"):
         read_label_table(root, train_pictures="pngs")

@@ -123,7 +123,7 @@ def test_noise_and_size() -> None:
     ],
 )
 def test_argument_out_of_range(tmp_path: Path, wrong: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(ValueError, match=sentence):
         make_letters(tmp_path / "set", **{**SMALL, **wrong}, progress=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -132,7 +132,7 @@ def test_command(tmp_path: Path, run_command: Any) -> None:
     words = ("pictures=2", "test=1", "size=32", "processes=1", f"out={tmp_path}/set")
     status, output, errors = run_command(letters_main)(*words)
     assert status == 0, errors
-    assert "2 pictures to learn from, 1 to predict" in output
+    assert "2 training pictures, 1 test pictures" in output
     assert (tmp_path / "set" / "train" / "00001.png").is_file()
 
 

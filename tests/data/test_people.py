@@ -72,9 +72,9 @@ def test_no_person_is_in_two_folds(root: Path) -> None:
 def test_mistakes(root: Path, tmp_path: Path, refused: Any) -> None:
     images = root / "train" / "images"
     person = images / "000000_male_Asian_20"
-    with refused("There is no folder", "data.root"):
+    with refused("root=", "there is no such folder"):
         read_people(tmp_path / "nowhere")
-    with refused("There is no folder", "pictures to predict"):
+    with refused("test=", "there is no such folder; expected pictures to predict"):
         read_people(root, test=tmp_path / "nowhere")
     for name in ("000000_man_Asian_20", "000000_male_20", "000000_male_Asian_old"):
         moved = person.rename(images / name)

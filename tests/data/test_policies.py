@@ -9,7 +9,6 @@ import torch
 from runs_in_process import ROOT
 from test_datamodule import module, pictures
 
-from product_cls.core.errors import UserError
 from product_cls.data.augment import Augment, step_names
 from product_cls.data.policies import OPERATIONS, AutoAugment, RandAugment, torchvision_name
 from product_cls.data.readers import read_competition
@@ -28,7 +27,7 @@ def image() -> np.ndarray:
 
 
 @POLICIES
-def test_same_seed_same_picture_and_torchs_stream_goes_on(
+def test_a_seed_is_repeatable_and_torchs_stream_is_restored(
     image: np.ndarray, step: dict[str, Any]
 ) -> None:
     augment, before = Augment({"policy": step}), image.copy()
@@ -47,13 +46,13 @@ def test_same_seed_same_picture_and_torchs_stream_goes_on(
 
 
 @POLICIES
-def test_draws_depend_on_epoch_and_picture_and_on_no_worker(
+def test_draws_depend_on_epoch_and_picture_but_not_on_workers(
     tiny_root: Any, tmp_path: Any, step: dict[str, Any]
 ) -> None:
     samples: pd.DataFrame = read_competition(tiny_root)
     alike = samples.assign(path=samples["path"][0])
     store: ImageStore = build_store(alike, tmp_path / "store", (32, 32))
-    # Several steps a picture: single draws of few operations often come out the same.
+    # Several steps per picture, because single draws of few operations often coincide.
     augment = Augment({f"policy_{k}": step for k in range(4)})
     epochs = {}
     for workers in (0, 2):
@@ -65,22 +64,22 @@ def test_draws_depend_on_epoch_and_picture_and_on_no_worker(
 
 
 def applied(augment: Augment, image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Names, as torchvision has them, of the operations that 300 pictures meet."""
-    made = augment.pipeline.transforms[0].made
+    """torchvision's names of the operations that are applied to 300 pictures."""
+    transform = augment.pipeline.transforms[0].policy_transform
     seen = set()
-    original = type(made)._apply_image_or_video_transform
+    original = type(transform)._apply_image_or_video_transform
 
     def spy(image: Any, name: str, *rest: Any, **more: Any) -> Any:
         seen.add(name)
-        return original(made, image, name, *rest, **more)
+        return original(transform, image, name, *rest, **more)
 
-    monkeypatch.setattr(made, "_apply_image_or_video_transform", spy)
+    monkeypatch.setattr(transform, "_apply_image_or_video_transform", spy)
     for seed in range(300):
         augment(image, seed)
     return seen
 
 
-def test_rand_augment_draws_what_is_not_excluded(
+def test_rand_augment_draws_operations_that_are_not_excluded(
     image: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = {"rand_augment": {**RAND, "operations": list(OPERATIONS)}}
@@ -94,7 +93,7 @@ def test_rand_augment_draws_what_is_not_excluded(
         assert (Augment(steps, nothing)(image, 0) == image).all()
 
 
-def test_magnitude_is_the_angle_of_rotation() -> None:
+def test_magnitude_is_the_rotation_angle() -> None:
     square = np.zeros((64, 64, 3), np.uint8)
     square[31:33, 32:] = 255  # a ray from the centre to the right
     step = {**RAND, "num_ops": 1, "magnitude": 30, "operations": ["rotate"], "fill": 0}
@@ -104,7 +103,7 @@ def test_magnitude_is_the_angle_of_rotation() -> None:
     assert abs(np.median(angle)) == pytest.approx(30, abs=2)
 
 
-def test_what_comes_from_outside_is_grey() -> None:
+def test_pixels_from_outside_are_grey() -> None:
     white = np.full((40, 40, 3), 255, np.uint8)
     step = {**RAND, "num_ops": 1, "magnitude": 30, "operations": ["translate_x"]}
     out = Augment({"rand_augment": step})(white, 0)
@@ -114,29 +113,40 @@ def test_what_comes_from_outside_is_grey() -> None:
 @pytest.mark.parametrize(
     ("step", "parts"),
     [
-        ({**RAND, "num_ops": 0}, ("(RandAugment)", "num_ops", "greater than or equal to 1")),
-        ({**RAND, "magnitude": 31}, ("(RandAugment)", "magnitude", "30")),
-        ({**RAND, "operations": ["shearx"]}, ("(RandAugment)", "'shearx'", "shear_x, shear_y")),
-        ({**RAND, "operations": "rotate"}, ("operations=rotate is no list of names",)),
-        ({**RAND, "fill": 300}, ("(RandAugment)", "fill", "255")),
-        ({**RAND, "bins": 3}, ("(RandAugment)", "'bins'")),
-        ({**RAND, "p": 2}, ("(RandAugment)", "p: ")),
-        ({**AUTO, "policy": "coco"}, ("(AutoAugment)", "policy", "'imagenet'")),
+        (
+            {**RAND, "num_ops": 0},
+            ("step.transform=RandAugment refuses", "num_ops", "greater than or equal to 1"),
+        ),
+        ({**RAND, "magnitude": 31}, ("step.transform=RandAugment refuses", "magnitude", "30")),
+        (
+            {**RAND, "operations": ["shearx"]},
+            ("step.transform=RandAugment refuses", "'shearx'", "shear_x, shear_y"),
+        ),
+        ({**RAND, "operations": "rotate"}, ("step.operations=rotate; allowed: a list of names",)),
+        ({**RAND, "fill": 300}, ("step.transform=RandAugment refuses", "fill", "255")),
+        ({**RAND, "bins": 3}, ("step.transform=RandAugment refuses", "'bins'")),
+        ({**RAND, "p": 2}, ("step.transform=RandAugment refuses", "p: ")),
+        (
+            {**AUTO, "policy": "coco"},
+            ("step.transform=AutoAugment refuses", "policy", "'imagenet'"),
+        ),
         ({"transform": "RandAugmen"}, ("did you mean 'RandAugment'?",)),
     ],
 )
 def test_bad_steps(step: dict[str, Any], parts: tuple[str, ...]) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(ValueError) as caught:
         Augment({"step": step})
     text = str(caught.value)
-    assert text.startswith("augment.step") and "\n" not in text, text
+    assert text.startswith("step.") and "\n" not in text, text
     for part in parts:
         assert part in text, text
 
 
-def test_defaults_are_the_papers() -> None:
-    assert list(RandAugment().made._AUGMENTATION_SPACE) == list(map(torchvision_name, OPERATIONS))
-    assert len(AutoAugment().made._policies) == 25
+def test_defaults_match_the_papers() -> None:
+    assert list(RandAugment().policy_transform._AUGMENTATION_SPACE) == list(
+        map(torchvision_name, OPERATIONS)
+    )
+    assert len(AutoAugment().policy_transform._policies) == 25
 
 
 # --- the sets of conf/augment
@@ -155,10 +165,10 @@ def test_every_set_changes_pictures_and_refuses_unknown_names(composed: Any, nam
     steps = steps_of(composed, name)
     augment = Augment(steps)
     out = [augment(picture, seed) for seed in range(20)]
-    assert all(one.shape == picture.shape and one.dtype == np.uint8 for one in out)
-    changed = sum((one != picture).any() for one in out)
+    assert all(image.shape == picture.shape and image.dtype == np.uint8 for image in out)
+    changed = sum((image != picture).any() for image in out)
     assert changed == 0 if name in ("none", "normalize_only") else changed > 10
-    with pytest.raises(UserError, match="exclude names 'rotat'"):
+    with pytest.raises(ValueError, match=r"exclude=\[rotat\]"):
         Augment(steps, ["rotat"])
 
 

@@ -93,7 +93,7 @@ def test_competition_learns_labels_from_folders_not_from_views(own_root: Path) -
 
 
 def test_competition_without_its_parts(tmp_path: Path, own_root: Path, refused: Any) -> None:
-    with refused("There is no folder", "nowhere", "data.root"):
+    with refused("root=", "nowhere: there is no such folder"):
         read_competition(tmp_path / "nowhere")
     (own_root / "sample.csv").rename(own_root / "other.csv")
     assert len(read_competition(own_root, sample_file="other.csv")) == 72
@@ -122,8 +122,8 @@ def test_competition_with_one_picture_in_a_class(own_root: Path, refused: Any) -
     [
         ("file,prediction\n0.jpg,0\n", ("no column 'filename'", "file, prediction")),
         ("filename,prediction\n99.jpg,0\n", ("1 pictures that do not exist", "99.jpg")),
-        ("filename,prediction\n,0\n", ("without", "filename")),
-        ("filename,prediction\n0.jpg,0\n0.jpg,0\n", ("stand twice", "test/0.jpg")),
+        ("filename,prediction\n,0\n", ("row 2 has no filename",)),
+        ("filename,prediction\n0.jpg,0\n0.jpg,0\n", ("appear twice", "test/0.jpg")),
         ("", ("sample.csv", "cannot be read")),
         ("filename,prediction\n", ("sample.csv has no rows",)),
         ("filename,prediction\n0.jpg,0,0\n1.jpg,0,0\n", ("sample.csv", "cannot be read")),
@@ -153,14 +153,14 @@ def test_competition_with_bad_views(own_root: Path, refused: Any) -> None:
 
 
 def test_competition_with_a_catalogue(own_root: Path, refused: Any) -> None:
-    """What is known of each product becomes further labels."""
+    """Facts about each product become further labels."""
     rows = [("label", "brand", "size"), ("0", "A", "small"), ("2", "B", ""), ("10", "A", "large")]
     file = write_csv(own_root / "catalogue.csv", rows)
     samples = read_competition(own_root)
     known = {"0": ("A", "small"), "2": ("B", None), "10": ("A", "large"), "1": (None, None)}
     for label, brand, size in samples[["label", "brand", "size"]].itertuples(index=False):
         assert tuple(None if pd.isna(x) else x for x in (brand, size)) == known[label]
-    # A run that has no use for them is the same run.
+    # Unused labels do not change the fingerprint of a run.
     (own_root / "catalogue.csv").unlink()
     plain = read_competition(own_root)
     assert samples_fingerprint(plain) == samples_fingerprint(samples)
@@ -177,7 +177,7 @@ def test_competition_with_a_catalogue(own_root: Path, refused: Any) -> None:
         read_competition(own_root)
 
 
-# --- a folder a class
+# --- one folder per class
 
 
 def test_folder(tmp_path: Path) -> None:
@@ -205,10 +205,10 @@ def test_folder_with_test_pictures(tmp_path: Path) -> None:
 
 
 def test_folder_mistakes(tmp_path: Path, refused: Any) -> None:
-    with refused("There is no folder", "data.root"):
+    with refused("root=", "there is no such folder"):
         read_folder(tmp_path / "nowhere")
     picture(tmp_path / "flat" / "1.jpg")
-    with refused("holds no folders", "one folder a class"):
+    with refused("holds no folders", "one folder per class"):
         read_folder(tmp_path / "flat")
     with refused("only the class 'a'"):
         read_folder(classes(tmp_path / "one", {"a": 3}))
@@ -216,7 +216,7 @@ def test_folder_mistakes(tmp_path: Path, refused: Any) -> None:
         read_folder(classes(tmp_path / "empty", {"a": 3, "b": 0}))
     with refused("1 classes have a single training picture (b)"):
         read_folder(classes(tmp_path / "single", {"a": 3, "b": 1}))
-    with refused("There is no folder", "pictures to predict"):
+    with refused("test=", "nowhere: there is no such folder; expected pictures to predict"):
         read_folder(classes(tmp_path / "fine", {"a": 3, "b": 3}), test=tmp_path / "nowhere")
 
 
@@ -335,7 +335,7 @@ def test_csv_labels_that_pandas_takes_for_missing(pictures: Path) -> None:
 
 
 def test_csv_that_cannot_be_read(pictures: Path, refused: Any) -> None:
-    with refused("There is no file", "data.file"):
+    with refused("file=", "nowhere.csv: there is no such file"):
         read_csv(pictures / "nowhere.csv")
     file = pictures / "all.csv"
     for content in (b"", b"path,label\na,b\nc,d,e\n", b"path,label\n\xb0\xa1.jpg,a\n"):
@@ -347,7 +347,7 @@ def test_csv_that_cannot_be_read(pictures: Path, refused: Any) -> None:
         read_csv(file, path_column="file")
     with refused("no column 'pitch'"):
         read_csv(file, view_column="pitch")
-    with refused("There is no folder"):
+    with refused("root=", "nowhere: there is no such folder"):
         read_csv(file, root=pictures / "nowhere")
 
 
@@ -356,7 +356,7 @@ def test_csv_that_cannot_be_read(pictures: Path, refused: Any) -> None:
     [
         ([*six(["path", "label"], "aabbab")[:-1], ("x.png", "b")], ("1 pictures", "x.png")),
         ([*six(["path", "label"], "aabbab")[:-1], ("", "b")], ("row 7 has no path",)),
-        ([*six(["path", "label"], "aabbab"), ("pics/0.png", "a")], ("stand twice", "pics/0.png")),
+        ([*six(["path", "label"], "aabbab"), ("pics/0.png", "a")], ("appear twice", "pics/0.png")),
         (six(["path", "label"], "aaaaaa"), ("only the class 'a'",)),
         (six(["path", "label"], "aaaaab"), ("single training picture (b)",)),
         (six(["path", "label"], [""] * 6), ("no training picture",)),
@@ -426,15 +426,15 @@ def test_grocery_layout(tiny_grocery: Path, tmp_path: Path) -> None:
 
 
 def test_grocery_without_its_files(tiny_grocery: Path, tmp_path: Path, refused: Any) -> None:
-    with refused("There is no folder"):
+    with refused("root=", "nowhere: there is no such folder"):
         read_grocery(tmp_path / "nowhere")
     (tiny_grocery / "val.txt").unlink()
     assert set(read_grocery(tiny_grocery)["split"]) == {"train"}
     (tiny_grocery / "classes.csv").rename(tmp_path / "classes.csv")
-    with refused("There is no", "classes.csv", "data.root"):
+    with refused("root=", "there is no", "classes.csv"):
         read_grocery(tiny_grocery)
     (tiny_grocery / "train.txt").unlink()
-    with refused("There is no", "train.txt"):
+    with refused("root=", "there is no", "train.txt"):
         read_grocery(tiny_grocery)
 
 
@@ -528,5 +528,5 @@ def test_subset_respects_combinations_of_labels() -> None:
 
 def test_subset_too_small_for_its_classes(refused: Any, tiny_root: Path) -> None:
     samples = read_competition(tiny_root)
-    with refused("data.limit=3", "too few", "2 pictures of each"):
+    with refused("limit=3", "too few", "2 pictures of each"):
         take_subset(samples, 3, label="label", seed=0)

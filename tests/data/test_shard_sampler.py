@@ -12,7 +12,7 @@ OFFSETS = np.random.default_rng(1).permutation(200)
 
 
 def sampler(
-    *, window: int = 30, shuffle: bool = True, seed: int = 0, rank: int = 0, ranks: int = 1
+    *, window: int = 30, shuffle: bool = True, seed: int = 0, rank: int = 0, world_size: int = 1
 ) -> tuple[ShardSampler, list[int]]:
     fetched: list[int] = []
     made = ShardSampler(
@@ -23,7 +23,7 @@ def sampler(
         shuffle=shuffle,
         seed=seed,
         rank=rank,
-        ranks=ranks,
+        world_size=world_size,
     )
     return made, fetched
 
@@ -68,10 +68,10 @@ def test_a_window_of_all_pictures_is_the_order_of_other_data() -> None:
 
 def test_ranks_share_what_one_process_reads() -> None:
     alone = positions(sampler()[0], 2)
-    shares = [positions(sampler(rank=rank, ranks=3)[0], 2) for rank in range(3)]
+    shares = [positions(sampler(rank=rank, world_size=3)[0], 2) for rank in range(3)]
     assert [len(share) for share in shares] == [66, 66, 66]
     assert [p for triple in zip(*shares, strict=True) for p in triple] == alone[:198]
-    read = [positions(sampler(shuffle=False, rank=rank, ranks=3)[0]) for rank in range(3)]
+    read = [positions(sampler(shuffle=False, rank=rank, world_size=3)[0]) for rank in range(3)]
     assert sorted(p for share in read for p in share) == list(
         range(200)
     )  # none twice, none left out

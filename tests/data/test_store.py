@@ -354,7 +354,7 @@ def test_damaged_store_is_built_again(tmp_path: Path, damage: Callable[[Path], A
 
 
 def test_too_small(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> None:
-    with refused("data.size=4x96", "at least 8"):
+    with refused("size=4x96", "at least 8"):
         build_store(samples, tmp_path / "store", (4, 96))
 
 
@@ -380,7 +380,8 @@ def test_all_offenders_are_named(
         build_store(samples, tmp_path / "cache" / "store", (8, 8))
     assert set(caught.value.reasons) == broken
     first, *rest = str(caught.value).splitlines()
-    assert first.startswith("3 pictures cannot be decoded") and "on_unreadable=drop" in first
+    assert first.startswith("on_unreadable=stop: 3 pictures cannot be decoded")
+    assert "set it to drop" in first
     assert len(rest) == 3 and all(any(path in line for line in rest) for path in broken)
     assert "truncated" in next(line for line in rest if samples["path"][1] in line)
     assert left_behind(tmp_path / "cache") == ["store-unreadable.txt"]
@@ -457,7 +458,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Any
 
     samples = plain_samples(tmp_path / "pics", 3)
     monkeypatch.setattr(os, "posix_fallocate", no_room)
-    with refused("cache/store", "No space left on device", "paths.cache"):
+    with refused("cache/store", "No space left on device", "another place"):
         build_store(samples, tmp_path / "cache" / "store", (8, 8))
     assert left_behind(tmp_path / "cache") == []
     monkeypatch.undo()
@@ -468,11 +469,17 @@ BUILD = """
 import sys
 import pandas as pd
 from pathlib import Path
+from product_cls.config.border import keys_for_arguments
 from product_cls.core.cli import guard
 from product_cls.data.store import build_store
 
 table, folder, side = pd.read_csv(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-guard(lambda: print(len(build_store(table, folder, (side, side)).ids)))
+
+def build():
+    with keys_for_arguments(folder="paths.cache"):
+        print(len(build_store(table, folder, (side, side)).ids))
+
+guard(build)
 """
 
 
@@ -493,8 +500,9 @@ def test_file_size_limit_for_real(tmp_path: Path) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
     )
     assert done.returncode == 2
-    said = done.stderr.strip().splitlines()[-1]
-    assert said.startswith(f"error: The image store {store} cannot be built: File too large")
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith(f"error: paths.cache={store}: the image store cannot be written")
+    assert "File too large" in message
     assert "Traceback" not in done.stderr and left_behind(store.parent) == []
 
 
@@ -513,15 +521,16 @@ def test_full_disk_for_real(tmp_path: Path) -> None:
     if done.returncode in (1, 77) and "image store" not in done.stderr:
         pytest.skip("this machine does not let us mount a tmpfs")
     assert done.returncode == 2, done.stderr
-    said = done.stderr.strip().splitlines()[-1]
-    assert said.startswith(f"error: The image store {store} cannot be built: No space left")
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith(f"error: paths.cache={store}: the image store cannot be written")
+    assert "No space left" in message
     assert done.stdout.split() == []
 
 
 def test_cache_that_cannot_be_a_folder(tmp_path: Path, refused: Any) -> None:
     samples = plain_samples(tmp_path / "pics", 2)
     (tmp_path / "cache").write_text("a file")
-    with refused("cannot be built", "paths.cache"):
+    with refused("folder=", "cannot be written there"):
         build_store(samples, tmp_path / "cache" / "store", (8, 8))
 
 

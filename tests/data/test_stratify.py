@@ -56,13 +56,13 @@ def test_folds_of_a_table_and_what_cannot_be_split(tmp_path: Any, refused: Any) 
     assert made.tolist() == folds.tolist()
     with refused("other samples"):
         load_or_make_folds(file, samples, "stratified", n_splits=4, seed=1, label=names[:4])
-    with refused("12 pictures are with the label 'l0'", "folds.n_splits=13"):
+    with refused("n_splits=13 exceeds the 12 pictures with the label 'l0'"):
         make_folds(samples, "stratified", n_splits=13, label=names[:4])
-    with refused("pictures are without the label 'l4'", "folds.n_splits=40"):
+    with refused("n_splits=40 exceeds the", "pictures without the label 'l4'"):
         make_folds(samples, "stratified", n_splits=40, label=["l2", "l4"])
-    with refused("folds.n_splits=1"):
+    with refused("n_splits=1; allowed"):
         make_folds(samples, "stratified", n_splits=1, label=names)
-    with refused("stratified_group", "single label", "stratified, view, own"):
+    with refused("strategy=stratified_group", "one label per picture", "stratified, view, own"):
         make_folds(samples.assign(group=0), "stratified_group", n_splits=2, label=names)
 
 
@@ -86,5 +86,5 @@ def test_subset_respects_labels_and_grows() -> None:
 def test_subset_has_room_for_rare_labels(refused: Any) -> None:
     kept = RARE[even_order(RARE, 30, seed=0)]
     assert kept.sum(axis=0).min() >= 2 and (1 - kept).sum(axis=0).min() >= 2
-    with refused("data.limit=3 is too few for 5 labels", "2 pictures with each and 2 without"):
+    with refused("limit=3 is too few for 5 labels", "2 pictures with each and 2 without"):
         take_subset(table(RARE), 3, label=[f"l{k}" for k in range(5)], seed=0)

@@ -41,7 +41,7 @@ def samples(tiny_root: Path) -> pd.DataFrame:
 
 
 def write(samples: pd.DataFrame, out: Path, **options: Any) -> Path:
-    settings: dict[str, Any] = {"pictures": 7, "side": None, "on_unreadable": "stop"}
+    settings: dict[str, Any] = {"shard_size": 7, "side": None, "on_unreadable": "stop"}
     write_stream(samples, out, **(settings | options))
     return out
 
@@ -98,8 +98,8 @@ def test_typed_again_it_does_nothing_and_other_settings_are_refused(
     assert {file: file.stat().st_mtime_ns for file in shards.iterdir()} == before
     with refused(str(shards), "other parameters", "name another folder"):
         write(samples, shards, side=16)
-    with refused("shard=0", "1 to"):
-        write(samples, shards, pictures=0)
+    with refused("shard_size=0; allowed: 1 to"):
+        write(samples, shards, shard_size=0)
 
 
 def test_interrupted_it_is_refused_and_goes_on(
@@ -120,7 +120,7 @@ def test_interrupted_it_is_refused_and_goes_on(
     monkeypatch.setattr(writing, "_write_shard", power_fails)
     with pytest.raises(KeyboardInterrupt):
         write(samples, out)
-    with refused(str(out), "unfinished", "python -m product_cls.stream goes on"):
+    with refused(str(out), "unfinished", "python -m product_cls.stream again"):
         read_stream(str(out), cache=tmp_path)
     first = (out / "train-000000.tar").stat().st_mtime_ns
     monkeypatch.setattr(writing, "_write_shard", whole)
@@ -133,7 +133,7 @@ def test_interrupted_it_is_refused_and_goes_on(
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
-        ("stream.json", None, ("no folder of shards", "product_cls.stream")),
+        ("stream.json", None, ("root=", "no folder of shards", "product_cls.stream")),
         ("train-000001.tar", None, ("train-000001.tar is missing", "copy it again")),
         ("train-000001.tar", b"half", ("train-000001.tar has 4 bytes", "copy it again")),
         ("index.json", b"{}", ("index.json is damaged",)),
@@ -311,7 +311,7 @@ def test_a_cache_too_small_for_the_window_is_refused(
 ) -> None:
     most = max(file.stat().st_size for file in shards.glob("*.tar"))
     store = opened(f"file://{shards}", tmp_path, cache_gb=5 * most / 1e9, window=20)
-    with refused("data.stream.cache_gb=", "data.stream.window=20", "or more"):
+    with refused("cache_gb=", "a window of 20 pictures", "or more"):
         store.check_room(np.arange(40))
     opened(f"file://{shards}", tmp_path, cache_gb=5 * most / 1e9, window=1).check_room(
         np.arange(40)
@@ -335,7 +335,7 @@ def test_a_set_that_changed_at_its_address_is_fetched_anew(
 def test_what_an_address_does_not_give_is_one_sentence(
     shards: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with refused("ftp://host/shop", "allowed: a folder, or http://"):
+    with refused("root=ftp://host/shop", "allowed: a folder, or http://"):
         read_stream("ftp://host/shop", cache=tmp_path)
     with refused("file:///nowhere/stream.json cannot be fetched"):
         read_stream("file:///nowhere", cache=tmp_path)
@@ -379,7 +379,7 @@ def test_without_webdataset(
     with refused("Writing shards needs WebDataset", "'.[streaming]'"):
         write(samples, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with refused("data.root=http://host/shop needs WebDataset", "'.[streaming]'"):
+    with refused("Reading shards from http://host/shop needs WebDataset", "'.[streaming]'"):
         read_stream("http://host/shop", cache=tmp_path)
     assert opened(shards, tmp_path).picture(0).shape == (32, 32, 3)  # a folder needs nothing
 

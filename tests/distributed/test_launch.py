@@ -30,7 +30,7 @@ from product_cls.distributed.launch import (
 from product_cls.inference.predictions import Predictions
 from product_cls.optim.groups import Finetune
 from product_cls.runs.folder import RunFolder
-from product_cls.training.build import assemble_network
+from product_cls.training.build import build_network
 from product_cls.training.rank_worker import leave
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
@@ -262,7 +262,7 @@ def test_joined_batch_norms_keep_their_activations(composed: Callable[..., dict[
     def outputs(*overrides: str) -> tuple[torch.Tensor, set[str]]:
         torch.manual_seed(0)
         config = OmegaConf.create(composed("trainer=ddp", "model=tiny", *overrides))
-        network = assemble_network(config, Linear()).eval()  # type: ignore[arg-type]
+        network = build_network(config, Linear()).eval()  # type: ignore[arg-type]
         pictures = torch.arange(2 * 3 * 32 * 32).reshape(2, 3, 32, 32).remainder(256).byte()
         kinds = {type(part).__name__ for part in network.modules()}
         return network(network.prepare(pictures)), kinds

@@ -71,7 +71,7 @@ def test_wrong_methods_and_weights() -> None:
     scores = np.stack([A, B])
     for arguments, words in (
         ({"method": "median"}, "method=median; allowed: mean, gmean, sharpened"),
-        ({"weights": [1]}, "1 weights for 2 runs"),
+        ({"weights": [1]}, "allowed: 2 numbers"),
         ({"weights": [1, -1]}, "0 or more"),
         ({"weights": [0, 0]}, "not all of them 0"),
     ):
@@ -208,7 +208,7 @@ def test_a_run_of_weight_zero_is_left_out(sweep: Path) -> None:
 def test_wrong_commands(sweep: Path, tmp_path: Path, command: Command) -> None:
     for words, expected in (
         ((f"runs={tmp_path / 'absent'}",), "There is no folder"),
-        ((f"runs={sweep}", "weights=[1,2,3]"), "3 weights for 2 runs: fold=0, fold=1"),
+        ((f"runs={sweep}", "weights=[1,2,3]"), "allowed: 2 numbers, one each for fold=0, fold=1"),
         ((f"runs={sweep / 'a fold=7'}",), "can be blended"),
     ):
         status, _, errors = command(*words)

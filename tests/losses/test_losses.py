@@ -8,7 +8,7 @@ import torch
 from runs_in_process import train
 from torch.nn import functional as F
 
-from product_cls.losses.class_weights import class_weights, weigh
+from product_cls.losses.class_weights import class_weights, set_class_weights
 from product_cls.losses.single_label import FocalLoss, SoftF1Loss, SumLoss, TripletLoss
 
 COUNTS = [48, 48, 48, 48, 48, 12]
@@ -94,7 +94,7 @@ def test_a_sum_of_losses() -> None:
 
 def test_weights_reach_the_losses_that_take_some() -> None:
     focal, plain = FocalLoss(), torch.nn.CrossEntropyLoss()
-    weigh(focal, WEIGHT.numpy())
+    set_class_weights(focal, WEIGHT.numpy())
     assert focal(LOGITS, TARGET).item() == FocalLoss(weight=WEIGHT)(LOGITS, TARGET).item()
     assert "weight" in focal.state_dict()  # so that it moves with the module
     total = SumLoss(
@@ -103,31 +103,31 @@ def test_weights_reach_the_losses_that_take_some() -> None:
             "soft_f1": {"loss": SoftF1Loss(), "weight": 1.0},
         }
     )
-    weigh(total, WEIGHT.numpy())
+    set_class_weights(total, WEIGHT.numpy())
     assert plain.weight is not None and plain.weight.equal(WEIGHT)
 
 
 def test_wrong_losses(refused) -> None:  # type: ignore[no-untyped-def]
-    with refused("loss.gamma=-1"):
+    with refused("gamma=-1"):
         FocalLoss(gamma=-1)
-    with refused("loss.label_smoothing=1.5; allowed: 0 to 1"):
+    with refused("label_smoothing=1.5; allowed: 0 to 1"):
         FocalLoss(label_smoothing=1.5)
-    with refused("loss.weight=[1.0, -1.0]; allowed: 0 or more"):
+    with refused("weight=[1.0, -1.0]; allowed: 0 or more"):
         FocalLoss(weight=[1, -1])
-    with refused("loss.eps=0"):
+    with refused("eps=0"):
         SoftF1Loss(eps=0)
     plain = torch.nn.CrossEntropyLoss()
-    with refused("no loss with a weight above 0"):
+    with refused("losses={a}; allowed: at least one loss with a weight above 0"):
         SumLoss({"a": {"loss": plain, "weight": 0}, "b": None})
-    with refused("loss.losses.a.weight=-1; allowed: 0 or more"):
+    with refused("losses.a.weight=-1; allowed: 0 or more"):
         SumLoss({"a": {"loss": plain, "weight": -1}})
-    with refused("loss.losses.a has the keys loss, wieght"):
+    with refused("losses.a={loss, wieght}; allowed: the two keys loss and weight"):
         SumLoss({"a": {"loss": plain, "wieght": 1}})
-    with refused("SoftF1Loss takes no weights of classes"):
-        weigh(SoftF1Loss(), WEIGHT.numpy())
+    with refused("SoftF1Loss takes no class weights"):
+        set_class_weights(SoftF1Loss(), WEIGHT.numpy())
     over_embeddings = torch.nn.Identity()
     over_embeddings.on_embeddings = True  # type: ignore[assignment]
-    with refused("loss.losses.triplet is a loss over embeddings"):
+    with refused("losses.triplet.loss=Identity is over embeddings"):
         SumLoss({"triplet": {"loss": over_embeddings, "weight": 1}})
 
 
@@ -152,7 +152,7 @@ def test_wrong_smoothing_within_a_sum(
     smoothing = "loss.losses.cross_entropy.loss.label_smoothing=2"
     with pytest.raises(SystemExit):
         train(tmp_path / "run", tiny_root, "loss=sum", smoothing)
-    assert "loss.label_smoothing=2; allowed: 0 to 1." in caplog.text
+    assert f"{smoothing}; allowed: 0 to 1." in caplog.text
 
 
 def test_log_weights() -> None:
@@ -173,14 +173,14 @@ def test_inverse_weights_are_in_the_ratio_of_the_counts() -> None:
 
 
 def test_wrong_weights(refused) -> None:  # type: ignore[no-untyped-def]
-    with refused("class_weights=cube", "log, inverse, effective"):
+    with refused("kind=cube", "log, inverse, effective"):
         class_weights([1, 2], "cube")
     with refused("at least 1 training picture"):
         class_weights([1, 0])
-    with refused("TripletMarginLoss takes no weights"):
-        weigh(torch.nn.TripletMarginLoss(), np.ones(2, np.float32))
-    with refused("Both loss.weight and task.weights"):
-        weigh(torch.nn.CrossEntropyLoss(weight=torch.ones(2)), np.ones(2, np.float32))
+    with refused("TripletMarginLoss takes no class weights"):
+        set_class_weights(torch.nn.TripletMarginLoss(), np.ones(2, np.float32))
+    with refused("the loss has its own weight already"):
+        set_class_weights(torch.nn.CrossEntropyLoss(weight=torch.ones(2)), np.ones(2, np.float32))
 
 
 def test_triplets() -> None:
@@ -196,7 +196,7 @@ def test_triplets() -> None:
 
 def test_wrong_triplets(refused) -> None:  # type: ignore[no-untyped-def]
     pytest.importorskip("pytorch_metric_learning")
-    with refused("loss.mining=soft", "hard, semihard, all"):
+    with refused("mining=soft", "hard, semihard, all"):
         TripletLoss(mining="soft")
-    with refused("loss.margin=0"):
+    with refused("margin=0"):
         TripletLoss(margin=0)

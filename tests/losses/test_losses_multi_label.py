@@ -9,15 +9,14 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from product_cls.core.errors import UserError
 from product_cls.data.mix import Mix
 from product_cls.losses.multi_label import (
     AsymmetricLoss,
     FocalBCELoss,
-    balance,
+    balanced_weights,
+    set_present_weights,
     takes_one_label,
     takes_several_labels,
-    weigh_present,
 )
 from product_cls.losses.single_label import FocalLoss, SumLoss
 
@@ -61,9 +60,9 @@ def test_gradients_are_finite_where_it_is_sure(loss: nn.Module) -> None:
 
 def test_balanced_weights_are_absent_by_present() -> None:
     targets = np.array([[1, 0], [0, 0], [1, 1], [0, 0], [0, 0]])
-    assert balance(targets).tolist() == [1.5, 4.0]
+    assert balanced_weights(targets).tolist() == [1.5, 4.0]
     for loss in (nn.BCEWithLogitsLoss(), FocalBCELoss(gamma=0.0), AsymmetricLoss(0, 0, 0)):
-        weigh_present(loss, balance(targets))
+        set_present_weights(loss, balanced_weights(targets))
         logits, target = LOGITS[:, :2], TARGET[:, :2]
         each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         weights = torch.where(target > 0, torch.tensor([1.5, 4.0]), 1.0)
@@ -94,15 +93,18 @@ def test_which_losses_take_several_labels() -> None:
 
 def test_wrong_values() -> None:
     for make, words in (
-        (lambda: FocalBCELoss(-1), "loss.gamma=-1"),
-        (lambda: FocalBCELoss(2, 2), "loss.alpha=2; allowed: 0 to 1, or null"),
-        (lambda: AsymmetricLoss(gamma_neg=-1), "loss.gamma_neg=-1"),
-        (lambda: AsymmetricLoss(clip=1), "loss.clip=1"),
-        (lambda: weigh_present(nn.CrossEntropyLoss(), np.ones(2)), "takes no weights of labels"),
+        (lambda: FocalBCELoss(-1), "gamma=-1"),
+        (lambda: FocalBCELoss(2, 2), "alpha=2; allowed: 0 to 1, or null"),
+        (lambda: AsymmetricLoss(gamma_neg=-1), "gamma_neg=-1"),
+        (lambda: AsymmetricLoss(clip=1), "clip=1"),
         (
-            lambda: weigh_present(nn.BCEWithLogitsLoss(pos_weight=torch.ones(2)), np.ones(2)),
-            "Both loss.pos_weight and task.weights",
+            lambda: set_present_weights(nn.CrossEntropyLoss(), np.ones(2)),
+            "takes no weights of labels",
+        ),
+        (
+            lambda: set_present_weights(nn.BCEWithLogitsLoss(pos_weight=torch.ones(2)), np.ones(2)),
+            "the loss has its own pos_weight already",
         ),
     ):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(ValueError, match=words):
             make()

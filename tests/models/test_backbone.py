@@ -8,7 +8,6 @@ import pytest
 import timm
 import torch
 
-from product_cls.core.errors import UserError
 from product_cls.models.backbone import build_backbone, normalization
 
 TINY = "test_efficientnet"
@@ -71,17 +70,19 @@ def test_auto_says_loudly_when_it_falls_back(caplog: pytest.LogCaptureFixture) -
 
 
 def test_hub_out_of_reach_is_one_sentence() -> None:
-    with pytest.raises(UserError, match=r"No pretrained weights of 'efficientnet_b0' from the mod"):
+    with pytest.raises(ValueError, match="weights=hub: no pretrained weights of 'efficientnet_b0'"):
         build_backbone("efficientnet_b0", "hub")
 
 
 def test_unknown_backbone_gives_hints() -> None:
-    with pytest.raises(UserError, match="'efficientnet_b99' is unknown"):
+    with pytest.raises(ValueError, match="backbone=efficientnet_b99 is unknown"):
         build_backbone("efficientnet_b99", "none")
 
 
 def test_no_package_for_other_networks() -> None:
-    with pytest.raises(UserError, match="No package holds weights of 'efficientnet_b0'"):
+    with pytest.raises(
+        ValueError, match="weights=package: no package holds weights of 'efficientnet_b0'"
+    ):
         build_backbone("efficientnet_b0", "package")
 
 
@@ -101,12 +102,12 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     other = timm.create_model("test_resnet", num_classes=0, global_pool="")
     torch.save(other.state_dict(), tmp_path / "other.pt")
-    with pytest.raises(UserError, match=r"does not fit 'test_efficientnet'"):
+    with pytest.raises(ValueError, match=r"does not fit 'test_efficientnet'"):
         build_backbone(TINY, str(tmp_path / "other.pt"))
     (tmp_path / "text.pt").write_text("no weights")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(ValueError, match="cannot be read"):
         build_backbone(TINY, str(tmp_path / "text.pt"))
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(ValueError, match="no such file"):
         build_backbone(TINY, "nowhere.pt")
 
 

@@ -152,10 +152,10 @@ def test_channels_last_weights_take_the_same_step() -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ({"lr": -1.0}, ("optimizer.lr=-1; it must be above 0",)),
-        ({"betas": (0.9, 1.0)}, ("optimizer.betas=[0.9, 1.0]",)),
-        ({"eps": 0.0}, ("optimizer.eps=0.0",)),
-        ({"weight_decay": -0.1}, ("optimizer.weight_decay=-0.1",)),
+        ({"lr": -1.0}, ("lr=-1; allowed: above 0",)),
+        ({"betas": (0.9, 1.0)}, ("betas=[0.9, 1.0]",)),
+        ({"eps": 0.0}, ("eps=0.0",)),
+        ({"weight_decay": -0.1}, ("weight_decay=-0.1",)),
     ],
 )
 def test_bad_values(refused: Any, arguments: dict[str, Any], parts: tuple[str, ...]) -> None:

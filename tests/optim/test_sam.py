@@ -13,7 +13,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from runs_in_process import refusal, train, train_interrupted, weights
 
 from product_cls.optim.adamp import AdamP
-from product_cls.optim.sam import SAM, same_draws, statistics_kept
+from product_cls.optim.sam import SAM, frozen_statistics, same_draws
 from product_cls.optim.schedules import polynomial
 from product_cls.training.module import ProductModule
 
@@ -145,7 +145,7 @@ def test_statistics_and_draws() -> None:
     with same_draws(torch.device("cpu")):
         first = net(x)
     once = {name: value.clone() for name, value in net.state_dict().items()}
-    with statistics_kept(net):
+    with frozen_statistics(net):
         second = net(x)
     assert second.equal(first)
     assert all(value.equal(once[name]) for name, value in net.state_dict().items())
@@ -155,7 +155,7 @@ def test_statistics_and_draws() -> None:
 
 
 def test_rho(refused) -> None:  # type: ignore[no-untyped-def]
-    with refused("optimizer.rho=0; it must be above 0"):
+    with refused("rho=0; allowed: above 0"):
         SAM(start(), torch.optim.SGD, rho=0, lr=0.1)
 
 
@@ -300,7 +300,7 @@ def test_the_second_pass_is_synchronised_and_drops_the_same(
     [
         (("trainer.accumulate_grad_batches=2",), "accumulate_grad_batches=2 does not go with SAM"),
         (("trainer.precision=16-mixed",), "trainer.precision=16-mixed does not go with SAM"),
-        (("optimizer.rho=-1",), "optimizer.rho=-1; it must be above 0"),
+        (("optimizer.rho=-1",), "optimizer.rho=-1; allowed: above 0"),
         (("+optimizer.speed=3",), "unexpected keyword argument 'speed'"),
     ],
 )

@@ -56,7 +56,7 @@ def test_one_part_and_zeros() -> None:
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        ([1.0], "1 weights for 2 runs"),
+        ([1.0], "allowed: 2 numbers"),
         ([1.0, -1.0], "weights=[1.0, -1.0]; allowed: 0 or more"),
         ([0.0, 0.0], "not all of them 0"),
         ([1.0, float("nan")], "allowed: 0 or more"),

@@ -68,9 +68,19 @@ def test_sweep_votes_and_names_what_it_leaves_out(sweep: Path, tiny_root: Path) 
     model = open_model(sweep, device="cpu")
     mean = (stored.scores + align([("a", stored), ("b", other)])[1].scores) / 2
     np.testing.assert_allclose(model.predict(files), mean, **CLOSE)
-    assert model.notes == [
-        f"The run {sweep}/fold=2,seed=1 is failed: Out of memory; it is left out."
-    ]
+    (note,) = model.notes
+    assert "fold=2,seed=1" in note and "failed: Out of memory; it is left out." in note
+
+
+def test_debug_run_is_opened_alone_with_a_note(sweep: Path, tmp_path: Path) -> None:
+    for fold in (0, 1):
+        shutil.copytree(sweep / f"fold={fold},seed=1", tmp_path / "sweep" / f"fold={fold}")
+    debug = RunFolder(tmp_path / "sweep" / "fold=0")
+    debug.update_status(limited=True)
+    (alone,) = open_model(debug.path).notes
+    (beside,) = open_model(tmp_path / "sweep").notes
+    assert "a part of the pictures only" in alone and "left out" not in alone
+    assert "a part of the pictures only" in beside and "left out" in beside
 
 
 def test_embeddings_of_softmax_networks(sweep: Path, tiny_root: Path) -> None:
@@ -155,7 +165,7 @@ def test_pictures_in_memory_go_through_the_same_decoding(
 def test_onnx_file(retrieval: Path, sweep: Path, tiny_root: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="the extra `export` is not installed")
     pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
-    from product_cls.export import export_onnx
+    from product_cls.inference.onnx_export import export_onnx
 
     _, files = stored_test_part(sweep / "fold=0,seed=1", tiny_root)
     for run in (sweep / "fold=0,seed=1", retrieval / "fold=0"):
@@ -177,7 +187,7 @@ def test_wrong_input_is_one_sentence(sweep: Path, tmp_path: Path, refused: Refus
     for source, parts in (
         ("absent", ("There is no folder or file absent",)),
         (tmp_path, ("No run in", "status.json")),
-        (sweep / "fold=2,seed=1", ("fold=2,seed=1 is failed: Out of memory",)),
+        (sweep / "fold=2,seed=1", ("fold=2,seed=1", "failed: Out of memory")),
         (__file__, ("is no checkpoint of product_cls",)),
     ):
         with refused(*parts):

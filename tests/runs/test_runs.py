@@ -19,6 +19,12 @@ def test_fingerprint_is_about_what_is_computed() -> None:
     assert mark != fingerprint(CONFIG, "other samples")
 
 
+def test_a_moved_class_keeps_its_fingerprint() -> None:
+    before = CONFIG | {"callbacks": {"ema": {"_target_": "product_cls.callbacks.WarmEma"}}}
+    now = CONFIG | {"callbacks": {"ema": {"_target_": "product_cls.training.callbacks.WarmEma"}}}
+    assert fingerprint(now) == fingerprint(before) != fingerprint(CONFIG)
+
+
 def test_plan(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.plan("f") == "fresh"

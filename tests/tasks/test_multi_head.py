@@ -41,9 +41,9 @@ def every() -> pd.DataFrame:
 
 @pytest.fixture
 def task(every: pd.DataFrame) -> MultiHead:
-    made = MultiHead(PEOPLE)
-    made.fit(every)
-    return made
+    fitted_task = MultiHead(PEOPLE)
+    fitted_task.fit(every)
+    return fitted_task
 
 
 def sure(task: MultiHead, target: np.ndarray) -> np.ndarray:
@@ -299,25 +299,33 @@ def test_metrics_are_over_the_epoch_not_means_of_batches() -> None:
 @pytest.mark.parametrize(
     ("heads", "arguments", "parts"),
     [
-        ({}, {}, ("task.heads names no head",)),
-        ({"a": None}, {}, ("task.heads names no head",)),
-        ("ab", {}, ("task.heads=ab", "[names]")),
-        (["a", "a"], {}, ("task.heads=['a', 'a']", "each once")),
-        ({"a": {"column": "b"}, "b": {}}, {}, ("heads a and b", "same column 'b'")),
-        ({"a": {"weight": 2}, "b": {}}, {"uncertainty": True}, ("task.heads.a.weight=2",)),
-        (["a"], {"uncertainty": "maybe"}, ("task.uncertainty=maybe", "true or false")),
-        ({"a": {"weight": 0}}, {}, ("task.heads.a.weight=0", "task.heads.a=null")),
-        ({"a": {"weight": "much"}}, {}, ("task.heads.a.weight=much",)),
-        ({"a": {"color": 1}}, {}, ("task.heads.a has 'color'", "column, classes, loss")),
-        ({"a": 3}, {}, ("task.heads.a has '3'",)),
-        ({"a": {"classes": ["x"]}}, {}, ("task.heads.a.classes=['x']", "two or more")),
-        ({"a": {"classes": "xy"}}, {}, ("task.heads.a.classes=xy",)),
-        ({"a=b": {}}, {}, ("a head 'a=b'", "letters")),
-        ({"prediction": {}}, {}, ("a head 'prediction'",)),
+        ({}, {}, ("heads=", "names no head")),
+        ({"a": None}, {}, ("heads=", "names no head")),
+        ("ab", {}, ("heads=ab", "[names]")),
+        (["a", "a"], {}, ("heads=['a', 'a']", "each once")),
+        (
+            {"a": {"column": "b"}, "b": {}},
+            {},
+            ("heads.b.column=b is also the column of the head a",),
+        ),
+        (
+            {"a": {"weight": 2}, "b": {}},
+            {"uncertainty": True},
+            ("heads.a.weight=2", "uncertainty=true"),
+        ),
+        (["a"], {"uncertainty": "maybe"}, ("uncertainty=maybe", "true or false")),
+        ({"a": {"weight": 0}}, {}, ("heads.a.weight=0; allowed: above 0", "null")),
+        ({"a": {"weight": "much"}}, {}, ("heads.a.weight=much",)),
+        ({"a": {"color": 1}}, {}, ("heads.a.color=1", "column, classes, loss")),
+        ({"a": 3}, {}, ("heads.a=3",)),
+        ({"a": {"classes": ["x"]}}, {}, ("heads.a.classes=['x']", "two or more")),
+        ({"a": {"classes": "xy"}}, {}, ("heads.a.classes=xy",)),
+        ({"a=b": {}}, {}, ("heads=a=b;", "letters")),
+        ({"prediction": {}}, {}, ("heads=prediction;",)),
         (
             {"a": {"loss": nn.CrossEntropyLoss(label_smoothing=2.0)}},
             {},
-            ("loss.label_smoothing=2.0",),
+            ("heads.a.loss.label_smoothing=2.0",),
         ),
     ],
 )
@@ -328,46 +336,59 @@ def test_settings_that_cannot_be(
         MultiHead(heads, **arguments)
 
 
-@pytest.mark.parametrize("heads", [["a"], {"a": {"loss": nn.BCEWithLogitsLoss()}}])
-def test_a_loss_over_independent_labels_is_refused(heads: Any, refused: Any) -> None:
+@pytest.mark.parametrize(
+    ("heads", "argument"),
+    [(["a"], "loss=SumLoss"), ({"a": {"loss": nn.BCEWithLogitsLoss()}}, "heads.a.loss=BCEWithLo")],
+)
+def test_a_loss_over_independent_labels_is_refused(heads: Any, argument: str, refused: Any) -> None:
     parts = {
         "classes": {"loss": nn.CrossEntropyLoss(), "weight": 1},
         "labels": {"loss": nn.BCEWithLogitsLoss(), "weight": 1},
     }
-    with refused("task.heads.a", "task=multi_label"):
+    with refused(argument, "the multi_label task"):
         MultiHead(heads, SumLoss(parts))
 
 
 def test_a_loss_over_embeddings_is_refused(refused: Any) -> None:
     loss = nn.CrossEntropyLoss()
     loss.on_embeddings = True  # type: ignore[assignment]
-    with refused("task.heads.a", "over embeddings"):
+    with refused("loss=CrossEntropyLoss is over embeddings"):
         MultiHead(["a"], loss)
+    with refused("heads.a.loss=CrossEntropyLoss is over embeddings"):
+        MultiHead({"a": {"loss": loss}}, loss)
 
 
 @pytest.mark.parametrize(
     ("heads", "loss", "parts"),
     [
-        (["c"], None, ("task.heads.c: 'c' is no column", "id, split, a, b")),
-        ({"a": {"column": "c"}}, None, ("task.heads.a: 'c' is no column",)),
-        (["a", "b"], None, ("task.heads.b", "1 classes", "at least 2")),
-        ({"a": {"classes": ["x", "z"]}}, None, ("'1.jpg' has the a 'y'", "x, z")),
+        (["c"], None, ("heads.c.column=c is no column", "id, split, a, b")),
+        ({"a": {"column": "c"}}, None, ("heads.a.column=c is no column",)),
+        (["a", "b"], None, ("heads.b.column=b", "1 class in", "at least 2")),
+        (
+            {"a": {"classes": ["x", "z"]}},
+            None,
+            ("heads.a.classes=[x, z] lacks 'y', the a of '1.jpg'",),
+        ),
         (
             {"a": {"class_weights": "log"}},
             SoftF1Loss(),
-            ("SoftF1Loss takes no weights", "task.heads.a.class_weights=null"),
+            ("heads.a.class_weights=log: SoftF1Loss takes no class weights", "null"),
         ),
-        ({"a": {"class_weights": "big"}}, None, ("task.heads.a.class_weights=big; allowed: log",)),
+        ({"a": {"class_weights": "big"}}, None, ("heads.a.class_weights=big; allowed: log",)),
         (
             {"a": {"classes": ["x", "y", "z"], "class_weights": "log"}},
             None,
-            ("task.heads.a.class_weights=log", "'z' has no training picture"),
+            ("heads.a.class_weights=log", "'z' has no training picture"),
         ),
-        (["a"], FocalLoss(weight=[1.0, 2.0, 3.0]), ("task.heads.a", "3 weights for 2 classes")),
+        (
+            ["a"],
+            FocalLoss(weight=[1.0, 2.0, 3.0]),
+            ("heads.a.loss.weight=", "3 weights for 2 classes"),
+        ),
         (
             {"a": {"class_weights": "log"}},
             FocalLoss(weight=[1.0, 2.0]),
-            ("Both loss.weight and task.heads.a.class_weights",),
+            ("heads.a.class_weights=log: the loss has its own weight already",),
         ),
     ],
 )
@@ -382,12 +403,12 @@ def test_a_head_that_the_fold_leaves_without_labels(refused: Any) -> None:
     task = fitted(table(a=["x", "y", "x"], b=["u", "v", None]))
     both = np.array([[0, 0], [1, 1]])
     assert task.check_parts(both, both) == []
-    with refused("None of the 2 pictures to learn from", "'b'", "task.heads.b=null"):
+    with refused("heads.b.column=b: none of the 2 training pictures", "null"):
         task.check_parts(np.array([[0, -1], [1, -1]]), both)
-    (said,) = task.check_parts(both, np.array([[0, -1]]))
-    assert "'b': no held-out picture has a label" in said
-    with refused("No held-out picture has a label", "fold=all"):
+    (warning,) = task.check_parts(both, np.array([[0, -1]]))
+    assert "'b': no held-out picture has a label" in warning
+    with refused("No held-out picture has a label", "another fold"):
         task.check_parts(both, np.array([[-1, -1]]))
     assert task.check_parts(both, both[:0]) == []  # fold=all
-    (said,) = task.check_parts(np.array([[0, 0], [0, 1]]), both)
-    assert said == "Head 'a': no picture to learn from shows y."
+    (warning,) = task.check_parts(np.array([[0, 0], [0, 1]]), both)
+    assert warning == "Head 'a': no training picture shows y."

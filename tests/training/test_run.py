@@ -160,24 +160,27 @@ def test_mixing_is_drawn_once_a_batch_and_changes_pictures(
         ("augment.rotate.transform=RandAugmen", "did you mean 'RandAugment'?"),
         ("folds.n_splits=11", "at most 10"),
         ("folds.strategy=random", "'random'; allowed: stratified, stratified_group, view, own"),
-        ("data.root=/nowhere", "There is no folder /nowhere"),
+        ("data.root=/nowhere", "data.root=/nowhere: there is no such folder"),
         ("data.size=big", "data.size=big"),
         ("data.batch_size=0", "data.batch_size=0"),
         ("data.num_workers=-1", "data.num_workers=-1"),
         ("tta=[flip]", "tta names 'flip'"),
-        ("model.backbone=efficientnet_b99", "'efficientnet_b99' is unknown"),
-        ("model.weights=package", "No package holds weights of 'test_efficientnet'"),
-        ("model.pooling=max", "'max' is unknown; allowed: avg, gem"),
+        ("model.backbone=efficientnet_b99", "model.backbone=efficientnet_b99 is unknown"),
+        (
+            "model.weights=package",
+            "model.weights=package: no package holds weights of 'test_efficientnet'",
+        ),
+        ("model.pooling=max", "model.pooling=max; allowed: avg, gem"),
         ("scheduler.end_lr=1", "scheduler.end_lr=1"),
         ("mix.p=2", "mix.p=2"),
-        ("task.label=brand", "'brand' is no column"),
+        ("task.label=brand", "task.label=brand is no column"),
         ("optimizer.lr=1e30", "The training loss became"),
         ("+optimizer.speed=3", "unexpected keyword argument 'speed'"),
-        ("optimizer.lr=-1", "optimizer.lr=-1; it must be above 0"),
+        ("optimizer.lr=-1", "optimizer.lr=-1; allowed: above 0"),
         ("optimizer.lr=0", "optimizer.lr=0"),
         ("+scheduler.speed=3", "unexpected keyword argument 'speed'"),
-        ("trainer.max_epochs=0", "trainer.max_epochs=0; allowed: 1 or more"),
-        ("trainer.max_epochs=abc", "trainer.max_epochs=abc; allowed: 1 or more"),
+        ("trainer.max_epochs=0", "trainer.max_epochs=0; allowed: a whole number, 1 or more"),
+        ("trainer.max_epochs=abc", "trainer.max_epochs=abc; allowed: a whole number, 1 or more"),
         ("seed=-1", "seed=-1; allowed: a whole number"),
         ("exclude=rotate", "exclude=rotate; allowed: a list, exclude=[rotate,cutmix]"),
         ("tta=identity", "tta=identity; allowed: a list"),
@@ -188,12 +191,13 @@ def test_mixing_is_drawn_once_a_batch_and_changes_pictures(
         ("trainer.devices=0", "trainer.devices=0; allowed: a whole number, 1 or more"),
         ("+trainer.check_val_every_n_epoch=2", "check_val_every_n_epoch=2; allowed: 1"),
         ("+trainer.fast_dev_run=true", "trainer=debug runs two steps"),
-        ("model.backbone=test_vit", "'test_vit' gives no feature map"),
+        ("model.backbone=test_vit", "model.backbone=test_vit returns no feature map"),
         ("callbacks=early_stopping", "fold=all has no validation"),
         ("+augment.crop={transform: RandomCrop, height: 16, width: 16, p: 1}", "(16, 16, 3)"),
         ("trainer.accelerator=gpux", "'gpux'"),
         ("trainer.precision=8", "Precision '8' is invalid"),
-        ("model.drop_rate=2", "drop_rate=2; allowed: 0 to 1"),
+        ("model.drop_rate=2", "model.drop_rate=2; allowed: 0 to 1"),
+        ("model.drop_rate=high", "model.drop_rate=high; allowed: a number"),
         ("loss.label_smoothing=2", "label_smoothing=2"),
         ("+augment.blur.size=3", "augment.blur"),
     ],
@@ -217,11 +221,18 @@ def test_a_failed_change_leaves_finished_results(
     assert run.status()["state"] == "done"
 
 
+@pytest.mark.parametrize("words", [("sweep=ablation",), ("experiment=gap",)])
 def test_a_sweep_without_m_is_refused(
-    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture, words: tuple[str, ...]
 ) -> None:
-    said = refusal(tmp_path / "run", tiny_root, caplog, "sweep=ablation")
-    assert "sweep=ablation" in said and "-m" in said
+    """Also where the experiment selects the sweep; the launcher's jobs are exempt."""
+    folder = tmp_path / "run"
+    sentence = refusal(folder, tiny_root, caplog, *words, "data=competition")
+    assert f"python train.py -m {' '.join(words)}." in sentence
+    assert not folder.exists()
+    job = ("seed=0", "data=competition", "data.size=32", "model=tiny", "trainer=debug")
+    run = train(folder, tiny_root, *words, *job, "hydra.mode=RUN", "data.batch_size=8")
+    assert run.state().kind == "limited"
 
 
 def test_limit_takes_a_subset_with_a_store_of_its_own(tmp_path: Path, tiny_root: Path) -> None:
@@ -246,6 +257,7 @@ def test_every_experiment_runs_two_steps(tmp_path: Path, tiny_root: Path, experi
         tmp_path / "run",
         tiny_root,
         f"experiment={experiment}",
+        "hydra.mode=RUN",  # as the launcher starts the jobs of an experiment with a sweep
         "data=competition",
         "model=tiny",
         "trainer=debug",
@@ -377,6 +389,6 @@ def test_batches_are_not_halved_more_often_than_asked(
     said = refusal(run, tiny_root, caplog, no_room(0))
     assert said == "Out of GPU memory; lower data.batch_size=8 or set oom_retries=1."
     said = refusal(run, tiny_root, caplog, no_room(0), "oom_retries=1")
-    assert said == "Out of GPU memory with data.batch_size=8 halved 1 times, too."
+    assert said == "Out of GPU memory even with data.batch_size=8 halved once."
     said = refusal(run, tiny_root, caplog, "optimizer=sam", "oom_retries=1")
     assert "oom_retries=1 does not go with SAM" in said

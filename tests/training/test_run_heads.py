@@ -23,7 +23,7 @@ from product_cls.inference.predictor import Predictor
 from product_cls.report import __main__ as report
 from product_cls.runs.folder import RunFolder
 from product_cls.tasks.multi_head import MultiHead
-from product_cls.training.build import assemble_folds
+from product_cls.training.data_source import build_folds
 
 PEOPLE = (
     "experiment=people",
@@ -205,15 +205,24 @@ def test_every_loss_mixed_with_labels_missing(tmp_path: Path, catalogue: Path, l
     ("override", "words"),
     [
         ("task.heads=???", "Missing: task.heads=..."),
-        ("task.heads=[way,brnad]", "task.heads.brnad: 'brnad' is no column"),
-        ("+task.heads.wya.weight=2", "task.heads.wya: 'wya' is no column"),
-        ("+task.heads.b={column:way}", "The heads way and b are of the same column 'way'"),
-        ("task.heads={way:{classes:[level,steep]},tone:{}}", "has the way 'slant'; allowed"),
+        ("task.heads=[way,brnad]", "task.heads.brnad.column=brnad is no column"),
+        ("+task.heads.wya.weight=2", "task.heads.wya.column=wya is no column"),
+        (
+            "+task.heads.b={column:way}",
+            "task.heads.b.column=way is also the column of the head way",
+        ),
+        (
+            "task.heads={way:{classes:[level,steep]},tone:{}}",
+            "task.heads.way.classes=[level, steep] lacks 'slant', the way of",
+        ),
         ("+task.heads.way.weight=2 task.uncertainty=true", "task.heads.way.weight=2"),
-        ("task.heads={way:{class_weights:log},tone:{}} loss=soft_f1", "takes no weights"),
+        (
+            "task.heads={way:{class_weights:log},tone:{}} loss=soft_f1",
+            "task.heads.way.class_weights=log: SoftF1Loss takes no class weights",
+        ),
         ("data.per_class=2", "data.per_class=2 is for one label a picture"),
         ("tta=[rot90] data.size=[32,24]", "32 x 24 pixels on their side"),
-        ("loss=triplet", "over embeddings, which task=retrieval has"),
+        ("loss=triplet", "loss=TripletLoss is over embeddings, which only the retrieval task has"),
     ],
 )
 def test_wrong_values_are_one_sentence(
@@ -270,8 +279,8 @@ def test_people_in_several_folds_are_warned_of(
             }
         )
         caplog.clear()
-        assemble_folds(config, samples, task)
-        assert caplog.text.count("folds.strategy=stratified_group keeps them together") == said
+        build_folds(config, samples, task)
+        assert caplog.text.count("folds.strategy=stratified_group keeps each in one fold") == said
 
 
 def test_people_are_augmented_by_their_recipe(composed: Callable[..., dict[str, Any]]) -> None:

@@ -132,10 +132,10 @@ def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]
         (("task.margin=2",), "margin=2"),
         (("task.margin_range=[0.5,0.1]",), "task.margin_range=[0.5,0.1]"),
         (("task.weights=cube",), "task.weights=cube"),
-        (("task.vote.kind=best",), "vote=best"),
+        (("task.vote.kind=best",), "task.vote.kind=best; allowed"),
         (("task.embedding=0",), "task.embedding=0; allowed: a whole number, 1 or more"),
         (("task.embedding=16.5",), "task.embedding=16.5; allowed: a whole number, 1 or more"),
-        (("data.batch_size=1",), "data.batch_size=1 is too few for task=retrieval"),
+        (("data.batch_size=1",), "data.batch_size=1 is too small for task=retrieval"),
     ],
 )
 def test_wrong_values_are_one_sentence(

@@ -306,7 +306,7 @@ def test_mistakes_are_said_before_a_trial_starts(tmp_path: Path, refused: Any) -
         (["fold=all"], "no validation"),
         (["sweep=models"], "sweep=models is a set of runs"),
         (["data=competition"], "data.root=..."),
-        (["data.batch_size=0"], "data.batch_size=0; allowed: 1 or more."),
+        (["data.batch_size=0"], "data.batch_size=0; allowed: a whole number, 1 or more."),
     ):
         with refused(part):
             make(tmp_path, shared)

@@ -1,4 +1,4 @@
-"""Made pictures of letters in noise, several a picture, in the letters contest's layout."""
+"""Synthetic pictures of letters in noise, several per picture, in the letters contest's layout."""
 
 from product_cls.data.letters.dataset import make_letters, read_letters
 

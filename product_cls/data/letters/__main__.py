@@ -1,20 +1,28 @@
-"""``python -m product_cls.data.letters``: write a set of pictures of letters."""
+"""``python -m product_cls.data.letters``: generate a set of letter pictures."""
 
 from dataclasses import asdict, dataclass
 
 from product_cls.core import cli
+from product_cls.core.errors import UserError
 from product_cls.data.letters import make_letters
 
 
 @dataclass
 class Arguments:
-    """Make noisy pictures of letters, each with several of 26, in the letters contest's layout.
+    """Generate noisy pictures of letters in the letters contest's layout.
 
-    pictures, test: how many to learn from and to predict; size: side in pixels; out: the folder;
-    seed: which set; processes: 0 for as many as CPUs. fewest, most: different letters in a
-    picture; noise: strength of noise and clutter, 0 to 2; fonts: how many, 1 to 15; turn: letters
-    stand at up to this angle, in degrees. An interrupted call goes on; a finished set is left as it
-    is.
+    Each picture shows several of the 26 letters. An interrupted call resumes; a finished set is
+    left unchanged.
+
+    pictures, test: number of training and test pictures.
+    size: side in pixels.
+    out: output folder.
+    seed: selects the set.
+    fewest, most: number of different letters per picture.
+    noise: strength of noise and clutter, 0 to 2.
+    fonts: number of fonts, 1 to 15.
+    turn: largest rotation of a letter, in degrees.
+    processes: worker processes; 0 uses one per CPU.
     """
 
     pictures: int = 5000
@@ -32,8 +40,11 @@ class Arguments:
 
 def main() -> None:
     args = cli.parse_arguments(Arguments, prog="python -m product_cls.data.letters")
-    out = make_letters(**{**asdict(args), "processes": args.processes or None})
-    print(f"{args.pictures} pictures to learn from, {args.test} to predict: {out}")
+    try:
+        out = make_letters(**{**asdict(args), "processes": args.processes or None})
+    except ValueError as error:  # its sentence names the argument as it is typed
+        raise UserError(str(error)) from error
+    print(f"{args.pictures} training pictures, {args.test} test pictures: {out}")
 
 
 if __name__ == "__main__":

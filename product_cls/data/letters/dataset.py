@@ -1,4 +1,4 @@
-"""Whole sets of letters: made in parallel, resumed after an interruption, never twice."""
+"""Generate whole sets of letter pictures: in parallel, resumable, each set only once."""
 
 import csv
 from collections.abc import Iterator
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from product_cls.core.cpu_count import usable_cores
-from product_cls.core.errors import UserError
 from product_cls.data.letters.glyphs import ALPHABET, FONTS, require_fonts
 from product_cls.data.letters.picture import PAINTER, Style, draw, letters_of
 from product_cls.data.synthetic_pool import make_all
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KIND = Kind("made letters", "letters.json", "letters-unfinished.json")
-TASK = 256  # pictures that a process makes before it takes others
-Picture = tuple[str, int, str]  # split, number, name of the file
+TASK = 256  # pictures per work item of a process
+Picture = tuple[str, int, str]  # split, number, file name
 
 
 def make_letters(
@@ -38,36 +37,37 @@ def make_letters(
     processes: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Make pictures of letters into ``out``, in the contest's layout, unless they are there.
+    """Generate letter pictures in the contest's layout, unless ``out`` already holds them.
 
-    Written are ``train/<number>.png`` and ``test/<number>.png`` (grey; the test part's numbers go
-    on from the training part's), ``train.csv``, ``sample_submission.csv`` and ``test_answers.csv``
-    (``index,a,...,z``, 0 or 1). The bytes depend on the arguments alone (and on the versions of
-    Pillow, OpenCV, NumPy and the fonts), not on ``processes``. An interrupted call goes on where it
-    was; of several calls at once one makes the pictures and the rest wait.
+    Writes grey ``train/<number>.png`` and ``test/<number>.png`` (test numbers continue after the
+    training numbers), ``train.csv``, ``sample_submission.csv`` and ``test_answers.csv``
+    (``index,a,...,z``, 0 or 1). The bytes depend only on the arguments (and on the versions of
+    Pillow, OpenCV, NumPy and the fonts), not on ``processes``. An interrupted call resumes. If
+    several calls run at once, one generates the pictures and the others wait.
 
     Args:
-        pictures, test: of the training and the test part, 2 to 99,999 together.
+        pictures, test: number of training and test pictures, 2 to 99,999 together.
         size: side of the square pictures in pixels, 32 to 1024.
-        seed: which set; 0 or more.
-        fewest, most: different letters in a picture, 1 to 26.
+        seed: selects the set; 0 or more.
+        fewest, most: number of different letters per picture, 1 to 26.
         noise: strength of noise and clutter, 0 to 2.
-        fonts: how many there are, 1 to 15; each comes in three weights.
-        turn: letters stand at up to this angle, 0 to 90 degrees.
-        processes: worker processes; by default as many as the CPUs this process may use.
-        progress: show a bar with pictures a second.
+        fonts: number of fonts, 1 to 15; each comes in three weights.
+        turn: largest rotation of a letter, 0 to 90 degrees.
+        processes: worker processes; None uses one per CPU available to this process.
+        progress: show a progress bar.
 
     Returns:
         ``out``.
 
     Raises:
-        UserError: an argument out of range, a folder that holds something else or cannot be written
-            to, fonts that are not installed.
+        ValueError: an argument is out of range.
+        UserError: the folder holds something else or is not writable, or a font is not installed.
     """
     out = Path(out).expanduser().absolute()
     in_range("pictures", pictures, 2, 99_999)
     in_range("test", test, 0, 99_999)
-    in_range("pictures + test", pictures + test, 2, 99_999)
+    if pictures + test > 99_999:
+        raise ValueError(f"test={test}; allowed: up to {99_999 - pictures}, for 99999 in all.")
     check_common(size, seed, processes)
     in_range("fewest", fewest, 1, len(ALPHABET))
     in_range("most", most, 1, len(ALPHABET))
@@ -75,7 +75,7 @@ def make_letters(
     in_range("fonts", fonts, 1, FONTS)
     in_range("turn", turn, 0, 90, whole=False)
     if fewest > most:
-        raise UserError(f"fewest={fewest} is above most={most}; allowed: at most that.")
+        raise ValueError(f"fewest={fewest} is above most={most}; allowed: most or less.")
     style = Style(size, seed, fewest, most, float(noise), fonts, float(turn))
     parameters = {"painter": PAINTER, "pictures": pictures, "test": test, **asdict(style)}
 
@@ -103,7 +103,7 @@ def make_letters(
 
 def _make(out: Path, style: Style, pictures: list[Picture]) -> Iterator[int]:
     for split, number, name in pictures:
-        # Noise hardly packs, whatever the effort.
+        # Noise barely compresses, so a higher level costs time for nothing.
         _, encoded = cv2.imencode(
             ".png", draw(style, split, number), (cv2.IMWRITE_PNG_COMPRESSION, 1)
         )
@@ -128,11 +128,11 @@ def _write_tables(out: Path, style: Style, pictures: list[Picture]) -> None:
 
 
 def read_letters(root: str | Path, **arguments: Any) -> "pd.DataFrame":
-    """The sample table of a set of letters, which is made first where it is missing.
+    """Sample table of a letters set; generates the set first if it is missing.
 
-    Arguments and errors: ``make_letters``.
+    Arguments and errors are those of ``make_letters``.
     """
-    # Workers import this module; they have no use for pandas.
+    # Imported here: worker processes import this module and do not need pandas.
     from product_cls.data.label_table import read_label_table
 
     make_letters(root, **arguments)

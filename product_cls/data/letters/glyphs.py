@@ -1,7 +1,7 @@
-"""Letters as masks, from fonts that packages bring.
+"""Letter masks from fonts that are part of installed packages.
 
 Noto Sans KR and Noto Serif KR from pylopdf-fonts-ko (SIL Open Font License), DejaVu, STIX and
-Computer Modern from matplotlib (their licences lie beside them).
+Computer Modern from matplotlib (licences in the same folders).
 """
 
 from functools import lru_cache
@@ -21,8 +21,8 @@ SHIPPED = (
 )  # fmt: skip
 NOTO = (False, True)  # sans, serif
 FONTS = len(NOTO) + len(SHIPPED)
-WEIGHTS = (0.0, 0.03, 0.06)  # width of a stroke around the letter, in letter heights
-SIDE = 128  # of a mask, in pixels; a capital is half as high
+WEIGHTS = (0.0, 0.03, 0.06)  # width of the outline stroke, in letter heights
+SIDE = 128  # side of a mask in pixels; a capital letter is half as high
 
 
 @lru_cache(maxsize=FONTS)
@@ -35,28 +35,28 @@ def _font(number: int) -> ImageFont.FreeTypeFont:
 
 
 def require_fonts() -> None:
-    """Raise a ``UserError`` that names the package if a font is not installed."""
+    """Raise a ``UserError`` naming the missing package if a font is not installed."""
     _font(0)
 
 
 @lru_cache(maxsize=FONTS * len(WEIGHTS) * len(ALPHABET))
 def glyph(letter: str, font: int, weight: int) -> np.ndarray:
-    """A capital in the middle of a mask.
+    """Mask of a capital letter, centred.
 
     Args:
-        letter: of ``ALPHABET``.
+        letter: one of ``ALPHABET``.
         font: 0 to ``FONTS`` - 1.
         weight: 0 to ``len(WEIGHTS)`` - 1.
 
     Returns:
-        uint8 ``[SIDE, SIDE]``, 255 where there is ink; read-only.
+        uint8 ``[SIDE, SIDE]``, 255 on the letter, 0 elsewhere; read-only.
     """
     image = Image.new("L", (SIDE, SIDE))
     stroke = WEIGHTS[weight] * SIDE / 2
     ImageDraw.Draw(image).text(
         (SIDE / 2, SIDE / 2), letter.upper(), 255, _font(font), anchor="mm", stroke_width=stroke
     )
-    # By what is inked, and all equally high: fonts differ in both.
+    # Centre by ink and scale to equal height, because fonts differ in both.
     ink = image.getbbox()
     assert ink is not None
     cut = image.crop(ink)

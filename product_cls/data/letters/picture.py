@@ -1,4 +1,4 @@
-"""One picture: letters of many fonts, sizes and turns, among clutter and in noise."""
+"""Draw one picture: letters in many fonts, sizes and rotations, with clutter and noise."""
 
 import math
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ import numpy as np
 
 from product_cls.data.letters.glyphs import ALPHABET, SIDE, WEIGHTS, glyph
 
-PAINTER = 1  # raise it with any change that changes a picture
-SMALLEST = 256  # smaller pictures are drawn at this size and averaged down
+PAINTER = 1  # version of the drawing; raise it whenever a change alters a picture
+SMALLEST = 256  # smaller pictures are drawn at this size and downsampled
 SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
 class Style:
-    """What all pictures of a set have in common.
+    """Settings shared by all pictures of a set.
 
     Attributes:
         size: side in pixels.
-        seed: of the set.
-        fewest, most: different letters in a picture, 1 to 26.
+        seed: selects the set.
+        fewest, most: number of different letters per picture, 1 to 26.
         noise: strength of noise and clutter, 0 (none) to 2.
-        fonts: how many there are, 1 to ``FONTS``.
-        turn: letters stand at up to this angle, in degrees.
+        fonts: number of fonts, 1 to ``FONTS``.
+        turn: largest rotation of a letter, in degrees.
     """
 
     size: int
@@ -36,15 +36,15 @@ class Style:
 
 
 def letters_of(style: Style, split: str, number: int) -> list[str]:
-    """Which letters a picture shows, in the alphabet's order."""
+    """Letters shown by a picture, in alphabetical order."""
     return sorted(_chosen(_generator(style, split, number), style))
 
 
 def draw(style: Style, split: str, number: int) -> np.ndarray:
-    """A picture, uint8 ``[size, size]``, grey; what it shows, all arguments together decide.
+    """Draw a grey picture, uint8 ``[size, size]``; the same arguments give the same picture.
 
-    Letters stand in the cells of a grid, off its centres by up to a seventh of a cell, turned,
-    sheared and stretched, and differ from what is behind them by 70 to 150 levels.
+    Each letter is placed in a grid cell, up to a seventh of a cell off centre, then rotated,
+    sheared and stretched. It differs from its background by 70 to 150 grey levels.
     """
     rng = _generator(style, split, number)
     letters = _chosen(rng, style)
@@ -79,13 +79,13 @@ def _chosen(rng: np.random.Generator, style: Style) -> list[str]:
 
 
 def _cloud(rng: np.random.Generator, side: int, cells: int, strength: float) -> np.ndarray:
-    """Smooth differences of light, ``cells`` of them a side."""
+    """Smooth brightness variation [side, side] with ``cells`` control points per side."""
     coarse = rng.normal(0, 1, (cells, cells)).astype(np.float32)
     return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC) * strength
 
 
 def _ink(rng: np.random.Generator, ground: float, least: float, most: float) -> float:
-    """A grey that differs from the ground, on a side where there is room."""
+    """Grey level that differs from ``ground`` and stays within the range of a picture."""
     step = rng.uniform(least, most)
     lighter = rng.random() < 0.5
     if ground + step > 250:
@@ -104,7 +104,7 @@ def _stamp(
     ground: float,
     style: Style,
 ) -> None:
-    """A letter, 0.6 to 0.85 of a cell high before it is turned."""
+    """Draw a letter, 0.6 to 0.85 of a cell high before rotation."""
     x, y = centre
     mask = glyph(letter, int(rng.integers(style.fonts)), int(rng.integers(len(WEIGHTS))))
     height = cell * rng.uniform(0.6, 0.85)
@@ -126,7 +126,7 @@ def _stamp(
 
 
 def _clutter(rng: np.random.Generator, canvas: np.ndarray, ground: float, noise: float) -> None:
-    """Dots, rings, bars and corners behind the letters, fainter than they are."""
+    """Draw dots, arcs and bars behind the letters, with less contrast than the letters."""
     side = len(canvas)
     for _ in range(rng.poisson(14 * noise)):
         x, y = (int(v) for v in rng.uniform(0, side, 2))
@@ -145,7 +145,7 @@ def _clutter(rng: np.random.Generator, canvas: np.ndarray, ground: float, noise:
 
 
 def _cross_out(rng: np.random.Generator, canvas: np.ndarray, ground: float, noise: float) -> None:
-    """Thin lines over everything."""
+    """Draw thin lines over the whole picture."""
     side = len(canvas)
     for _ in range(rng.poisson(2 * noise)):
         first, second = (tuple(int(v) for v in rng.uniform(0, side, 2)) for _ in range(2))

@@ -1,4 +1,4 @@
-"""A product's artwork in one picture, with its panels side by side."""
+"""Texture atlas of a product: all its panels side by side in one picture."""
 
 import cv2
 import numpy as np
@@ -10,26 +10,26 @@ from product_cls.data.rendered.panels import PANELS
 from product_cls.data.rendered.printing import load_emoji, load_font
 from product_cls.data.rendered.shapes import FORMS
 
-SMALLEST = 256  # artwork for smaller pictures is drawn for this size and averaged down
+SMALLEST = 256  # artwork for smaller pictures is drawn at this size and downsampled
 
 
 def require_packages() -> None:
-    """Raise a `UserError` that names the package if fonts or food pictures are not installed."""
+    """Raise a `UserError` naming the missing package if fonts or emoji are not installed."""
     load_font(12, False)
     load_emoji("🍎", 12)
 
 
 def draw_atlas(product: Product, size: int) -> NDArray[np.uint8]:
-    """All panels of a product in one row, as `geometry.atlas_offsets` places them.
+    """Draw all panels of a product in one row, at the places of `geometry.atlas_offsets`.
 
     Args:
-        size: side of the pictures that will be made with it, in pixels.
+        size: side of the rendered pictures in pixels.
 
     Returns:
-        uint8 [height, width, 3] BGR; the margins repeat the panels' borders.
+        uint8 [height, width, 3] BGR; margins repeat the border pixels of the panels.
 
     Raises:
-        UserError: the package with the fonts or the food pictures is not installed.
+        UserError: the package with the fonts or the emoji is not installed.
     """
     shape = FORMS[product.shape, product.form, product.size]
     drawn = atlas_offsets(shape, texel_density(shape, max(size, SMALLEST)))

@@ -1,9 +1,9 @@
-"""Made-up products.
+"""The catalogue of synthetic products.
 
-The shop is a tree: brand -> line -> flavour -> size or package, and every level has near-twins.
-Lines of a brand share its colour and lettering; flavours of a line share all of the design but
-name, accent colour and food picture; a flavour comes in several sizes or packages that share all
-but proportions, amount and a badge.
+The shop is a tree: brand -> line -> flavour -> size or package. Every level has near-duplicates:
+lines of a brand share colour and lettering; flavours of a line share the design except for name,
+accent colour and food picture; sizes and packages of a flavour differ only in proportions, amount
+and a badge.
 """
 
 import itertools
@@ -28,21 +28,21 @@ from product_cls.data.rendered.words import (
 
 MOST_PRODUCTS = 5000
 
-Names = tuple[int, int, int]  # of a line: which brand, series and kind
+Names = tuple[int, int, int]  # indices of a line's brand, series and kind
 
-# Between the accents of a line's flavours, as a distance of RGB values, as long as there are such:
-# flavours in a shop differ in colour, which is seen where name and picture are not.
+# Smallest RGB distance between accent colours of a line's flavours, while enough flavours differ
+# that much. Real flavours differ in colour, which stays visible where name and picture do not.
 LEAST_GAP = 100
 
 
 @dataclass(frozen=True)
 class Product:
-    """One article of the shop; products of one ``twin_group`` are of one line."""
+    """One product of the shop; products with the same ``twin_group`` belong to one line."""
 
     label: int
     shape: str
     form: str
-    size: str  # of SIZES
+    size: str  # one of SIZES
     brand: str
     brand_ko: str
     line: str
@@ -54,19 +54,19 @@ class Product:
     kind: Kind
     taste: Flavour
     base: Colour
-    serif: bool  # lettering of the brand
-    design: int  # which layout and pattern, see panels/
-    number: str  # 12 digits of the barcode, without the check digit
+    serif: bool  # whether the brand's lettering has serifs
+    design: int  # selects layout and pattern, see panels/
+    number: str  # the barcode's 12 digits without the check digit
 
     @property
     def best_before(self) -> str:
-        """The date on lids and fins; one a line, for it must not tell products apart."""
+        """Date on lids and fins; the same for a whole line, so it does not identify products."""
         month, day = self.design % 12 + 1, self.design // 12 % 28 + 1
         return f"2028.{month:02d}.{day:02d} 까지"
 
 
 def _variants(rng: np.random.Generator, kind: Kind, package: Package) -> list[tuple[Package, str]]:
-    """Packages and sizes in which a line may be had, the ones to choose first at the front."""
+    """Packages and sizes available to a line, in order of preference."""
     sizes = [(package, SIZES[place]) for place in rng.permutation((0, 2))]
     others = [(other, "regular") for other in kind.packages if other != package]
     twins = sizes + others if rng.random() < 0.6 else others + sizes
@@ -74,32 +74,35 @@ def _variants(rng: np.random.Generator, kind: Kind, package: Package) -> list[tu
 
 
 def _distinct(rng: np.random.Generator, flavours: Sequence[Flavour]) -> list[Flavour]:
-    """All flavours in an order of chance; those whose colour another has before them come last."""
+    """All flavours in random order; flavours too close in colour to an earlier one come last."""
     first: list[Flavour] = []
     last: list[Flavour] = []
     for place in rng.permutation(len(flavours)):
         flavour = flavours[place]
-        gaps = [np.linalg.norm(np.subtract(flavour.accent, one.accent)) for one in first]
+        gaps = [np.linalg.norm(np.subtract(flavour.accent, other.accent)) for other in first]
         (last if min(gaps, default=np.inf) < LEAST_GAP else first).append(flavour)
     return first + last
 
 
 def _unused(rng: np.random.Generator, lines: set[Names]) -> tuple[Package, Names]:
-    """The package of the next line, shelf by shelf, and names that no line has yet."""
+    """Package of the next line (cycling through the shelves) and a name no line has yet."""
     for turn in range(len(SHELVES)):
         package = SHELVES[(len(lines) + turn) % len(SHELVES)]
         kinds = [number for number, kind in enumerate(KINDS) if package in kind.packages]
         every = itertools.product(range(len(BRANDS)), range(len(SERIES)), kinds)
         if free := [names for names in every if names not in lines]:
             return package, free[int(rng.integers(len(free)))]
-    raise AssertionError(f"{len(lines)} lines are all there are")
+    raise AssertionError(f"all {len(lines)} line names are taken")
 
 
 def build_catalogue(products: int, seed: int, twins: int) -> list[Product]:
-    """The first ``products`` articles of shop ``seed``; a longer list begins with a shorter.
+    """First ``products`` products of shop ``seed``; shorter catalogues are prefixes of longer ones.
 
-    ``twins`` (1 or more) products have one design: up to 2 of other flavours, beyond that each
-    flavour in 2 sizes or packages, beyond 8 in 3.
+    Args:
+        products: number of products, 1 to ``MOST_PRODUCTS``.
+        seed: selects the shop.
+        twins: products that share one design, 1 or more. Up to 2 they differ in flavour; from 3
+            each flavour comes in 2 sizes or packages, from 9 in 3.
     """
     rng = np.random.default_rng((seed, 0))
     liveries = {
@@ -107,8 +110,8 @@ def build_catalogue(products: int, seed: int, twins: int) -> list[Product]:
         for (brand, _), place in zip(BRANDS, rng.permutation(len(BASES)), strict=True)
     }
     lines: set[Names] = set()
-    made: list[Product] = []
-    while len(made) < products:
+    catalogue: list[Product] = []
+    while len(catalogue) < products:
         line = len(lines)
         package, names = _unused(rng, lines)
         lines.add(names)
@@ -120,8 +123,8 @@ def build_catalogue(products: int, seed: int, twins: int) -> list[Product]:
         tastes = _distinct(rng, kind.flavours)[: -(-twins // len(variants))]
         members = [(taste, *variant) for taste in tastes for variant in variants]
         for taste, (shape, form), size in members[:twins]:
-            label = len(made)
-            made.append(
+            label = len(catalogue)
+            catalogue.append(
                 Product(
                     label=label,
                     shape=shape,
@@ -140,8 +143,8 @@ def build_catalogue(products: int, seed: int, twins: int) -> list[Product]:
                     base=base,
                     serif=serif,
                     design=design,
-                    # 29 is for numbers that shops give themselves: no article in a trade has it.
+                    # Prefix 29 is reserved for in-store numbers, so no traded product has it.
                     number=f"29{rng.integers(10**10):010d}",
                 )
             )
-    return made[:products]
+    return catalogue[:products]

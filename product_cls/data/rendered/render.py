@@ -1,7 +1,7 @@
-"""A lookup table for each pose of a shape.
+"""Lookup table of one pose of a shape.
 
-A table holds, for every ray of the camera, the place on the artwork and the light that falls there;
-it is made once for a shape and a pose and serves all products of that shape (`picture.py`).
+For every camera ray a table holds the position on the artwork and the light at that point. It is
+computed once per shape and pose and used for all products of that shape (`picture.py`).
 """
 
 from dataclasses import dataclass
@@ -32,11 +32,17 @@ from product_cls.data.rendered.shapes.base import Floats, Shape
 class Lookup:
     """What the camera sees in one pose, on a square canvas of `CANVAS` output sides.
 
-    ``rows``, ``columns`` are where the product lies; ``texels`` (fixed point, for `cv2.remap`),
-    ``mask`` (255 on the product), ``shade`` (128 keeps a colour) and ``shine`` (added) cover only
-    that part. ``backdrop`` is the lightness of the surroundings and ``shadow`` what the product
-    leaves of it (255 is all), both on the whole canvas. ``distance`` is how far the camera is from
-    the product's centre, ``focal`` its focal length in rays.
+    Attributes:
+        roll, pitch: pose in degrees.
+        rows, columns: part of the canvas that holds the product, ``[h, w]``.
+        texels: fixed-point maps for `cv2.remap`, ``[h, w]``.
+        mask: uint8 ``[h, w]``, 255 on the product.
+        shade: uint8 ``[h, w, 3]``, factor on the colour; 128 keeps it.
+        shine: uint8 ``[h, w, 3]``, added to the colour.
+        backdrop: uint8 ``[side, side]``, lightness of the surroundings.
+        shadow: uint8 ``[side, side]``, share of light the product leaves; 255 is all.
+        distance: from the camera to the product's centre, in product heights.
+        focal: focal length in rays.
     """
 
     shape: Shape
@@ -56,12 +62,16 @@ class Lookup:
 
 
 def lookup(shape: Shape, roll: float, pitch: float, size: int, light: float = 1.0) -> Lookup:
-    """The table for one pose (angles in degrees) and pictures of ``size`` pixels a side.
+    """Compute the table of one pose.
 
-    ``light``: how strong lamps and glare are, see `difficulty.Knobs`.
+    Tracing is slow and cached for the last bare pose only, so request rolls that differ by a
+    multiple of ``shape.period`` one after the other.
 
-    Tracing is the slow part, and it is kept for the last bare pose only: ask for rolls that differ
-    by a multiple of ``shape.period`` one after the other.
+    Args:
+        shape: solid to trace.
+        roll, pitch: pose in degrees.
+        size: side of the output pictures in pixels.
+        light: strength of lamps and glare, see `difficulty.Knobs`.
     """
     bare = roll % shape.period if shape.period else 0.0
     seen = _look(shape, bare, pitch, size, light)
@@ -71,7 +81,7 @@ def lookup(shape: Shape, roll: float, pitch: float, size: int, light: float = 1.
     inside = seen.mask > 0
     column = np.zeros(seen.mask.shape, np.float32)
     row = np.zeros(seen.mask.shape, np.float32)
-    # Texel centres lie at half texels, and cv2 counts from the first centre.
+    # Texel centres lie at half texels, whereas cv2 counts from the first centre.
     column[inside] = left[panel] + u * width[panel] - 0.5
     row[inside] = MARGIN + v * height[panel] - 0.5
     texels = cv2.convertMaps(column, row, cv2.CV_16SC2)
@@ -97,7 +107,7 @@ def lookup(shape: Shape, roll: float, pitch: float, size: int, light: float = 1.
 
 @dataclass(frozen=True)
 class _Seen:
-    """The part of a lookup that depends on the bare solid only; points [3, N] in the room."""
+    """Part of a lookup that depends only on the bare solid; points [3, N] in the room's frame."""
 
     rows: slice
     columns: slice
@@ -113,18 +123,18 @@ class _Seen:
 def _look(shape: Shape, roll: float, pitch: float, size: int, light: float) -> _Seen:
     side = int(np.ceil(CANVAS * size / 4)) * 4  # a multiple of the coarse grid's step
     sin, cos = np.sin(np.radians(pitch)), np.cos(np.radians(pitch))
-    # Everything up to the points is done in the product's frame: there the camera goes round it.
+    # Up to the surface points, all is in the product's frame, where the camera circles the product.
     camera = turn(camera_distance(shape) * np.array([[0], [-cos], [sin]], np.float32), -roll)
     focal = focal_length(size)
 
     def rays(x: Floats, y: Floats) -> Floats:
-        """Unit directions [3, N] through canvas positions, in rays from the canvas's corner."""
+        """Unit directions [3, N] through canvas positions, given in rays from its corner."""
         x, y = (x - side / 2) / focal, (side / 2 - y) / focal
         directions = np.stack([x, y * sin + cos, y * cos - sin]).astype(np.float32)
         directions /= np.sqrt((directions * directions).sum(0))
         return turn(directions, -roll)
 
-    # A bundle of 4 x 4 rays first goes as far as it safely can, then each ray alone.
+    # Bundles of 4 x 4 rays advance as far as is safe, then each ray continues alone.
     grid = np.arange(2, side, 4, dtype=np.float32)
     bundles = rays(np.tile(grid, grid.size), np.repeat(grid, grid.size))
     reach = float(camera_distance(shape) + np.hypot(shape.radius, shape.height / 2))
@@ -166,11 +176,10 @@ def _look(shape: Shape, roll: float, pitch: float, size: int, light: float) -> _
 def _surroundings(
     shape: Shape, roll: float, camera: Floats, directions: Floats, side: int
 ) -> tuple[MatLike, MatLike]:
-    """Lightness of backdrop and floor [side, side] and the product's shadow on it, from rays
-    (product's frame) on a coarse grid.
+    """Lightness of backdrop and floor, and the product's shadow on them, both [side, side].
 
-    The floor runs into the backdrop without an edge. Where the product keeps light off, by its
-    signed distance from the floor and from a point on the way to the lamp, there is soft shadow.
+    Computed on a coarse grid of rays in the product's frame. The floor blends into the backdrop.
+    Soft shadows follow from the signed distance at the floor and at a point towards the lamp.
     """
     grid = int(np.sqrt(directions.shape[1]))
     row = np.repeat(np.linspace(-1, 1, grid, dtype=np.float32), grid)

@@ -1,4 +1,4 @@
-"""The pictures that are taken of a catalogue, and the tables that go with them."""
+"""List of pictures to render for a catalogue, and the set's CSV files."""
 
 import csv
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ TRAIN_PITCHES, TEST_PITCHES = PITCHES[:2], PITCHES
 
 
 class View(NamedTuple):
-    """One picture of the set; ``number`` counts within the label and split."""
+    """One picture of the set; ``number`` counts within its label and split. Angles in degrees."""
 
     id: str
     label: int
@@ -25,8 +25,11 @@ class View(NamedTuple):
 
 
 def list_views(products: int, rolls: int, seed: int) -> Iterator[View]:
-    """All pictures of a set: training by label, then test, whose files are numbered in an order
-    shuffled by ``seed`` so that a file name gives nothing away. Test rolls lie half a step off."""
+    """All pictures of a set: training by label, then test.
+
+    Test files are numbered in an order shuffled by ``seed``, so that file names reveal nothing.
+    Test rolls lie half a step between training rolls.
+    """
     step = 360 / rolls
     for label in range(products):
         for number in range(len(TRAIN_PITCHES) * rolls):
@@ -41,7 +44,7 @@ def list_views(products: int, rolls: int, seed: int) -> Iterator[View]:
 
 
 def write_tables(out: Path, catalogue: list[Product], views: list[View]) -> None:
-    """``views.csv`` and ``catalogue.csv``, and ``sample.csv`` as a competitor would get it."""
+    """Write ``views.csv``, ``catalogue.csv`` and the competitor's ``sample.csv``."""
     columns = (
         "label", "shape", "form", "size", "brand", "line", "flavour", "amount", "name_en",
         "name_ko", "twin_group",

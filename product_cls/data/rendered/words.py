@@ -1,4 +1,4 @@
-"""The words and colours of the made-up shop. Names are invented; none is meant to be a brand."""
+"""Words and colours of the synthetic shop. All names are invented."""
 
 from typing import NamedTuple
 

@@ -1,7 +1,7 @@
-"""Pictures in shards: tar files that are read as they lie, in a folder or behind an address.
+"""Pictures in tar shards, read without an image store from a folder or an address.
 
-A set of shards is a folder with ``<split>-<number>.tar`` (WebDataset's layout: the pictures' own
-bytes, named by their row), ``samples.csv`` (the sample table; ``path`` tells shard, offset and size
-of each picture), ``index.json`` (the shards and the columns' types) and ``stream.json``, which is
-there only once the set is whole.
+A set of shards is a folder with ``<split>-<number>.tar`` (WebDataset's layout: the encoded
+pictures, named by their row), ``samples.csv`` (the sample table, where ``path`` gives the shard,
+offset and size of each picture), ``index.json`` (the shards and the columns' types) and
+``stream.json``, which exists only once the set is complete.
 """

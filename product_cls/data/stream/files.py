@@ -1,4 +1,4 @@
-"""Shards in a folder, or in a cache that is filled from an address as they are needed."""
+"""Shards in a folder, or in a cache that is filled on demand from an address."""
 
 import os
 import shlex
@@ -13,18 +13,18 @@ from types import ModuleType
 
 from filelock import FileLock
 
-from product_cls.core.errors import UserError, reason
+from product_cls.core.errors import UserError, reason, without_login
 
 SCHEMES = ("http", "https", "s3", "gs", "hf", "file")
-FETCHERS = 2  # shards fetched at once, ahead of their use
-COPIED = 2**20  # bytes at a time
+FETCHERS = 2  # shards prefetched at once
+BLOCK = 2**20  # bytes copied at a time
 
 
 class ShardError(UserError):
-    """Shards that cannot be read in the middle of a run.
+    """A shard cannot be read in the middle of a run.
 
-    From a loader's worker it arrives as text that ends, after that worker's traceback, with the
-    sentence; only the sentence is kept.
+    PyTorch re-raises a worker's exception with the worker's traceback in front of the message; only
+    the original sentence is kept.
     """
 
     def __init__(self, text: str) -> None:
@@ -32,7 +32,10 @@ class ShardError(UserError):
 
 
 def webdataset(purpose: str) -> ModuleType:
-    """The package, imported.
+    """Import WebDataset.
+
+    Args:
+        purpose: subject of the error's sentence.
 
     Raises:
         UserError: it is not installed.
@@ -47,34 +50,37 @@ def webdataset(purpose: str) -> ModuleType:
 
 
 def is_address(root: str) -> bool:
-    """Whether ``root`` is an address, not a folder."""
+    """Whether ``root`` is an address such as ``https://...`` rather than a folder."""
     return "://" in root
 
 
 def check_address(root: str) -> None:
-    """Raises:
-    UserError: an address of a kind that nothing here can fetch from, or no WebDataset.
+    """Check that shards can be fetched from an address.
+
+    Raises:
+        ValueError: an unsupported scheme.
+        UserError: WebDataset is not installed.
     """
     scheme = root.partition("://")[0]
     if scheme not in SCHEMES:
-        raise UserError(
-            f"data.root={root}: unknown kind of address; allowed: a folder, or "
+        raise ValueError(
+            f"root={without_login(root)}: unknown kind of address; allowed: a folder, or "
             f"{', '.join(f'{name}://' for name in SCHEMES)}."
         )
-    webdataset(f"data.root={root}")
+    webdataset(f"Reading shards from {root}")
 
 
 def download(address: str, target: Path, size: int | None = None) -> None:
-    """Fetch a file; ``target`` is there only once it is whole.
+    """Download a file; ``target`` exists only once it is complete.
 
     Args:
-        address: of the file. ``s3://`` goes through the command aws, others as in WebDataset
-            (http: curl, gs: gsutil).
-        target: in an existing folder.
-        size: in bytes, where known.
+        address: address of the file. ``s3://`` goes through the ``aws`` command, other schemes
+            through WebDataset (http: curl, gs: gsutil).
+        target: a path in an existing folder.
+        size: expected size in bytes, if known.
 
     Raises:
-        ShardError: it cannot be fetched, or is of another size.
+        ShardError: the file cannot be fetched or has another size.
     """
     from webdataset.gopen import gopen
 
@@ -84,33 +90,33 @@ def download(address: str, target: Path, size: int | None = None) -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with gopen(source) as stream, partial.open("wb") as file:
-            shutil.copyfileobj(stream, file, COPIED)
-        got = partial.stat().st_size
-        if size not in (None, got):
-            raise ShardError(f"{address} has {got} bytes, its index says {size}.")
+            shutil.copyfileobj(stream, file, BLOCK)
+        received = partial.stat().st_size
+        if size not in (None, received):
+            raise ShardError(f"{address} has {received} bytes, its index says {size}.")
         partial.replace(target)
     except OSError as error:
-        # What WebDataset says of a command holds all its words, and so the passwords among them.
+        # WebDataset's message quotes the whole command, including any password in it.
         why = "curl, gsutil or aws failed" if error.errno is None else reason(error)
         raise ShardError(f"{address} cannot be fetched: {why}.") from None
     finally:
         partial.unlink(missing_ok=True)
 
 
-def deleting(folder: Path) -> FileLock:
-    """Held by whoever deletes shards from a cache, one process at a time."""
+def deletion_lock(folder: Path) -> FileLock:
+    """The lock to hold while deleting shards from a cache."""
     return FileLock(folder / ".room.lock")
 
 
 @cache
-def _wanted() -> "SimpleQueue[tuple[ShardFiles, int]]":
-    """Shards that threads of this process fetch; no run waits for them at its end."""
+def _prefetch_queue() -> "SimpleQueue[tuple[ShardFiles, int]]":
+    """Queue of shards for this process's prefetching threads; no run waits for them at its end."""
     queue: SimpleQueue[tuple[ShardFiles, int]] = SimpleQueue()
 
     def fetch() -> None:
         while True:
             files, shard = queue.get()
-            with suppress(Exception):  # it is tried again, and said, when a picture is read
+            with suppress(Exception):  # reading a picture tries again and reports the error
                 files.fetch(shard)
 
     for _ in range(FETCHERS):
@@ -120,15 +126,15 @@ def _wanted() -> "SimpleQueue[tuple[ShardFiles, int]]":
 
 @dataclass(frozen=True)
 class ShardFiles:
-    """Where a set's shards are read, and where those come from that are not there.
+    """The shard files of a set, fetched from its address where they are missing.
 
     Attributes:
         root: the set: a folder or an address.
-        folder: where shards are read: the root, or the cache of an address, which all processes of
-            this machine share.
-        names: of the shards.
-        sizes: theirs, in bytes.
-        limit: bytes of shards that the cache holds; those asked for longest ago make way.
+        folder: where shards are read: the root itself, or the cache of an address, which all
+            processes of this machine share.
+        names: file names of the shards.
+        sizes: sizes of the shards in bytes.
+        limit: bytes of shards that the cache may hold; the least recently requested are deleted.
     """
 
     root: str
@@ -139,18 +145,19 @@ class ShardFiles:
 
     @property
     def remote(self) -> bool:
+        """Whether the set is behind an address."""
         return is_address(self.root)
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
-        """Some bytes of a shard, which is fetched first where it must.
+        """Read ``size`` bytes of a shard from ``offset``; fetch the shard first if necessary.
 
         Raises:
-            ShardError: it cannot be read or fetched, or is shorter than that.
+            ShardError: the shard cannot be read or fetched, or is too short.
         """
         file = self.folder / self.names[shard]
         while True:
             try:
-                # Opened for each picture: a shard that made way would keep its room while open.
+                # Opened for each picture: an open file keeps the disk space of a deleted shard.
                 with file.open("rb", buffering=0) as opened:
                     data = os.pread(opened.fileno(), size, offset)
             except OSError as error:
@@ -163,7 +170,7 @@ class ShardFiles:
             return data
 
     def fetch(self, shard: int) -> None:
-        """Bring a shard into the cache unless it is there; of several processes one does.
+        """Download a shard into the cache unless it is there; only one process downloads it.
 
         Raises:
             ShardError: it cannot be fetched.
@@ -171,34 +178,35 @@ class ShardFiles:
         name, target = self.names[shard], self.folder / self.names[shard]
         with FileLock(self.folder / f".{name}.lock"):
             if not target.exists():
-                for partial in self.folder.glob(f".{name}.*.tmp"):  # of a process that was killed
+                for partial in self.folder.glob(f".{name}.*.tmp"):  # from a killed process
                     partial.unlink(missing_ok=True)
                 self._make_room(self.sizes[shard])
                 download(f"{self.root}/{name}", target, self.sizes[shard])
 
     def fetch_soon(self, shard: int) -> None:
-        """The same beside what goes on; a shard that is there becomes the last to make way."""
+        """Fetch a shard in the background; a cached shard becomes the last to be deleted."""
         if not self.remote:
             return
         try:
             os.utime(self.folder / self.names[shard])
         except FileNotFoundError:
-            _wanted().put((self, shard))
+            _prefetch_queue().put((self, shard))
 
     def _make_room(self, size: int) -> None:
-        with deleting(self.folder):
-            held = {}
+        """Delete the oldest cached shards until ``size`` more bytes fit."""
+        with deletion_lock(self.folder):
+            cached = {}
             for file in self.folder.glob("*.tar"):
-                with suppress(FileNotFoundError):  # someone empties the cache
+                with suppress(FileNotFoundError):  # the user may empty the cache meanwhile
                     stat = file.stat()
-                    held[file] = (stat.st_mtime_ns, stat.st_size)
-            coming = 0
+                    cached[file] = (stat.st_mtime_ns, stat.st_size)
+            arriving = 0
             for partial in self.folder.glob(".*.tar.*.tmp"):
                 with suppress(FileNotFoundError):
-                    coming += partial.stat().st_size
-            left = sum(bytes_ for _, bytes_ in held.values()) + coming + size - self.limit
-            for file in sorted(held, key=held.__getitem__):
-                if left <= 0:
+                    arriving += partial.stat().st_size
+            excess = sum(bytes_ for _, bytes_ in cached.values()) + arriving + size - self.limit
+            for file in sorted(cached, key=cached.__getitem__):
+                if excess <= 0:
                     return
                 file.unlink(missing_ok=True)
-                left -= held[file][1]
+                excess -= cached[file][1]

@@ -1,7 +1,8 @@
-"""A set of shards as a data source: its sample table, and its pictures without an image store."""
+"""Read a set of shards: its sample table, and its pictures without an image store."""
 
 import json
 import math
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,15 @@ from filelock import FileLock
 
 from product_cls.core.errors import UserError, reason, without_login
 from product_cls.core.files import digest
-from product_cls.data.pictures import Fit, load_picture, place_in_shard, resize
-from product_cls.data.samplers import shards_in_use
+from product_cls.data.picture_store import rows_of
+from product_cls.data.pictures import Fit, check_shape, load_picture, place_in_shard, resize
+from product_cls.data.samplers import ShardSampler, shards_in_use
 from product_cls.data.samples import check_samples
-from product_cls.data.store import check_shape, rows_of
 from product_cls.data.stream.files import (
     ShardError,
     ShardFiles,
     check_address,
-    deleting,
+    deletion_lock,
     download,
     is_address,
 )
@@ -32,18 +33,20 @@ GIGABYTE = 10**9
 
 
 def read_stream(root: str, *, cache: str | Path) -> pd.DataFrame:
-    """The sample table of a set of shards; ``path`` is ``ROOT/SHARD.tar/OFFSET+SIZE``,
-    without the login that an address may hold.
+    """The sample table of a set of shards.
+
+    ``path`` is ``ROOT/SHARD.tar/OFFSET+SIZE``, without any login in the address.
 
     Args:
         root: the set: a folder or an address.
-        cache: folder in which sets behind addresses have one each.
+        cache: folder in which each set behind an address has a folder.
 
     Raises:
-        UserError: no set of shards, one that is unfinished, damaged or cannot be fetched, or what
-            ``check_samples`` refuses.
+        ValueError: ``root`` is not a set of shards, or ``cache`` cannot be written.
+        UserError: the set is unfinished, damaged or cannot be fetched, or ``check_samples``
+            refuses it.
     """
-    root = _plain(root)
+    root = _normalized(root)
     folder, index = open_set(root, cache)
     file = folder / SAMPLES
     try:
@@ -58,28 +61,29 @@ def read_stream(root: str, *, cache: str | Path) -> pd.DataFrame:
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{root}/{SAMPLES} cannot be read: {reason(error)}.") from None
-    # Paths find their way into predictions and trackers; what fetches has the address itself.
+    # Paths end up in predictions and trackers; fetching uses the address itself.
     shown = without_login(root)
     table["path"] = [f"{shown}/{place}" for place in table["path"]]
-    # Labels were checked when the set was written, by the rules of the layout that it was.
+    # Labels were checked when the set was written, by the rules of its source layout.
     return check_samples(table, root, label=None)
 
 
-def _plain(root: str) -> str:
+def _normalized(root: str) -> str:
     root = str(root).rstrip("/")
     return root if is_address(root) else str(Path(root).expanduser())
 
 
 def set_folder(root: str, cache: str | Path) -> Path:
-    """Where a set's files are read: the set itself, or the cache of an address."""
+    """The folder in which a set's files are read: the set itself, or its cache."""
     return Path(cache) / f"stream-{digest(root)[:8]}" if is_address(root) else Path(root)
 
 
 def open_set(root: str, cache: str | Path) -> tuple[Path, dict[str, Any]]:
-    """Where a set's files are read, and its index; of an address, fetched first.
+    """The folder in which a set's files are read, and its index; fetched first from an address.
 
     Raises:
-        UserError: no set of shards, one that is unfinished or damaged, or that cannot be fetched.
+        ValueError: ``root`` is not a set of shards, or ``cache`` cannot be written.
+        UserError: the set is unfinished, damaged or cannot be fetched.
     """
     folder = set_folder(root, cache)
     if is_address(root):
@@ -89,19 +93,19 @@ def open_set(root: str, cache: str | Path) -> tuple[Path, dict[str, Any]]:
     if not (folder / DONE).is_file():
         if (folder / UNFINISHED).is_file():
             raise UserError(
-                f"The shards in {folder} are unfinished; the same call of python -m "
-                f"product_cls.stream goes on with them."
+                f"The shards in {folder} are unfinished; run the same command python -m "
+                f"product_cls.stream again to complete them."
             )
-        raise UserError(
-            f"{folder} is no folder of shards (it has no {DONE}); python -m product_cls.stream "
-            f"makes one, and data.root names it."
+        raise ValueError(
+            f"root={root}: no folder of shards (it has no {DONE}); python -m product_cls.stream "
+            f"writes one."
         )
     index = _read_index(folder)
     for name, size, _ in index["shards"]:
         shard = folder / name
-        found = shard.stat().st_size if shard.is_file() else None
-        if found != size:
-            state = "is missing" if found is None else f"has {found} bytes"
+        actual = shard.stat().st_size if shard.is_file() else None
+        if actual != size:
+            state = "is missing" if actual is None else f"has {actual} bytes"
             raise UserError(f"{shard} {state}, {INDEX} says {size} bytes; copy it again.")
     return folder, index
 
@@ -112,21 +116,21 @@ def _fetch_index(root: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".index.lock"):
             new = folder / f"new-{INDEX}"
-            download(f"{root}/{DONE}", folder / DONE)  # a set without it is not whole
+            download(f"{root}/{DONE}", folder / DONE)  # fails for an incomplete set
             download(f"{root}/{INDEX}", new)
-            held = folder / INDEX
-            if held.is_file() and held.read_bytes() == new.read_bytes():
+            current = folder / INDEX
+            if current.is_file() and current.read_bytes() == new.read_bytes():
                 return
-            held.unlink(missing_ok=True)
-            with deleting(folder):
-                for shard in folder.glob("*.tar"):  # of the set that was at this address before
+            current.unlink(missing_ok=True)
+            with deletion_lock(folder):
+                for shard in folder.glob("*.tar"):  # of the previous set at this address
                     shard.unlink(missing_ok=True)
             download(f"{root}/{SAMPLES}", folder / SAMPLES)
-            new.replace(held)
+            new.replace(current)
     except OSError as error:
-        raise UserError(
-            f"The cache {folder} cannot be written: {error.strerror or error}; choose another "
-            f"place with paths.cache."
+        raise ValueError(
+            f"cache={folder.parent}: shards cannot be cached there: {error.strerror or error}; "
+            f"choose another place."
         ) from None
 
 
@@ -140,22 +144,24 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 class StreamStore:
-    """Pictures read from shards and decoded each time: what an ``ImageStore`` is, without a store.
+    """A ``PictureStore`` that reads pictures from shards and decodes them on every access.
 
     Args:
-        samples: of ``read_stream``, which has found the set whole, or a part of it.
+        samples: the table of ``read_stream``, which has checked the set, or a part of it.
         root, cache: as for ``read_stream``.
         size: height and width in pixels.
         fit: see ``pictures.resize``.
-        window: pictures that training is shuffled among, see ``ShardSampler``.
-        cache_gb: gigabytes that the cache of an address may hold.
+        window: shuffling window in pictures, see ``ShardSampler``.
+        cache_gb: gigabytes of shards that the cache of an address may hold.
 
     Attributes:
-        ids: of the pictures, in the order of ``samples``.
-        shards, offsets, sizes: int64 ``[N]``, where they lie.
+        ids: ids of the pictures, in the order of ``samples``.
+        shards, offsets, sizes: int64 ``[N]``: number of the shard, byte offset in it, and size in
+            bytes of each picture.
 
     Raises:
-        UserError: a damaged index, or whatever ``check_shape`` refuses.
+        ValueError: whatever ``check_shape`` refuses.
+        UserError: a damaged index.
     """
 
     def __init__(
@@ -170,24 +176,28 @@ class StreamStore:
         cache: str | Path,
     ) -> None:
         check_shape(size, fit)
-        root = _plain(root)
+        root = _normalized(root)
         folder = set_folder(root, cache)
         names, bytes_, _ = zip(*_read_index(folder)["shards"], strict=True)
         limit = int(cache_gb * GIGABYTE)
         self.files = ShardFiles(root, folder, list(names), list(bytes_), limit)
         self.size, self.fit, self.window = size, fit, window
-        self.ids = samples["id"].tolist()
+        self.ids: list[str] = samples["id"].tolist()
         number = {name: k for k, name in enumerate(names)}
         places = [place_in_shard(path) for path in samples["path"]]
         rows = [(number[Path(p[0]).name], p[1], p[2]) for p in places if p is not None]
         self.shards, self.offsets, self.sizes = np.array(rows, np.int64).reshape(-1, 3).T
 
-    def rows(self, ids: list[str]) -> np.ndarray:
-        """Rows for ``ids``, int64 ``[len(ids)]``; a KeyError for an id that is not there."""
+    def rows(self, ids: Sequence[str]) -> np.ndarray:
+        """Rows of ``ids``, int64 ``[len(ids)]``.
+
+        Raises:
+            KeyError: the store does not hold one of the ids.
+        """
         return rows_of(ids, self.ids)
 
     def picture(self, row: int) -> np.ndarray:
-        """One picture, uint8 ``[H, W, 3]``, to be changed at will.
+        """One picture, RGB uint8 ``[H, W, 3]``; the caller may change it.
 
         Raises:
             ShardError: its shard cannot be read or fetched, or holds no picture there.
@@ -195,30 +205,45 @@ class StreamStore:
         shard, offset = int(self.shards[row]), int(self.offsets[row])
         data = self.files.read(shard, offset, int(self.sizes[row]))
         try:
-            # A copy, because a picture that has the right size already is Pillow's, read-only.
+            # A copy: a picture that already has the right size is Pillow's read-only array.
             return np.array(resize(load_picture(BytesIO(data)), self.size, self.fit))
         except (OSError, cv2.error) as error:
-            why = reason(error).partition(" <_io.")[0]  # Pillow names its file, which is none
+            why = reason(error).partition(" <_io.")[0]  # Pillow adds the BytesIO object's repr
             raise ShardError(
                 f"{self.files.names[shard]} of {self.files.root} holds no picture at byte "
-                f"{offset}: {why}; copy or make it again."
+                f"{offset}: {why}; copy the shard again, or write it anew."
             ) from None
 
+    def sampler(
+        self, rows: np.ndarray, *, shuffle: bool, seed: int, rank: int = 0, world_size: int = 1
+    ) -> ShardSampler:
+        """A sampler over positions in ``rows`` that needs few shards at a time."""
+        return ShardSampler(
+            self.shards[rows],
+            self.offsets[rows],
+            window=self.window,
+            fetch=self.files.fetch_soon,
+            shuffle=shuffle,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+
     def check_room(self, rows: np.ndarray) -> None:
-        """Refuse a cache that would fetch shards again and again while training.
+        """Refuse a cache that would fetch the same shards again and again during training.
 
         Args:
-            rows: of the pictures to learn from.
+            rows: int64 ``[N]``, rows of the training pictures.
 
         Raises:
-            UserError: the cache of an address holds fewer shards than are in use at a time.
+            ValueError: the cache of an address holds fewer shards than are in use at a time.
         """
         count = shards_in_use(self.shards[rows], self.window)
         needed = sum(sorted(self.files.sizes)[-count:])
         if self.files.remote and self.files.limit < needed:
             enough = math.ceil(needed / GIGABYTE * 1000) / 1000
-            raise UserError(
-                f"data.stream.cache_gb={self.files.limit / GIGABYTE:g} holds fewer than the "
-                f"{count} shards that data.stream.window={self.window} pictures come from; "
-                f"allowed: {enough:g} or more, or a smaller window."
+            raise ValueError(
+                f"cache_gb={self.files.limit / GIGABYTE:g} holds fewer than the {count} shards "
+                f"that a window of {self.window} pictures reads from; allowed: {enough:g} or more, "
+                f"or a smaller window."
             )

@@ -1,4 +1,4 @@
-"""From a sample table to a set of shards; interrupted, the same call goes on."""
+"""Write a sample table's pictures into a set of shards; an interrupted call can be resumed."""
 
 import io
 import json
@@ -24,44 +24,44 @@ from product_cls.data.samples import SPLITS, check_samples, samples_fingerprint
 from product_cls.data.store import OnUnreadable, UnreadablePicturesError, write_report
 from product_cls.data.stream.files import webdataset
 from product_cls.data.stream.reading import DONE, INDEX, SAMPLES, UNFINISHED
-from product_cls.data.synthetic_sets import Kind, in_range, make_once, write_whole
+from product_cls.data.synthetic_sets import Kind, make_once, write_whole
 
-VERSION = 1  # raise it when what is written changes
-QUALITY = 95  # of pictures that are made smaller; at it JPEG's losses are hard to see
+VERSION = 1  # raise it when the written bytes change
+QUALITY = 95  # JPEG quality of downsized pictures, at which losses are hard to see
 KIND = Kind("shards", DONE, UNFINISHED)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard to be.
+    """A shard to be written.
 
     Attributes:
-        name: of the file.
-        rows: int64, rows of the sample table, in the order in which they are written.
+        name: file name.
+        rows: int64 ``[N]``, rows of the sample table, in the order in which they are written.
     """
 
     name: str
     rows: np.ndarray
 
 
-def plan_shards(samples: pd.DataFrame, pictures: int) -> list[Shard]:
-    """Which picture goes into which shard.
+def plan_shards(samples: pd.DataFrame, shard_size: int) -> list[Shard]:
+    """Distribute the pictures over shards.
 
-    Parts do not share shards. The pictures to learn from are shuffled once, so that a shard is a
-    sample of all classes; those of the test part keep their order.
+    Splits do not share shards. Training pictures are shuffled once, so that each shard is a sample
+    of all classes; test pictures keep their order.
 
     Args:
         samples: the sample table.
-        pictures: of each shard but the last of its part.
+        shard_size: pictures in each shard but the last of its split.
     """
     shards = []
     for split in SPLITS:
         rows = np.flatnonzero(samples["split"] == split)
         if split != "test":
             rows = np.random.default_rng(0).permutation(rows)
-        starts = range(0, len(rows), pictures)
+        starts = range(0, len(rows), shard_size)
         shards += [
-            Shard(f"{split}-{k:06d}.tar", rows[start : start + pictures])
+            Shard(f"{split}-{k:06d}.tar", rows[start : start + shard_size])
             for k, start in enumerate(starts)
         ]
     return shards
@@ -71,38 +71,41 @@ def write_stream(
     samples: pd.DataFrame,
     out: Path,
     *,
-    pictures: int,
+    shard_size: int,
     side: int | None,
     on_unreadable: OnUnreadable,
     warn: Callable[[str], None] = print,
 ) -> None:
-    """Write a set of shards to ``out``, unless it is there.
+    """Write a set of shards to ``out`` unless it is complete.
 
-    All pictures are decoded to see that they can be.
+    Every picture is decoded, to be sure that it can be.
 
     Args:
         samples: the sample table.
-        out: the set's folder; interrupted, the same call goes on from the shards it has.
-        pictures: in a shard.
-        side: pixels of the shorter side to which larger pictures are brought, as JPEG; None keeps
-            the bytes of every file as they are.
-        on_unreadable: ``stop`` with all pictures named that cannot be decoded, or ``drop`` them.
-        warn: takes the warning.
+        out: the set's folder; after an interruption, the same call resumes from its shards.
+        shard_size: pictures in a shard.
+        side: larger pictures are reduced to this shorter side, in pixels, as JPEG; None keeps every
+            file's own bytes.
+        on_unreadable: for pictures that cannot be decoded: ``stop`` with an error that names them
+            all, or ``drop`` them with a warning.
+        warn: called with the warning.
 
     Raises:
         UnreadablePicturesError: with ``stop``, after all pictures were tried.
-        UserError: no WebDataset; arguments out of range; a folder that holds something else or
-            cannot be written to; no picture to learn from is left.
+        ValueError: an argument out of range.
+        UserError: WebDataset is missing, the folder holds something else or cannot be written, or
+            no training picture is left.
     """
-    in_range("shard", pictures, 1, 10**6)
-    if side is not None:
-        in_range("side", side, 8, 10**5)
+    if not 1 <= shard_size <= 10**6:
+        raise ValueError(f"shard_size={shard_size}; allowed: 1 to {10**6}.")
+    if side is not None and not 8 <= side <= 10**5:
+        raise ValueError(f"side={side}; allowed: 8 to {10**5}, or null.")
     columns = [str(column) for column in samples if column != "path"]
     parameters = {
         "version": VERSION,
         "samples": samples_fingerprint(samples, columns),
         "pictures": len(samples),
-        "shard": pictures,
+        "shard": shard_size,
         "side": side,
     }
 
@@ -110,7 +113,7 @@ def write_stream(
         webdataset("Writing shards")
 
     def fill() -> None:
-        plan = plan_shards(samples, pictures)
+        plan = plan_shards(samples, shard_size)
         reasons = _write_shards(samples, plan, out, side, stop=on_unreadable == "stop")
         report = write_report(out, reasons)
         if reasons and on_unreadable == "stop":
@@ -118,7 +121,7 @@ def write_stream(
         dropped = _write_index(samples, plan, out)
         if dropped:
             warn(
-                f"{len(dropped)} pictures that cannot be decoded are left out, the first is "
+                f"{len(dropped)} pictures cannot be decoded and are left out, the first is "
                 f"{dropped[0]}."
             )
 
@@ -128,7 +131,7 @@ def write_stream(
 def _write_shards(
     samples: pd.DataFrame, plan: list[Shard], out: Path, side: int | None, *, stop: bool
 ) -> dict[str, str]:
-    """Write those that are not there; path -> why of pictures that cannot be decoded."""
+    """Write the missing shards; return path -> reason for pictures that cannot be decoded."""
     paths = samples["path"].tolist()
     reasons: dict[str, str] = {}
 
@@ -146,25 +149,25 @@ def _write_shards(
         for shard in plan:
             if not (out / shard.name).is_file():
                 try:
-                    made = list(pool.map(encode, shard.rows.tolist()))
-                except BaseException:  # Ctrl-C must not wait for the pictures still to come
+                    contents = list(pool.map(encode, shard.rows.tolist()))
+                except BaseException:  # Ctrl-C must not wait for the remaining pictures
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
-                if not (stop and reasons):  # then only the list is of interest
-                    _write_shard(out / shard.name, shard.rows, paths, made)
+                if not (stop and reasons):  # otherwise only the list of unreadable pictures counts
+                    _write_shard(out / shard.name, shard.rows, paths, contents)
             bar.update(len(shard.rows))
     return reasons
 
 
 def encoded(path: Path, side: int | None) -> bytes:
-    """A picture's bytes as they go into a shard: the file's own, or a smaller JPEG.
+    """The bytes of a picture in a shard: those of its file, or a smaller JPEG.
 
     Args:
-        path: of the picture.
-        side: pixels of the shorter side, as for ``write_stream``.
+        path: the picture's file.
+        side: shorter side in pixels, as for ``write_stream``.
 
     Raises:
-        OSError: it cannot be decoded.
+        OSError: the picture cannot be decoded.
     """
     data = path.read_bytes()
     picture = load_picture(io.BytesIO(data))
@@ -178,45 +181,47 @@ def encoded(path: Path, side: int | None) -> bytes:
     return buffer.getvalue()
 
 
-def _write_shard(file: Path, rows: np.ndarray, paths: list[str], made: list[bytes | None]) -> None:
+def _write_shard(
+    file: Path, rows: np.ndarray, paths: list[str], contents: list[bytes | None]
+) -> None:
     from webdataset import TarWriter
 
     partial = file.with_name(f"{file.name}.tmp")
     with (
         partial.open("wb") as stream,
-        # No times and names, so that the same pictures make the same shard.
+        # Without times and user names, so that the same pictures give the same shard.
         TarWriter(stream, encoder=False, mtime=0, user="", group="") as tar,
     ):
-        for row, data in zip(rows.tolist(), made, strict=True):
+        for row, data in zip(rows.tolist(), contents, strict=True):
             if data is not None:
                 jpeg = data[:2] == b"\xff\xd8"
-                kind = "jpg" if jpeg else Path(paths[row]).suffix.lower().lstrip(".")
-                tar.write({"__key__": f"{row:09d}", kind: data})
+                suffix = "jpg" if jpeg else Path(paths[row]).suffix.lower().lstrip(".")
+                tar.write({"__key__": f"{row:09d}", suffix: data})
     os.replace(partial, file)
 
 
 def _write_index(samples: pd.DataFrame, plan: list[Shard], out: Path) -> list[str]:
-    """Write the sample table and the index, from the shards as they are; ids that these lack."""
+    """Write the sample table and the index from the finished shards; return the dropped ids."""
     places = np.full(len(samples), None, dtype=object)
     for shard in plan:
         for row, offset, size in _members(out / shard.name):
             places[row] = f"{shard.name}/{offset}+{size}"
-    there = np.array([place is not None for place in places])
-    table = samples.assign(path=places)[there]
-    check_samples(table, out, label=None)  # what was left out may be all there was to learn from
+    kept = np.array([place is not None for place in places])
+    table = samples.assign(path=places)[kept]
+    check_samples(table, out, label=None)  # perhaps no training picture was readable
     text = table.to_csv(index=False)
     shards = [
-        [shard.name, (out / shard.name).stat().st_size, int(there[shard.rows].sum())]
+        [shard.name, (out / shard.name).stat().st_size, int(kept[shard.rows].sum())]
         for shard in plan
     ]
     index = {
         "shards": shards,
-        "columns": {str(column): _kind(table[column]) for column in table},
+        "columns": {str(column): _dtype(table[column]) for column in table},
         "samples": digest(text),
     }
     write_whole(out / SAMPLES, text.encode())
     write_whole(out / INDEX, json.dumps(index).encode())
-    return samples["id"][~there].tolist()
+    return samples["id"][~kept].tolist()
 
 
 def _members(file: Path) -> Iterator[tuple[int, int, int]]:
@@ -226,14 +231,14 @@ def _members(file: Path) -> Iterator[tuple[int, int, int]]:
             yield int(member.name.partition(".")[0]), member.offset_data, member.size
 
 
-def _kind(column: "pd.Series[Any]") -> str:
-    """What pandas is to read a column as, so that '01' stays text and 1 a number."""
+def _dtype(column: "pd.Series[Any]") -> str:
+    """The dtype to read a column with, so that '01' stays text and 1 stays a number."""
     if pd.api.types.is_numeric_dtype(column):
         return str(column.dtype)
     known = column.dropna()
     if not all(isinstance(value, str) for value in known):
         raise UserError(
-            f"The column '{column.name}' of the sample table holds more than text, or text and "
-            f"numbers; it must be of one kind."
+            f"The column '{column.name}' of the sample table mixes text with other values; it must "
+            f"be all text or all numbers."
         )
     return "str"

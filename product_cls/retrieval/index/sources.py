@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from product_cls.core.errors import UserError
+from product_cls.core.vote_weights import check_weights
 from product_cls.inference.predictions import Predictions
 from product_cls.inference.predictor import Predictor
 from product_cls.neighbours.join import join_embeddings
@@ -101,6 +102,20 @@ def embedded_run(folder: RunFolder, predictor: Predictor, *, tta: bool) -> Embed
         val if val is None or tta else val.without_tta(),
         Vote(**predictor.task.spec()["vote"]),
     )
+
+
+def weigh_runs(runs: Sequence[EmbeddedRun], weights: Sequence[float] | None) -> list[EmbeddedRun]:
+    """The runs with their weights, without the runs of weight 0.
+
+    Raises:
+        UserError: weights of another number, or negative ones.
+    """
+    chosen = check_weights(weights, len(runs), [run.source.name for run in runs])
+    return [
+        replace(run, source=replace(run.source, weight=float(weight)))
+        for run, weight in zip(runs, chosen, strict=True)
+        if weight > 0
+    ]
 
 
 def build_index(runs: Sequence[EmbeddedRun], vote: Vote, *, kind: str) -> GalleryIndex:

@@ -281,7 +281,7 @@ def test_products_that_others_can_outvote_are_noted(
         ),
         (("runs={sweep}", "out={out}", "kind=ivfpq"), "kind=ivfpq needs a gallery of at least 256"),
         (("runs={sweep}", "out={data}"), "exists and is no index"),
-        (("runs={sweep}", "out={out}", "weights=[1]"), "1 weights for 2 runs: "),
+        (("runs={sweep}", "out={out}", "weights=[1]"), "allowed: 2 numbers, one each for "),
         (("runs={sweep}", "out={data}/views.csv/x/y"), "views.csv: Not a directory"),
         (("runs={sweep}", "out=/proc/nope/x"), "/proc/nope cannot be written (/"),
         (("runs={sweep}", "out={out}", "device=meta"), "device=meta; allowed: auto, cpu"),
@@ -316,7 +316,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refused: Refused
 ) -> None:
     monkeypatch.setattr(
-        "product_cls.retrieval.index.__main__.load_embedded_runs", lambda *_, **__: pytest.fail()
+        "product_cls.retrieval.index.sources.load_embedded_runs", lambda *_, **__: pytest.fail()
     )
     (tmp_path / "index.json").touch()
     out = tmp_path / "index.json" / "z"

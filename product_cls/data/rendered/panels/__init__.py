@@ -1,4 +1,4 @@
-"""What is printed on each panel, by the panel's name (`shapes.base.Panel`)."""
+"""Artwork of each panel, by panel name (`shapes.base.Panel`)."""
 
 from collections.abc import Callable
 

@@ -13,7 +13,7 @@ from product_cls.data.rendered.words import Colour
 
 
 def _label_panel(size: tuple[int, int], product: Product) -> Image.Image:
-    """Drinks have two fronts, opposite each other; jars one and a back."""
+    """Label: two opposite fronts on drinks, one front and a back on jars."""
     drink = product.form == "drink"
     layout = layout_of(product, "tall" if drink else "wide")
     image = mirrored_background(size, product, layout)
@@ -21,28 +21,28 @@ def _label_panel(size: tuple[int, int], product: Product) -> Image.Image:
 
 
 def _content(product: Product) -> Colour:
-    """The colour of the drink or the sauce through the wall."""
+    """Colour of the drink or sauce, seen through the wall."""
     if product.form == "drink":
         return blend(product.taste.accent, PAPER, 0.3)
     return blend(product.taste.accent, (40, 20, 10), 0.25)
 
 
 def _tinted(size: tuple[int, int], colour: Colour, lightness: NDArray[np.floating]) -> Image.Image:
-    """``colour`` times ``lightness`` [height, width] or a shape that broadcasts to it."""
+    """``colour`` times ``lightness``, which broadcasts to [height, width]."""
     factors = np.broadcast_to(lightness, size[::-1])[..., None]
     shaded = np.clip(np.array(colour, np.float32) * factors, 0, 255)
     return Image.fromarray(shaded.astype(np.uint8))
 
 
 def _grid(size: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Turn in radians [1, width] and share of the height from the top [height, 1]."""
+    """Angle in radians [1, width], and distance from the top [height, 1] in panel heights."""
     width, height = size
     turn = np.arange(width, dtype=np.float32)[None] * np.float32(2 * np.pi / width)
     return turn, np.arange(height, dtype=np.float32)[:, None] / np.float32(height)
 
 
 def _shoulder_panel(size: tuple[int, int], product: Product) -> Image.Image:
-    """Clear above the level of the content, with streaks of light that show the wall's depth."""
+    """Clear above the content's level, with streaks of light that suggest a thick wall."""
     turn, down = _grid(size)
     image = _tinted(size, _content(product), 1 + 0.07 * np.cos(6 * turn) + 0 * down)
     level = round(size[1] * (0.42 if product.form == "drink" else 0.3))
@@ -55,7 +55,7 @@ def _shoulder_panel(size: tuple[int, int], product: Product) -> Image.Image:
 
 
 def _foot_panel(size: tuple[int, int], product: Product) -> Image.Image:
-    """Upright ribs on plastic; glass is smooth and darker towards the bottom."""
+    """Vertical ribs on plastic; smooth glass that darkens towards the bottom."""
     turn, down = _grid(size)
     if product.form == "drink":
         light = 1 + 0.13 * np.sin(20 * turn) * np.minimum(3 * down, 1) - 0.1 * down
@@ -65,17 +65,17 @@ def _foot_panel(size: tuple[int, int], product: Product) -> Image.Image:
 
 
 def _cap_colour(product: Product) -> Colour:
-    """Of a line, like the rest of its design; white suits any."""
+    """Cap colour of the line: base, accent or white."""
     return (product.base, product.taste.accent, (244, 244, 242))[product.design // 24 % 3]
 
 
 def _cap_side_panel(size: tuple[int, int], product: Product) -> Image.Image:
-    """Ridges for the fingers; lids of jars are of metal, with a rolled edge below."""
+    """Grip ridges on plastic caps; metal lids of jars have a rolled lower edge."""
     turn, down = _grid(size)
     if product.form == "drink":
         ridged = (down > 0.16) & (down < 0.8)
         light = 0.95 + 0.15 * np.where(ridged, np.sin(36 * turn), 0)
-        light = np.where((down > 0.82) & (down < 0.88), 0.6, light)  # the gap of the seal
+        light = np.where((down > 0.82) & (down < 0.88), 0.6, light)  # gap above the tamper ring
     else:
         light = 0.97 + 0.08 * np.sin(48 * turn) * ((down > 0.2) & (down < 0.66))
         light = light - 0.25 * np.exp(-(((down - 0.78) / 0.05) ** 2))
@@ -83,7 +83,7 @@ def _cap_side_panel(size: tuple[int, int], product: Product) -> Image.Image:
 
 
 def _cap_top_panel(size: tuple[int, int], product: Product) -> Image.Image:
-    """Raised rings; the lids of jars are printed."""
+    """Raised rings; lids of jars are printed as well."""
     width, height = size
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     radius = np.hypot(2 * x / width - 1, 2 * y / height - 1)

@@ -1,4 +1,4 @@
-"""The six sides of a carton."""
+"""The six sides of a box."""
 
 from PIL import Image, ImageDraw
 

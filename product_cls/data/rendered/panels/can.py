@@ -23,7 +23,7 @@ METAL = (176, 178, 182)
 
 
 def _label_panel(size: tuple[int, int], product: Product) -> Image.Image:
-    """A can's label: two fronts opposite each other on drinks, on food one and a back."""
+    """Label: two opposite fronts on drinks, one front and a back on food."""
     drink = product.form == "drink"
     layout = layout_of(product, "tall" if drink else "wide")
     image = mirrored_background(size, product, layout)
@@ -32,7 +32,7 @@ def _label_panel(size: tuple[int, int], product: Product) -> Image.Image:
 
 @lru_cache(maxsize=8)
 def _end(size: tuple[int, int]) -> Image.Image:
-    """Brushed metal with beads near the edge."""
+    """Brushed metal with ridges near the edge."""
     width, height = size
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = 2 * x / width - 1, 2 * y / height - 1
@@ -44,7 +44,7 @@ def _end(size: tuple[int, int]) -> Image.Image:
 
 
 def _draw_tab(image: Image.Image, colour: Colour) -> None:
-    """The ring to pull, riveted on."""
+    """Draw the riveted pull tab."""
     size = image.size
     draw = ImageDraw.Draw(image)
     thick = max(size[0] // 28, 1)
@@ -56,7 +56,7 @@ def _draw_tab(image: Image.Image, colour: Colour) -> None:
 
 
 def _lid_panel(size: tuple[int, int], product: Product) -> Image.Image:
-    """Of drinks, bare with a tab in the flavour's colour; of food, printed round the ring."""
+    """Lid: bare with a coloured tab on drinks, printed around the ring on food."""
     accent = product.taste.accent
     image = _end(size).copy()
     if product.form == "drink":

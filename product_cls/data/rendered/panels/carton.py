@@ -28,7 +28,7 @@ Size = tuple[int, int]
 
 
 def _front(size: Size, product: Product) -> Image.Image:
-    """Front and back: cartons show their name on two sides."""
+    """Front and back, which are the same on cartons."""
     layout = layout_of(product, "tall")
     return front(size, product, layout)
 
@@ -62,7 +62,7 @@ def _right(size: Size, product: Product) -> Image.Image:
 
 
 def _roof(size: Size, product: Product) -> Image.Image:
-    """Brand above a band with the flavour: most of what is seen from above."""
+    """Brand above a band with the flavour; the part that a camera above sees best."""
     base, accent = product.base, product.taste.accent
     image = Image.new("RGB", size, base)
     ImageDraw.Draw(image).rectangle(pixels(size, (0, 0.5, 1, 1)), accent)
@@ -80,10 +80,10 @@ def _roof(size: Size, product: Product) -> Image.Image:
 
 
 def _gusset(size: Size, product: Product) -> Image.Image:
-    """A side folded in: the triangle that is seen, darker towards its hidden tip."""
+    """The folded side: a visible triangle that darkens towards its hidden tip."""
     width, height = size
     base, accent = product.base, product.taste.accent
-    image = Image.new("RGB", size, blend(base, INK, 0.25))  # the roof's underside, to both sides
+    image = Image.new("RGB", size, blend(base, INK, 0.25))  # underside of the roof, on both sides
     ImageDraw.Draw(image).polygon(((0, height), (width // 2, 0), (width, height)), accent)
     paste_emoji(image, product.taste.emoji, (width // 2, round(height * 0.7)), round(height * 0.36))
     dim = np.linspace(0.55, 1.0, height)[:, None, None]

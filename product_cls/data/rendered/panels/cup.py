@@ -50,7 +50,7 @@ def _pot_label_panel(size: tuple[int, int], product: Product) -> Image.Image:
 
 
 def _tab(image: Image.Image, words: str) -> None:
-    """The place to pull, at the edge that faces the viewer."""
+    """Draw the pull tab, at the edge that faces the viewer."""
     draw = ImageDraw.Draw(image)
     width = max(image.width // 200, 1)
     draw.ellipse(pixels(image.size, (0.37, 0.905, 0.63, 1.12)), PAPER, (120, 120, 124), width)
@@ -73,7 +73,7 @@ def _paper_lid_panel(size: tuple[int, int], product: Product) -> Image.Image:
 
 @lru_cache(maxsize=8)
 def _wrinkles(size: tuple[int, int]) -> Floats:
-    """Lightness [height, width, 1] of foil: creases all over and crimps round the edge."""
+    """Lightness [height, width, 1] of foil: creases all over and crimps around the edge."""
     width, height = size
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = 2 * x / width - 1, 2 * y / height - 1
@@ -93,7 +93,7 @@ def _wrinkles(size: tuple[int, int]) -> Floats:
 
 
 def _foil_lid_panel(size: tuple[int, int], product: Product) -> Image.Image:
-    """Brand, name and one food picture on foil that shines through, or on the base colour."""
+    """Brand, name and one food picture, on bare foil or on the base colour."""
     bare = product.design // 24 % 2 == 0
     ground = (218, 220, 224) if bare else blend(product.base, (218, 220, 224), 0.15)
     accent = product.taste.accent

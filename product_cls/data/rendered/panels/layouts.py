@@ -1,7 +1,7 @@
-"""Where the parts of a front go, as shares of it.
+"""Positions of the parts of a front, as fractions of its size.
 
-Bands (in the accent colour or the base colour) run round the whole label of a can, a bottle or a
-cup; the rest is repeated wherever a front is.
+Bands (in the accent or base colour) run around the whole label of a can, bottle or cup. The other
+parts are repeated on each front.
 """
 
 from product_cls.data.rendered.printing import Area

@@ -34,7 +34,7 @@ STANDING_PRINT: Area = (0.05, ZIP + 0.03, 0.95, 0.93)
 
 
 def _within(layout: dict[str, Area], area: Area) -> dict[str, Area]:
-    """A layout moved into ``area``; bands go on to the edges that they touch."""
+    """A layout scaled into ``area``; bands that touch an edge extend to the edge of the panel."""
     left, top, right, bottom = area
     width, height = right - left, bottom - top
     moved = {}
@@ -53,7 +53,7 @@ def _front(size: Size, product: Product, area: Area) -> Image.Image:
 
 
 def _crimp(image: Image.Image, area: Area, colour: Colour, *, upright: bool = False) -> None:
-    """Cover ``area`` with a seal: film of ``colour``, ribbed along its length."""
+    """Cover ``area`` with a ribbed seal of film in ``colour``."""
     left, top, right, bottom = pixels(image.size, area)
     pitch = max(round(max(image.size) * 0.0125), 3)
     ribs = np.arange(right - left if upright else bottom - top) % pitch < pitch / 2
@@ -65,7 +65,7 @@ def _crimp(image: Image.Image, area: Area, colour: Colour, *, upright: bool = Fa
 
 
 def _spot(image: Image.Image, product: Product, place: tuple[float, float], share: float) -> None:
-    """The flavour's food picture on a disc of paper; some have the colour of the ground."""
+    """Food picture on a paper disc, because some pictures have the colour of the background."""
     side = round(min(image.size) * share)
     x, y = round(image.width * place[0]), round(image.height * place[1])
     reach = round(side * 0.64)
@@ -74,8 +74,7 @@ def _spot(image: Image.Image, product: Product, place: tuple[float, float], shar
 
 
 def _edges(image: Image.Image, product: Product, top: float, bottom: float) -> None:
-    """Stripes in the flavour's and the brand's colour along both sides: all that is seen of a bag
-    edge-on."""
+    """Stripes in the flavour's and the brand's colour on both sides, visible when seen edge-on."""
     draw = ImageDraw.Draw(image)
     for left, right, colour in (
         (0, 0.035, product.taste.accent),
@@ -89,7 +88,7 @@ def _edges(image: Image.Image, product: Product, top: float, bottom: float) -> N
 def _pillow_seals(image: Image.Image, product: Product) -> None:
     colour = FOIL if product.design // 3 % 2 else product.base
     _edges(image, product, PILLOW_SEAL, 1 - PILLOW_SEAL)
-    # A strip in the flavour's colour where it is seen from above, too.
+    # A strip in the flavour's colour that is also visible from above.
     strip = ImageDraw.Draw(image)
     strip.rectangle(pixels(image.size, (0, 0, 1, PILLOW_SEAL + 0.03)), product.taste.accent)
     _crimp(image, (0, 0, 1, PILLOW_SEAL), colour)
@@ -118,7 +117,7 @@ def _pillow_back(size: Size, product: Product) -> Image.Image:
     small_print(image, (0.57, 0.4, 0.88, 0.68), ingredients(product), INK)
     small_print(image, (0.13, 0.71, 0.46, 0.86), ingredients(product), INK)
     barcode(image, (0.57, 0.71, 0.88, 0.86), product.number)
-    # The seam along the back, folded to one side.
+    # Back seam, folded to one side.
     _crimp(image, (0.485, 0, 0.535, 1), blend(product.base, FOIL, 0.35), upright=True)
     draw.rectangle(pixels(size, (0.535, 0, 0.543, 1)), blend(product.base, INK, 0.5))
     _pillow_seals(image, product)
@@ -126,7 +125,7 @@ def _pillow_back(size: Size, product: Product) -> Image.Image:
 
 
 def _standing_parts(image: Image.Image, product: Product) -> None:
-    """The seal on top, a zip below it, the tinted strip between, and the gusset at the foot."""
+    """Draw the top seal, the tinted strip, the zip and the gusset at the foot."""
     width, height = image.size
     draw = ImageDraw.Draw(image)
     accent = product.taste.accent

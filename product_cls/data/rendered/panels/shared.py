@@ -1,4 +1,4 @@
-"""What the fronts and backs of all packages have in common."""
+"""Parts of fronts and backs shared by all packages."""
 
 import math
 
@@ -24,7 +24,7 @@ BADGES: dict[str, Colour] = {"small": (24, 96, 200), "large": (226, 30, 44)}  # 
 
 
 def is_dark(product: Product, layout: dict[str, Area]) -> bool:
-    """Whether the whole background has the base colour: never under a band of that colour."""
+    """Whether the background has the base colour; never if a band has that colour."""
     return product.design // 6 % 2 == 1 and "base band" not in layout
 
 
@@ -46,13 +46,13 @@ def background(size: tuple[int, int], product: Product, layout: dict[str, Area])
 
 
 def layout_of(product: Product, proportions: str) -> dict[str, Area]:
-    """The layout of a product's line for a ``tall`` or a ``wide`` front."""
+    """Layout of the product's line for a ``tall`` or ``wide`` front."""
     choices = LAYOUTS[proportions]
     return choices[product.design // 12 % len(choices)]
 
 
 def draw_front(image: Image.Image, product: Product, layout: dict[str, Area]) -> None:
-    """Brand, names, food picture and flavour, onto a background."""
+    """Draw brand, names, food picture and flavour onto a background."""
     taste = product.taste
     ground = product.base if is_dark(product, layout) else PAPER
     under = {"base band": product.base, "accent band": taste.accent}
@@ -99,19 +99,19 @@ def draw_front(image: Image.Image, product: Product, layout: dict[str, Area]) ->
 
 
 def front(size: tuple[int, int], product: Product, layout: dict[str, Area]) -> Image.Image:
-    """A whole front on its background."""
+    """Draw a complete front with its background."""
     image = background(size, product, layout)
     draw_front(image, product, layout)
     return image
 
 
 def write_brand(image: Image.Image, area: Area, product: Product, colour: Colour) -> None:
-    """The brand in its own lettering, the same on all its packages."""
+    """Write the brand in its own lettering, which is the same on all its packages."""
     write(image, area, product.brand, colour, serif=product.serif, bold=0.05)
 
 
 def draw_badge(image: Image.Image, product: Product, centre: tuple[int, int], half: int) -> None:
-    """The amount, at the upper left of the food picture; a star around it on other sizes."""
+    """Draw the amount at the upper left of the food picture, in a star on small and large sizes."""
     x, y = centre[0] - round(half * 0.72), centre[1] - round(half * 0.62)
     words = {"small": "MINI\n미니\n", "regular": "", "large": "BIG\n대용량\n"}[product.size]
     if words:

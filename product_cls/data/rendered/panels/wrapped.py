@@ -1,4 +1,4 @@
-"""A label that is wrapped round a can, a bottle or a cup."""
+"""Labels wrapped around cans, bottles and cups."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
@@ -33,12 +33,12 @@ def _half_turn(image: Image.Image) -> Image.Image:
 
 
 def mirrored_background(size: tuple[int, int], product: Product, layout: Layout) -> Image.Image:
-    """The pattern in front and its mirror image behind, so that it goes round without a seam."""
+    """The pattern in front and its mirror image behind, which joins without a seam."""
     width, height = size
     half = background((width // 2, height), product, layout)
     image = Image.new("RGB", size)
     left = width // 4
-    # Painted from the front to both sides: odd widths leave no empty column.
+    # Painted from the front outwards, so that odd widths leave no empty column.
     image.paste(ImageOps.mirror(half), (left - half.width, 0))
     image.paste(ImageOps.mirror(half), (left + half.width, 0))
     image.paste(half, (left, 0))
@@ -51,8 +51,8 @@ def wrap(
     """Print a label on its background.
 
     Args:
-        share: of the width that a front takes.
-        fronts: 2 opposite each other, or 1 and a back with the small print.
+        share: fraction of the width taken by a front.
+        fronts: 2 for opposite fronts, 1 for one front and a back with the small print.
     """
     size = image.size
     narrow = {
@@ -80,8 +80,10 @@ def wrap(
 
 
 def _flavour_mark(image: Image.Image, product: Product, middle: float) -> None:
-    """Food picture, flavour and amount between front and back: which product it is can be seen from
-    every side, as on labels in a shop."""
+    """Draw food picture, flavour and amount between front and back.
+
+    As on real labels, the product can be identified from every side.
+    """
     width, height = image.size
     centre, reach = (round(middle * width), round(0.14 * height)), round(0.11 * height)
     draw = ImageDraw.Draw(image)

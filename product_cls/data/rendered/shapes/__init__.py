@@ -1,7 +1,7 @@
-"""The solids that products have, by (shape, form, size).
+"""Solids of products by (shape, form, size).
 
-A new solid needs a class with the members of `base.Shape`, an entry in its module's table, and
-artwork for panels of a new name (`panels/`).
+To add a solid: write a class with the members of `base.Shape`, add it to its module's table, and
+add artwork for new panel names (`panels/`).
 """
 
 from product_cls.data.rendered.shapes.base import Panel, Shape

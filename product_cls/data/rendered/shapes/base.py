@@ -1,8 +1,8 @@
-"""What every solid has: a signed distance, and panels of artwork that its surface is covered with.
+"""Interface of a solid: a signed distance function and panels of artwork on its surface.
 
-Lengths are in product heights (about 1), angles in degrees. The frame of a product has its origin
-at the product's centre: x to the right and z up as seen by the camera at roll 0, y away from it, so
-that the front looks towards -y.
+Lengths are in product heights (about 1), angles in degrees. The product's frame has its origin at
+the product's centre. Seen by the camera at roll 0, x points right, z up and y away from the camera,
+so the front faces -y.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Panel:
-    """A flat piece of artwork of ``width`` x ``height``; ``gloss`` in [0, 1] is its shine."""
+    """Flat artwork of ``width`` x ``height``, in product heights; ``gloss`` is in [0, 1]."""
 
     name: str
     width: float
@@ -25,17 +25,17 @@ class Panel:
 
 
 class Shape(Protocol):
-    """A solid around the origin, described by its signed distance and its panels of artwork."""
+    """A solid around the origin with a signed distance and panels of artwork."""
 
     panels: tuple[Panel, ...]
     height: float  # along z
-    radius: float  # of the smallest cylinder about z that holds it
+    radius: float  # of the smallest cylinder about z that contains the solid
     period: float  # smallest roll, in degrees, that maps the bare solid onto itself; 0: any roll
 
     def __hash__(self) -> int: ...
 
     def distance(self, points: Floats) -> Floats:
-        """Signed distance (a lower bound outside is enough) of points [3, N] -> [N]."""
+        """Signed distance [N] of points [3, N]; outside, a lower bound is enough."""
 
     def texture(self, points: Floats) -> tuple[NDArray[np.intp], Floats, Floats]:
-        """Panel index, u and v in [0, 1] (u to the right, v down) of surface points [3, N]."""
+        """Panel index, u (right) and v (down) in [0, 1], each [N], of surface points [3, N]."""

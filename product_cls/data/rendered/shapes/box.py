@@ -1,4 +1,4 @@
-"""Cartons with six flat sides."""
+"""Boxes with six flat sides."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from product_cls.data.rendered.shapes.base import Floats, Panel, Shape
 
 
 class Box:
-    """A carton of width x height x depth with slightly rounded edges."""
+    """A box of width x height x depth with slightly rounded edges."""
 
     period = 180.0
     rounding = 0.012
@@ -33,7 +33,7 @@ class Box:
         return result - np.float32(self.rounding)
 
     def texture(self, points: Floats) -> tuple[NDArray[np.intp], Floats, Floats]:
-        # The face is the one whose plane is nearest: on a rounded edge that splits at 45 degrees.
+        # A point belongs to the face with the nearest plane; rounded edges split at 45 degrees.
         side, depth, height = np.abs(points) - self.half
         sideways = (side > depth) & (side > height)
         upright = ~sideways & (height > depth)
@@ -43,7 +43,7 @@ class Box:
             np.where(x > 0, 3, 2),
             np.where(upright, np.where(z > 0, 4, 5), np.where(y > 0, 1, 0)),
         )
-        # Along each face, to the right for someone who looks at it.
+        # Coordinate along each face, to the right as seen from outside.
         right = np.choose(panel, (x, -x, -y, y, x, x))
         down = np.choose(panel, (-z, -z, -z, -z, -y, y))
         return panel, right + np.float32(0.5), down + np.float32(0.5)

@@ -5,14 +5,14 @@ from numpy.typing import NDArray
 
 from product_cls.data.rendered.shapes.base import Floats, Panel, Shape
 
-PAPER = 0.012  # how thick the folded paper of roof and fin looks
+PAPER = 0.012  # visible thickness of the folded paper of roof and fin
 
 
 class GableTop:
-    """A square body under two roof slopes that meet in an upright fin.
+    """A square body with two roof slopes that meet in an upright fin.
 
-    The sides' upper parts are folded inwards: each is a triangle from the edge of the body to the
-    middle of the ridge, so that under the overhanging roof slopes there is a square pyramid.
+    The upper parts of the other two sides are folded inwards. Each is a triangle from the body's
+    edge to the middle of the ridge, so the roof slopes cover a square pyramid.
     """
 
     period = 180.0
@@ -20,8 +20,8 @@ class GableTop:
 
     def __init__(self, width: float, height: float, roof: float, fin: float) -> None:
         """Args:
-        width, height: of the whole carton; it is as deep as wide.
-        roof, fin: heights of the slopes and of the fin above them.
+        width, height: of the whole carton; depth equals width.
+        roof, fin: height of the slopes and of the fin above them.
         """
         self.width, self.height, self.fin, self.roof = width, height, fin, roof
         self.radius = width / 2 * 2**0.5
@@ -40,7 +40,7 @@ class GableTop:
         )
 
     def _above(self, from_axis: Floats, z: Floats) -> Floats:
-        """Signed distance to the plane of the slope, ``from_axis`` across from the centre."""
+        """Signed distance to the plane of a slope, at ``from_axis`` from the centre."""
         return (from_axis - np.float32(self.width / 2)) * np.float32(self.outward) + (
             z - np.float32(self.eaves)
         ) * np.float32(self.upward)
@@ -54,7 +54,7 @@ class GableTop:
         column += np.minimum(np.maximum(over_x, over_y), 0) - r
         column = np.maximum(column, -z - np.float32(self.height / 2))
         slope, fold = self._above(y, z), self._above(x, z)
-        # A smooth maximum, no steeper than its parts, rounds the edge under the roof.
+        # A smooth maximum (no steeper than its parts) rounds the edge under the roof.
         top = np.maximum(slope, fold)
         near = np.maximum(1 - np.abs(column - top) / np.float32(0.02), 0)
         core = np.maximum(column, top) + np.float32(0.005) * near * near
@@ -77,9 +77,9 @@ class GableTop:
             np.where(sideways, np.where(x > 0, 3, 2), np.where(y > 0, 1, 0)),
             np.where(outer, np.where(y > 0, 5, 4), 6),
         )
-        # The fold between roof and fin is hidden in the fin's lowest part.
+        # The lowest part of the fin hides the fold between roof and fin.
         panel = np.where((z > self.ridge - PAPER) & (np.abs(y) < 1.3 * PAPER), 7, panel)
-        # What is seen under the roof, its underside included, is the folded side.
+        # Everything visible under the roof, its underside included, uses the folded side's artwork.
         fold = np.where(x > 0, y, -y)
         facing = np.where(y > 0, -x, x)
         right: Floats = np.choose(panel, (x, -x, -y, y, x, -x, fold, facing))

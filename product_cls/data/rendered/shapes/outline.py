@@ -1,4 +1,4 @@
-"""Distances to the outline of a solid of revolution: straight sides and arcs of circles."""
+"""Signed distance to the outline of a solid of revolution: straight sides and circular arcs."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,11 +11,11 @@ from product_cls.data.rendered.shapes.base import Floats
 
 
 class Vertex(NamedTuple):
-    """A point of an outline: distance from the axis, height, and the side that begins there.
+    """A point of an outline: distance from the axis, height, and the side that starts here.
 
-    ``bulge`` is the tangent of a quarter of the angle that the side turns by: 0 is straight, 0.41 a
-    quarter circle, 1 a half circle, outwards where positive. An arc's ends need a straight side or
-    another arc that goes on smoothly, and it turns by 180 degrees at most.
+    ``bulge`` is the tangent of a quarter of the arc's angle: 0 is straight, 0.41 a quarter circle,
+    1 a half circle; positive bulges outwards. An arc must join its neighbours smoothly and spans at
+    most 180 degrees.
     """
 
     r: float
@@ -24,15 +24,15 @@ class Vertex(NamedTuple):
 
 
 def middle(begin: Vertex, end: Vertex) -> Vertex:
-    """The point of a side that is as far from its begin as from its end."""
+    """Midpoint of a side, on the arc."""
     r = (begin.r + end.r + begin.bulge * (end.z - begin.z)) / 2
     return Vertex(r, (begin.z + end.z - begin.bulge * (end.r - begin.r)) / 2)
 
 
 def section_distance(outline: Sequence[Vertex], r: Floats, z: Floats) -> Floats:
-    """Signed distance [N] of points (r, z) to what the outline and the axis enclose."""
-    # Distance to a polygon, sides in order and inside by crossings (Quilez, "2D distance
-    # functions"); the axis itself is no side, but nothing outside is nearer to it.
+    """Signed distance [N] of points (r [N], z [N]) to the region inside outline and axis."""
+    # Polygon distance, with the inside found by crossings (Quilez, "2D distance functions"). The
+    # axis is not a side, but no outside point is nearest to it.
     nearest = np.full(r.shape, np.inf, np.float32)
     inside = np.zeros(r.shape, bool)
     below = z < outline[0].z
@@ -75,19 +75,21 @@ def _ordered(first: float, second: float) -> tuple[np.float32, np.float32]:
 
 
 def _arc_gap(r: Floats, z: Floats, begin: Vertex, end: Vertex) -> tuple[Floats, NDArray[np.bool_]]:
-    """Squared distances to an arc (infinite to points that do not face it along one of its radii),
-    and which points lie between the arc and its chord."""
+    """Squared distances [N] to an arc, and which points lie between the arc and its chord.
+
+    The distance is infinite for points that do not face the arc along one of its radii.
+    """
     dr, dz = end.r - begin.r, end.z - begin.z
     chord, half = np.hypot(dr, dz), 2 * np.arctan(abs(begin.bulge))
     out_r, out_z = np.sign(begin.bulge) * np.array((dz, -dr)) / chord  # towards the arc
     radius = np.float32(chord / 2 / np.sin(half))
-    deep = radius * np.cos(half)  # from the centre to the chord
+    deep = radius * np.cos(half)  # distance from the centre to the chord
     x = r - np.float32((begin.r + end.r) / 2 - deep * out_r)
     y = z - np.float32((begin.z + end.z) / 2 - deep * out_z)
     far = np.sqrt(x * x + y * y)
     outwards = x * np.float32(out_r) + y * np.float32(out_z)
     sliver = (far < radius) & (outwards > np.float32(deep))
-    # A little more than the arc, so that no point slips through where two arcs meet.
+    # Slightly more than the arc, so that no point is lost where two arcs meet.
     faces = outwards >= far * np.float32(np.cos(half)) - np.float32(1e-5)
     gap: Floats = np.where(faces, np.square(far - radius), np.float32(np.inf))
     return gap, sliver

@@ -1,4 +1,4 @@
-"""Bags of film: pillow bags, sealed at both ends, and pouches that stand on a gusset."""
+"""Film bags: pillow bags sealed at both ends, and standing pouches with a gusset."""
 
 from typing import ClassVar
 
@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from product_cls.data.rendered.shapes.base import Floats, Panel, Shape
 
 FILM = 0.007  # half the thickness of a seal
-PILLOW_SEAL = 0.065  # height of each seal of a pillow bag, as a share of the bag's
-STANDING_SEAL = 0.1  # height of a standing pouch's seal, likewise
-ZIP = 0.155  # how far below the top a standing pouch's zip is, likewise
+PILLOW_SEAL = 0.065  # height of each seal of a pillow bag, as a share of the bag's height
+STANDING_SEAL = 0.1  # height of a standing pouch's seal, as a share of the pouch's height
+ZIP = 0.155  # distance of a standing pouch's zip from the top, as a share of the pouch's height
 
 
 def _lens(x: Floats, y: Floats, half_width: Floats, half_depth: Floats) -> Floats:
-    """Distance [N] to a lens, two arcs that meet in tips at x = +-half_width; x, y >= 0."""
+    """Distance [N] to a lens of two arcs with tips at x = +-half_width; x, y >= 0."""
     offset = (half_width * half_width - half_depth * half_depth) / (2 * half_depth)
     radius = half_depth + offset  # the arc's centre is at (0, -offset)
-    # As a quotient, since for flat lenses the radius is large and a difference would be grainy.
+    # A quotient, because for flat lenses the radius is large and a difference loses precision.
     excess = x * x + y * y - half_width * half_width + 2 * y * offset
     arc = excess / (np.hypot(x, y + offset) + radius)
     beyond_tip = x * offset > half_width * (y + offset)
@@ -26,13 +26,13 @@ def _lens(x: Floats, y: Floats, half_width: Floats, half_depth: Floats) -> Float
 
 
 def _bulge(x: Floats, y: Floats, half_width: Floats, half_depth: Floats, round_: float) -> Floats:
-    """Distance [N] to a lens of which the share ``round_`` of its depth goes into rounder tips."""
+    """Distance [N] to a lens with rounded tips; ``round_`` is the rounded share of its depth."""
     rounding = 0.6 * FILM + round_ * (half_depth - FILM)
     return _lens(x, y, half_width - rounding, half_depth - rounding) - rounding
 
 
 def _face(points: Floats, width: float, height: float) -> tuple[NDArray[np.intp], Floats, Floats]:
-    """Front or back, and where on it, of points [3, N]."""
+    """Panel (front 0, back 1), u and v of points [3, N]."""
     x, y, z = points
     back = (y > 0).astype(np.intp)
     u = np.where(back, -x, x) / np.float32(width) + np.float32(0.5)
@@ -40,7 +40,7 @@ def _face(points: Floats, width: float, height: float) -> tuple[NDArray[np.intp]
 
 
 class PillowBag:
-    """A blown-up bag with flat, pinked seals at top and bottom."""
+    """An inflated bag with flat, pinked seals at top and bottom."""
 
     period = 180.0
     teeth: ClassVar[tuple[float, float]] = (0.028, 0.012)  # width and depth
@@ -48,8 +48,8 @@ class PillowBag:
     def __init__(self, width: float, height: float, depth: float) -> None:
         self.width, self.height, self.depth = width, height, depth
         self.radius = width / 2
-        self.full = height * (0.5 - PILLOW_SEAL)  # half the height of what is filled
-        # Depth falls from the middle to the seals, steepest at them: see `distance`.
+        self.full = height * (0.5 - PILLOW_SEAL)  # half the height of the filled part
+        # Depth decreases from the middle to the seals, where it is steepest: see `distance`.
         self.slope = float(np.hypot(1, 1.2 * 2.9 * depth / 2 / self.full))
         self.panels: tuple[Panel, ...] = (
             Panel("pillow front", width, height, 0.5),
@@ -61,9 +61,9 @@ class PillowBag:
         along = up / np.float32(self.full)
         along *= along
         filled = np.maximum(1 - along * (np.float32(0.55) + np.float32(0.45) * along), 0)
-        # Film is bent one way only: where the bag is thick it is narrower.
+        # Film bends in one direction only, so the bag is narrower where it is thicker.
         half_width = np.float32(self.width / 2) * (1 - np.float32(0.07) * filled)
-        # Pleats run from the seals; they lie the same way for whoever looks at front or back.
+        # Pleats start at the seals and look the same from the front and the back.
         right = np.where(points[1] > 0, -points[0], points[0])
         inner = np.maximum(1 - (x / half_width) ** 2, 0)
         pleats = np.sin(27 * right + 3 * np.sin(9 * right) + 1.3 * np.sign(points[2]))
@@ -81,7 +81,7 @@ class PillowBag:
 
 
 class StandingPouch:
-    """A wedge: a flat seal on top with tear notches and a hole to hang it by, deep at the foot."""
+    """A wedge: a flat top seal with tear notches and a hang hole, and a deep foot."""
 
     period = 180.0
 
@@ -108,11 +108,11 @@ class StandingPouch:
         side = _bulge(x, y, half_width, half_depth, 0.3)
         side -= np.float32(0.005) * np.exp(-(((z - np.float32(self.zip)) / np.float32(0.012)) ** 2))
         side /= np.float32(self.slope)
-        # The rim of the gusset is rounded, by a smooth maximum; it is no steeper than its parts.
+        # A smooth maximum (no steeper than its parts) rounds the rim of the gusset.
         foot = -z - np.float32(self.height / 2)
         near = np.maximum(1 - np.abs(side - foot) / np.float32(0.04), 0)
         solid = np.maximum(side, foot) + np.float32(0.01) * near * near
-        # Round upper corners: the outline's distance, as of a box with its corner cut.
+        # Round upper corners, as for a box with cut corners.
         across = x - np.float32(self.width / 2 - 0.04)
         above = z - np.float32(self.height / 2 - 0.04)
         corner = np.hypot(np.maximum(across, 0), np.maximum(above, 0)) - np.float32(0.04)

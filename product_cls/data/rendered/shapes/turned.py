@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from product_cls.data.rendered.shapes.base import Floats, Panel, Shape
 from product_cls.data.rendered.shapes.outline import Vertex, middle, section_distance
 
-CHUNK = 8192  # points measured at once: what the many small steps make then stays in the cache
+CHUNK = 8192  # points per step, so that intermediate arrays stay in the CPU cache
 
 
 class Band(NamedTuple):
-    """A panel (its index) wrapped round the axis from height ``top`` down to ``bottom``."""
+    """A panel, by index, wrapped around the axis from height ``top`` down to ``bottom``."""
 
     panel: int
     top: float
@@ -21,7 +21,7 @@ class Band(NamedTuple):
 
 
 class Disc(NamedTuple):
-    """A panel (its index) that lies on top: above height ``above``, nearer than ``radius``."""
+    """A panel, by index, on top: above height ``above`` and within ``radius`` of the axis."""
 
     panel: int
     radius: float
@@ -29,7 +29,7 @@ class Disc(NamedTuple):
 
 
 class Turned:
-    """An outline turned about z, with artwork wrapped round it in bands and a disc on top."""
+    """An outline rotated about z, with artwork in bands around it and a disc on top."""
 
     period = 0.0
 
@@ -69,7 +69,7 @@ class Turned:
         v = (self._tops[band] - z) / (self._tops - self._bottoms)[band]
         np.clip(v, 0, 1, out=v)
         index, radius, above = self.disc
-        # Points lie a little off the surface: without the margin its edge would be speckled.
+        # Points lie slightly off the surface; without the margin the edge would be speckled.
         reach = np.float32(radius + 2e-3) ** 2
         top = np.flatnonzero((z > above) & (x * x + y * y < reach))
         panel[top] = index
@@ -124,7 +124,7 @@ def can(
 
 
 def _slope(outer: float, low: float, inner: float, high: float, share: float) -> list[Vertex]:
-    """A shoulder of two arcs, upright at both ends; ``share`` of it is the lower, round one."""
+    """A shoulder of two arcs, vertical at both ends; ``share`` is the lower, convex part."""
     bulge = float(np.tan(np.arctan2(outer - inner, high - low) / 2))
     middle = outer + share * (inner - outer), low + share * (high - low)
     return [Vertex(outer, low, bulge), Vertex(*middle, -bulge), Vertex(inner, high)]
@@ -140,15 +140,15 @@ def bottle(
     label: tuple[float, float],
     ring: float = 0.0,
 ) -> Turned:
-    """A bottle or a jar: a wrapped label, bare plastic or glass around it and a screw cap.
+    """A bottle or jar: a wrapped label, bare plastic or glass around it, and a screw cap.
 
     Args:
         radius, height: of the whole bottle.
         cap: radius and height.
-        neck: radius and height of its upright part, with the ring.
-        shoulder: height, and the share of it that is round rather than hollow.
-        label: heights from the bottom to the label's lower and upper edge.
-        ring: how far the ring under the cap stands out beyond the cap; 0 for no ring.
+        neck: radius and height of its vertical part, including the ring.
+        shoulder: height, and the share of it that is convex.
+        label: heights of the label's lower and upper edge above the bottom.
+        ring: width by which the ring under the cap exceeds the cap; 0 for no ring.
     """
     top, bottom, corner = height / 2, -height / 2, 0.15 * radius
     cap_radius, cap_bottom = cap[0], top - cap[1]
@@ -175,7 +175,7 @@ def bottle(
         Vertex(0, top),
     ]
     label_bottom, label_top = bottom + label[0], bottom + label[1]
-    cap_edge = cap_bottom + 0.003  # above the ring's upper side, so that this is all of the ring's
+    cap_edge = cap_bottom + 0.003  # above the ring's upper side, which must get the ring's artwork
     flat, around = 2 * (cap_radius - round_edge / 2), 2 * np.pi * radius
     panels = (
         Panel("bottle label", around, label_top - label_bottom, 0.5),
@@ -199,10 +199,10 @@ def cup(
     """A cup that widens upwards, with a lid sealed onto its rim.
 
     Args:
-        name: what the names of the panels begin with.
+        name: prefix of the panel names.
         radius, height: of the whole cup; the rim is its widest part.
         foot: radius of the wall at the bottom.
-        rim: how far it stands out, and its height.
+        rim: width by which it stands out, and its height.
         gloss: of the lid.
     """
     top, bottom = height / 2, -height / 2

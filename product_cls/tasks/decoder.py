@@ -1,0 +1,68 @@
+"""The meaning of a task's scores: decisions, metrics and blending. Needs numpy only."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+
+class Decoder(ABC):
+    """What the scores of a task mean.
+
+    Scores are float32 ``[N, C]``. Targets are int64 ``[N, ...]``; negative values stand for unknown
+    labels.
+
+    Attributes:
+        name: of the task, and of the module in ``product_cls.tasks`` that defines it.
+        classes: names of the C columns of the scores.
+        measures: metrics that tables of runs show.
+        blend_methods: methods of ``blend`` that suit the scores.
+        multi_label: whether a picture has several labels, each present or absent.
+    """
+
+    name: ClassVar[str]
+    classes: list[str]
+    measures: Sequence[str] = ("accuracy",)
+    blend_methods: ClassVar[tuple[str, ...]] = ("mean", "gmean", "sharpened")
+    multi_label: ClassVar[bool] = False
+
+    @abstractmethod
+    def decide(self, scores: np.ndarray) -> np.ndarray:
+        """Scores ``[N, C]`` -> the names of the decided labels, str ``[N]``."""
+
+    def target_name(self, target: np.ndarray) -> str:
+        """The target of one picture, int64 ``[...]``, in the words of ``decide``."""
+        return str(target.tolist())
+
+    @abstractmethod
+    def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
+        """Metrics of predictions, over the rows with a known label.
+
+        Args:
+            scores: ``[N, C]``.
+            target: ``[N, ...]``.
+
+        Returns:
+            Values by name, each in [0, 1]; empty if no label is known.
+        """
+
+    def normalise_scores(self, scores: np.ndarray) -> np.ndarray:
+        """Blended scores ``[N, C]``, 0 or more with any sum -> scores with the task's sums."""
+        result: np.ndarray = scores / scores.sum(axis=1, keepdims=True)
+        return result
+
+    @abstractmethod
+    def true_label_scores(
+        self, scores: np.ndarray, target: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Probability given to each true label, which tuning of blend weights maximises.
+
+        Args:
+            scores: ``[N, C]``.
+            target: ``[N, ...]``.
+
+        Returns:
+            For each of the M known labels, its row, int ``[M]``, and the probability given to its
+            true value, ``[M]`` in [0, 1], which is linear in the scores.
+        """
