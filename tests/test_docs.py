@@ -20,9 +20,9 @@ from product_cls.core.cli import parse_arguments
 # Commands of others, which the pages use beside ours.
 OTHERS = {"cd", "cp", "awk", "git", "mkdir", "source", "pre-commit", "pip", "ruff", "sha256sum"}
 FLAGS = {"-m", "--multirun", "--help"}  # of `train`, beside settings
-BY_MODULE = {
-    module.removesuffix(".__main__"): name for name, (module, _) in COMMANDS.items()
-} | {"product_cls.search": "tune"}
+BY_MODULE = {module.removesuffix(".__main__"): name for name, (module, _) in COMMANDS.items()} | {
+    "product_cls.search": "tune"
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,7 @@ def pages_with_commands() -> list[Path]:
 
 
 @pytest.mark.parametrize("page", pages_with_commands(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_commands_are_valid(
-    page: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_are_valid(page: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings compose, other words parse, targets and extras exist."""
     monkeypatch.chdir(own_folder)
     for command in commands(page):
@@ -91,11 +89,12 @@ def check_ours(name: str, words: list[str], variables: tuple[str, ...]) -> None:
     if not words or "--help" in words:  # the text names the command alone
         return
     arguments = importlib.import_module(COMMANDS[name][0]).Arguments
-    keys = {field.name for field in fields(arguments)}
-    own = [word for word in words if word.partition("=")[0] in keys or name not in ("tune", "stream")]
-    parse_arguments(arguments, own, prog=name)
-    if name in ("tune", "stream"):
+    own = words
+    if name in ("tune", "stream"):  # the other words are settings of train
+        keys = {field.name for field in fields(arguments)}
+        own = [word for word in words if word.partition("=")[0] in keys]
         check_settings([word for word in words if word not in own], ())
+    parse_arguments(arguments, own, prog=name)
 
 
 def check_settings(words: list[str], variables: tuple[str, ...]) -> None:
@@ -206,7 +205,7 @@ def test_the_site_builds(tmp_path: Path) -> None:
     for page in ("index.html", "guides/data/index.html", "reference/api/index.html"):
         html = (tmp_path / page).read_text()
         assert not re.findall(r'(?:<script[^>]*src|<link[^>]*stylesheet[^>]*href)="https?://', html)
-    assert "product_cls.train" in html  # the last, of the API
+    assert 'id="product_cls.api.train"' in html  # from its docstring
 
 
 def test_the_changelog_tells_of_this_version() -> None:

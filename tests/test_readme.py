@@ -59,7 +59,7 @@ def tiny(words: list[str], tiny_root: Path) -> list[str]:
 
 
 def train(words: list[str], tiny_root: Path) -> None:
-    """Run the jobs of a sweep, at most two values of a key, in the folders that the launcher uses."""
+    """Run the jobs of a sweep, at most two values of a key, in the launcher's folders."""
     overrides = OverridesParser.create().parse_overrides([word for word in words if word != "-m"])
     choices = [
         [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()][:2]
@@ -77,9 +77,7 @@ def test_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= 170
 
 
-def test_commands_run(
-    tiny_root: Path, run_command: Callable[..., Any], home: Path
-) -> None:
+def test_commands_run(tiny_root: Path, run_command: Callable[..., Any], home: Path) -> None:
     """Every training, ensemble, prediction and report of README, in its order."""
     ran = []
     for command in commands(README):
@@ -104,7 +102,7 @@ def test_commands_run(
 
 def test_python_runs(tiny_root: Path, home: Path) -> None:
     """The lines after the quickstart, as typed, but for the network."""
-    (_, text), = blocks(README, "python")
+    ((_, text),) = blocks(README, "python")
     picture = Image.open(home / "a.jpg").convert("RGB")
     names: dict[str, Any] = {"pil_image": picture, "array": np.asarray(picture)}
     small = ", ".join(f'"{key}={value}"' for key, value in TINY.items() if key != "model")
