@@ -62,11 +62,11 @@ def commands(page: Path) -> list[Command]:
 
 def _split(place: str, line: str) -> Iterator[Command]:
     """The simple commands of a shell line: joined by ``&&`` or ``;``, also inside a loop."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|>")
+    lexer = shlex.shlex(line.partition(" > ")[0], posix=True, punctuation_chars=";&|")
     lexer.whitespace_split, lexer.commenters = True, ""
     simple: list[str] = []
     for word in [*_without_comment(list(lexer)), ";"]:
-        if set(word) <= set(";&|>"):
+        if set(word) <= set(";&|"):
             if simple and (command := _command(place, simple)):
                 yield command
             simple = []
