@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from product_cls.data.readers import (
-    list_pictures,
     read_competition,
     read_csv,
     read_folder,
@@ -23,6 +22,7 @@ from product_cls.data.samples import (
     samples_fingerprint,
     take_subset,
 )
+from product_cls.data.source_files import list_pictures
 
 
 def picture(path: Path) -> Path:
