@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -231,8 +233,18 @@ def test_a_sweep_without_m_is_refused(
     assert f"python train.py -m {' '.join(words)}." in sentence
     assert not folder.exists()
     job = ("seed=0", "data=competition", "data.size=32", "model=tiny", "trainer=debug")
-    run = train(folder, tiny_root, *words, *job, "hydra.mode=RUN", "data.batch_size=8")
+    run = train(folder, tiny_root, *words, *job, "hydra.job.num=0", "data.batch_size=8")
     assert run.state().kind == "limited"
+
+
+def test_a_sweep_without_m_is_refused_on_the_command_line(tmp_path: Path) -> None:
+    """As typed: Hydra adds hydra.mode=RUN of its own, which composed configs lack."""
+    words = ("experiment=gap", "hydra.run.dir=" + str(tmp_path / "run"))
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "takes -m: python train.py -m experiment=gap." in result.stdout + result.stderr
+    assert not (tmp_path / "run" / "status.json").exists()
 
 
 def test_limit_takes_a_subset_with_a_store_of_its_own(tmp_path: Path, tiny_root: Path) -> None:
@@ -257,7 +269,7 @@ def test_every_experiment_runs_two_steps(tmp_path: Path, tiny_root: Path, experi
         tmp_path / "run",
         tiny_root,
         f"experiment={experiment}",
-        "hydra.mode=RUN",  # as the launcher starts the jobs of an experiment with a sweep
+        "hydra.job.num=0",  # as the launcher starts the jobs of an experiment with a sweep
         "data=competition",
         "model=tiny",
         "trainer=debug",
