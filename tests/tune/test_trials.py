@@ -314,6 +314,16 @@ def test_mistakes_are_found_before_a_trial_starts(tmp_path: Path, refused: Any) 
         make(tmp_path, prune="best")
 
 
+def test_trials_may_use_groups_of_the_user(tmp_path: Path) -> None:
+    file = tmp_path / "own" / "mix" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text((ROOT / "conf" / "mix" / "none.yaml").read_text())
+    shared = [f"--config-dir={tmp_path / 'own'}", "mix=mine"]
+    search = make(tmp_path / "rates", shared)
+    trial = create_trial(value=0.5)
+    assert Search.job(search, trial).command[3:5] == shared
+
+
 def test_spaces(tmp_path: Path, refused: Any) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(
