@@ -1,5 +1,6 @@
 """Values of the votes are those of the published implementations."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,10 @@ import pandas as pd
 import pytest
 from runs_in_process import train
 
+from product_cls.core.arrays import StoredArray
 from product_cls.core.errors import UserError
 from product_cls.ensemble.__main__ import main
+from product_cls.ensemble.blend_folders import blend_folders
 from product_cls.ensemble.members import load_members
 from product_cls.ensemble.system import Blended, blend_runs
 from product_cls.ensemble.table import ensemble_table, group_votes
@@ -203,6 +206,45 @@ def test_a_run_of_weight_zero_is_left_out(sweep: Path) -> None:
     blended = blend_runs(runs, "mean", [1, 0]).splits
     assert blended["test"].scores == pytest.approx(runs[0].splits["test"].scores, abs=1e-6)
     assert blended["val"].id.tolist() == runs[0].splits["val"].id.tolist()
+
+
+def test_blend_folders_writes_nothing_unless_asked(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(sweep.rglob("*"))
+    result = blend_folders([sweep], device="cpu", out=tmp_path / "out")
+    again = blend_folders([str(sweep)], weights=[1, 1], device="cpu")
+    assert sorted(sweep.rglob("*")) == before and capsys.readouterr().out == ""
+    stored = Predictions.load(tmp_path / "out" / "predictions" / "test.npz")
+    np.testing.assert_array_equal(result.splits["test"].scores, stored.scores)
+    np.testing.assert_array_equal(again.splits["test"].scores, stored.scores)
+    assert [reason.split(" ")[0] for reason in result.left_out] == ["a", "debug"]
+    assert pd.read_csv(tmp_path / "out" / "table.csv").shape == result.table().shape
+    with pytest.raises(UserError, match="runs is empty"):
+        blend_folders([])
+
+
+def test_scores_of_one_run_are_in_memory_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    for k in range(6):
+        made(A if k % 2 else B).save(tmp_path / f"{k}.npz")
+        runs.append((str(k), Predictions.load(tmp_path / f"{k}.npz", stored=True)))
+    references: list[weakref.ref[np.ndarray]] = []
+    counts = []
+    read = StoredArray.read
+
+    def counted(stored: StoredArray) -> np.ndarray:
+        array = read(stored)
+        references.append(weakref.ref(array))
+        counts.append(sum(reference() is not None for reference in references))
+        return array
+
+    monkeypatch.setattr(StoredArray, "read", counted)
+    blended = blend_predictions(runs)
+    assert len(counts) == 2 * 6 and max(counts) <= 2  # the next is read before the last is freed
+    assert blended.scores == pytest.approx((A + B) / 2, abs=1e-6)
 
 
 def test_wrong_commands(sweep: Path, tmp_path: Path, command: Command) -> None:
