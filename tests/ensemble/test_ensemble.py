@@ -1,4 +1,4 @@
-"""Values of the votes are those of the published implementations."""
+"""Soft votes, with values of the published implementations, and the ensemble command."""
 
 import weakref
 from collections.abc import Callable
@@ -96,7 +96,9 @@ def test_blended_scores_are_probabilities_whatever_the_method() -> None:
 
 
 def test_other_ids_or_classes_are_refused() -> None:
-    with pytest.raises(UserError, match=r"'one' and 'two' .* other pictures \(3 and 3 ids, 2 in"):
+    with pytest.raises(
+        UserError, match=r"'one' and 'two' .* different pictures \(3 and 3 ids, 2 in"
+    ):
         align([("one", made(A)), ("two", made(B, ids="xyw"))])
     with pytest.raises(UserError, match=r"'one' and 'two' .* classes differ .*only one has 'c'"):
         align([("one", made(A)), ("two", made(B, classes="abd"))])
@@ -109,7 +111,7 @@ def test_other_ids_or_classes_are_refused() -> None:
         align([("one", made(A)), ("two", several)])
 
 
-def test_out_of_fold_blends_where_folds_meet() -> None:
+def test_out_of_fold_blends_runs_of_the_same_fold() -> None:
     parts = [
         ("b0 fold 0", made(A[:2], ids="xy")),
         ("b0 fold 1", made(A[2:], ids="z")),
@@ -194,7 +196,7 @@ def test_groups_of_folds_get_their_own_vote(sweep: Path) -> None:
     ]
 
 
-def test_runs_given_one_by_one_are_named_by_their_folders(sweep: Path) -> None:
+def test_single_run_folders_name_the_runs(sweep: Path) -> None:
     roots = [sweep / "fold=0", sweep / "fold=1"]
     runs, _ = load_members(roots)
     assert [run.name for run in runs] == [str(root) for root in roots]
