@@ -1,4 +1,4 @@
-"""Naming the products in pictures by an index, products added later too."""
+"""Naming products with an index, including products added later."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ NEW = "10"  # the product that training does not see
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> RunFolder:
-    """A run on the tiny data without one of its products; of that, test pictures stay."""
+    """A run on the tiny data without training pictures of one product."""
     root = shutil.copytree(tiny_root, tmp_path_factory.mktemp("search") / "data")
     shutil.rmtree(root / "train" / NEW)
     return train(root.parent / "run", root, *INDEXED, "trainer.max_epochs=6")
@@ -39,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def index(run: RunFolder) -> Path:
-    """Of the three products that training saw; not to be changed."""
+    """An index of the three trained products; read-only."""
     out = run.path.parent / "products"
     build(Arguments(runs=str(run.path), out=str(out)))
     return out
@@ -47,7 +47,7 @@ def index(run: RunFolder) -> Path:
 
 @pytest.fixture(scope="module")
 def grown(index: Path, tiny_root: Path) -> Path:
-    """The same with the fourth product, by 5 pictures."""
+    """The same index with 5 pictures of the fourth product."""
     new = index.parent / "new" / NEW
     new.mkdir(parents=True)
     for n in range(5):
@@ -79,7 +79,7 @@ def read(file: Path) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("vote", ["weighted", "nearest", "winners"])
-def test_search_says_what_the_run_said(
+def test_search_reproduces_the_runs_predictions(
     run: RunFolder, index: Path, asked: Path, tmp_path: Path, command: Command, vote: str
 ) -> None:
     words = (
@@ -110,7 +110,7 @@ def test_search_says_what_the_run_said(
         assert sheet.width < 4 * 220 + 60  # a query and three neighbours
 
 
-def test_the_index_says_how_to_vote(
+def test_default_vote_is_the_indexs(
     run: RunFolder, asked: Path, tmp_path: Path, command: Command
 ) -> None:
     out = tmp_path / "products"
@@ -135,7 +135,7 @@ def test_a_product_added_later_is_found(
         of[name] = read(out / "neighbours.csv")
         right = of[name]["prediction"] == of[name]["label"]
         assert f"accuracy {right.mean():.1%} of 32 pictures" in output
-        assert ("8 of them are of products that the index lacks" in output) == (name == "before")
+        assert ("8 of them show products that are not in the index" in output) == (name == "before")
     new = of["after"]["label"] == NEW
     assert new.sum() == 8 and NEW not in set(of["before"]["prediction"])
     assert (of["after"]["prediction"][new] == NEW).mean() == 1
@@ -143,7 +143,7 @@ def test_a_product_added_later_is_found(
     assert of["after"]["id_1"][new].str.startswith("new/10/").all()
 
 
-def test_winners_note_products_that_no_head_knows(
+def test_note_about_products_that_no_head_knows(
     grown: Path, asked: Path, tmp_path: Path, command: Command
 ) -> None:
     status, output, _ = command(
@@ -168,7 +168,9 @@ def test_below_the_threshold_the_answer_is_unknown(
     strange = table["label"] == NEW  # of which `unknown` is right
     right = np.where(strange, refused, table["prediction"] == table["label"])
     assert f"accuracy {right.mean():.1%}" in output
-    assert f"8 of them are of products that the index lacks, {(strange & refused).sum()}" in output
+    assert (
+        f"8 of them show products that are not in the index, {(strange & refused).sum()}" in output
+    )
     assert command(*words, "threshold=tuned")[0] == 0
     tuned = GalleryIndex.open(index).rejection
     assert tuned is not None
@@ -176,7 +178,7 @@ def test_below_the_threshold_the_answer_is_unknown(
     assert ((table["similarity"] < tuned.threshold) == (table["prediction"] == "unknown")).all()
 
 
-def test_folders_named_by_products_are_labels(
+def test_folders_named_after_products_are_labels(
     index: Path, tiny_root: Path, tmp_path: Path, command: Command
 ) -> None:
     images = tmp_path / "images"
@@ -194,14 +196,14 @@ def test_folders_named_by_products_are_labels(
     status, output, _ = command(f"index={index}", f"images={images}", f"out={tmp_path / 'out'}")
     assert status == 0 and "LEFT OUT, cannot be decoded: 0/cut.jpg" in output
     assert "accuracy 50.0% of 2 pictures" in output
-    # A copy of a picture of the gallery finds that.
+    # A copy of a gallery picture finds the picture.
     table = pd.read_csv(tmp_path / "out" / "neighbours.csv")
     assert table["id_1"].tolist() == 3 * ["train/0/3.jpg"]
     assert table["similarity"].tolist() == pytest.approx([1, 1, 1], abs=1e-4)
     status, output, _ = command(
         f"index={index}", f"images={images / '0' / '3.jpg'}", f"out={tmp_path / 'out'}"
     )
-    assert status == 0 and "There is no accuracy" in output
+    assert status == 0 and "No accuracy" in output
 
 
 @pytest.mark.parametrize(
@@ -223,15 +225,17 @@ def test_pictures_of_the_index_do_not_answer_for_themselves(
     if refined != "prototypes=true":
         ids = table[["id_1", "id_2", "id_3"]]
         assert not ids.eq(table["image"], axis=0).any(axis=None)
-    # Those that bear on their own answer all the same do not count.
+    # Refinements let them influence their own answers, so the accuracy excludes them.
     counted = table if refined is None else table[:12]
     right = counted["prediction"] == counted["label"]
     assert f"accuracy {right.mean():.1%} of {len(counted)} pictures" in output
     status, _, errors = command(*words[:3], "k=30")
-    assert status == 2 and "k=30; allowed: 1 to 29, for pictures that are in the index" in errors
+    assert (
+        status == 2 and "k=30; allowed: 1 to 29, because pictures that are in the index" in errors
+    )
     own.to_csv(data / "both.csv", index=False)
     status, output, _ = command(*words, "expand=1")
-    assert status == 0 and "no accuracy" in output
+    assert status == 0 and "No accuracy" in output
 
 
 def test_refinements(index: Path, asked: Path, tmp_path: Path, command: Command) -> None:
@@ -300,7 +304,7 @@ def test_other_or_missing_weights(
     (copy / "index.json").write_text(json.dumps(meta))
     words = (f"index={copy}", f"images={asked}", f"out={tmp_path / 'out'}")
     status, _, errors = command(*words)
-    assert status == 2 and "was made with other weights than" in errors
+    assert status == 2 and "was built with other weights than" in errors
     (tmp_path / "best.ckpt").unlink()
     status, _, errors = command(*words)
     assert status == 2 and "best.ckpt, which is missing" in errors
@@ -313,7 +317,7 @@ def test_thresholds(refused: Refused) -> None:
     for wrong in ("high", "nan"):
         with refused(f"threshold={wrong}; allowed: a number, tuned, null"):
             read_threshold(wrong, index, vote, [])
-    with refused("threshold=tuned", "no run held pictures out"):
+    with refused("threshold=tuned", "no run held out pictures"):
         read_threshold("tuned", index, vote, [])
     index = replace(index, rejection=Rejection(0.7, 0.9, 0.8))
     assert read_threshold("tuned", index, vote, []) == 0.7

@@ -47,14 +47,14 @@ def command(run_command: Callable[..., Command]) -> Command:
 
 @pytest.fixture(scope="module")
 def joint(sweep: Path) -> Path:
-    """An index of both folds, not to be changed."""
+    """An index of both folds; read-only."""
     build(Arguments(runs=str(sweep), out=str(sweep.parent / "joint")))
     return sweep.parent / "joint"
 
 
 @pytest.fixture
 def built(joint: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
+    """A writable copy of the index."""
     return shutil.copytree(joint, tmp_path / "index" / "products")
 
 
@@ -67,14 +67,14 @@ def galleries(sweep: Path) -> list[Gallery]:
 
 
 def joined(parts: list[np.ndarray], weights: list[float]) -> np.ndarray:
-    """By the book: each of length 1, weighted, side by side, of length 1."""
+    """The definition: normalise, weight, concatenate, normalise."""
     whole = np.hstack(
         [w * p / np.linalg.norm(p, axis=1)[:, None] for p, w in zip(parts, weights, strict=True)]
     )
     return whole / np.linalg.norm(whole, axis=1, keepdims=True)
 
 
-def test_joined_index_finds_what_numpy_says(sweep: Path, tmp_path: Path, command: Command) -> None:
+def test_joined_index_agrees_with_numpy(sweep: Path, tmp_path: Path, command: Command) -> None:
     out = tmp_path / "products"
     status, output, _ = command(f"runs={sweep}", f"out={out}", "weights=[1,2]")
     assert status == 0 and "40 pictures of 4 products, 32 numbers each, kind=exact" in output
@@ -96,7 +96,7 @@ def test_joined_index_finds_what_numpy_says(sweep: Path, tmp_path: Path, command
     )
 
 
-def test_opened_index_is_a_map(joint: Path) -> None:
+def test_opened_index_is_memory_mapped(joint: Path) -> None:
     index = GalleryIndex.open(joint)
     assert isinstance(index.embedding, np.memmap) and not index.embedding.flags.writeable
     assert index.embedding.dtype == np.float32
@@ -104,11 +104,11 @@ def test_opened_index_is_a_map(joint: Path) -> None:
     assert pictures.columns.tolist() == ["id", "path", "label"]
     assert pictures["label"].tolist() == [index.classes[k] for k in index.target]
     assert all(name.split("/")[1] == label for name, label in pictures[["id", "label"]].to_numpy())
-    # Beside the folder nothing stays but the lock.
+    # Only the lock file remains beside the folder.
     assert {path.name for path in joint.parent.iterdir()} == {"sweep", "joint", ".joint.lock"}
 
 
-def test_pictures_embed_as_the_runs_embedded_them(joint: Path) -> None:
+def test_embeddings_equal_those_of_the_runs(joint: Path) -> None:
     index = GalleryIndex.open(joint)
     rows = np.array([3, 17, 30])
     embedded = embed_pictures(
@@ -138,7 +138,7 @@ def test_without_tta_and_without_a_run(sweep: Path, tmp_path: Path, command: Com
 
 
 @pytest.mark.parametrize("vote", [Vote(), Vote("nearest", 1), Vote("winners", 3)])
-def test_threshold_is_tuned_on_what_each_run_held_out(
+def test_threshold_is_tuned_on_held_out_pictures(
     sweep: Path, tmp_path: Path, command: Command, vote: Vote
 ) -> None:
     out = tmp_path / "index"
@@ -194,7 +194,7 @@ def test_runs_of_one_fold_are_joined_before_they_are_pooled(sweep: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw"])
-def test_kinds_of_faiss_find_the_same(
+def test_faiss_kinds_agree(
     sweep: Path, joint: Path, tmp_path: Path, command: Command, kind: str
 ) -> None:
     pytest.importorskip("faiss")
@@ -242,9 +242,9 @@ def test_products_are_added(built: Path, tiny_root: Path, tmp_path: Path, comman
     assert index.id[-5:].tolist() == [f"new/chess/{n}.jpg" for n in range(5)]
     assert [index.classes[k] for k in index.target[40:]] == ["10"] + 5 * ["chess"]
     assert index.rejection == before.rejection and (built / "rejection.png").is_file()
-    # An index that is open already goes on as it was.
+    # An index that is already open does not change.
     assert (before.embedding == old).all()
-    # Again: only what is not there yet.
+    # A second time, only new pictures are added.
     shutil.copy(tiny_root / "test" / "4.jpg", new / "chess" / "9.jpg")
     (new / "10" / "cut.jpg").unlink()
     status, output, _ = command(f"index={built}", f"add={new}")
@@ -272,14 +272,14 @@ def test_products_that_others_can_outvote_are_noted(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("runs={sweep}",), "Give runs=... and out=... to build an index"),
-        (("runs={sweep}", "out={out}", "add={data}"), "add=... has no effect where an index is"),
-        (("index={out}", "add={data}", "kind=flat"), "kind=... has no effect where products"),
+        (("runs={sweep}",), "Pass runs=... and out=... to build an index"),
+        (("runs={sweep}", "out={out}", "add={data}"), "add=... has no effect when an index is"),
+        (("index={out}", "add={data}", "kind=flat"), "kind=... has no effect when products"),
         (
             ("runs={sweep}", "out={out}", "kind=tree"),
             "kind=tree; allowed: exact, flat, hnsw, ivfpq",
         ),
-        (("runs={sweep}", "out={out}", "kind=ivfpq"), "kind=ivfpq needs a gallery of at least 256"),
+        (("runs={sweep}", "out={out}", "kind=ivfpq"), "kind=ivfpq needs at least 256"),
         (("runs={sweep}", "out={data}"), "exists and is no index"),
         (("runs={sweep}", "out={out}", "weights=[1]"), "allowed: 2 numbers, one each for "),
         (("runs={sweep}", "out={data}/views.csv/x/y"), "views.csv: Not a directory"),
@@ -288,7 +288,7 @@ def test_products_that_others_can_outvote_are_noted(
         (("runs={sweep}", "out={out}", "weights=[0,0]"), "allowed: 0 or more, not all of them 0"),
         (("runs={sweep}", "out={out}", "vote=best"), "vote=best; allowed: nearest, weighted"),
         (("runs={sweep}", "out={out}", "k=41"), "k=41; allowed: 1 to 40, the size of the gallery"),
-        (("index={out}", "add={data}", "vote=nearest"), "vote=... has no effect where products"),
+        (("index={out}", "add={data}", "vote=nearest"), "vote=... has no effect when products"),
         (("runs={sweep}", "out={out}", "precision=2"), "precision=2.0; allowed: above 0"),
         (("runs=['{sweep}','{sweep}']", "out={out}"), "fold=0,seed=0 twice"),
         (("runs={softmax}", "out={out}"), "is of task=single_label, not retrieval"),
@@ -356,14 +356,15 @@ def test_runs_that_do_not_fit(sweep: Path, tmp_path: Path, command: Command) -> 
     gallery.rows(np.arange(39)).save(file)
     status, _, errors = command(*words)
     assert (
-        status == 2 and "cannot be joined: their galleries hold other pictures (40 and 39" in errors
+        status == 2
+        and "cannot be joined: their galleries hold different pictures (40 and 39" in errors
     )
     gallery.rows(np.arange(0)).save(file)
     status, _, errors = command(f"runs={second.path}", f"out={out}")
     assert status == 2 and "The gallery of run" in errors and "is empty" in errors
     file.unlink()
     status, _, errors = command(*words)
-    assert status == 2 and "has left no gallery" in errors
+    assert status == 2 and "has no gallery" in errors
     second.update_status(state="failed", error="Out of memory.")
     status, output, _ = command(*words)
     assert status == 0 and "LEFT OUT" in output and "failed: Out of memory." in output
@@ -378,11 +379,11 @@ def test_without_held_out_pictures_there_is_no_threshold(
     RunFolder(copy).predictions_file("val").unlink()  # as with fold=all
     words = (f"runs={copy}", f"out={tmp_path / 'out'}")
     status, output, _ = command(*words)
-    assert status == 0 and "No run held pictures out" in output
+    assert status == 0 and "No run held out pictures" in output
     assert GalleryIndex.open(tmp_path / "out").rejection is None
     assert not (tmp_path / "out" / "rejection.csv").exists()
     status, _, errors = command(*words, "precision=0.9")
-    assert status == 2 and "precision=0.9 asks for a threshold" in errors
+    assert status == 2 and "precision=0.9 needs held-out pictures" in errors
 
 
 def test_checkpoints_that_do_not_fit(joint: Path, refused: Refused) -> None:
@@ -390,7 +391,7 @@ def test_checkpoints_that_do_not_fit(joint: Path, refused: Refused) -> None:
     first, second = index.sources
     # The other fold's checkpoint is one whose weights differ.
     swapped = replace(index, sources=[replace(first, checkpoint=second.checkpoint), second])
-    with refused("was made with other weights than", "fold=1,seed=0", "build it anew"):
+    with refused("was built with other weights than", "fold=1,seed=0", "build it again"):
         load_predictors(swapped)
     gone = replace(index, sources=[replace(first, checkpoint="/absent/best.ckpt"), second])
     with refused("embeds with the checkpoint /absent/best.ckpt, which is missing"):

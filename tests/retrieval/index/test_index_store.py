@@ -13,7 +13,7 @@ from product_cls.neighbours.votes import Vote
 from product_cls.retrieval.index.store import GalleryIndex, Rejection, write_index
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path) -> None:
     index = replace(made_index(7, 4), vote=Vote("nearest", 2), rejection=Rejection(0.7, 0.9, 0.8))
     write_index(index, tmp_path / "products", extras={"note.txt": b"read me"})
     opened = GalleryIndex.open(tmp_path / "products")
@@ -37,7 +37,7 @@ def test_similarities_of_ivfpq_are_cosines(tmp_path: Path) -> None:
     assert (np.diff(found.similarity, axis=1) <= 0).all()
 
 
-def test_added_rows_stand_at_the_end(refused: Refused) -> None:
+def test_added_rows_are_appended(refused: Refused) -> None:
     index = made_index(4, 2)
     new = np.array([[0.6, 0.8], [1.0, 0.0]])
     grown = index.with_added(
@@ -46,11 +46,11 @@ def test_added_rows_stand_at_the_end(refused: Refused) -> None:
     assert grown.classes == ["a", "b", "c", "d"]
     assert grown.target.tolist() == [0, 1, 2, 0, 3, 0]
     assert grown.embedding[4:] == pytest.approx(new) and grown.embedding.dtype == np.float32
-    with refused("1 other pictures of these ids", "'2.jpg'", "rename the folder"):
+    with refused("other pictures with 1 of these ids", "'2.jpg'", "rename the folder"):
         index.with_added(["2.jpg"], ["/elsewhere/2.jpg"], ["a"], new[:1])
 
 
-def test_a_write_that_fails_leaves_the_old_index(tmp_path: Path, refused: Refused) -> None:
+def test_failed_write_keeps_the_old_index(tmp_path: Path, refused: Refused) -> None:
     folder = tmp_path / "products"
     write_index(made_index(9, 4), folder)
     with refused("cannot be written", "No such file or directory"):
@@ -65,7 +65,7 @@ def test_damaged_indexes(tmp_path: Path, refused: Refused) -> None:
     meta = json.loads((built / "index.json").read_text())
     for changed, words in (
         ({"format": 0}, "is an index of format 0, and this version reads format 2"),
-        ({"count": 39}, "is a damaged index (its files disagree); build it anew"),
+        ({"count": 39}, "is a damaged index (its files disagree); build it again"),
         ({"kind": "tree"}, "is a damaged index (its files disagree)"),
         ({"classes": ["0"]}, "is a damaged index"),
         ({"sources": [{}]}, "is a damaged index"),
