@@ -102,7 +102,7 @@ def test_a_rank_dies_in_a_sweep(
     tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     boom = tmp_path / "boom"
-    bomb = f"{{_target_: sweep_bombs.RankBomb, job: 'seed=1', deed: exit, file: '{boom}'}}"
+    bomb = f"{{_target_: sweep_bombs.RankBomb, job: 'seed=1', fault: exit, file: '{boom}'}}"
     small = (*DDP, "data.batch_size=4")
     sweep = Sweep(tmp_path, tiny_root, *small, "seed=0,1", bomb=bomb)
     status, output = sweep.end(sweep.start({}))
