@@ -1,4 +1,4 @@
-"""A step of our AdamP against the package's, over the parameters of real networks.
+"""One step of our AdamP against the `adamp` package, over the parameters of real networks.
 
     python benchmarks/adamp.py backbones=[tf_efficientnet_lite0,efficientnet_b0] device=auto
 
@@ -23,9 +23,9 @@ from product_cls.optim.adamp import AdamP
 
 @dataclass
 class Arguments:
-    """Time of an optimiser's step: the `adamp` package, ours, and torch's AdamW to compare with.
+    """Time of one optimiser step: the `adamp` package, ours, and torch's AdamW for comparison.
 
-    Gradients are random and stay as they are. device: auto, cpu, cuda.
+    Gradients are random and constant. device: auto, cpu, cuda.
     """
 
     backbones: list[str] = field(
@@ -38,7 +38,7 @@ class Arguments:
 
 
 def measure(backbone: str, arguments: Arguments, device: torch.device) -> dict[str, Any]:
-    """A row: milliseconds a step, and the ratio."""
+    """One row: milliseconds per step, and the ratio."""
     network = timm.create_model(backbone, num_classes=arguments.classes).to(device)
     ways = {}
     for name, kind in (("package", adamp.AdamP), ("ours", AdamP), ("AdamW", torch.optim.AdamW)):

@@ -1,4 +1,4 @@
-"""Where the time of a set of augmentation goes, and what the fast engine gains.
+"""Where an augmentation set spends its time, and what the fast engine gains.
 
     python benchmarks/augment.py sizes=[64,96,256] pictures=200
 
@@ -23,9 +23,9 @@ CONF = Path(__file__).parents[1] / "conf" / "augment"
 
 @dataclass
 class Arguments:
-    """Time a picture takes on one core, whole and by step, with albumentations (exact) and fast.
+    """Time per picture on one core, whole and by step, with albumentations (exact) and fast.
 
-    A step's row is the step alone with p=1; it comes into the whole with its probability. Both
+    A row of a step is that step alone with p=1; in the whole set it has its own probability. Both
     engines take turns on the same draws.
     """
 
@@ -37,7 +37,7 @@ class Arguments:
 
 
 def alone(steps: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each step of the set, those inside groups too, as a set of its own that is always drawn."""
+    """Each step of the set, also inside groups, as a set of one step that always applies."""
     found = {}
     for name, step in steps.items():
         if "one_of" in step:
@@ -48,7 +48,7 @@ def alone(steps: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def measure(what: str, steps: dict[str, Any], size: int, arguments: Arguments) -> dict[str, Any]:
-    """A row: microseconds a picture by both engines, and the ratio."""
+    """One row: microseconds per picture for both engines, and the ratio."""
     pictures = waves(16, size)
 
     def all_of(engine: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the benchmarks of speed share: paired timing, the machine, a table and a file of results."""
+"""Shared by the speed benchmarks: paired timing, memory, the machine, tables and result files."""
 
 import json
 import multiprocessing
@@ -24,18 +24,18 @@ from product_cls.core.files import now, write_text_whole
 from product_cls.display.tables import print_table
 
 RESULTS = Path(__file__).parent / "results"
-SAMPLED = 0.02  # seconds between two looks at the memory
+SAMPLED = 0.02  # seconds between two samples of the memory
 
 
 def paired_seconds(
     ways: dict[str, Callable[[], Any]], repeats: int, *, device: torch.device | None = None
 ) -> dict[str, list[float]]:
-    """Seconds of each call, the ways taking turns, so that what else the machine does meets all.
+    """Seconds of each call. The candidates take turns, so that other load affects them equally.
 
     Args:
-        ways: by name; each is called once before, uncounted.
-        repeats: calls of each.
-        device: waited for after each call, where it is a GPU.
+        ways: candidates by name; each is called once before, uncounted.
+        repeats: calls of each candidate.
+        device: a GPU is synchronised after each call.
     """
 
     def wait() -> None:
@@ -56,14 +56,14 @@ def paired_seconds(
 
 
 def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> dict[str, float]:
-    """How many times faster: the ratio within a turn, its median over the turns and quartiles."""
+    """Speed ratio: computed within each turn, as the median over the turns and quartiles."""
     turns = [a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)]
     low, _, high = statistics.quantiles(turns, n=4)
     return {"ratio": statistics.median(turns), "ratio_q1": low, "ratio_q3": high}
 
 
 def waves(count: int, size: int, seed: int = 0) -> np.ndarray:
-    """Pictures with areas and edges, uint8 ``[N, H, W, 3]``; noise would be all edges."""
+    """Pictures with areas and edges, uint8 ``[N, H, W, 3]``; noise would be edges only."""
     draw = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size
     phase = draw.uniform(0, 20, (count, 1, 1, 3))
@@ -71,9 +71,9 @@ def waves(count: int, size: int, seed: int = 0) -> np.ndarray:
 
 
 class PrivateMemory:
-    """Peak of the memory that is this process's own, in MiB; None where there is no /proc.
+    """Peak private memory of this process in MiB; None without /proc.
 
-    What the system counts as resident has the pages of mapped files too, which it may drop.
+    Resident memory would include pages of mapped files, which the system may drop.
     """
 
     def __enter__(self) -> "PrivateMemory":
@@ -104,10 +104,10 @@ class PrivateMemory:
 
 
 def in_fresh_process(function: Any, *arguments: Any, start: str = "spawn") -> Any:
-    """Call it in a process that nothing else has run in, so that peak memory is its own.
+    """Call a function in a fresh process, so that peak memory is its own.
 
     Args:
-        start: ``fork`` saves the imports where this process has done nothing but import.
+        start: ``fork`` saves the imports, if this process has only imported so far.
     """
     context = multiprocessing.get_context(start)
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -115,7 +115,7 @@ def in_fresh_process(function: Any, *arguments: Any, start: str = "spawn") -> An
 
 
 def environment(*packages: str) -> dict[str, Any]:
-    """Where this runs: the machine and the versions."""
+    """The machine and the versions."""
 
     def installed(package: str) -> str | None:
         try:
@@ -143,14 +143,14 @@ def environment(*packages: str) -> dict[str, Any]:
 def report(
     name: str, rows: list[dict[str, Any]], title: str, out: str | None, *packages: str
 ) -> None:
-    """Print a table and write it with the command, the machine and the versions.
+    """Print a table, and write it with the command, the machine and the versions.
 
     Args:
         name: of the script, without ``.py``.
-        rows: one a line of the table.
+        rows: lines of the table.
         title: above it.
         out: the file; None for ``results/<name>.json``.
-        packages: whose versions matter, beside torch.
+        packages: further packages whose versions are recorded, beside torch.
     """
     command = shlex.join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
     record = {"date": now(), "command": command, **environment(*packages), "rows": rows}

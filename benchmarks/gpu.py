@@ -1,4 +1,5 @@
-"""End to end on a GPU: what the loader, mixing and Lightning leave of the network's own speed.
+"""End to end on a GPU: the share of the network's own speed that remains with loader, mixing and
+Lightning.
 
     python benchmarks/gpu.py                                   # B0, B1, B2 and NFNet F0 at 256 px
     python benchmarks/gpu.py models=[b1] workers=[16] compile=true
@@ -43,25 +44,25 @@ from product_cls.tasks import build_task
 from product_cls.training.module import ProductModule
 from product_cls.training.run import quiet_libraries
 
-SIZE = 256  # on a GPU where none is given: recipe A's
-TARGET = 0.95  # share of the fixed batch's speed
+SIZE = 256  # recipe A's, the default on a GPU
+TARGET = 0.95  # relative to the speed of the fixed batch
 
 
 @dataclass
 class Arguments:
-    """Epochs of training from the store, against the same network on one batch in GPU memory.
+    """Training epochs from the store, against the same network on one batch in GPU memory.
 
     fixed batch: forward, backward and step in a bare loop, without loader, augmentation, mixing or
     Lightning, with the fastest kernels. epochs: recipe A's augmentation and mixing on every batch,
-    ProductModule in a Trainer; the epochs after the first, each from end to end. The two take
-    turns. share is of the fixed batch's speed (target: 0.95), epoch s of `pictures` pictures
-    (38,400 are the published epoch, 172 s for B1 on an RTX 2080 Ti), GPU % what nvidia-smi says
-    meanwhile. A line after the table says how few workers reach the target.
+    ProductModule in a Trainer; all epochs but the first, measured end to end. The two take turns.
+    share: relative to the speed of the fixed batch (target: 0.95). epoch s: for `pictures` pictures
+    (38,400 are the published epoch, 172 s for B1 on an RTX 2080 Ti). GPU %: utilisation reported by
+    nvidia-smi. A line after the table says how few workers reach the target.
 
-    size: null: 256, on a GPU. files: JPEG files that are different; the epoch repeats them.
-    workers: loader processes, each number a row; engine: of augmentation, exact or fast.
-    precision: auto (bf16-mixed where the GPU has it), 32-true, bf16-mixed. deterministic: as far as
-    kernels allow, which conf/trainer/default.yaml asks for.
+    size: null means 256, on a GPU. files: distinct JPEG files; an epoch repeats them. workers:
+    loader processes, a row for each number. engine: exact or fast augmentation. precision: auto
+    (bf16-mixed where the GPU supports it), 32-true, bf16-mixed. deterministic: as far as kernels
+    allow, as in conf/trainer/default.yaml.
     """
 
     models: list[str] = field(default_factory=lambda: ["b0", "b1", "b2", "nfnet_f0"])
@@ -82,14 +83,14 @@ class Arguments:
 
 
 class Utilisation:
-    """Share of the time in which the GPU had work, sampled by nvidia-smi; None without that."""
+    """Share of the time in which the GPU was busy, sampled by nvidia-smi; None without it."""
 
     def __enter__(self) -> "Utilisation":
         tool = shutil.which("nvidia-smi") if torch.cuda.is_available() else None
         words = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
         self.watch: subprocess.Popen[str] | None = None
         if tool is not None:
-            gpu = str(torch.cuda.get_device_properties(0).uuid)  # not its number, which may be ours
+            gpu = str(torch.cuda.get_device_properties(0).uuid)  # its index may be renumbered
             gpu = gpu if gpu.startswith(("GPU-", "MIG-")) else f"GPU-{gpu}"
             self.watch = subprocess.Popen(
                 [tool, "-i", gpu, *words], stdout=subprocess.PIPE, text=True
@@ -106,7 +107,7 @@ class Utilisation:
 
 
 class Watched(Epochs):
-    """Looks at the GPU from the end of the first epoch on."""
+    """Samples GPU utilisation from the end of the first epoch on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +122,7 @@ class Watched(Epochs):
 
 
 def build(model: str, size: int, arguments: Arguments) -> ProductModule:
-    """Recipe A's module, from random weights."""
+    """Recipe A's module with random weights."""
     torch.manual_seed(0)
     names = [str(k) for k in range(arguments.classes)]
     task = build_task({"name": "single_label", "label": "label", "classes": names})
@@ -149,8 +150,8 @@ def build(model: str, size: int, arguments: Arguments) -> ProductModule:
 
 
 def on_fixed_batch(model: str, size: int, arguments: Arguments) -> float:
-    """Pictures a second, of as many steps as an epoch has but 200 at most."""
-    torch.use_deterministic_algorithms(False)  # which a Trainer before has set
+    """Pictures per second over the steps of an epoch, 200 at most."""
+    torch.use_deterministic_algorithms(False)  # an earlier Trainer has turned it on
     torch.backends.cudnn.benchmark = True
     device, module = pick(), build(model, size, arguments)
     network, task = module.network.to(device).train(), module.task
@@ -178,7 +179,7 @@ def on_fixed_batch(model: str, size: int, arguments: Arguments) -> float:
 def end_to_end(
     model: str, store: ImageStore, samples: Any, workers: int, arguments: Arguments
 ) -> tuple[float, float | None]:
-    """Pictures a second of the epochs after the first, and the GPU's utilisation in them."""
+    """Pictures per second of the epochs after the first, and GPU utilisation during them."""
     size = store.pixels.shape[1]
     ids = samples["id"].to_numpy()
     steps = yaml.safe_load((CONF / "product.yaml").read_text())
@@ -218,7 +219,7 @@ def precision_of(arguments: Arguments) -> str:
 def measure(
     model: str, store: ImageStore, samples: Any, arguments: Arguments
 ) -> list[dict[str, Any]]:
-    """A row a number of workers."""
+    """One row for each number of workers."""
     size = store.pixels.shape[1]
     fixed: list[float] = []
     found: dict[int, list[tuple[float, float | None]]] = {w: [] for w in arguments.workers}
@@ -246,7 +247,7 @@ def measure(
 
 
 def workers_needed(model: str, rows: list[dict[str, Any]]) -> str:
-    """A sentence: the fewest workers that reach the target."""
+    """A sentence with the smallest number of workers that reach the target."""
     enough = [row["workers"] for row in rows if row["model"] == model and row["share"] >= TARGET]
     if not enough:
         tried = ", ".join(str(row["workers"]) for row in rows if row["model"] == model)
@@ -257,10 +258,10 @@ def workers_needed(model: str, rows: list[dict[str, Any]]) -> str:
 
 
 def check(arguments: Arguments) -> int:
-    """The size of pictures.
+    """The picture size in pixels.
 
     Raises:
-        UserError: no GPU and no size, or a value that is not allowed.
+        UserError: no GPU and no size, or an invalid value.
     """
     if arguments.size is None and not torch.cuda.is_available():
         raise UserError(

@@ -1,4 +1,4 @@
-"""Time and memory against the number of pictures and of classes, and where they outgrow it.
+"""Growth of time and memory with the number of pictures and classes.
 
     python benchmarks/growth.py                                                    # minutes
     python benchmarks/growth.py pictures=[1000,10000,100000] classes=[1000,10000,100000]
@@ -23,25 +23,25 @@ from growth_parts import CLASSES_PARTS, PICTURES_PARTS
 from product_cls.core.cli import guard, parse_arguments
 from product_cls.core.errors import UserError
 
-WARM_UP = 250  # pictures or classes, uncounted: what is imported late is there then
-# Less than this is start-up and noise, and says nothing about growth.
+WARM_UP = 250  # pictures or classes, uncounted: triggers late imports
+# Less than this is start-up and noise, which says nothing about growth.
 LEAST_SECONDS, LEAST_MIB = 0.02, 20.0
-LINEAR = 1.2  # time or memory ~ size^1.2: noise allowed for, n log n passes
+LINEAR = 1.2  # time or memory ~ size^1.2: allows for noise, and n log n passes
 
 
 @dataclass
 class Arguments:
-    """Each part at each size in a process of its own, with one thread but where the store decodes.
+    """Each part at each size in its own process, with one thread except where the store decodes.
 
-    pictures: JPEG files of 32 pixels (links to a thousand different ones), in 50 classes; for
-    ensemble and report the test part, whose scores are 50 numbers a picture. classes: of heads
-    with batches of 64, and of 5 pictures each where there are pictures.
+    pictures: JPEG files of 32 pixels (links to a thousand distinct ones), in 50 classes; for
+    ensemble and report, the test part, with 50 scores per picture. classes: of heads with batches
+    of 64, and with 5 pictures each where there are pictures.
 
-    cpu s: of all threads, which a busy machine changes less than seconds. own MiB: what the part
-    took at most beyond its input, without mapped files. power: p in cpu s ~ size^p since the size
-    before (1: linear), where it is long enough to tell; memory power likewise. only: names of
-    parts; empty: all. A part that fails, or takes more memory than there is, has an error and is
-    not tried at larger sizes.
+    cpu s: of all threads; a busy machine changes it less than wall time. own MiB: peak memory
+    beyond the input, without mapped files. power: p in cpu s ~ size^p since the previous size (1:
+    linear), where the time is long enough to tell; memory power likewise. only: names of parts;
+    empty means all. A part that fails or runs out of memory gets an error and is not tried at
+    larger sizes.
     """
 
     pictures: list[int] = field(default_factory=lambda: [1000, 10000])
@@ -52,7 +52,7 @@ class Arguments:
 
 
 def measure(part: str, size: int, place: str) -> dict[str, Any]:
-    """Seconds, those of them that a core was at work (of all threads), and memory."""
+    """Wall seconds, CPU seconds of all threads, and memory."""
     prepare = (PICTURES_PARTS | CLASSES_PARTS)[part]
     with (
         tempfile.TemporaryDirectory(dir=place) as small,
@@ -69,16 +69,16 @@ def measure(part: str, size: int, place: str) -> dict[str, Any]:
 
 
 def power(before: dict[str, Any], row: dict[str, Any], key: str, least: float) -> float | None:
-    """p of ``key`` ~ size^p between two rows; None where the smaller value is too small to tell."""
+    """p of ``key`` ~ size^p between two rows; None if the smaller value is too small to tell."""
     low, high = before.get(key), row.get(key)
     if low is None or high is None or high < least:
         return None
-    # What is below the least may be anything up to it: this p is then too small, never too large.
+    # A value below the minimum may be anything up to it, so this p is too small, never too large.
     return math.log(high / max(low, least)) / math.log(row["size"] / before["size"])
 
 
 def measure_part(part: str, of: str, sizes: list[int], place: str) -> list[dict[str, Any]]:
-    """A row a size, ascending."""
+    """One row for each size, ascending."""
     rows: list[dict[str, Any]] = []
     for size in sorted(sizes):
         print(f"{part}, {size:,} {of}", file=sys.stderr)
@@ -96,7 +96,7 @@ def measure_part(part: str, of: str, sizes: list[int], place: str) -> list[dict[
 
 
 def sentences(rows: list[dict[str, Any]]) -> list[str]:
-    """Where time or memory outgrows the size."""
+    """Sentences about parts whose time or memory outgrows the size."""
     said = []
     for row in rows:
         for key, what, unit in (("power", "cpu s", "s"), ("memory power", "own MiB", "MiB")):

@@ -1,5 +1,5 @@
-"""What ``growth.py`` measures: functions of a size and an empty folder that prepare some work and
-return it as a function, which is what is measured."""
+"""The parts that ``growth.py`` measures. Each function takes a size and an empty folder, prepares
+some work and returns it as a function; only the call of that function is measured."""
 
 import contextlib
 import json
@@ -36,16 +36,16 @@ from product_cls.runs.folder import RunFolder
 from product_cls.tasks import build_task
 
 Work = Callable[[], Any]
-SIDE = 32  # pixels of a picture
-CLASSES = 50  # where pictures grow
-DIFFERENT = 1000  # picture files; others are links to them, decoded all the same
-PER_CLASS = 5  # pictures, where classes grow
+SIDE = 32  # pixels per side
+CLASSES = 50  # if the number of pictures grows
+DIFFERENT = 1000  # distinct files; the others are links to them, but decoded all the same
+PER_CLASS = 5  # pictures, if the number of classes grows
 BATCH = 64
 STEPS = 2
 
 
 def picture_folder(size: int, root: Path) -> Path:
-    """``size`` JPEG files, a folder a class."""
+    """``size`` JPEG files, in one folder per class."""
     files: list[Path] = []
     for k, picture in enumerate(waves(min(size, DIFFERENT), SIDE)):
         files.append(root / "first" / f"{k}.jpg")
@@ -118,7 +118,7 @@ def epoch_by_class(size: int, folder: Path, classes: int = CLASSES) -> Work:
 def write_run(
     folder: RunFolder, size: int, classes: int, seed: int, overrides: list[str], fold: int | None
 ) -> None:
-    """A finished run as training leaves it, with scores of chance; a fold adds a held-out part."""
+    """A finished run as training leaves it, with random scores; a fold adds a held-out part."""
     draw = np.random.default_rng(seed)
     config = {
         "model": {"backbone": "made_up"},
@@ -149,7 +149,7 @@ def write_run(
 
 
 def command(main: Callable[[], None], *words: str) -> Work:
-    """A command as typed; what it prints goes nowhere."""
+    """Run a command as typed, and discard its output."""
 
     def call() -> None:
         with (
@@ -189,7 +189,7 @@ def arcface(size: int, folder: Path) -> Work:
 
 
 def train(make: Callable[[], nn.Module], features: int, classes: int, mixed: bool = False) -> None:
-    """Make the head, and take steps of AdamP on a batch of features."""
+    """Build the head, and take AdamP steps on a batch of features."""
     torch.manual_seed(0)
     module = make()
     optimizer = AdamP(module.parameters(), lr=1e-3, weight_decay=1e-2)

@@ -1,4 +1,4 @@
-"""Pictures a second on the CPU: PyTorch against its ONNX export.
+"""Pictures per second on the CPU: PyTorch against its ONNX export.
 
     python benchmarks/inference.py                                            # lite0 at 96 pixels
     python benchmarks/inference.py checkpoint=RUN/checkpoints/best.ckpt batches=[1,32] threads=2
@@ -27,10 +27,10 @@ from product_cls.tasks import build_task
 
 @dataclass
 class Arguments:
-    """From uint8 pictures in memory to scores, the two taking turns.
+    """From uint8 pictures in memory to scores; the two take turns.
 
-    checkpoint: of a run; null: a network of `backbone` at `size` pixels, with random weights.
-    threads: of both. PyTorch also runs with pictures channels-last, as training does.
+    checkpoint: of a run; null means a network of `backbone` at `size` pixels with random weights.
+    threads: of both. PyTorch also runs channels-last, as training does.
     """
 
     checkpoint: str | None = None
@@ -44,7 +44,7 @@ class Arguments:
 
 
 def load(arguments: Arguments) -> Predictor:
-    """What the checkpoint holds, or an untrained network."""
+    """The network of the checkpoint, or an untrained one."""
     if arguments.checkpoint is not None:
         return Predictor.load(Path(arguments.checkpoint))
     names = [str(k) for k in range(arguments.classes)]
@@ -54,7 +54,7 @@ def load(arguments: Arguments) -> Predictor:
 
 
 def measure(batch: int, predictor: Predictor, session: Any, arguments: Arguments) -> dict[str, Any]:
-    """A row: pictures a second each way, and how many times faster ONNX Runtime is."""
+    """One row: pictures per second of each, and how many times faster ONNX Runtime is."""
     height, width = predictor.size
     pictures = waves(batch, max(height, width))[:, :height, :width]
     images = pictures.transpose(0, 3, 1, 2).copy()

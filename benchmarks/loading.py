@@ -1,4 +1,4 @@
-"""Pictures a second into the network: our store and loader against what users would pick instead.
+"""Pictures per second into the network: our store and loader against the usual alternatives.
 
     python benchmarks/loading.py pictures=2000 size=128 workers=2
 
@@ -32,18 +32,18 @@ from product_cls.data.store import build_store
 
 CONF = Path(__file__).parents[1] / "conf" / "augment"
 CLASSES = 10
-EPOCHS = 3  # of each way; the second and third are timed, workers and caches being warm
+EPOCHS = 3  # of each loader; the second and third are timed, with warm workers and caches
 
 
 @dataclass
 class Arguments:
-    """Epochs through each loader, batches on the CPU, uint8 or float as the loader gives them.
+    """Epochs through each loader; batches on the CPU, uint8 or float as the loader yields them.
 
     timm: its loader on the JPEG files with its default augmentation (random crop and resize, flip,
     colour jitter). ImageFolder: torchvision's, with albumentations' pipeline of `augment`. npy: all
-    pictures in one array in memory, the same pipeline. ours: the store with the exact and the fast
-    engine. start is until the first batch of a new loader; ours with a store that is built. memory
-    is what is private to a worker on Linux, in MiB.
+    pictures in one array in memory, with the same pipeline. ours: the store with the exact and the
+    fast engine. start: until the first batch of a new loader; ours with an existing store. memory:
+    private memory of a worker in MiB, on Linux.
     """
 
     pictures: int = 2000
@@ -56,7 +56,7 @@ class Arguments:
 
 
 def write_pictures(root: Path, count: int, side: int) -> None:
-    """JPEG files in a folder a class."""
+    """JPEG files, in one folder per class."""
     for start in range(0, count, 256):
         for k, picture in enumerate(waves(min(256, count - start), side, seed=start), start):
             file = root / f"class{k % CLASSES}" / f"{k}.jpg"
@@ -65,7 +65,7 @@ def write_pictures(root: Path, count: int, side: int) -> None:
 
 
 class InMemory(Dataset[tuple[torch.Tensor, int]]):
-    """One array of all pictures, as many scripts have it."""
+    """All pictures in one array, as in many scripts."""
 
     def __init__(self, pixels: np.ndarray, transform: Callable[[np.ndarray], torch.Tensor]) -> None:
         self.pixels, self.transform = pixels, transform
@@ -78,7 +78,7 @@ class InMemory(Dataset[tuple[torch.Tensor, int]]):
 
 
 class Transform:
-    """Albumentations on an array or a picture of Pillow, drawn anew each call; ``[3, H, W]``."""
+    """Albumentations on an array or a PIL image, with new draws each call; ``[3, H, W]``."""
 
     def __init__(self, steps: dict[str, Any], size: int) -> None:
         self.augment, self.size, self.count = Augment(steps), size, 0
@@ -93,7 +93,7 @@ class Transform:
 
 
 def ways(root: Path, cache: Path, arguments: Arguments) -> dict[str, Callable[[], Iterable[Any]]]:
-    """Functions that make each loader."""
+    """Functions that build each loader."""
     size, steps = arguments.size, yaml.safe_load((CONF / f"{arguments.augment}.yaml").read_text())
     common: dict[str, Any] = {
         "batch_size": arguments.batch,
@@ -146,7 +146,7 @@ def ways(root: Path, cache: Path, arguments: Arguments) -> dict[str, Callable[[]
 
 
 def private_mib(iterator: Any) -> float | None:
-    """Mean memory that is a worker's own; None without workers, or where there is no /proc."""
+    """Mean private memory of the workers in MiB; None without workers or without /proc."""
     found = []
     for worker in getattr(iterator, "_workers", ()):
         file = Path(f"/proc/{worker.pid}/smaps_rollup")
@@ -157,7 +157,7 @@ def private_mib(iterator: Any) -> float | None:
 
 
 def measure(name: str, make: Callable[[], Iterable[Any]], pictures: int) -> dict[str, Any]:
-    """A row: seconds to the first batch, pictures a second of later epochs, memory."""
+    """One row: seconds to the first batch, pictures per second of later epochs, memory."""
     cv2.setNumThreads(0)
     started = time.perf_counter()
     loader = make()

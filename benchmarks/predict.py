@@ -1,4 +1,4 @@
-"""Pictures a second of predictions with test-time augmentation, from memory and from files.
+"""Pictures per second of predictions with test-time augmentation, from memory and from files.
 
     python benchmarks/predict.py                                              # lite0 at 96 pixels
     python benchmarks/predict.py checkpoint=RUN/checkpoints/best.ckpt "views=[[identity],[hflip]]"
@@ -30,13 +30,13 @@ from product_cls.inference.tta import build_views, check_views
 
 @dataclass
 class Arguments:
-    """What `product_cls.predict` does to a folder of pictures, without its CSV and contact sheet.
+    """The work of `product-cls predict` on a folder, without its CSV and contact sheet.
 
-    memory: pictures decoded before. files: JPEG files of `source` pixels a side, decoded by threads
-    while the network works. views: sets that are averaged, each beside its number of passes through
-    the network. Ratios are against the first set, files against files.
+    memory: pictures decoded beforehand. files: JPEG files of `source` pixels per side, decoded by
+    threads while the network runs. views: sets of averaged views, with the number of passes through
+    the network. Ratios are relative to the first set, files to files.
 
-    checkpoint: of a run; null: a network of `backbone` at `size` pixels, with random weights.
+    checkpoint: of a run; null means a network of `backbone` at `size` pixels with random weights.
     threads: of PyTorch. device: auto, cpu, cuda.
     """
 
@@ -65,7 +65,7 @@ class Arguments:
 def measure(
     predictor: Predictor, images: list[tuple[str, Path]], arguments: Arguments
 ) -> list[dict[str, Any]]:
-    """A row a set of views; all of them, from memory and from files, take turns."""
+    """One row for each set of views; all sets, from memory and from files, take turns."""
     device = pick_device(arguments.device)
     decoded = list(read_batches(predictor.picture, images, arguments.batch, {}))
 

@@ -1,4 +1,4 @@
-"""How long each kind of search takes, how much memory, and how many nearest pictures it misses.
+"""Time and memory of each kind of search, and how many nearest pictures it misses.
 
     python benchmarks/search.py queries=72000 gallery=48000 dimension=5120 k=5
 
@@ -30,23 +30,23 @@ from product_cls.neighbours.searchers import KINDS, build_searcher
 
 BLOCK = 4096  # rows written at a time
 PICTURES = 48  # gallery pictures of a product
-DIRECTIONS = 16  # along which a product's pictures differ: roll, pitch, light, ...
+DIRECTIONS = 16  # in which pictures of a product differ: roll, pitch, light, ...
 SIZES = ("queries", "gallery", "dimension", "k")
 
 
 @dataclass
 class Arguments:
-    """Measure kinds of search over made-up embeddings, each in a fresh process.
+    """Measure kinds of search over synthetic embeddings, each in a fresh process.
 
-    Pictures of a product lie around its centre, mostly along a few directions that all products
-    share, as those of a camera that moves; wholly random embeddings have no neighbours to find. The
+    The pictures of a product lie around its centre, mostly along a few directions that all products
+    share, as with a moving camera. Fully random embeddings would have no neighbours to find. The
     gallery has 48 pictures of each product. Embeddings are float32 in memory-mapped files.
 
-    limit gives a kind fewer queries, e.g. 'limit={exact: 8192, ivfpq: 8192}' (in quotes, with the
-    space); the time of all is then extrapolated in proportion, and marked. Whole blocks of 4096
-    queries give the fairest share. Misses are counted against exact, if it is among the kinds.
-    device is that of exact (auto, cpu, cuda, cuda:<n>); FAISS runs on the CPU. folder takes the
-    embeddings, 4 bytes a number.
+    limit: fewer queries for a kind, such as 'limit={exact: 8192, ivfpq: 8192}' (in quotes, with the
+    space). The total time is then extrapolated in proportion, and marked. Whole blocks of 4096
+    queries extrapolate best. Misses are counted against exact, if it is among the kinds. device: of
+    exact search (auto, cpu, cuda, cuda:<n>); FAISS runs on the CPU. folder: holds the embeddings,
+    4 bytes per number.
     """
 
     queries: int = 72000
@@ -65,7 +65,7 @@ def write_embeddings(file: Path, rows: int, dimension: int, products: int, seed:
     """Normalised rows in blocks; row ``i`` is a picture of product ``i % products``.
 
     Args:
-        seed: of the products, and of the pictures.
+        seed: of the products and of the pictures.
     """
     shared = np.random.default_rng(seed[0])
     centres = shared.standard_normal((products, dimension), np.float32)
@@ -83,7 +83,7 @@ def write_embeddings(file: Path, rows: int, dimension: int, products: int, seed:
 
 
 def measure(kind: str, folder: Path, k: int, count: int, device: str | None) -> dict[str, Any]:
-    """Build and search once, in its own process; nearest positions go to ``<kind>.npy``."""
+    """Build and search once in its own process; nearest positions go to ``<kind>.npy``."""
     gallery = np.load(folder / "gallery.npy", mmap_mode="r")
     queries = np.load(folder / "queries.npy", mmap_mode="r")[:count]
     with PrivateMemory() as memory:
@@ -110,7 +110,7 @@ def measure(kind: str, folder: Path, k: int, count: int, device: str | None) -> 
 
 
 def measure_kinds(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
-    """A row a kind; one that fails has an ``error`` instead of figures."""
+    """One row for each kind; a failed one has an ``error`` instead of figures."""
     products = max(1, arguments.gallery // PICTURES)
     for part, (name, rows) in enumerate(
         (("gallery", arguments.gallery), ("queries", arguments.queries))
@@ -119,7 +119,7 @@ def measure_kinds(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
         file = folder / f"{name}.npy"
         in_fresh_process(write_embeddings, file, rows, arguments.dimension, products, seed)
     rows_of = {}
-    for kind in sorted(arguments.kinds, key=KINDS.index):  # exact first: the others compare with it
+    for kind in sorted(arguments.kinds, key=KINDS.index):  # exact first, to compare with
         count = min(arguments.limit.get(kind, arguments.queries), arguments.queries)
         row: dict[str, Any] = {"kind": kind, "queries": count}
         device = arguments.device if kind == "exact" else None
@@ -138,7 +138,7 @@ def measure_kinds(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
 
 
 def recall(folder: Path, kind: str) -> float | None:
-    """Share of queries whose nearest picture is the exact one, of those that both searched."""
+    """Share of queries with the exact nearest picture, among queries that both searched."""
     if not (folder / "exact.npy").exists():
         return None
     exact, found = np.load(folder / "exact.npy"), np.load(folder / f"{kind}.npy")
@@ -147,10 +147,10 @@ def recall(folder: Path, kind: str) -> float | None:
 
 
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """What is printed; a time that was extrapolated says from how many queries.
+    """The printed table; an extrapolated time says from how many queries.
 
-    ``peak`` is what the system counts as resident, with the imports and the pages of mapped files;
-    ``own`` is what building and searching took beyond these.
+    ``peak`` is resident memory, including imports and the pages of mapped files; ``own`` is the
+    memory of building and searching beyond these.
     """
 
     def shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""What a job does before and around its training, in CPU seconds, as a new process and as a copy.
+"""CPU seconds of a job before and around its training, as a new process and forked.
 
     python benchmarks/start_up.py repeats=5
 
 prints a table and writes benchmarks/results/start_up.json. ``--help`` lists the settings. CPU
-seconds, for they say the same while other programs run; a sweep's wall time: sweeps.py.
+seconds are used because other programs do not change them; sweeps.py measures wall time.
 """
 
 import json
@@ -30,11 +30,11 @@ REST = "end of the process"
 
 @dataclass
 class Arguments:
-    """A tiny job, all of whose time is start-up: 40 pictures of 32 pixels, one epoch, a CPU.
+    """A tiny job that is all start-up: 40 pictures of 32 pixels, one epoch, on a CPU.
 
-    new process: as `python train.py` is. unfrozen: the same without its `gc.freeze()`. copy: of a
-    process that has imported what jobs need, as jobs of a sweep are (`hydra.launcher.preload`).
-    They take turns; the rows are medians.
+    new process: as with `python train.py`. unfrozen: the same without its `gc.freeze()`. copy:
+    forked from a process that has done the imports, as in a sweep (`hydra.launcher.preload`). They
+    take turns; the rows are medians.
     """
 
     repeats: int = 5
@@ -42,7 +42,7 @@ class Arguments:
 
 
 def write_pictures(root: Path, side: int = 32) -> None:
-    """Four classes of ten JPEG files, in a folder a class."""
+    """Four classes of ten JPEG files, in one folder per class."""
     for k, picture in enumerate(waves(40, side)):
         file = root / f"class{k % 4}" / f"{k}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def write_pictures(root: Path, side: int = 32) -> None:
 
 
 def tiny(folder: Path) -> list[str]:
-    """Overrides of a job that takes no time on the pictures in ``folder``."""
+    """Overrides of a job that trains in no time on the pictures in ``folder``."""
     return [
         *("data=folder", f"data.root={folder / 'pictures'}", f"paths.cache={folder / 'cache'}"),
         *("data.size=32", "data.batch_size=8", "model=tiny", "logger=none"),
@@ -61,13 +61,13 @@ def tiny(folder: Path) -> list[str]:
 def stages(
     folder: Path, run: str, source: ForkServer | None, *, freeze: bool = True
 ) -> dict[str, float]:
-    """CPU seconds of a job's stages, and of all.
+    """CPU seconds of the stages of a job, and their sum.
 
     Args:
         folder: of pictures and results.
-        run: name of its folder there.
-        source: what it is a copy of; None: a new process.
-        freeze: what it has imported.
+        run: name of the run folder there.
+        source: the process to fork from; None for a new process.
+        freeze: whether to call `gc.freeze()` after the imports.
     """
     marks, console = folder / f"{run}.json", folder / f"{run}.log"
     environment = os.environ | {
@@ -106,7 +106,7 @@ def main() -> None:
                 raise UserError("Jobs begin as copies on Linux only.")
             while not source.ready():
                 time.sleep(0.1)
-            stages(folder, "warm", source)  # makes the image store and the folds
+            stages(folder, "warm", source)  # builds the image store and the folds
             turns = [
                 {
                     "unfrozen, CPU s": stages(folder, f"unfrozen{k}", None, freeze=False),

@@ -1,6 +1,6 @@
-"""`python train.py ...`, noting the CPU seconds of each of its stages; start_up.py runs it.
+"""`python train.py ...` with the CPU seconds of each stage; start_up.py runs it.
 
-What a thread of its own does counts, too; what the processes that it starts do does not.
+Threads of the process count; processes that it starts do not.
 """
 
 import gc
@@ -16,13 +16,13 @@ STAGES: dict[str, float] = {"interpreter, or being copied": time.process_time()}
 
 
 def mark(stage: str) -> None:
-    """What the process has done since the last mark was ``stage``."""
+    """Book the CPU time since the last mark on ``stage``."""
     spent = time.process_time() - sum(STAGES.values())
     STAGES[stage] = STAGES.get(stage, 0.0) + spent
 
 
 def train(config: Any) -> None:
-    """``product_cls.training.run.run`` in its stages."""
+    """``product_cls.training.run.run``, stage by stage."""
     mark("config")
     for name in ("torch", "torchvision", "torchmetrics", "pytorch_lightning", "timm"):
         import_module(name)

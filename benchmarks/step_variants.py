@@ -1,4 +1,4 @@
-"""A training step's variants: precision, memory format, compilation, optimisers.
+"""Variants of a training step: precision, memory format, compilation, optimisers.
 
     python benchmarks/step_variants.py models=[b0,b1,b2,nfnet_f0] size=256 batch=128      # a GPU
     python benchmarks/step_variants.py models=[tiny] size=32 batch=8 steps=2              # a CPU
@@ -49,12 +49,12 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 @dataclass
 class Arguments:
-    """Forward, backward and step on one batch that lies on the device, in a bare loop.
+    """Forward, backward and step on one batch on the device, in a bare loop.
 
-    usual is what a run has on a GPU: bf16, channels last, our AdamP; ratios are against it. The
-    variants take turns of `steps` steps; what the first turn does (compiling, too) is not counted.
+    usual: as in a run on a GPU (bf16, channels last, our AdamP); ratios are relative to it. The
+    variants take turns of `steps` steps; the first turn, with compilation, is not counted.
 
-    variants: names; empty: all. device: auto, cpu, cuda.
+    variants: names; empty means all. device: auto, cpu, cuda.
     """
 
     models: list[str] = field(default_factory=lambda: ["b0"])
@@ -98,7 +98,7 @@ def variant(
 
 
 def measure(model: str, arguments: Arguments, device: torch.device) -> list[dict[str, Any]]:
-    """A row a variant."""
+    """One row for each variant."""
     shape = (arguments.batch, 3, arguments.size, arguments.size)
     images = torch.randint(256, shape, dtype=torch.uint8, device=device)
     target = torch.arange(arguments.batch, device=device) % arguments.classes

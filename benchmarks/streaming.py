@@ -1,4 +1,4 @@
-"""Pictures a CPU second from shards: LitData, WebDataset and ours, beside files and an image store.
+"""Pictures per CPU second from shards (LitData, WebDataset, ours), files and an image store.
 
     python benchmarks/streaming.py pictures=4000 source=256 size=96
 
@@ -30,22 +30,22 @@ from product_cls.data.store import build_store
 from product_cls.data.stream.reading import StreamStore, read_stream
 from product_cls.data.stream.writing import write_stream
 
-PASSES = 3  # the second and third are timed, the files being in memory
-BY_INDEX = 400  # pictures, for the way that is slowest
+PASSES = 3  # the second and third are timed, with the files in memory
+BY_INDEX = 400  # pictures, for the slowest method
 MEGABYTE = 2**20
-Way = Callable[[int], Iterator[Any]]  # of a pass: its pictures' bytes, or the pictures
+Way = Callable[[int], Iterator[Any]]  # pass number -> the bytes of its pictures, or the pictures
 
 
 @dataclass
 class Arguments:
-    """Reads all pictures in an order for training; one process, one of its own for each way.
+    """Reads all pictures in a training order, each method in its own single process.
 
-    files: one file a picture. LitData: its own order, and by index in an order of chance.
+    files: one file per picture. LitData: its own order, and by index in a random order.
     WebDataset: its own order (shards shuffled, a buffer of `window`). ours: tar shards by offset,
-    in the order of `window`. store: the image store, where pictures are decoded already.
-    bytes /s: pictures without decoding; pictures /s: decoded and brought to size; memory: what
-    reading without decoding takes, in MiB. A second is one of CPU time, so that other work on the
-    machine does not count; files are in the page cache.
+    in the order of `window`. store: the image store, with pictures already decoded.
+    bytes /s: pictures without decoding. pictures /s: decoded and resized. memory: of reading
+    without decoding, in MiB. Seconds are CPU time, so that other work on the machine does not
+    count; files are in the page cache.
     """
 
     pictures: int = 4000
@@ -57,7 +57,7 @@ class Arguments:
 
 
 def write_pictures(root: Path, count: int, side: int) -> pd.DataFrame:
-    """JPEG files, and their sample table."""
+    """JPEG files and their sample table."""
     paths = [root / f"{k:06d}.jpg" for k in range(count)]
     noise = np.random.default_rng(0).normal(0, 8, (side, side, 3))
     for start in range(0, count, 256):
@@ -72,7 +72,7 @@ def write_pictures(root: Path, count: int, side: int) -> pd.DataFrame:
 
 
 def ways(samples: pd.DataFrame, folder: Path, arguments: Arguments) -> dict[str, Way]:
-    """The ways, their shards written."""
+    """The methods, after writing their shards."""
     from litdata import StreamingDataset
     from litdata.streaming.writer import BinaryWriter
     from webdataset import WebDataset
@@ -143,13 +143,13 @@ def ways(samples: pd.DataFrame, folder: Path, arguments: Arguments) -> dict[str,
 
 
 def peak_mib() -> float:
-    """The most memory that this process has had, in MiB."""
+    """Peak memory of this process, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 def speed(items: Callable[[int], Iterable[Any]]) -> float:
-    """Items a second of CPU time, of all threads: the median of the later passes."""
+    """Items per second of CPU time of all threads: the median of the later passes."""
     speeds = []
     for turn in range(PASSES):
         begun = time.process_time()
@@ -159,7 +159,7 @@ def speed(items: Callable[[int], Iterable[Any]]) -> float:
 
 
 def measure(name: str, way: Way, size: int, results: Any) -> None:
-    """A row, put into ``results``."""
+    """Put one row into ``results``."""
     cv2.setNumThreads(0)
 
     def decoded(turn: int) -> Iterator[np.ndarray]:

@@ -1,9 +1,9 @@
-"""A sweep's wall time beside the time that its jobs train, as copies and as new processes.
+"""Wall time of a sweep against the training time of its jobs, forked and as new processes.
 
     python benchmarks/sweeps.py jobs=15 at_once=[1,2]
 
-prints a table and writes benchmarks/results/sweeps.json. ``--help`` lists the settings. Seconds of
-the clock: nothing else should run. The CPU seconds beside them are of the launcher and all its
+prints a table and writes benchmarks/results/sweeps.json. ``--help`` lists the settings. This
+measures wall time, so nothing else should run. The CPU seconds are of the launcher and all its
 processes.
 """
 
@@ -32,8 +32,8 @@ TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 class Arguments:
     """Sweeps over seeds of a tiny network on 40 pictures of 32 pixels, epochs of three steps.
 
-    at_once: how many jobs run together. fit: the jobs' training, summed. lost a job: what the sweep
-    took beyond an even share of that for each core in use, over its jobs.
+    at_once: concurrent jobs. fit: training seconds of all jobs. lost a job: wall time beyond an
+    even share of the training seconds for each core in use, divided by the jobs.
     """
 
     jobs: int = 15
@@ -45,12 +45,12 @@ class Arguments:
 def sweep(
     folder: Path, name: str, arguments: Arguments, at_once: int, *words: str
 ) -> dict[str, Any]:
-    """Run one and read what its jobs took.
+    """Run one sweep and read the seconds of its jobs.
 
     Args:
         folder: of pictures and results.
-        name: of the sweep's folder there.
-        words: more overrides.
+        name: of the sweep, and so of its folder there.
+        words: further overrides.
     """
     command = [
         *(sys.executable, str(TRAIN), "-m", *tiny(folder)),

@@ -43,7 +43,7 @@ from product_cls.tasks import build_task
 from product_cls.training.module import ProductModule
 from product_cls.training.run import quiet_libraries
 
-# timm's defaults, drawn by albumentations. Hue stays as it is there, too.
+# timm's defaults, drawn by albumentations. timm does not change the hue either.
 STEPS = {
     "random_resized_crop": {
         "transform": "RandomResizedCrop",
@@ -67,18 +67,19 @@ LOG_INTERVAL = 50  # batches, timm's default
 
 @dataclass
 class Arguments:
-    """Pictures a second of the epochs after the first, from the same JPEG files.
+    """Pictures per second of the epochs after the first, from the same JPEG files.
 
     timm: its loader, networks, optimiser, schedule and loss in the loop of its train.py, which the
-    package does not hold: forward, backward and step, meters, and the loss asked for at its
-    interval of logging only, in favour of a GPU. It decodes each file in each epoch and crops from
-    the whole picture. ours: ProductModule and the store, which is built before and keeps pictures
-    at `size`; crops come from these. Both: random crop and resize, flip, colour jitter; AdamW,
-    label smoothing, the same precision; channels-last where the way says so, ours always. Runs of
-    `epochs` epochs take turns; the first epoch of each is not counted.
+    package does not contain: forward, backward and step, meters, and the loss read at the logging
+    interval only, which favours a GPU. It decodes each file in each epoch and crops from the whole
+    picture. ours: ProductModule and the store, which is built beforehand and holds pictures at
+    `size`; crops come from these. Both: random crop and resize, flip, colour jitter, AdamW, label
+    smoothing and the same precision. timm runs with and without channels-last, ours always with.
+    Runs of `epochs` epochs take turns; the first epoch of each is not counted.
 
-    pictures, source: JPEG files, of so many pixels a side. folder: where they are kept, to run
-    timm's own script on them (docs/benchmarks.md); null: nowhere. precision: 32-true, bf16-mixed.
+    pictures, source: number of JPEG files, and their pixels per side. folder: keeps them, to run
+    timm's own script on them (docs/benchmarks.md); null means nowhere. precision: 32-true,
+    bf16-mixed.
     """
 
     models: list[str] = field(default_factory=lambda: ["tiny", "lite0"])
@@ -153,7 +154,7 @@ def by_timm(root: Path, model: str, arguments: Arguments, *, channels_last: bool
 
 
 class Epochs(pl.Callback):
-    """When each epoch's last step was done."""
+    """Records when the last step of each epoch ended."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -210,12 +211,12 @@ def by_us(root: Path, cache: Path, model: str, arguments: Arguments, engine: Eng
 
 
 def _mean_epoch(ends: list[float]) -> float:
-    """From the end of the first epoch on, so that what starts an epoch counts, too."""
+    """Mean seconds per epoch from the end of the first epoch on, so that epoch starts count."""
     return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 
 def measure(root: Path, cache: Path, model: str, arguments: Arguments) -> list[dict[str, Any]]:
-    """A row a way: pictures a second, and how many times as fast as the faster of timm's ways."""
+    """One row for each candidate: pictures per second, and the ratio to the faster timm mode."""
     ways: dict[str, Callable[[], float]] = {
         "timm": lambda: by_timm(root, model, arguments, channels_last=False),
         "timm, channels last": lambda: by_timm(root, model, arguments, channels_last=True),
@@ -241,7 +242,7 @@ def measure(root: Path, cache: Path, model: str, arguments: Arguments) -> list[d
 
 def check(arguments: Arguments) -> None:
     """Raises:
-    UserError: a value that is not allowed.
+    UserError: an invalid value.
     """
     if unknown := [model for model in arguments.models if model not in BACKBONES]:
         raise UserError(f"models has '{unknown[0]}'; allowed: {', '.join(BACKBONES)}.")

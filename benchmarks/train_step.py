@@ -1,4 +1,4 @@
-"""What Lightning and ProductModule cost a training step, against a bare PyTorch loop.
+"""Overhead of Lightning and ProductModule per training step, against a bare PyTorch loop.
 
     python benchmarks/train_step.py model=lite0 size=96 batch=32          # a CPU
     python benchmarks/train_step.py model=b0 size=256 batch=128 precision=bf16-mixed   # a GPU
@@ -39,7 +39,7 @@ BACKBONES = {
 
 @dataclass
 class Arguments:
-    """One batch in memory, over and over: network, optimiser and schedule are the same both ways.
+    """One batch in memory, repeated, with the same network, optimiser and schedule on both sides.
 
     Runs of `steps` steps take turns; the first tenth of each is not counted. precision: 32-true,
     bf16-mixed.
@@ -56,7 +56,7 @@ class Arguments:
 
 
 class SameBatch(IterableDataset[dict[str, Any]]):
-    """A batch as loaders give it, ``steps`` times."""
+    """A batch as loaders yield it, ``steps`` times."""
 
     def __init__(self, batch: dict[str, Any], steps: int) -> None:
         self.batch, self.steps = batch, steps
@@ -69,7 +69,7 @@ class SameBatch(IterableDataset[dict[str, Any]]):
 
 
 class Clock(pl.Callback):
-    """When each step ended; the GPU is waited for where counting begins and at the end."""
+    """Records when each step ended; the GPU is synchronised where counting begins and ends."""
 
     def __init__(self, skipped: int, steps: int) -> None:
         self.skipped, self.steps = skipped, steps
@@ -90,7 +90,7 @@ def _now() -> float:
 
 
 def build(arguments: Arguments) -> ProductModule:
-    """A network as a run has it, from random weights."""
+    """A network as in a run, with random weights."""
     torch.manual_seed(0)
     names = [str(k) for k in range(arguments.classes)]
     task = build_task({"name": "single_label", "label": "label", "classes": names})
@@ -150,7 +150,7 @@ def by_hand(batch: dict[str, Any], arguments: Arguments) -> float:
 
 
 def skipped(arguments: Arguments) -> int:
-    """Steps at the beginning that are not counted: buffers are made then."""
+    """Uncounted steps at the beginning, which allocate buffers."""
     return max(arguments.steps // 10, 1)
 
 
