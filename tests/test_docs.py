@@ -187,6 +187,15 @@ def test_pages_that_code_and_settings_name_exist() -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_that_pages_name_exist(page: Path) -> None:
+    """Paths in backticks, from the repository or, as in the architecture page, from the package."""
+    names = re.findall(r"`([\w/]+/[\w/]+\.(?:py|yaml|sh|json|toml))`", page.read_text())
+    for name in names:
+        if not {"my_conf", "NAME"} & set(re.split(r"[/.]", name)):
+            assert (ROOT / name).is_file() or (ROOT / "product_cls" / name).is_file(), name
+
+
 def test_every_page_is_in_the_navigation() -> None:
     text = (ROOT / "mkdocs.yml").read_text()
     docs = ROOT / "docs"
