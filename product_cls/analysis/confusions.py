@@ -1,4 +1,4 @@
-"""Products most often confused."""
+"""Pairs of products that are confused most often."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,20 +8,21 @@ import pandas as pd
 
 from product_cls.analysis.outcomes import Outcome, Pictures
 
-WORST = 8  # pairs shown
+WORST = 8  # pairs shown by default
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """A pair of products, over all finished runs of a row.
+    """A product that runs take for another one.
 
     Attributes:
-        target, decided: what the pictures show and what they were taken for.
-        share: of the target's pictures, over all runs, 0 to 1.
+        target: name of the true product.
+        decided: name of the product that runs decided for.
+        share: of the target's pictures that were confused, over all runs, 0 to 1.
         count: wrong decisions; a picture counts once a run.
-        picture: id of the picture that most runs took for the other (the first of several).
-        runs: how many did.
-        view: of that picture, "" where unknown.
+        picture: id of the picture that most runs confused (the first of several).
+        runs: number of runs that confused it.
+        view: of that picture; "" if unknown.
     """
 
     target: str
@@ -36,7 +37,7 @@ class Confusion:
 def confused_pairs(
     pictures: Pictures, outcomes: Sequence[Outcome], most: int = WORST
 ) -> list[Confusion]:
-    """The pairs most often confused by some runs on the same pictures, worst first."""
+    """The ``most`` pairs that runs on the same pictures confuse most often, worst first."""
     parts = [
         pd.DataFrame(
             {
@@ -52,7 +53,7 @@ def confused_pairs(
     wrong = pd.concat(parts)
     total = pd.Series(pictures.name).value_counts() * len(parts)
     pairs = wrong.groupby(["target", "decided"]).size().reset_index(name="count")
-    # Names break ties, so that the order does not depend on that of the rows.
+    # Names break ties, so that the result does not depend on the order of the rows.
     pairs = pairs.sort_values(["count", "target", "decided"], ascending=[False, True, True])
     result = []
     for target, decided, count in pairs.head(most).itertuples(index=False):

@@ -1,4 +1,4 @@
-"""What a finished run did on the test part, in little memory: scores are not kept."""
+"""Which test pictures a finished run classified correctly. Scores are dropped to save memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,18 +7,17 @@ import numpy as np
 
 from product_cls.core.errors import UserError
 from product_cls.inference.predictions import Predictions, view_name
-from product_cls.tasks.multi_label import MultiLabel
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The test pictures that all runs of a table share, N of them.
+    """The N test pictures that all runs of a table share.
 
     Attributes:
-        id: ``[N]``, sorted.
-        product: int ``[N]``, pictures of one target share a number, without gaps.
-        name: ``[N]``, of the product.
-        view: ``[N]``, names of views, "" where unknown.
+        id: text ``[N]``, sorted.
+        product: int ``[N]``, 0 to C - 1 without gaps; pictures of one target share a number.
+        name: text ``[N]``, of the product.
+        view: text ``[N]``, name of the view; "" if unknown.
     """
 
     id: np.ndarray
@@ -29,11 +28,11 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run's decisions, for its ``Pictures``.
+    """A run's decisions, in the order of its ``Pictures``.
 
     Attributes:
-        correct: float ``[N]``, 0 or 1.
-        decided: ``[N]``, names of products.
+        correct: float64 ``[N]``, 0 or 1.
+        decided: text ``[N]``, names of products.
     """
 
     correct: np.ndarray
@@ -41,11 +40,12 @@ class Outcome:
 
 
 def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
-    """Pictures whose label is known, by id, and how the run did on them.
+    """The pictures with a known label, sorted by id, and the run's decisions on them.
 
     Args:
-        file: ``predictions/test.npz``.
-        tta: of the scores averaged over test-time augmentation, or of the pictures as they are.
+        file: predictions of a run, ``predictions/SPLIT.npz``.
+        tta: decide by the scores averaged over test-time augmentation; False: by those of the
+            pictures as they are.
 
     Raises:
         UserError: no such file, no picture with a known label, or a task without accuracy.
@@ -54,35 +54,35 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
     if not tta:
         predictions = predictions.without_tta()
     task = predictions.make_task()
-    if isinstance(task, MultiLabel):
+    if task.multi_label:
         raise UserError(
-            f"{file} has several labels a picture, and what is reported by picture is for one; "
-            f"metrics.json and product_cls.ensemble have the measures."
+            f"{file} has several labels a picture, but this report needs one. metrics.json and "
+            "product_cls.ensemble have the metrics of such runs."
         )
     decided = np.asarray(task.decide(predictions.scores)).astype(np.str_)
     flat = predictions.target.reshape(len(predictions.id), -1)
     targets, target = np.unique(flat, axis=0, return_inverse=True)
     target = target.reshape(-1)
-    # Whether a picture counts, and as what, is the task's to say. It is asked once for each pair of
-    # target and decision, not for each of 72,000 pictures.
+    # The task decides whether a picture counts and is correct. It is called once for each pair of
+    # target and decision, because calling it for each of, say, 72,000 pictures would be slow.
     _, decision = np.unique(decided, return_inverse=True)
     pairs, first, pair = np.unique(
         target * (decision.max(initial=0) + 1) + decision, return_index=True, return_inverse=True
     )
-    values = np.full(len(pairs), np.nan)
+    pair_accuracy = np.full(len(pairs), np.nan)
     for k, row in enumerate(first):
-        said = task.evaluate(predictions.scores[[row]], predictions.target[[row]])
-        if said and "accuracy" not in said:
-            raise UserError(f"{file}: its task measures {', '.join(said)}, not accuracy.")
-        values[k] = said.get("accuracy", np.nan)
-    correct = values[pair.reshape(-1)]
+        metrics = task.evaluate(predictions.scores[[row]], predictions.target[[row]])
+        if metrics and "accuracy" not in metrics:
+            raise UserError(f"{file}: its task measures {', '.join(metrics)}, not accuracy.")
+        pair_accuracy[k] = metrics.get("accuracy", np.nan)
+    correct = pair_accuracy[pair.reshape(-1)]
     known = np.flatnonzero(~np.isnan(correct))
     if not len(known):
-        raise UserError(f"{file} has no picture whose label is known: accuracy cannot be had.")
+        raise UserError(f"{file} has no picture with a known label, so there is no accuracy.")
     rows = known[np.argsort(predictions.id[known], kind="stable")]
     views = np.full(len(predictions.id), "", dtype=object)
     if predictions.view is not None:
-        # NaN, of an unknown view, is the one value that is not itself.
+        # An unknown view is NaN, the only value that differs from itself.
         views = np.array([view_name(v) if v == v else "" for v in predictions.view], dtype=object)
     names = [
         task.target_name(value)
@@ -104,20 +104,20 @@ def _target_name(value: np.ndarray, classes: np.ndarray) -> str:
     return str(classes[int(value[0])]) if known else "unknown to training"
 
 
-def check_same(first: str, one: Pictures, second: str, other: Pictures) -> None:
-    """Two runs of a table must have been tested on the same pictures with the same labels.
+def check_same(first_run: str, first: Pictures, second_run: str, second: Pictures) -> None:
+    """Check that two runs of a table were tested on the same pictures with the same labels.
 
     Raises:
         UserError: they were not.
     """
-    if not np.array_equal(one.id, other.id):
-        common = len(np.intersect1d(one.id, other.id))
+    if not np.array_equal(first.id, second.id):
+        common = len(np.intersect1d(first.id, second.id))
         raise UserError(
-            f"Runs '{first}' and '{second}' cannot stand in one table: they were tested on other "
-            f"pictures ({len(one.id)} and {len(other.id)}, {common} in both)."
+            f"Runs '{first_run}' and '{second_run}' cannot be in one table: they were tested on "
+            f"different pictures ({len(first.id)} and {len(second.id)}, {common} in both)."
         )
-    if (differ := int((one.name != other.name).sum())) > 0:
+    if (differing := int((first.name != second.name).sum())) > 0:
         raise UserError(
-            f"Runs '{first}' and '{second}' cannot stand in one table: {differ} test pictures have "
-            "another label in one than in the other."
+            f"Runs '{first_run}' and '{second_run}' cannot be in one table: {differing} test "
+            "pictures have different labels in the two runs."
         )

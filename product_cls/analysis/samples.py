@@ -9,18 +9,18 @@ from product_cls.runs.folder import RunFolder
 
 
 def read_samples(folder: RunFolder) -> pd.DataFrame:
-    """The sample table that a run's config tells, as it is now.
+    """The sample table that a run's config describes, read anew from its data.
 
     Raises:
-        FileNotFoundError: its data is no longer there; and whatever else its reader raises.
+        FileNotFoundError: the data no longer exists. The reader may raise other errors.
     """
-    # Imported here, for it brings Lightning, which a report without pictures need not wait for.
+    # Imported here because it imports Lightning, which a report without pictures does not need.
     from product_cls.config.instantiate import build
 
     config = OmegaConf.create(folder.config_file.read_text())
     for key in ("root", "file"):
         place = config.data.get(key)
-        # Asked first, because a reader of rendered products would render them anew.
+        # Checked first, because the reader of rendered products would render missing ones.
         if place and not Path(place).expanduser().exists():
             raise FileNotFoundError(f"there is no data.{key}={place}")
     samples: pd.DataFrame = build(config.data.samples)

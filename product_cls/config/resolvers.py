@@ -1,14 +1,14 @@
-"""Resolvers that config files use. Imports nothing heavy: Hydra needs them before all else."""
+"""OmegaConf resolvers for the config files. Imports nothing heavy: Hydra needs them first."""
 
 import hashlib
 
 from omegaconf import OmegaConf
 
-LONGEST_DIRNAME = 200  # file systems allow 255 bytes a name
+LONGEST_DIRNAME = 200  # bytes; file systems allow 255 for a name
 
 
 def run_dirname(overrides: str) -> str:
-    """The folder's name for a run's overrides: readable, a single path component, never empty."""
+    """Folder name for a run's overrides: readable, a single path component, never empty."""
     name = overrides.replace("/", "_") or "default"
     if len(name.encode()) <= LONGEST_DIRNAME:
         return name
@@ -19,15 +19,23 @@ def run_dirname(overrides: str) -> str:
 def rendered_name(
     products: int, size: int, difficulty: str, seed: int, *knobs: float | None
 ) -> str:
-    """The name of a rendered set; ``knobs`` (rolls, twins, items, light, jitter) where turned."""
+    """Name of a rendered data set.
+
+    Args:
+        products: number of products.
+        size: of the pictures in pixels.
+        difficulty: name of the difficulty.
+        seed: of the rendering.
+        knobs: rolls, twins, items, light and jitter; None where left at the difficulty's value.
+    """
     names = ("rolls", "twins", "items", "light", "jitter")
-    turned = [
+    changed = [
         f"-{name}{value:g}" for name, value in zip(names, knobs, strict=True) if value is not None
     ]
-    return f"rendered-{products}x{size}px-{difficulty}{''.join(turned)}-seed{seed}"
+    return f"rendered-{products}x{size}px-{difficulty}{''.join(changed)}-seed{seed}"
 
 
 def register_resolvers() -> None:
-    """Make the functions above known to config files."""
+    """Register the functions above, so that config files can call them."""
     for resolver in (run_dirname, rendered_name):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

@@ -1,4 +1,4 @@
-"""Config values that need parsing: sizes, folds, devices, precision."""
+"""Config values that need parsing: image size, fold, accelerator, precision, loader workers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,10 @@ from product_cls.core.errors import UserError
 
 
 def image_size(value: Any) -> tuple[int, int]:
-    """``data.size`` as height and width: one number stands for both.
+    """``data.size`` as height and width in pixels; a single number stands for both.
 
     Raises:
-        UserError: it is neither a whole number nor two.
+        UserError: the value is neither one nor two whole numbers.
     """
     pair = [value, value] if isinstance(value, int) else value
     if OmegaConf.is_config(pair):
@@ -25,10 +25,10 @@ def image_size(value: Any) -> tuple[int, int]:
 
 
 def parse_fold(value: Any) -> int | str:
-    """``fold`` as a number or ``all``.
+    """``fold``: a number or ``all``.
 
     Raises:
-        UserError: it is something else.
+        UserError: the value is anything else.
     """
     if value == "all" or (isinstance(value, int) and not isinstance(value, bool)):
         return value
@@ -36,27 +36,31 @@ def parse_fold(value: Any) -> int | str:
 
 
 def on_gpu(trainer: Mapping[str, Any]) -> bool:
-    """Whether Lightning's ``accelerator`` comes out as a CUDA device."""
+    """Whether Lightning resolves ``trainer.accelerator`` to a CUDA device."""
     return trainer["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def trainer_precision(trainer: Mapping[str, Any]) -> str:
-    """Lightning's precision for ``trainer.precision``, of which ``auto`` is ours."""
+    """Lightning's precision for ``trainer.precision``; ``auto``, which Lightning lacks, is bfloat16
+    where the GPU supports it and float32 elsewhere."""
     if trainer["precision"] != "auto":
         return str(trainer["precision"])
-    # Emulated bf16, which older GPUs have, is slower than float32.
+    # Older GPUs emulate bfloat16, which is slower than float32.
     bf16 = on_gpu(trainer) and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16-mixed" if bf16 else "32-true"
 
 
 def loader_workers(value: int | str, gpu: bool, ranks: int = 1) -> int:
-    """Loader processes; ``auto`` is none on a CPU, where they would only compete with training.
+    """Number of loader processes.
 
     Args:
-        ranks: of this machine, which share its cores.
+        value: ``data.num_workers``; ``auto`` is 0 on a CPU, where workers would compete with
+            training for the cores.
+        gpu: whether training uses a GPU.
+        ranks: ranks on this machine, which share its cores.
 
     Raises:
-        UserError: neither ``auto`` nor a number.
+        UserError: the value is neither ``auto`` nor a number, 0 or more.
     """
     if value == "auto":
         return min(8, max(1, usable_cores() // ranks)) if gpu else 0

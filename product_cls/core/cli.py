@@ -1,7 +1,7 @@
 """``key=value`` arguments for the commands that are not Hydra applications.
 
-Hydra would make a run folder for each call and reads ``,`` and ``[`` in a value as a sweep; run
-folders are named ``fold=0,model=b0``, so paths to them must pass through untouched.
+Hydra would create a run folder for each call, and reads ``,`` and ``[`` in a value as a sweep. Run
+folders are named ``fold=0,model=b0``, so their paths must pass through unchanged.
 """
 
 import inspect
@@ -23,17 +23,17 @@ CONSOLE = "product-cls"  # the console command, which sets sys.argv[0] to "produ
 def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str) -> T:
     """Fill the dataclass ``schema`` from ``key=value`` words.
 
-    A word is split at the first ``=``. The value of a text field is taken as typed (``null`` means
-    none where that is allowed), any other is read as YAML (``tta=[identity,hflip]``, ``top=3``).
+    A word is split at its first ``=``. The value of a text field is taken as typed; ``null`` means
+    None if the field allows it. Other values are YAML (``tta=[identity,hflip]``, ``top=3``).
     ``--help`` prints the docstring of ``schema`` with its keys and defaults, and exits.
 
     Args:
-        schema: a dataclass; a field whose default is ``omegaconf.MISSING`` must be given.
-        argv: the words; the process's own where None.
+        schema: a dataclass; a field with the default ``omegaconf.MISSING`` is required.
+        argv: the words; None for the process's own.
         prog: the command as typed, for messages.
 
     Raises:
-        UserError: a word without ``=``, an unknown key, a value of another type, a missing key.
+        UserError: a word without ``=``, an unknown key, a value of the wrong type, a missing key.
     """
     words = sys.argv[1:] if argv is None else argv
     prog = sys.argv[0] if sys.argv[0].startswith(f"{CONSOLE} ") else prog
@@ -59,11 +59,11 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
             raise UserError(f"Bad value in '{word}': nothing after the '='.")
         as_typed = kinds[key] is str or (kinds[key] == str | None and text != "null")
         try:
-            if as_typed:  # but OmegaConf would look up `${...}`
-                given = OmegaConf.create({key: text.replace("${", r"\${")})
+            if as_typed:  # escaped, because OmegaConf would resolve `${...}`
+                override = OmegaConf.create({key: text.replace("${", r"\${")})
             else:
-                given = OmegaConf.from_dotlist([word])
-            config = OmegaConf.merge(config, given)
+                override = OmegaConf.from_dotlist([word])
+            config = OmegaConf.merge(config, override)
         except OmegaConfBaseException as error:
             raise UserError(f"Bad value in '{word}': {_first_line(error)}.") from None
         except yaml.YAMLError as error:
@@ -94,14 +94,14 @@ def _first_line(error: Exception) -> str:
 
 
 def guard(main: Callable[[], None]) -> None:
-    """Run a command; a ``UserError`` becomes one sentence on stderr and exit status 2."""
+    """Run a command; a ``UserError`` ends it with one sentence on stderr and exit status 2."""
     try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("Interrupted; what was finished is kept.", file=sys.stderr)
+        print("Interrupted; finished work is kept.", file=sys.stderr)
         raise SystemExit(130) from None
 
 

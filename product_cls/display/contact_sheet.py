@@ -1,4 +1,4 @@
-"""Sheets of pictures with captions, for people to look at."""
+"""Contact sheets: pictures in a grid, with captions."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from product_cls.data.rendered.printing import load_font
 
-LINE = 15  # pixels a caption line
+LINE = 15  # height of a caption line, in pixels
 
 
 def contact_sheet(
@@ -17,15 +17,19 @@ def contact_sheet(
     columns: int = 5,
     side: int = 180,
 ) -> Image.Image:
-    """Pictures in rows, each with its caption lines below.
+    """Arrange pictures in rows, each with its caption below.
 
     Args:
-        pictures: uint8 ``[h, w, 3]`` each, of any size, read one at a time; brought into a square.
-        captions: lines for each picture; the first is drawn dark, the others grey.
-        columns: pictures a row.
+        pictures: RGB, uint8 ``[h, w, 3]``, of any size; read one at a time and scaled to fit a
+            square.
+        captions: lines of each picture; the first is dark, the others grey.
+        columns: pictures in a row.
         side: of the square, in pixels.
+
+    Returns:
+        An RGB picture.
     """
-    font = load_font(12, serif=False)  # it has Hangul, which Pillow's own font lacks
+    font = load_font(12, serif=False)  # it has Hangul, unlike Pillow's own font
     height = side + LINE * max(len(lines) for lines in captions) + 10
     columns = min(columns, len(captions))
     rows = -(-len(captions) // columns)
@@ -36,13 +40,13 @@ def contact_sheet(
         small = ImageOps.contain(Image.fromarray(picture), (side, side))
         sheet.paste(small, (x + (side - small.width) // 2, y + (side - small.height) // 2))
         for row, line in enumerate(lines):
-            text = _fitting(line, font, side)
+            text = _shorten(line, font, side)
             draw.text((x, y + side + 2 + row * LINE), text, "#222" if row == 0 else "#555", font)
     return sheet
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The end of ``text`` that fits: of a path, the file's name is what tells pictures apart."""
+def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """``...`` and the end of ``text`` that fits, because paths differ in their last part."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength("..." + text) > width:

@@ -7,15 +7,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
+# Okabe and Ito's palette, which colour-blind readers can distinguish.
 BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
+SHADES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, "#56B4E9", INK, GREY)
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-SHADES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, "#56B4E9", INK, GREY)
-
-
 def png(figure: Figure, dpi: int = 150) -> bytes:
-    """The figure as a file's bytes, the same for the same figure."""
+    """The figure as a PNG file; equal figures give equal bytes."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, dpi=dpi, facecolor="white", metadata={"Software": None})
@@ -23,7 +22,7 @@ def png(figure: Figure, dpi: int = 150) -> bytes:
 
 
 def open_panel(axes: Axes, x: str = "", y: str = "") -> None:
-    """No box around the panel, faint lines to read values by; names of the axes, where given."""
+    """Style a panel without a box and with faint grid lines; "" leaves an axis without a label."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["bottom", "left"]].set_color(GREY)
     axes.tick_params(color=GREY, labelcolor=INK, labelsize=8)

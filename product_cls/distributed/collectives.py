@@ -1,4 +1,4 @@
-"""What processes that learn together say to each other. Without others, nothing happens."""
+"""Collectives across ranks; no-ops in a single process."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-def together() -> bool:
-    """Whether this process is one of several."""
+def in_several_ranks() -> bool:
+    """Whether this process is one of several ranks."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def gathered(part: Any) -> list[Any]:
-    """What every process has given, in the order of their ranks: arrays, tensors on the CPU."""
-    if not together():
+    """The parts of all ranks in the order of the ranks: arrays, or tensors on the CPU."""
+    if not in_several_ranks():
         return [part]
     parts: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(parts, part)
@@ -22,8 +22,8 @@ def gathered(part: Any) -> list[Any]:
 
 
 def summed(values: Tensor) -> Tensor:
-    """The sum over all processes of tensors of one shape."""
-    if not together():
+    """The sum of ``values``, which has the same shape on all ranks, over the ranks."""
+    if not in_several_ranks():
         return values
     total = values.clone()
     dist.all_reduce(total)
@@ -32,12 +32,12 @@ def summed(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_statistics(module: nn.Module) -> None:
-    """Batch norms' running means and variances become the mean over all processes.
+    """Set the running means and variances of batch norms to their mean over all ranks.
 
-    Each process has seen its own pictures. Without this, what is validated and kept would be the
-    statistics of the first one's alone (as ``timm.utils.distribute_bn`` says).
+    Each rank has seen its own pictures. Without this, validation and checkpoints would use the
+    statistics of the first rank alone (compare ``timm.utils.distribute_bn``).
     """
-    if not together():
+    if not in_several_ranks():
         return
     for name, buffer in module.named_buffers():
         if name.endswith(("running_mean", "running_var")):

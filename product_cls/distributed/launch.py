@@ -169,15 +169,16 @@ def _store(host: str, port: int, *, is_master: bool) -> TCPStore:
         )
     except (DistNetworkError, DistStoreError) as error:
         raise UserError(
-            f"The machines cannot meet at MASTER_ADDR={host}, MASTER_PORT={port}: {reason(error)}."
+            f"The machines cannot connect at MASTER_ADDR={host}, MASTER_PORT={port}: "
+            f"{reason(error)}."
         ) from None
 
 
 def _run_ranks(config: DictConfig, orders: Mapping[str, Any], host: str, port: int) -> None:
     devices, first = config.trainer.devices, node_rank(config) * config.trainer.devices
     with TemporaryDirectory(prefix="product_cls-ranks-") as name:
-        place = Path(name)
-        (place / "orders.json").write_text(json.dumps(orders))
+        folder = Path(name)
+        (folder / "orders.json").write_text(json.dumps(orders))
         processes: dict[int, subprocess.Popen[bytes]] = {}
         try:
             for local in range(devices):
@@ -194,17 +195,17 @@ def _run_ranks(config: DictConfig, orders: Mapping[str, Any], host: str, port: i
                     stdin=subprocess.DEVNULL,
                     stdout=None if first + local == 0 else subprocess.DEVNULL,
                 )
-            _watch(processes, place, world_size(config.trainer))
+            _watch(processes, folder, world_size(config.trainer))
         finally:
             _stop(list(processes.values()))
 
 
 def _environment(config: DictConfig, local: int, host: str, port: int) -> dict[str, str]:
-    """What torchrun would give a rank, and its share of the run's threads."""
+    """The environment that torchrun would give a rank, with the rank's share of the threads."""
     devices, number = config.trainer.devices, node_rank(config)
     kept = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    threads = int(given) if given.isdigit() else usable_cores()
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    threads = int(limit) if limit.isdigit() else usable_cores()
     return kept | {
         "RANK": str(number * devices + local),
         "LOCAL_RANK": str(local),
@@ -213,42 +214,42 @@ def _environment(config: DictConfig, local: int, host: str, port: int) -> dict[s
         "NODE_RANK": str(number),
         "MASTER_ADDR": host,
         "MASTER_PORT": str(port),
-        # As torchrun says that it holds the store, so that rank 0 opens none.
+        # torchrun sets this when it holds the store, so that rank 0 does not open one.
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCHELASTIC_RESTART_COUNT": "0",
-        # What this process can import the ranks can, wherever the entry point lies.
+        # The ranks can import what this process can, wherever the entry point lies.
         "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         **dict.fromkeys(THREAD_VARIABLES, str(max(1, threads // devices))),
     }
 
 
-def _watch(processes: Mapping[int, "subprocess.Popen[bytes]"], place: Path, world: int) -> None:
-    """Return when all have ended well; raise as soon as one has not.
+def _watch(processes: Mapping[int, "subprocess.Popen[bytes]"], folder: Path, world: int) -> None:
+    """Return when all ranks have finished; raise as soon as one fails.
 
     Args:
-        processes: this machine's, by their rank.
-        place: where ranks leave why they ended.
-        world: ranks of all machines.
+        processes: rank -> process, of this machine.
+        folder: in which ranks leave their causes.
+        world: number of ranks on all machines.
     """
     while not any(codes := [process.poll() for process in processes.values()]):
         if None not in codes:
             return
         time.sleep(POLL)
     deadline = time.time() + SETTLE
-    silent: dict[int, Cause] = {}
+    silent: dict[int, Cause] = {}  # ranks that failed, with the cause if they leave none
     while True:
         for rank, process in processes.items():
             if process.poll() and rank not in silent:
                 code = process.returncode
                 text = f"was {describe_exit(code)}" if code < 0 else describe_exit(code)
-                # A process group that misses a peer may abort the process.
+                # A process group that loses a peer may abort the process.
                 silent[rank] = Cause(rank, "other", text, code == -SIGABRT, time.time())
-        causes = list((silent | {cause.rank: cause for cause in read_causes(place)}).values())
-        to_blame = [cause for cause in causes if not cause.lost]
-        if to_blame or len(silent) == len(processes) or time.time() > deadline:
+        causes = list((silent | {cause.rank: cause for cause in read_causes(folder)}).values())
+        first_causes = [cause for cause in causes if not cause.lost]
+        if first_causes or len(silent) == len(processes) or time.time() > deadline:
             break
         time.sleep(POLL)
-    cause = min(to_blame or causes, key=lambda cause: cause.at)
+    cause = min(first_causes or causes, key=lambda cause: cause.at)
     if cause.kind == "user":
         raise UserError(cause.text)
     if cause.kind == "memory":
@@ -256,9 +257,9 @@ def _watch(processes: Mapping[int, "subprocess.Popen[bytes]"], place: Path, worl
     raise RankFailed(f"Rank {cause.rank} of {world} {cause.text}")
 
 
-def read_causes(place: Path) -> list[Cause]:
-    """What ranks have written before they ended."""
-    return [Cause(**json.loads(file.read_text())) for file in place.glob("cause-*.json")]
+def read_causes(folder: Path) -> list[Cause]:
+    """The causes that ranks have written to ``folder`` before they ended."""
+    return [Cause(**json.loads(file.read_text())) for file in folder.glob("cause-*.json")]
 
 
 def _stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:

@@ -21,16 +21,16 @@ class Arguments:
     """Blend all finished runs of a sweep; print and write a table, predictions and a submission.
 
     runs: the sweep's folder, multirun/NAME, or several, as [multirun/softmax,multirun/retrieval].
-    out: where to write; null: RUNS/ensemble, of the first folder.
-    method: mean, gmean (geometric mean) or sharpened (mean of square roots), for softmax runs; mean
-      or logits (mean of logits) for several labels; retrieval runs are joined by their features.
-    weights: one number a run, in the order of the folders and of the runs' names; null: equal;
-      greedy or optimised: found for groups of runs that vote, on the pictures that they held out.
-    share: of the retrieval runs beside softmax runs, 0 to 1; null: tuned out of fold.
-    thresholds: of several labels: global (one for all) or per_label, tuned out of fold for the goal
-      (accuracy or f1), or half; null: global where there are held-out pictures.
+    out: folder to write to; null: RUNS/ensemble, in the first folder.
+    method: for softmax runs mean, gmean (geometric mean) or sharpened (mean of square roots); for
+      several labels mean or logits (mean of logits); retrieval runs join their embeddings.
+    weights: one number per run, in the order of the folders and of the runs' names; null: equal;
+      greedy or optimised: found for groups of softmax runs on their held-out pictures.
+    share: weight of the retrieval runs beside softmax runs, 0 to 1; null: tuned out of fold.
+    thresholds: for several labels, global (one for all) or per_label, tuned out of fold for the
+      goal (accuracy or f1), or half; null: global if there are held-out pictures.
     device: where retrieval runs are searched: auto, cpu, cuda.
-    wandb: a W&B project to keep the ensemble in, with the artifacts of its runs as inputs.
+    wandb: W&B project to log the ensemble to, with the artifacts of its runs as inputs.
     """
 
     runs: Any = MISSING

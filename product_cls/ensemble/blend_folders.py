@@ -1,4 +1,4 @@
-"""Run folders -> the blended prediction, its tables and its files: the steps of the command."""
+"""From run folders to the blended prediction, its tables and files; what the command does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,18 +20,18 @@ from product_cls.inference.predictions import Predictions
 
 @dataclass(frozen=True)
 class EnsembleResult:
-    """Blended runs with everything that is said about them.
+    """Blended runs with their tables, thresholds and notes.
 
     Attributes:
         members: the finished runs.
         left_out: sentences about the other runs, without a full stop.
-        blended: the runs as one system; of several labels without tuned thresholds.
-        splits: its predictions by split (``val`` out of fold, ``test``), of several labels with
-            the tuned thresholds in their task.
-        weights: of the members in the vote; None for equal ones.
+        blended: the runs as one system, before thresholds are tuned.
+        splits: its predictions by split (``val`` out of fold, ``test``); for several labels a
+            picture, their task has the tuned thresholds.
+        weights: of the members in the vote; None for equal weights.
         tables: by (measure, whether with test-time augmentation), see ``ensemble_table``.
-        decisions: thresholds of several labels a picture; None for one label.
-        notes: sentences about weights that were found.
+        decisions: thresholds for several labels a picture; None for one label.
+        notes: sentences about weights found on held-out pictures.
     """
 
     members: list[Member]
@@ -49,7 +49,7 @@ class EnsembleResult:
         return list(dict.fromkeys(measure for measure, _ in self.tables))
 
     def table(self) -> pd.DataFrame:
-        """All tables below one another, with columns ``tta`` and, of several, ``measure``."""
+        """All tables concatenated, with a column ``tta``, and ``measure`` if there are several."""
         several = len(self.measures) > 1
         return pd.concat(
             [
@@ -62,7 +62,7 @@ class EnsembleResult:
         """Write predictions, tables, thresholds and a submission to ``out``.
 
         Returns:
-            The files that people read: tables, thresholds and the submission.
+            The tables, thresholds and submission, without the predictions files.
         """
         for split, predictions in self.splits.items():
             predictions.save(out / "predictions" / f"{split}.npz")
@@ -104,15 +104,15 @@ def blend_folders(
         roots: folders of runs or sweeps.
         method: of the vote, see ``voting.blend``.
         weights: one per run, in the order of the folders and of the runs' names; ``greedy`` or
-            ``optimised`` to find them on held-out pictures; None for equal ones.
-        share: of the retrieval runs beside softmax runs, 0 to 1; None tunes it out of fold.
-        thresholds, goal: of several labels a picture, see ``tune_decisions``.
+            ``optimised`` to find them on held-out pictures; None for equal weights.
+        share: weight of the retrieval runs beside softmax runs, 0 to 1; None tunes it out of fold.
+        thresholds, goal: for several labels a picture, see ``tune_decisions``.
         device: where retrieval runs are searched: ``auto``, ``cpu``, ``cuda``, ``cuda:<n>``.
         out: folder to write to; None writes nothing.
 
     Raises:
-        UserError: no folders, none with a finished run, runs that cannot be blended, or a setting
-            that does not fit them.
+        UserError: no folders, no finished run in one of them, runs that cannot be blended, or a
+            setting that does not suit them.
     """
     folders = [Path(root) for root in roots]
     if not folders:

@@ -1,5 +1,7 @@
-"""From probabilities of several labels to decisions: thresholds tuned on out-of-fold predictions,
-and kept in a file that ``predict`` reads."""
+"""Thresholds that decide several labels, tuned on out-of-fold predictions.
+
+They are written to a file that ``predict`` reads.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -37,15 +39,15 @@ SHOWN = ("accuracy", "f1_macro", "f1_micro", "exact", "mAP")
 
 @dataclass(frozen=True)
 class Decisions:
-    """Predictions of several labels with thresholds to decide them by.
+    """Predictions of several labels with the thresholds that decide them.
 
     Attributes:
-        splits: the predictions, whose task has the thresholds.
-        how: ``per_label`` | ``global`` | ``half``, which was chosen.
-        thresholds: by label.
-        table: a row a way of ``HOW`` (as far as there are pictures to tune on), measures in per
-            cent of each split whose labels are known; of validation, each of ``weights.PARTS``
-            random parts by thresholds tuned on the others.
+        splits: the predictions; their task has the thresholds.
+        how: the selected one of ``per_label`` | ``global`` | ``half``.
+        thresholds: label -> threshold, in [0, 1].
+        table: a row for each of ``HOW`` (without held-out pictures ``half`` only), with measures in
+            per cent for each labelled split. For validation, each of ``weights.PARTS`` random parts
+            is decided by thresholds tuned on the other parts.
     """
 
     splits: dict[str, Predictions]
@@ -54,7 +56,7 @@ class Decisions:
     table: pd.DataFrame
 
     def write(self, out: Path) -> list[Path]:
-        """``thresholds.json`` and ``decisions.csv`` in ``out``."""
+        """Write ``thresholds.json`` and ``decisions.csv`` to ``out``."""
         files = [out / "thresholds.json", out / "decisions.csv"]
         content = {"how": self.how, "thresholds": self.thresholds}
         write_text_whole(files[0], json.dumps(content, indent=2) + "\n")
@@ -65,20 +67,21 @@ class Decisions:
 def tune_decisions(
     splits: Mapping[str, Predictions], how: str | None, goal: str = "accuracy"
 ) -> Decisions | None:
-    """Thresholds for predictions of several labels, tuned on the validation part.
+    """Tune thresholds for predictions of several labels on the validation part.
 
     Args:
         splits: blended predictions; ``val`` is out of fold.
-        how: one threshold a label, one for all, or one half for each; None takes one for all, or
-            one half where there is no validation part. Thresholds of their own fit the chance in
-            1,000 pictures as much as the labels.
-        goal: what is tuned for, ``accuracy`` or ``f1``.
+        how: ``per_label``, ``global`` (one for all labels) or ``half``; None means ``global``, or
+            ``half`` without a validation part. With 1,000 pictures, per-label thresholds fit noise
+            as much as labels.
+        goal: the measure to maximise, ``accuracy`` or ``f1``.
 
     Returns:
         None for predictions of one label a picture.
 
     Raises:
-        UserError: an unknown way or goal, nothing to tune on, or either for one label a picture.
+        UserError: an unknown ``how`` or ``goal``, no pictures to tune on, or either argument for
+            one label a picture.
     """
     with keys_for_arguments():
         check_goal(goal)
@@ -86,9 +89,9 @@ def tune_decisions(
         raise UserError(f"thresholds={how}; allowed: {', '.join(HOW)}, or null.")
     task = next(iter(splits.values())).make_task()
     if not task.multi_label:
-        for key, given, default in (("thresholds", how, None), ("goal", goal, "accuracy")):
-            if given != default:
-                raise UserError(f"{key}={given} is for runs of task=multi_label, not {task.name}.")
+        for key, value, default in (("thresholds", how, None), ("goal", goal, "accuracy")):
+            if value != default:
+                raise UserError(f"{key}={value} is for runs of task=multi_label, not {task.name}.")
         return None
     tuned = {"half": np.full(len(task.classes), HALF)}
     held_out: dict[str, dict[str, float]] = {}
@@ -101,18 +104,18 @@ def tune_decisions(
         how = "global" if "global" in tuned else "half"
     if how not in tuned:
         raise UserError(
-            f"thresholds={how} is tuned on pictures that runs held out, of which there are none "
-            f"(fold=all); use thresholds=half."
+            f"thresholds={how} is tuned on held-out pictures, and there are none (fold=all); use "
+            "thresholds=half."
         )
     rows = []
     for name, values in tuned.items():
         row: dict[str, object] = {"thresholds": f"{name} (used)" if name == how else name}
         for split, part in splits.items():
-            # By the thresholds tuned on them, validation pictures look better than others will.
-            found = held_out.get(name) if split == "val" else None
-            if found is None:
-                found = _decided(part, values).make_task().evaluate(part.scores, part.target)
-            row |= {f"{split} {m}": 100 * found[m] for m in SHOWN if m in found}
+            # In-sample thresholds would bias validation; use the cross-fitted ones.
+            measures = held_out.get(name) if split == "val" else None
+            if measures is None:
+                measures = _decided(part, values).make_task().evaluate(part.scores, part.target)
+            row |= {f"{split} {m}": 100 * measures[m] for m in SHOWN if m in measures}
         rows.append(row)
     return Decisions(
         splits={split: _decided(part, tuned[how]) for split, part in splits.items()},
@@ -123,7 +126,7 @@ def tune_decisions(
 
 
 def _held_out(scores: np.ndarray, target: np.ndarray, goal: str) -> dict[str, dict[str, float]]:
-    """What each of ``TUNERS`` is worth on pictures that it does not see, ``[N, L]`` both."""
+    """Cross-fitted measures of each of ``TUNERS``; scores and target are ``[N, L]``."""
     part, thresholds = random_parts(len(scores)), np.empty(scores.shape)
     measured = {}
     for name, tune in TUNERS.items():

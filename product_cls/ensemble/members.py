@@ -1,4 +1,4 @@
-"""Finished runs as one system: softmax runs vote, retrieval runs are joined by their features."""
+"""The members of an ensemble: finished runs with their predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ SPLITS = ("val", "test")
 
 @dataclass(frozen=True)
 class Member:
-    """A finished run as the ensemble sees it.
+    """A finished run.
 
     Attributes:
-        name: its folder's name.
-        group: what it shares with the runs that differ from it only by the fold and seed.
-        splits: its predictions by split.
-        gallery: of a retrieval run, its embeddings of the pictures whose label is known; else None.
+        name: of its folder.
+        group: name shared by the runs that differ only by fold and seed.
+        splits: its predictions by split; their scores stay in the files.
+        gallery: a retrieval run's embeddings of the labelled pictures; None for other runs.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Member:
 
 
 def _load_folder(root: Path) -> tuple[list[Member], list[str]]:
-    """Finished runs below ``root``, and sentences about those that are not.
+    """Finished runs below ``root``, and sentences about the other runs.
 
     Raises:
-        UserError: none has finished.
+        UserError: no run has finished.
     """
     runs, left_out = [], []
     for folder in find_runs(root):
@@ -45,7 +45,7 @@ def _load_folder(root: Path) -> tuple[list[Member], list[str]]:
             continue
         splits = {
             split: Predictions.load(folder.predictions_file(split), stored=True)
-            for split in ("val", "test")
+            for split in SPLITS
             if folder.predictions_file(split).is_file()
         }
         gallery = folder.predictions_file("gallery")
@@ -57,10 +57,14 @@ def _load_folder(root: Path) -> tuple[list[Member], list[str]]:
 
 
 def load_members(roots: Sequence[Path]) -> tuple[list[Member], list[str]]:
-    """``_load_folder`` of several folders, whose runs are then named with their folder.
+    """Load the finished runs below some folders.
+
+    Returns:
+        The runs, and sentences (without a full stop) about the runs that are left out. With several
+        folders, names and groups of runs include their folder.
 
     Raises:
-        UserError: none of a folder's runs has finished, or a folder is given twice.
+        UserError: no run of a folder has finished, or a folder is listed twice.
     """
     if len(roots) == 1:
         return _load_folder(roots[0])
@@ -68,27 +72,27 @@ def load_members(roots: Sequence[Path]) -> tuple[list[Member], list[str]]:
         raise UserError(f"runs names a folder twice: {', '.join(map(str, roots))}.")
     runs, left_out = [], []
     for root in roots:
-        found, sentences = _load_folder(root)
-        runs += [_named_with(root, run) for run in found]
+        members, sentences = _load_folder(root)
+        runs += [_named_with(root, run) for run in members]
         left_out += [f"{root}: {sentence}" for sentence in sentences]
     return runs, left_out
 
 
 def by_group(runs: Sequence[Member]) -> dict[str, list[Member]]:
-    """The runs of each group, groups by name."""
+    """Group name -> its runs, sorted by name."""
     names = sorted({run.group for run in runs})
     return {name: [run for run in runs if run.group == name] for name in names}
 
 
 def _named_with(root: Path, run: Member) -> Member:
-    """A run with the name and group it has among those of other folders."""
+    """A run with its folder in its name and group."""
     if RunFolder(root).status_file.is_file():  # the folder is the run
         return replace(run, name=str(root))
     return replace(run, name=f"{root}/{run.name}", group=f"{root.name}: {run.group}")
 
 
 def _group(folder: RunFolder) -> str:
-    """What a run is besides its fold and seed, in few words."""
+    """The run's backbone, and its overrides other than fold and seed."""
     config = yaml.safe_load(folder.config_file.read_text())
     words = [config["model"]["backbone"]]
     for word in folder.path.name.split(","):

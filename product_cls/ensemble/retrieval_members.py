@@ -16,7 +16,7 @@ from product_cls.neighbours.votes import Vote
 from product_cls.retrieval.gallery import Gallery, vote_by_neighbours
 from product_cls.retrieval.join_galleries import join_galleries
 
-SHARES = np.linspace(0, 1, 21)
+SHARES = np.linspace(0, 1, 21)  # candidates for the share of retrieval
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class RetrievalRun:
 
     Attributes:
         name: of its folder.
-        splits: predictions of ``val`` and ``test``, as far as it has them.
-        gallery: its embeddings of all pictures whose label is known.
+        splits: its predictions for ``val`` and ``test``, or for one of them.
+        gallery: its embeddings of all labelled pictures.
     """
 
     name: str
@@ -40,27 +40,28 @@ def join_runs(
     weights: Sequence[float] | None = None,
     device: torch.device | None = None,
 ) -> Predictions:
-    """The vote of neighbours by the joined features of runs that predict the same pictures.
+    """The vote of neighbours by the joined embeddings of runs that predict the same pictures.
 
     Args:
-        runs: which to join; how neighbours vote, the first one says.
+        runs: one or more; the first run's vote is used.
         split: ``val`` (of runs that held out the same pictures) or ``test``.
-        weights: of each run's features, and of its head in the winners' vote; equal where None.
+        weights: of each run's embedding, and of its head in the winners' vote; None for equal ones.
+        device: where to search; None for the CPU.
 
     Raises:
-        UserError: runs that predict other pictures or classes, or have other galleries.
+        UserError: runs with different pictures, classes or galleries.
     """
-    chosen = [1.0] * len(runs) if weights is None else list(weights)
+    numbers = [1.0] * len(runs) if weights is None else list(weights)
     parts = align([(run.name, run.splits[split]) for run in runs])
-    gallery = join_galleries([(run.name, run.gallery) for run in runs], chosen)
+    gallery = join_galleries([(run.name, run.gallery) for run in runs], numbers)
     first = parts[0]
 
     def joined(name: str) -> np.ndarray:
-        return join_embeddings([getattr(part, name) for part in parts], chosen)
+        return join_embeddings([getattr(part, name) for part in parts], numbers)
 
     def head(name: str) -> np.ndarray:
         scores = (getattr(part, name) for part in parts)
-        return blend_in_turn(scores, check_weights(chosen, len(parts))).astype(np.float32)
+        return blend_in_turn(scores, check_weights(numbers, len(parts))).astype(np.float32)
 
     whole = replace(
         first,
@@ -70,7 +71,7 @@ def join_runs(
         embedding_no_tta=joined("embedding_no_tta"),
     )
     voted = vote_by_neighbours(whole, gallery.without(first.id), Vote(**first.task["vote"]), device)
-    # Joined features are large, and what follows goes by the scores.
+    # Joined embeddings are large, and only the scores are used from here on.
     dropped: dict[str, Any] = dict.fromkeys(name for name in OPTIONAL if name != "view")
     return replace(voted, **dropped)
 
@@ -83,31 +84,31 @@ def join_out_of_fold(
     """``join_runs`` on the validation parts: each picture by the runs that held it out.
 
     Raises:
-        UserError: as ``join_runs`` and ``by_fold``.
+        UserError: as in ``join_runs`` and ``by_fold``.
     """
-    chosen = [1.0] * len(runs) if weights is None else list(weights)
+    numbers = [1.0] * len(runs) if weights is None else list(weights)
 
     def joined(members: list[int]) -> Predictions:
-        return join_runs([runs[k] for k in members], "val", [chosen[k] for k in members], device)
+        return join_runs([runs[k] for k in members], "val", [numbers[k] for k in members], device)
 
     return by_fold([(run.name, run.splits["val"]) for run in runs], joined)
 
 
 def tune_share(softmax: Predictions, retrieval: Predictions) -> tuple[float, np.ndarray]:
-    """The share of retrieval in the joint vote that is best on held-out pictures.
+    """The share of retrieval in the joint vote with the best Brier score on held-out pictures.
 
-    By the Brier score, the mean squared error of the probabilities: accuracy hardly moves where
-    nearly all is right, and a logarithm would not forgive the vote its zeros.
+    The Brier score is the mean squared error of the probabilities. Accuracy hardly changes if
+    nearly all pictures are correct, and a logarithm is infinite for the zeros of a vote.
 
     Args:
         softmax, retrieval: out-of-fold predictions of the same pictures, in any order.
 
     Returns:
-        The share in [0, 1] (of several equally good ones the nearest to one half), and the Brier
-        score of each of ``SHARES``.
+        The share in [0, 1] (among equally good ones the nearest to one half), and the Brier score
+        of each of ``SHARES``, ``[21]``.
 
     Raises:
-        UserError: other pictures or classes.
+        UserError: different pictures or classes.
     """
     parts = align([("softmax", softmax), ("retrieval", retrieval)])
     known = parts[0].target >= 0
@@ -128,7 +129,7 @@ def blend_share(softmax: Predictions, retrieval: Predictions, share: float) -> P
     """The joint vote: ``(1 - share) * softmax + share * retrieval``.
 
     Raises:
-        UserError: other pictures or classes.
+        UserError: different pictures or classes.
     """
     parts = [("the softmax runs", softmax), ("the retrieval runs", retrieval)]
     return blend_predictions(parts, "mean", [1 - share, share])

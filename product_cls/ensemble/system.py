@@ -27,9 +27,9 @@ class Blended:
     """Several runs as one system.
 
     Attributes:
-        splits: its predictions, by split.
-        share: of the retrieval runs where there are softmax runs, too; else None.
-        source: where the share comes from, in words.
+        splits: predictions by split.
+        share: weight of the retrieval runs beside softmax runs, in [0, 1]; None without both kinds.
+        source: how the share was determined, in words.
     """
 
     splits: dict[str, Predictions]
@@ -44,23 +44,23 @@ def blend_runs(
     share: float | None = None,
     device: torch.device | None = None,
 ) -> Blended:
-    """The runs as one system: softmax runs vote, retrieval runs are joined by their features.
+    """Blend runs into one system: softmax runs vote, retrieval runs join their embeddings.
 
     Args:
         runs: finished runs.
         method: of the vote, see ``blend``.
-        weights: one a run; runs of weight 0 are left out.
-        share: of the retrieval runs in a joint system, 0 to 1; None tunes it on the pictures that
-            both kinds of runs held out, without which (fold=all) both count one half.
-        device: where retrieval runs are searched; the CPU where None.
+        weights: one per run; runs of weight 0 are left out. None for equal weights.
+        share: weight of the retrieval runs beside softmax runs, 0 to 1; None tunes it on pictures
+            that both kinds of runs held out, or takes one half if there are none (fold=all).
+        device: where retrieval runs are searched; None for the CPU.
 
     Raises:
-        UserError: weights or a share that do not fit, or runs that cannot be blended.
+        UserError: bad weights or a bad share, or runs that cannot be blended.
     """
     if share is not None and not 0 <= share <= 1:
         raise UserError(f"share={share}; allowed: 0 to 1, or null to tune it.")
-    chosen = check_weights(weights, len(runs), [run.name for run in runs]).tolist()
-    pairs = [(run, weight) for run, weight in zip(runs, chosen, strict=True) if weight > 0]
+    checked = check_weights(weights, len(runs), [run.name for run in runs]).tolist()
+    pairs = [(run, weight) for run, weight in zip(runs, checked, strict=True) if weight > 0]
     softmax = {s: _vote([p for p in pairs if p[0].gallery is None], s, method) for s in SPLITS}
     retrieval = {
         s: _join([p for p in pairs if p[0].gallery is not None], s, device) for s in SPLITS
@@ -76,38 +76,41 @@ def blend_runs(
         share, source = 0.5, "nothing to tune it on"
     parts = {"val": held_out, "test": (softmax["test"], retrieval["test"])}
     splits = {
-        split: blend_share(one, other, share)
-        for split, (one, other) in parts.items()
-        if one is not None and other is not None
+        split: blend_share(softmax_part, retrieval_part, share)
+        for split, (softmax_part, retrieval_part) in parts.items()
+        if softmax_part is not None and retrieval_part is not None
     }
     return Blended(splits, share, source)
 
 
 def _held_out_by_both(
-    one: Predictions | None, other: Predictions | None
+    softmax: Predictions | None, retrieval: Predictions | None
 ) -> tuple[Predictions | None, Predictions | None]:
-    """The pictures that both systems held out: folds may be missing here or there."""
-    if one is None or other is None:
+    """The pictures that both systems held out; either may lack folds."""
+    if softmax is None or retrieval is None:
         return None, None
-    parts = one.rows(np.isin(one.id, other.id)), other.rows(np.isin(other.id, one.id))
+    parts = (
+        softmax.rows(np.isin(softmax.id, retrieval.id)),
+        retrieval.rows(np.isin(retrieval.id, softmax.id)),
+    )
     return parts if len(parts[0].id) else (None, None)
 
 
 def _having(pairs: Sequence[tuple[Member, float]], split: str) -> list[tuple[Member, float]]:
-    """Those with predictions of the split: fold=all leaves no validation part.
+    """The runs with predictions for the split; ``fold=all`` leaves no validation part.
 
     Raises:
-        UserError: some have predictions of the test part, and some have none.
+        UserError: only some runs have predictions for the test part.
     """
     having = [pair for pair in pairs if split in pair[0].splits]
     if split == "test" and 0 < len(having) < len(pairs):
         lacking = next(run.name for run, _ in pairs if split not in run.splits)
-        raise UserError(f"Run '{lacking}' has no predictions of the test part, others have.")
+        raise UserError(f"Run '{lacking}' has no predictions for the test part, but others have.")
     return having
 
 
 def _vote(pairs: Sequence[tuple[Member, float]], split: str, method: str) -> Predictions | None:
-    """Softmax runs' predictions as one; None where there are none."""
+    """Blend the predictions of softmax runs; None without such runs."""
     if not (having := _having(pairs, split)):
         return None
     parts = [(run.name, run.splits[split]) for run, _ in having]
@@ -117,7 +120,7 @@ def _vote(pairs: Sequence[tuple[Member, float]], split: str, method: str) -> Pre
 def _join(
     pairs: Sequence[tuple[Member, float]], split: str, device: torch.device | None
 ) -> Predictions | None:
-    """Retrieval runs' predictions as one; None where there are none."""
+    """Blend the predictions of retrieval runs; None without such runs."""
     if not (having := _having(pairs, split)):
         return None
     weights = [weight for _, weight in having]

@@ -14,7 +14,7 @@ from product_cls.inference.predictions import Predictions, summarise
 
 
 def _row(name: str, predictions: dict[str, Predictions], measure: str) -> dict[str, Any]:
-    """A row of the table: ``measure`` in per cent, of the scores as they are."""
+    """One row of the table: ``measure`` in per cent, by split and view."""
     row: dict[str, Any] = {"run": name}
     for split in ("val", "test"):
         if split not in predictions:
@@ -29,7 +29,7 @@ def _row(name: str, predictions: dict[str, Predictions], measure: str) -> dict[s
 
 
 def _mean_row(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean of the rows' numbers: what one run is worth, in contrast to their vote."""
+    """Mean over rows: the quality of a single run, to compare with the vote."""
     frame = pd.DataFrame(rows).drop(columns="run")
     return {"run": name, **{str(column): mean for column, mean in frame.mean().items()}}
 
@@ -37,14 +37,14 @@ def _mean_row(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 def group_votes(
     runs: Sequence[Member], method: str, device: torch.device | None = None
 ) -> dict[str, Blended]:
-    """The blend of each group of several runs, see ``blend_runs``; none where all are one group."""
+    """Group -> blend of its runs, for groups of several runs; empty if all runs are one group."""
     groups = by_group(runs)
     if len(groups) == 1:
         return {}
     return {
-        group: blend_runs(some, method, device=device)
-        for group, some in groups.items()
-        if len(some) > 1
+        group: blend_runs(members, method, device=device)
+        for group, members in groups.items()
+        if len(members) > 1
     }
 
 
@@ -58,25 +58,26 @@ def ensemble_table(
     measure: str = "accuracy",
     weights: Sequence[float] | None = None,
 ) -> pd.DataFrame:
-    """One row a run, the mean and the vote of each group of folds, and the ensemble of all.
+    """A row for each run, the mean and the vote of each group of folds, and the ensemble.
 
     Args:
         runs: finished runs.
         blended: their blend.
         votes: of ``group_votes``.
         method: how they were blended.
-        tta: of the scores averaged over test-time augmentation, or of the pictures as they are.
-        weights: of the runs in the blend; a column where they are not all equal (None).
-        measure: one of the task's.
+        tta: evaluate scores averaged over test-time augmentation, or scores of the pictures as
+            they are.
+        measure: one of the task's measures.
+        weights: of the runs in the blend, shown in a column; None for equal weights.
 
     Returns:
-        The measure in per cent, of validation and test, the latter also by view.
+        The measure in per cent, for validation and test, and for test also by view.
     """
 
-    def seen(splits: dict[str, Predictions]) -> dict[str, Predictions]:
+    def with_or_without_tta(splits: dict[str, Predictions]) -> dict[str, Predictions]:
         return splits if tta else {k: part.without_tta() for k, part in splits.items()}
 
-    rows = [_row(run.name, seen(run.splits), measure) for run in runs]
+    rows = [_row(run.name, with_or_without_tta(run.splits), measure) for run in runs]
     for group in sorted({run.group for run in runs}):
         members = [k for k, run in enumerate(runs) if run.group == group]
         if len(members) < 2:
@@ -85,10 +86,10 @@ def ensemble_table(
         if group in votes:
             how = "joined features" if runs[members[0]].gallery is not None else "vote"
             name = f"{how} of {len(members)} runs: {group}"
-            rows.append(_row(name, seen(votes[group].splits), measure))
+            rows.append(_row(name, with_or_without_tta(votes[group].splits), measure))
     joint = "" if blended.share is None else f"; {blended.share:.2f} retrieval, {blended.source}"
     name = f"ensemble of {len(runs)} runs ({method}{joint})"
-    rows.append(_row(name, seen(blended.splits), measure))
+    rows.append(_row(name, with_or_without_tta(blended.splits), measure))
     table = pd.DataFrame(rows)
     if weights is not None:
         others = len(table) - len(runs)
@@ -97,11 +98,11 @@ def ensemble_table(
 
 
 def write_submission(predictions: Predictions, file: Path) -> None:
-    """What each picture of the test part shows: ``filename,prediction``, or a column a head, or for
-    several labels ``index`` and a column of 0 and 1 for each.
+    """Write the submission file for the test part.
 
-    The rows keep the order of the predictions, which is that of the reader: of the sample file, in
-    the competition's layout.
+    Its columns are ``filename,prediction``; with several heads one column each; with several labels
+    ``index`` and one column of 0 and 1 for each label. Rows keep the order of the predictions,
+    which is the reader's: in the competition's layout, that of the sample file.
     """
     task = predictions.make_task()
     names = [str(name).removeprefix("test/") for name in predictions.id]

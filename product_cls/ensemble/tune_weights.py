@@ -1,7 +1,7 @@
-"""Weights of groups of runs in the vote, found on the pictures that they held out.
+"""Weights of groups of runs in the vote, found on their held-out pictures.
 
-What gets a weight is a group, the runs that differ only by fold and seed: a held-out picture is
-voted on by one fold of each group, so runs of different folds cannot be set against each other.
+A weight belongs to a group, the runs that differ only by fold and seed. A held-out picture has the
+votes of one fold of each group, so runs of different folds cannot be compared.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ ALLOWED = f"{', '.join(TUNERS)}, [one number a run], or null for equal weights"
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """Weights found on held-out pictures, and what they are worth on pictures not used for it.
+    """Weights found on held-out pictures, and the cross-fitted validation scores.
 
     Attributes:
-        runs: one weight a run, their mean is 1, so that 1 is as much as with equal weights.
-        val: held-out pictures, each voted on by weights that were found without its fold.
+        runs: one weight per run, with mean 1, so that 1 means the same as with equal weights.
+        val: predictions for the held-out pictures, with weights found without their fold.
         sentences: each group's share of the vote, the comparison with equal weights, and a warning
-            where held-out pictures cannot tell how the test will be.
+            if held-out pictures cannot represent the test.
     """
 
     runs: list[float]
@@ -38,36 +38,37 @@ class FoundWeights:
 
 
 def check_numbers(weights: Any) -> list[float] | None:
-    """``weights`` as the command got it, where it is no way to find them.
+    """Check ``weights`` of the command line that do not name a tuner.
 
     Raises:
-        UserError: it is no list of numbers.
+        UserError: they are no list of numbers.
     """
     if weights is None:
         return None
     numbers = isinstance(weights, list) and all(
-        isinstance(one, int | float) and not isinstance(one, bool) for one in weights
+        isinstance(weight, int | float) and not isinstance(weight, bool) for weight in weights
     )
     if not numbers:
         raise UserError(f"weights={weights}; allowed: {ALLOWED}.")
-    return [float(one) for one in weights]
+    return [float(weight) for weight in weights]
 
 
 def find_weights(runs: Sequence[Member], how: str, method: str) -> FoundWeights:
-    """Weights of least log loss on out-of-fold predictions.
+    """Find the weights with the least log loss on out-of-fold predictions.
 
     Args:
-        runs: that vote (no retrieval runs), of two groups or more, all with a validation part.
+        runs: softmax runs of two groups or more, all with a validation part.
         how: one of ``TUNERS``.
-        method: of the vote; the mean is the one that weights are found for.
+        method: of the vote; weights can be found for ``mean`` only.
 
     Raises:
-        UserError: an unknown way, runs that it is not for, or groups that held out other pictures.
+        UserError: an unknown tuner, runs or a method that it does not suit, or groups that held out
+            different pictures.
     """
     if how not in TUNERS:
         raise UserError(f"weights={how}; allowed: {ALLOWED}.")
     if method != "mean":
-        raise UserError(f"weights={how} finds weights of method=mean, not of method={method}.")
+        raise UserError(f"weights={how} finds weights for method=mean, not for method={method}.")
     _check_runs(runs, how)
     members = by_group(runs)
     names = list(members)
@@ -80,13 +81,15 @@ def find_weights(runs: Sequence[Member], how: str, method: str) -> FoundWeights:
     fold, parts = _folds(members[names[0]], first)
     tune = TUNERS[how]
     weights = tune(truth)
-    honest = cross_fit(truth, fold[known], fold.max() + 1, tune)
+    cross_fitted = cross_fit(truth, fold[known], fold.max() + 1, tune)
 
     def voted(name: str) -> np.ndarray:
         scores = np.empty(first.scores.shape, np.float32)
-        for k, chosen in enumerate(honest):
+        for k, fold_weights in enumerate(cross_fitted):
             rows = fold == k
-            scores[rows] = blend([getattr(one, name)[rows] for one in groups], "mean", chosen)
+            scores[rows] = blend(
+                [getattr(part, name)[rows] for part in groups], "mean", fold_weights
+            )
         return scores
 
     val = replace(first, scores=voted("scores"), scores_no_tta=voted("scores_no_tta"))
@@ -103,8 +106,8 @@ def _check_runs(runs: Sequence[Member], how: str) -> None:
     for run in runs:
         if run.gallery is not None:
             raise UserError(
-                f"weights={how} is for softmax runs, and '{run.name}' is joined by its features; "
-                f"give one number a run."
+                f"weights={how} is for softmax runs, and '{run.name}' is a retrieval run; pass one "
+                "number per run."
             )
         if "val" not in run.splits:
             raise UserError(
@@ -119,7 +122,7 @@ def _check_runs(runs: Sequence[Member], how: str) -> None:
 
 
 def _held_out(members: dict[str, list[Member]], how: str) -> list[Predictions]:
-    """Each group's predictions of what it held out, all in the order of the first's."""
+    """Each group's predictions for its held-out pictures, in the order of the first group."""
     parts = [
         (name, out_of_fold([(run.name, run.splits["val"]) for run in group]))
         for name, group in members.items()
@@ -130,81 +133,84 @@ def _held_out(members: dict[str, list[Member]], how: str) -> list[Predictions]:
         if not both == len(first.id) == len(other.id):
             raise UserError(
                 f"weights={how} compares groups on the same held-out pictures, and '{first_name}' "
-                f"and '{name}' held out others ({len(first.id)} and {len(other.id)}, {both} by "
-                f"both); train the same folds of each."
+                f"and '{name}' held out different ones ({len(first.id)} and {len(other.id)}, "
+                f"{both} by both); train the same folds of each."
             )
     return align(parts)
 
 
 def _folds(group: Sequence[Member], whole: Predictions) -> tuple[np.ndarray, str]:
-    """Which part of what was held out a picture is in, int ``[N]``, and what the parts are: the
-    folds, or random ones where all is of one fold."""
+    """The part that each held-out picture belongs to, int ``[N]``, and the parts in words.
+
+    Parts are the folds, or random parts if there is a single fold.
+    """
     blocks = list(dict.fromkeys(frozenset(run.splits["val"].id.tolist()) for run in group))
     if len(blocks) > 1:
-        fold = [next(k for k, b in enumerate(blocks) if one in b) for one in whole.id]
+        fold = [next(k for k, block in enumerate(blocks) if i in block) for i in whole.id]
         return np.array(fold), f"{len(blocks)} folds"
-    drawn = random_parts(len(whole.id))
-    return drawn, f"{drawn.max() + 1} random parts of one fold"
+    part = random_parts(len(whole.id))
+    return part, f"{part.max() + 1} random parts of one fold"
 
 
 def _by_run(
     runs: Sequence[Member], members: dict[str, list[Member]], weights: dict[str, float]
 ) -> list[float]:
-    """A group's weight, divided evenly over its folds and a fold's over its seeds."""
+    """Divide a group's weight evenly over its folds, and a fold's weight over its seeds."""
     held_out = [frozenset(run.splits["val"].id.tolist()) for run in runs]
     of_group = {
         name: [block for run, block in zip(runs, held_out, strict=True) if run.group == name]
         for name in members
     }
-    each = [
+    shares = [
         weights[run.group] / len(set(of_group[run.group])) / of_group[run.group].count(block)
         for run, block in zip(runs, held_out, strict=True)
     ]
-    return [weight * len(runs) for weight in each]
+    return [share * len(runs) for share in shares]
 
 
 def _compare(how: str, parts: str, val: Predictions, equal: np.ndarray) -> list[str]:
-    """Found weights against equal ones, on pictures that they were found without.
+    """Compare found weights with equal weights, on pictures not used to find them.
 
     Args:
+        how: one of ``TUNERS``.
         parts: of the held-out pictures, in words.
-        val: the vote by the found weights.
-        equal: scores ``[N, C]`` of the vote by equal weights, of the same pictures.
+        val: the vote with the found weights, cross-fitted.
+        equal: scores ``[N, C]`` of the vote with equal weights, for the same pictures.
     """
     task = val.make_task()
     measure = task.measures[0]
 
-    def judged(scores: np.ndarray) -> tuple[str, float]:
+    def evaluated(scores: np.ndarray) -> tuple[str, float]:
         value = 100 * task.evaluate(scores, val.target)[measure]
         loss = log_loss(task.true_label_scores(scores, val.target)[1][None], np.ones(1))
         return f"{value:.2f} % (log loss {loss:.4f})", loss
 
-    (before, loss_before), (after, loss_after) = judged(equal), judged(val.scores)
+    (before, loss_before), (after, loss_after) = evaluated(equal), evaluated(val.scores)
     sentences = [
         f"Out of fold, {measure} cross-fitted over {parts}: equal weights {before}, {how} {after}."
     ]
     if loss_after >= loss_before:
         sentences.append(
-            "The found weights are no better on pictures that they were not found on: equal ones "
+            "On pictures not used to find them, these weights are no better: equal weights "
             "(weights=null) are the safer choice."
         )
     return sentences
 
 
 def _unseen_views(runs: Sequence[Member]) -> list[str]:
-    """A warning where the test shows other views than random folds hold out."""
+    """A warning if the test has views that random folds do not hold out."""
 
     def views(run: Member, split: str) -> set[str]:
         view = run.splits[split].view if split in run.splits else None
-        return {view_name(one) for one in pd.Series(view).dropna().unique() if one != ""}
+        return {view_name(v) for v in pd.Series(view).dropna().unique() if v != ""}
 
     held_out = [views(run, "val") for run in runs]
-    unseen = views(runs[0], "test") - {one for block in held_out for one in block}
-    # Folds that hold out a view each have asked the right question.
+    unseen = views(runs[0], "test") - {view for block in held_out for view in block}
+    # Folds that each hold out a whole view represent the test's shift.
     if not unseen or max(map(len, held_out)) < 2:
         return []
     return [
-        f"The test shows views that no held-out picture does ({', '.join(sorted(unseen))}), and "
-        f"what is best on random folds may be worst there: folds.strategy=view holds out whole "
+        f"The test has views that no held-out picture has ({', '.join(sorted(unseen))}), and the "
+        f"best weights on random folds may be the worst there: folds.strategy=view holds out whole "
         f"views."
     ]

@@ -1,4 +1,4 @@
-"""Soft votes: scores of several runs -> one. Pure functions; ``ensemble.py`` is the command."""
+"""Soft votes: blend the scores of several runs. Pure functions."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -11,13 +11,11 @@ from product_cls.core.vote_weights import check_weights
 from product_cls.inference.align import align, check_alike
 from product_cls.inference.predictions import OPTIONAL, Predictions
 
-TINY = np.finfo(np.float32).tiny  # below it the logarithm would be -inf
+TINY = np.finfo(np.float32).tiny  # lower bound for logarithms, which would be -inf at 0
+NEARLY_NEVER = 1e-7  # distance from 0 and 1 that float32 can still represent
 
 
-NEARLY_NEVER = 1e-7  # nearest to 0 and 1 that float32 tells apart from both
-
-
-def _same(scores: np.ndarray) -> np.ndarray:
+def _identity(scores: np.ndarray) -> np.ndarray:
     return scores
 
 
@@ -25,24 +23,24 @@ def _logarithm(scores: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(scores, TINY))
 
 
-def _odds(scores: np.ndarray) -> np.ndarray:
-    likely = np.clip(scores, NEARLY_NEVER, 1 - NEARLY_NEVER)
-    return np.log(likely / (1 - likely))
+def _logit(scores: np.ndarray) -> np.ndarray:
+    clipped = np.clip(scores, NEARLY_NEVER, 1 - NEARLY_NEVER)
+    return np.log(clipped / (1 - clipped))
 
 
-def _likely(odds: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-odds))
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits))
 
 
-# What is averaged over the runs, and what the average then becomes.
+# Method -> the transform of scores that is averaged over the runs, and its inverse.
 METHODS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]]
 
 
 METHODS = {
-    "mean": (_same, _same),
+    "mean": (_identity, _identity),
     "gmean": (_logarithm, np.exp),
-    "sharpened": (np.sqrt, _same),
-    "logits": (_odds, _likely),
+    "sharpened": (np.sqrt, _identity),
+    "logits": (_logit, _sigmoid),
 }
 
 
@@ -55,16 +53,16 @@ def blend(
 
     Args:
         scores: ``[R, N, C]``, probabilities of R runs for the same pictures and classes.
-        method: ``mean``; ``gmean``, the geometric mean, where one run's veto counts; ``sharpened``,
-            ``mean(p^.5)``, which lets a confident run count less; ``logits``, the mean of the
-            logits ``log(p / (1 - p))``, for probabilities that are independent of one another.
-        weights: one a run, 0 or more; equal where None.
+        method: ``mean``; ``gmean``, the geometric mean, in which one run can veto a class;
+            ``sharpened``, ``mean(p^.5)``, which gives confident runs less weight; ``logits``, the
+            mean of the logits ``log(p / (1 - p))``, for independent probabilities.
+        weights: one per run, 0 or more; None for equal weights.
 
     Returns:
-        ``[N, C]``; only ``mean`` sums to 1 over the classes.
+        float64 ``[N, C]``; only with ``mean`` do rows sum to 1.
 
     Raises:
-        UserError: an unknown method, or weights that do not fit.
+        UserError: an unknown method, or weights of the wrong number or sign.
     """
     return blend_in_turn(scores, check_weights(weights, len(scores)), method)
 
@@ -72,13 +70,14 @@ def blend(
 def blend_in_turn(
     scores: Iterable[np.ndarray], weights: np.ndarray, method: str = "mean"
 ) -> np.ndarray:
-    """``blend``, which holds the scores of one run at a time.
+    """``blend`` that needs the scores of one run at a time.
 
-    Scores of 72,000 pictures for 1,000 classes by ten runs take 6 GB.
+    In float64, scores of 72,000 pictures for 1,000 classes by ten runs take 6 GB.
 
     Args:
-        scores: R arrays ``[N, C]``, see ``blend``; each is let go before the next is taken.
-        weights: of the runs, checked, ``[R]``.
+        scores: R arrays ``[N, C]``, see ``blend``; a generator may load them one by one.
+        weights: of the runs, ``[R]``, from ``check_weights``.
+        method: see ``blend``.
 
     Returns:
         float64 ``[N, C]``.
@@ -103,10 +102,14 @@ def blend_predictions(
     method: str = "mean",
     weights: Sequence[float] | None = None,
 ) -> Predictions:
-    """Blend runs that predict the same pictures, into scores of their task.
+    """Blend runs that predict the same pictures.
+
+    Args:
+        parts: (name of the run, its predictions), one or more.
+        method, weights: see ``blend``.
 
     Raises:
-        UserError: what ``align`` and ``blend`` refuse, or a method that is not for their task.
+        UserError: as in ``align`` and ``blend``, or a method that does not suit the task.
     """
     aligned = align(parts)
     task = aligned[0].make_task()
@@ -115,8 +118,8 @@ def blend_predictions(
             f"method={method} is not for runs of task={task.name}; allowed: "
             f"{', '.join(task.blend_methods)}."
         )
-    # Embeddings of different runs have nothing in common to average.
-    of_one_run: dict[str, Any] = dict.fromkeys(name for name in OPTIONAL if name != "view")
+    # Embeddings of different runs live in different spaces and cannot be averaged.
+    without_single_runs: dict[str, Any] = dict.fromkeys(name for name in OPTIONAL if name != "view")
 
     checked = check_weights(weights, len(aligned))
 
@@ -128,7 +131,7 @@ def blend_predictions(
         aligned[0],
         scores=blended("scores"),
         scores_no_tta=blended("scores_no_tta"),
-        **of_one_run,
+        **without_single_runs,
     )
 
 
@@ -137,11 +140,19 @@ def out_of_fold(
     method: str = "mean",
     weights: Sequence[float] | None = None,
 ) -> Predictions:
-    """Blend validation parts: each picture over the runs that held it out (errors: ``by_fold``)."""
-    chosen = check_weights(weights, len(parts))
+    """Blend validation parts, each picture over the runs that held it out.
+
+    Args:
+        parts: (name of the run, predictions of its validation part), one or more.
+        method, weights: see ``blend``.
+
+    Raises:
+        UserError: as in ``blend_predictions`` and ``by_fold``.
+    """
+    checked = check_weights(weights, len(parts))
 
     def blended(members: list[int]) -> Predictions:
-        return blend_predictions([parts[k] for k in members], method, chosen[members].tolist())
+        return blend_predictions([parts[k] for k in members], method, checked[members].tolist())
 
     return by_fold(parts, blended)
 
@@ -149,21 +160,21 @@ def out_of_fold(
 def by_fold(
     parts: Sequence[tuple[str, Predictions]], combine: Callable[[list[int]], Predictions]
 ) -> Predictions:
-    """Combine the runs that held out the same pictures; stand the folds below one another.
+    """Combine the runs that held out the same pictures, and concatenate the folds.
 
     Args:
-        parts: (run's name, predictions of its validation part).
-        combine: positions in ``parts`` of the runs of one fold -> their predictions as one.
+        parts: (name of the run, predictions of its validation part), one or more.
+        combine: from positions in ``parts`` of the runs of one fold to their joint predictions.
 
     Raises:
-        UserError: the runs were split by different folds files, or their classes differ.
+        UserError: the runs used different folds files, or their classes differ.
     """
-    # Runs that held out the same pictures are one block; blocks of different folds do not overlap
-    # unless the runs were split differently, which then is said.
+    # Runs that held out the same pictures form a block. Blocks overlap only if the runs were split
+    # by different folds files.
     blocks: dict[frozenset[str], list[int]] = {}
     for k, (_, part) in enumerate(parts):
         blocks.setdefault(frozenset(part.id.tolist()), []).append(k)
-    ids = [one for block in blocks for one in block]
+    ids = [picture_id for block in blocks for picture_id in block]
     if len(ids) != len(set(ids)):
         raise UserError(
             "The runs' validation parts overlap without being the same: they were split by "

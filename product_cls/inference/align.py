@@ -1,4 +1,4 @@
-"""Predictions of several runs brought into one order."""
+"""Predictions of several runs in the same order of pictures."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,16 @@ from product_cls.inference.predictions import Predictions
 
 
 def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
-    """Bring all runs' predictions into the first one's order of ids.
+    """Reorder the predictions of all runs to the order of the first run.
 
     Args:
-        parts: (run's name, predictions of the same split).
+        parts: (name of the run, its predictions of the split), one or more.
+
+    Returns:
+        The predictions, row by row of the same pictures.
 
     Raises:
-        UserError: runs whose ids, classes or kinds of labels differ, named.
+        UserError: naming two runs whose ids, classes or kinds of labels differ.
     """
     (first_name, first), *rest = parts
     aligned = [first]
@@ -25,20 +28,20 @@ def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
         position = pd.Series(np.arange(len(other.id)), index=other.id)
         if len(other.id) != len(first.id) or not np.isin(first.id, other.id).all():
             raise UserError(
-                f"Runs '{first_name}' and '{name}' cannot be blended: they predict other pictures "
-                f"({len(first.id)} and {len(other.id)} ids, "
+                f"Runs '{first_name}' and '{name}' cannot be blended: they predict different "
+                f"pictures ({len(first.id)} and {len(other.id)} ids, "
                 f"{np.isin(first.id, other.id).sum()} in both)."
             )
-        same = np.array_equal(other.id, first.id)  # the usual case, which needs no copy
+        same = np.array_equal(other.id, first.id)  # usual, and needs no copy
         aligned.append(other if same else other.rows(position[first.id].to_numpy()))
     return aligned
 
 
 def check_alike(first_name: str, first: Predictions, name: str, other: Predictions) -> None:
-    """Refuse runs whose scores mean different things.
+    """Refuse two runs whose scores have different meanings.
 
     Raises:
-        UserError: their classes or kinds of labels differ.
+        UserError: their classes, or their kinds of labels, differ.
     """
     both = f"Runs '{first_name}' and '{name}' cannot be blended:"
     if other.target.shape[1:] != first.target.shape[1:]:

@@ -21,7 +21,7 @@ TOLERANCE = 1e-4  # largest difference of a score from PyTorch's
 
 
 class Scorer(nn.Module):
-    """Network and task as one: uint8 ``[B, 3, H, W]`` -> scores, and embeddings where there are."""
+    """Network and task as one module: uint8 ``[B, 3, H, W]`` -> scores, and embeddings if any."""
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
@@ -35,20 +35,20 @@ class Scorer(nn.Module):
 
 
 def describe(predictor: Predictor) -> dict[str, str]:
-    """The file's metadata: what to do to a picture before, and what the scores mean.
+    """Metadata of the file: how to prepare a picture, and what the scores mean.
 
-    Values are JSON, which is all that ONNX metadata hold.
+    ONNX metadata hold text only, so values are JSON.
     """
     spec, task = predictor.network.spec, predictor.task
     described = {
         "task": task.name,
         "classes": list(task.classes),  # in the order of the scores
-        "task_spec": task.spec(),  # heads and thresholds, where there are
+        "task_spec": task.spec(),  # with heads and thresholds, if any
         "size": list(predictor.size),  # height, width
-        "fit": predictor.fit,  # squash: to the size; crop, pad: keeping the aspect ratio
+        "fit": predictor.fit,  # squash: ignores the aspect ratio; crop, pad: keep it
         "channels": "RGB",
         "layout": "NCHW, uint8",
-        "mean": spec["mean"],  # of 1; normalisation by these is inside
+        "mean": spec["mean"],  # in [0, 1]; the network normalises by these itself
         "std": spec["std"],
         "normalised_inside": True,
         "backbone": spec["backbone"],
@@ -57,17 +57,17 @@ def describe(predictor: Predictor) -> dict[str, str]:
 
 
 def export_onnx(predictor: Predictor, out: Path) -> float:
-    """Write the file once ONNX Runtime gives what PyTorch does.
+    """Write the file, after checking that ONNX Runtime and PyTorch agree.
 
     Args:
         predictor: on the CPU, in evaluation mode.
-        out: where to.
+        out: the file to write.
 
     Returns:
         The largest difference between the two, over batches of one and three random pictures.
 
     Raises:
-        UserError: the packages are missing, the network has an operation that ONNX has not, or the
+        UserError: the packages are missing, the network has an operation that ONNX lacks, or the
             results differ by more than ``TOLERANCE``.
     """
     try:
@@ -86,8 +86,8 @@ def export_onnx(predictor: Predictor, out: Path) -> float:
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings():
-            # The exporter by tracing needs no further package; of its successor it warns, and of
-            # shapes that become constants, which those of a picture are meant to.
+            # The tracing exporter needs no further package. It warns that it has a successor, and
+            # that shapes become constants, as those of a picture should.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 scorer,
@@ -118,11 +118,11 @@ def export_onnx(predictor: Predictor, out: Path) -> float:
 
 @torch.inference_mode()
 def largest_difference(scorer: Scorer, session: Any, size: tuple[int, int]) -> float:
-    """Between what a session and PyTorch make of random pictures, alone and three at once."""
-    draw = np.random.default_rng(0)
-    found = []
+    """Largest difference between a session and PyTorch, on batches of 1 and 3 random pictures."""
+    generator = np.random.default_rng(0)
+    differences = []
     for count in (1, 3):
-        images = draw.integers(0, 256, (count, 3, *size), dtype=np.uint8)
+        images = generator.integers(0, 256, (count, 3, *size), dtype=np.uint8)
         expected: Mapping[str, Tensor] = dict(
             zip(
                 (o.name for o in session.get_outputs()),
@@ -134,5 +134,5 @@ def largest_difference(scorer: Scorer, session: Any, size: tuple[int, int]) -> f
             expected.items(), session.run(None, {"image": images}), strict=True
         ):
             assert got.shape == tensor.shape, f"{name}: {got.shape} != {tensor.shape}"
-            found.append(float(np.abs(got - tensor.numpy()).max()))
-    return max(found)
+            differences.append(float(np.abs(got - tensor.numpy()).max()))
+    return max(differences)

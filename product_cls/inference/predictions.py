@@ -95,11 +95,11 @@ class Predictions:
         return replace(self)
 
     def make_task(self) -> Task:
-        """The task that can decide and evaluate these scores."""
+        """The task that decides and evaluates these scores."""
         return build_task(self.task)
 
     def without_tta(self) -> "Predictions":
-        """The same, with the scores of the pictures as they are."""
+        """The same, with the scores and embeddings of the pictures as they are."""
         return replace(
             self,
             scores=self.scores_no_tta,
@@ -108,7 +108,7 @@ class Predictions:
         )
 
     def rows(self, rows: np.ndarray) -> "Predictions":
-        """Some rows, by position or mask."""
+        """Some rows, by position (int) or mask (bool ``[N]``)."""
         optional: dict[str, Any] = {
             name: None if (array := getattr(self, name)) is None else array[rows]
             for name in OPTIONAL
@@ -123,7 +123,7 @@ class Predictions:
         )
 
     def by_view(self) -> dict[str, "Predictions"]:
-        """The rows of each view; empty where views are unknown or all the same."""
+        """The rows of each view, by its name; empty if views are unknown or all the same."""
         if self.view is None:
             return {}
         views = sorted(view for view in pd.Series(self.view).dropna().unique() if view != "")
@@ -133,12 +133,17 @@ class Predictions:
 
 
 def view_name(view: Any) -> str:
-    """A view for tables: whole numbers without a point."""
+    """A view's name in tables: whole numbers have no decimal point."""
     return f"{view:g}" if isinstance(view, float | np.floating) else str(view)
 
 
 def summarise(predictions: Predictions, task: Task) -> dict[str, Any]:
-    """Metrics of a split: overall, without TTA (``..._no_tta``), and ``by_view``."""
+    """Metrics of a split.
+
+    Returns:
+        ``count`` (pictures); if labels are known, the task's metrics, the same without TTA
+        (``..._no_tta``), and ``by_view``: view -> metrics.
+    """
     overall = task.evaluate(predictions.scores, predictions.target)
     if not overall:
         return {"count": len(predictions.id)}

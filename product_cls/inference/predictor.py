@@ -1,4 +1,4 @@
-"""A checkpoint rebuilt into a network that scores new pictures."""
+"""A network rebuilt from a checkpoint, to score new pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,13 @@ from product_cls.tasks import Task, build_task
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network with everything needed to name the product in a new picture.
+    """A network with its task and preprocessing.
 
     Attributes:
-        size: height and width in pixels that pictures are brought to.
-        fit: how; see ``data.pictures.resize``.
+        network: in evaluation mode.
+        task: turns the network's outputs into scores and decisions.
+        size: height and width in pixels that pictures are resized to.
+        fit: how they are resized, see ``data.pictures.resize``.
     """
 
     network: Network
@@ -30,10 +32,10 @@ class Predictor:
 
     @classmethod
     def load(cls, checkpoint: Path) -> "Predictor":
-        """Rebuild from a checkpoint alone.
+        """Rebuild a network from its checkpoint alone, on the CPU.
 
         Raises:
-            UserError: the file is missing, or no checkpoint of ours.
+            UserError: the file is missing or is no checkpoint of product_cls.
         """
         if not checkpoint.is_file():
             raise UserError(f"There is no checkpoint {checkpoint}.")
@@ -50,17 +52,17 @@ class Predictor:
         except UserError:
             raise
         except Exception as error:
-            # torch.load has no common error type for "this is no checkpoint".
+            # torch.load raises unrelated types of errors for files that are no checkpoints.
             raise UserError(
                 f"{checkpoint} is no checkpoint of product_cls: {reason(error)}."
             ) from None
         return cls(network.eval(), task, tuple(image["size"]), image["fit"])
 
     def picture(self, path: Path) -> Tensor:
-        """A picture as training saw it before augmentation: uint8 ``[3, H, W]``.
+        """A picture as training saw it before augmentation, uint8 ``[3, H, W]``.
 
         Raises:
-            OSError: it cannot be decoded.
+            OSError: the picture cannot be decoded.
         """
         pixels = resize(load_picture(path), self.size, self.fit)
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

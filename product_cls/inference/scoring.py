@@ -1,4 +1,4 @@
-"""Scores of pictures, averaged over test-time augmentation."""
+"""Scores and embeddings of pictures, averaged over test-time augmentation (TTA)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -21,11 +21,12 @@ class Scores:
     """Scores of N pictures.
 
     Attributes:
-        index: int64 ``[N]``, as the batches gave it.
+        index: int64 ``[N]``, the ``index`` of the batches.
         tta: float32 ``[N, C]``, mean over the views.
         plain: float32 ``[N, C]``, of the picture as it is.
-        embedding, embedding_plain: the same of embeddings, float32 ``[N, D]``, of length 1; None in
-            tasks without.
+        embedding: float32 ``[N, D]``, mean over the views, L2-normalised; None in tasks without
+            embeddings.
+        embedding_plain: the same, of the picture as it is.
     """
 
     index: np.ndarray
@@ -47,17 +48,17 @@ def predict_scores(
     limit: int | None = None,
     description: str | None = None,
 ) -> Scores:
-    """Scores for every picture of ``batches``, averaged over the views.
+    """Score every picture of ``batches``, averaged over the views.
 
     Args:
-        network: is moved to ``device`` and put into evaluation mode.
-        batches: with ``image`` (uint8 ``[B, 3, H, W]``) and ``index``.
+        network: it is moved to ``device`` and put into evaluation mode.
+        batches: with ``image``, uint8 ``[B, 3, H, W]``, and ``index``, int64 ``[B]``.
         views: names for ``tta.build_views``.
         bf16: autocast to bfloat16.
-        limit: stop after so many batches.
-        description: of the progress bar; none where None.
+        limit: number of batches to stop after; None for all.
+        description: of the progress bar; None for no bar.
     """
-    made = build_views(views)
+    view_functions = build_views(views)
     network.to(device).eval()
     cast = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
     parts: list[tuple[np.ndarray, ...]] = []
@@ -73,9 +74,10 @@ def predict_scores(
             embedding = task.embedding(outputs)
             return [task.scores(outputs)] + ([] if embedding is None else [embedding])
 
-        # One vote a name: five crops are one view, as the whole picture is.
+        # Each name has one vote: five crops count as one view, like the whole picture.
         by_view = {
-            name: _means([scored(out) for out in view(images)]) for name, view in made.items()
+            name: _means([scored(out) for out in view(images)])
+            for name, view in view_functions.items()
         }
         plain = by_view["identity"] if "identity" in by_view else scored(images)
         mean = _means(list(by_view.values()))
@@ -124,5 +126,5 @@ def predict_embeddings(
 
 
 def _means(views: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """The mean over views of each of the tensors that a view gives."""
+    """Mean over views, for each of the tensors that a view yields."""
     return [torch.stack(same).mean(0) for same in zip(*views, strict=True)]

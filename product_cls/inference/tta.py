@@ -1,4 +1,4 @@
-"""Test-time augmentation: views of a batch whose scores are averaged."""
+"""Test-time augmentation: the views of a batch over which scores are averaged."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,14 +9,14 @@ from torch.nn.functional import interpolate
 
 from product_cls.core.errors import UserError
 
+# From a batch [B, C, H, W] to one or more such batches.
 View = Callable[[Tensor], list[Tensor]]
-
 
 CROP_SHARE = 0.875  # of each side, for five_crop
 
 
 def _five_crop(images: Tensor) -> list[Tensor]:
-    """Corners and centre, each brought back to the full size."""
+    """The four corners and the centre, each resized to the full size."""
     height, width = images.shape[-2:]
     h, w = round(height * CROP_SHARE), round(width * CROP_SHARE)
     corners = [(0, 0), (0, width - w), (height - h, 0), (height - h, width - w)]
@@ -37,15 +37,17 @@ def _scaled(images: Tensor, longer: int) -> list[Tensor]:
 
 
 def _quarter_turns(turns: int) -> View:
-    """Counter-clockwise. Of pictures that are not square they would change the shape, which the
-    network never saw."""
+    """Rotation by quarter turns, counter-clockwise.
+
+    Only for square pictures: others would get a shape that the network has never seen.
+    """
 
     def view(images: Tensor) -> list[Tensor]:
         height, width = images.shape[-2:]
         if height != width:
             raise UserError(
-                f"tta=rot90 and rot270 lay pictures of {height} x {width} pixels on their side; "
-                f"they go with square ones (data.size={height})."
+                f"tta=rot90 and tta=rot270 need square pictures, and these have {height} x {width} "
+                f"pixels; allowed: data.size={height}, or other views."
             )
         return [torch.rot90(images, turns, (-2, -1))]
 
@@ -80,7 +82,7 @@ def build_view(name: str) -> View:
     """A view by name: ``hflip``, ``size_128``, ``hflip+size_128``.
 
     Returns:
-        A function from ``[B, C, H, W]`` to one or several such batches.
+        A function from a batch float32 ``[B, C, H, W]`` to one or more such batches.
 
     Raises:
         UserError: an unknown name.
@@ -97,10 +99,10 @@ def build_view(name: str) -> View:
 
 
 def build_views(names: Sequence[str]) -> dict[str, View]:
-    """Views by name, at least one.
+    """Views by name.
 
     Raises:
-        UserError: no name, a name twice, or an unknown one.
+        UserError: no names, a repeated name, or an unknown one.
     """
     if not names:
         raise UserError("tta is empty; tta=[identity] predicts the picture as it is.")
@@ -110,14 +112,14 @@ def build_views(names: Sequence[str]) -> dict[str, View]:
 
 
 def check_views(names: Sequence[str], size: tuple[int, int]) -> None:
-    """Try views before there are pictures.
+    """Check views before any picture is read.
 
     Args:
-        names: of views.
-        size: height and width of the pictures to come; too small ones are refused elsewhere.
+        names: of the views.
+        size: height and width of the pictures in pixels; sizes too small are refused elsewhere.
 
     Raises:
-        UserError: what ``build_views`` refuses, or a view that does not go with the size.
+        UserError: ``build_views`` refuses the names, or a view does not suit the size.
     """
     blank = torch.zeros(1, 3, max(size[0], 8), max(size[1], 8))
     for view in build_views(names).values():

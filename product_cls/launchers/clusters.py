@@ -120,8 +120,8 @@ class ClusterLauncher(ProcessesLauncher):
             launcher = getattr(importlib.import_module(self.module), self.name)
         except ImportError as error:
             raise UserError(
-                f"{self.cluster} needs the extra `{self.extra}`, pip install -e '.[{self.extra}]' "
-                f"({reason(error)})."
+                f"{self.cluster} needs the extra `{self.extra}`: "
+                f'pip install "product-cls[{self.extra}]" ({reason(error)}).'
             ) from None
         return launcher(**self.parameters)
 

@@ -1,6 +1,6 @@
-"""Nearest neighbours by cosine, exact and in blocks; ``searchers.py`` has the same over FAISS.
+"""Exact nearest neighbours by cosine, in blocks; ``searchers.py`` does the same with FAISS.
 
-The cosine is taken as the inner product, so all embeddings must be L2-normalised already.
+The cosine is computed as the inner product, so all embeddings must be L2-normalised.
 """
 
 from collections.abc import Iterator
@@ -12,24 +12,18 @@ import torch
 
 from product_cls.core.errors import UserError
 
-SPARE = 8  # rows kept beyond the k-th while searching, so that a near tie there can be settled
-
-
-NEAR_TIE = 1e-5  # similarities closer than this may be in the wrong order: float32, 5,000 terms
-
-
-TIE_BREAK = 2.0**-52  # a position's share in a float64 key; too small to part different float32
-
-
-GATHERED = 2**22  # numbers copied at a time to settle near ties, 32 MiB
+SPARE = 8  # rows kept beyond the k-th during a search, so that near ties there can be resolved
+NEAR_TIE = 1e-5  # float32 sums of 5,000 terms may order closer similarities wrongly
+TIE_BREAK = 2.0**-52  # weight of a position in a float64 key; below the gaps between float32 values
+GATHERED = 2**22  # numbers copied at a time to resolve near ties, 32 MiB
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What a search found.
+    """The k nearest gallery rows of N queries.
 
     Attributes:
-        similarity: float32 ``[N, k]``, best first.
+        similarity: cosines float32 ``[N, k]``, in [-1, 1], best first.
         position: int64 ``[N, k]``, rows of the gallery.
     """
 
@@ -37,7 +31,7 @@ class Neighbours:
     position: np.ndarray
 
     def best(self, k: int) -> "Neighbours":
-        """The ``k`` best, in order; of equal ones the lower position comes first."""
+        """The ``k`` best, in order; among equal ones the lower position comes first."""
         order = np.lexsort((self.position, -self.similarity))[:, :k]
         return Neighbours(
             np.take_along_axis(self.similarity, order, axis=1),
@@ -56,24 +50,26 @@ def search_exact(
 ) -> Neighbours:
     """The ``k`` nearest gallery rows of each query.
 
-    Only ``[query_block, gallery_block]`` similarities exist at a time, and only a block of either
-    array is copied, so both may be memory-mapped. Products are float32, neither TF32 nor bfloat16.
+    Only ``[query_block, gallery_block]`` similarities exist at a time, and only one block of each
+    array is copied, so both arrays may be memory-mapped. Products are float32, neither TF32 nor
+    bfloat16.
 
-    Where float32 cannot tell two rows apart (``NEAR_TIE``), the order is settled in float64. So
-    positions depend neither on the block sizes nor on the device, and of equal similarities the
-    lower position comes first. What is not guaranteed: which rows are returned where more than
-    ``SPARE`` others are as near to the k-th; and the last digit of a similarity (1e-6).
+    If float32 cannot tell two rows apart (``NEAR_TIE``), float64 decides their order. So positions
+    depend neither on the block sizes nor on the device, and among equal similarities the lower
+    position comes first. Two things are not guaranteed: which rows are returned if more than
+    ``SPARE`` others are as near as the k-th, and the last digit of a similarity (1e-6).
 
     Args:
-        queries: ``[N, D]``, L2-normalised.
-        gallery: ``[M, D]``, L2-normalised.
+        queries: float ``[N, D]``, L2-normalised.
+        gallery: float ``[M, D]``, L2-normalised.
         k: neighbours of each query, 1 to M.
-        device: where to multiply; the CPU where None, and for ``mps``.
-        query_block, gallery_block: rows; the gallery is read once for each block of queries.
+        device: where to multiply; None and ``mps`` mean the CPU.
+        query_block, gallery_block: rows per block; the gallery is read once per block of queries.
             With the defaults and 5,120 dimensions a search takes about 200 MiB.
 
     Raises:
-        UserError: an empty gallery, a ``k`` it has not, other dimensions, NaN or infinity.
+        ValueError: ``k`` is out of range.
+        UserError: an empty gallery, different dimensions, NaN or infinity.
     """
     return nearest_and_farthest(
         queries,
@@ -94,11 +90,11 @@ def nearest_and_farthest(
     query_block: int = 4096,
     gallery_block: int = 1024,
 ) -> tuple[Neighbours, np.ndarray]:
-    """As ``search_exact``, with each query's lowest similarity to the gallery, float32 ``[N]``."""
+    """``search_exact``, and each query's lowest similarity to the gallery, float32 ``[N]``."""
     check_search(len(gallery), k)
     check_dimension(queries, gallery.shape[1], "queries")
     assert query_block > 0 and gallery_block > 0
-    if device is None or device.type == "mps":  # which has no float64, that keys are kept in
+    if device is None or device.type == "mps":  # MPS lacks float64, the type of the keys
         device = torch.device("cpu")
     kept = min(k + SPARE, len(gallery))
     similarity = np.empty((len(queries), k), np.float32)
@@ -110,7 +106,7 @@ def nearest_and_farthest(
         found = keys + where * TIE_BREAK
         near = np.flatnonzero((found[:, :-1] - found[:, 1:] < NEAR_TIE).any(axis=1))
         for part in np.array_split(near, len(near) * kept * block.shape[1] // GATHERED + 1):
-            # A sum in a fixed order: the same for equal rows, whatever lies beside them.
+            # The sum has a fixed order, so equal rows get equal results in any block.
             found[part] = np.einsum(
                 "nkd,nd->nk",
                 gallery[where[part]].astype(np.float64),
@@ -127,14 +123,15 @@ def _scan(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Best keys float64 ``[B, kept]``, their positions, and the lowest similarity ``[B]``.
 
-    A key is the similarity less a trifle for the position: ``topk`` alone picks any of equals.
+    A key is the similarity minus a tiny penalty for the position: among equal values, ``topk``
+    alone would pick any.
     """
     with torch.inference_mode(), _full_precision(device):
         rows = torch.from_numpy(block).to(device)
         keys = torch.empty((len(rows), 0), dtype=torch.float64, device=device)
         where = torch.empty((len(rows), 0), dtype=torch.int64, device=device)
         lowest = torch.full((len(rows),), torch.inf, device=device)
-        # Kept from block to block: on the CPU fresh memory costs more than the sums put into it.
+        # Reused for every block: on the CPU, fresh memory costs more than filling it.
         scored = torch.empty(
             (len(rows), min(gallery_block, len(gallery))), dtype=torch.float64, device=device
         )
@@ -142,8 +139,8 @@ def _scan(
             others = torch.from_numpy(copy_rows(gallery, positions, "gallery")).to(device)
             products = rows @ others.T
             lowest = torch.minimum(lowest, products.amin(dim=1))
-            trifle = torch.from_numpy(positions * TIE_BREAK).to(device)
-            part = scored[:, : len(others)].copy_(products).sub_(trifle)
+            penalty = torch.from_numpy(positions * TIE_BREAK).to(device)
+            part = scored[:, : len(others)].copy_(products).sub_(penalty)
             best = part.topk(min(kept, len(others)), dim=1)
             keys = torch.cat([keys, best.values], dim=1)
             where = torch.cat([where, best.indices + int(positions[0])], dim=1)
@@ -154,7 +151,7 @@ def _scan(
 
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """No TF32 and no bfloat16, whatever training has switched on."""
+    """Switch off TF32 and bfloat16, which training may have switched on."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -165,21 +162,24 @@ def _full_precision(device: torch.device) -> Iterator[None]:
 
 
 def blocks(count: int, size: int) -> Iterator[np.ndarray]:
-    """Positions 0 to ``count`` in order, at most ``size`` at a time."""
+    """Positions 0 to ``count - 1`` in order, int64, at most ``size`` at a time."""
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))
 
 
 def copy_rows(embeddings: np.ndarray, positions: np.ndarray, name: str) -> np.ndarray:
-    """Some rows as a float32 array of their own, which torch and FAISS need of a read-only map.
+    """Copy some rows: torch and FAISS cannot use a read-only memory map.
 
     Args:
         embeddings: ``[M, D]``.
-        positions: of the rows, ``[B]``.
-        name: of the array, for the message.
+        positions: of the rows, int ``[B]``.
+        name: name of the array, for the message.
+
+    Returns:
+        float32 ``[B, D]``.
 
     Raises:
-        UserError: NaN or infinity among them.
+        UserError: a row has NaN or infinity.
     """
     rows = np.asarray(embeddings[positions], dtype=np.float32, order="C")
     finite = np.isfinite(rows).all(axis=1)
@@ -192,10 +192,11 @@ def copy_rows(embeddings: np.ndarray, positions: np.ndarray, name: str) -> np.nd
 
 
 def check_search(count: int, k: int) -> None:
-    """Refuse what no gallery of ``count`` rows can answer.
+    """Check that a gallery of ``count`` rows has ``k`` neighbours.
 
     Raises:
-        UserError: there are none, or not ``k`` of them.
+        UserError: the gallery is empty.
+        ValueError: ``k`` is out of range.
     """
     if count == 0:
         raise UserError("The gallery is empty; it must have at least one embedding.")
@@ -204,10 +205,10 @@ def check_search(count: int, k: int) -> None:
 
 
 def check_dimension(embeddings: np.ndarray, dimension: int, name: str) -> None:
-    """Refuse what cannot be compared with a gallery of ``dimension`` numbers a row.
+    """Check that embeddings ``[N, D]`` have the gallery's dimension.
 
     Raises:
-        UserError: another dimension.
+        UserError: D is not ``dimension``.
     """
     assert embeddings.ndim == 2
     if embeddings.shape[1] != dimension:

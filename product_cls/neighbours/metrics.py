@@ -1,4 +1,4 @@
-"""How well neighbours are of the query's class: recall@k and mAP@R."""
+"""Retrieval metrics: recall@k and mAP@R."""
 
 from collections.abc import Sequence
 
@@ -17,21 +17,24 @@ def retrieval_measures(
     recall: Sequence[int] = (1, 5),
     device: torch.device | None = None,
 ) -> dict[str, float]:
-    """Measures over the queries whose class the gallery has.
+    """Metrics over the queries whose class is in the gallery.
 
     ``recall@k`` is the share of queries with a picture of their class among the k nearest.
-    ``mAP@R`` (Musgrave et al. 2020, arXiv 2003.08505): with R pictures of the query's class in the
-    gallery, the mean over the R nearest of the precision up to each that is right, else 0.
+    ``mAP@R`` (Musgrave et al. 2020, arXiv 2003.08505), for a query with R pictures of its class in
+    the gallery, is the mean over the R nearest of the precision up to a picture of that class, and
+    of 0 for other pictures.
 
     Args:
-        queries: float32 ``[N, D]``, of length 1.
-        query_labels: int64 ``[N]``.
-        gallery: float32 ``[M, D]``, of length 1, without the queries.
+        queries: float32 ``[N, D]``, L2-normalised.
+        query_labels: int64 ``[N]``; negative where unknown.
+        gallery: float32 ``[M, D]``, L2-normalised, without the queries.
         gallery_labels: int64 ``[M]``.
+        recall: values of k.
+        device: where to search; None for the CPU.
 
     Returns:
-        ``{"recall@1": ..., "recall@5": ..., "mAP@R": ...}``, in [0, 1]; empty where no query's
-        class is in the gallery.
+        ``{"recall@1": ..., "recall@5": ..., "mAP@R": ...}``, in [0, 1]; empty if the gallery has
+        no query's class.
     """
     known = (query_labels >= 0) & np.isin(query_labels, gallery_labels)
     if not known.any():

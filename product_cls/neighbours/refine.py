@@ -1,7 +1,7 @@
-"""Better neighbours from neighbours: of the queries, of the gallery, and in another order.
+"""Neighbours used to improve a search: augmentation, expansion, prototypes and re-ranking.
 
-Pure functions. Embeddings are ``[rows, D]``, L2-normalised and finite; the functions that search
-refuse what ``search_exact`` refuses.
+Pure functions. Embeddings are float ``[rows, D]``, L2-normalised and finite. Functions that search
+raise what ``search_exact`` raises.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from product_cls.neighbours.exact import (
     search_exact,
 )
 
-TINY = np.finfo(np.float32).tiny  # in place of a length or distance of 0, which is divided by
+TINY = np.finfo(np.float32).tiny  # replaces a divisor of 0
 
 
 def augment_database(
@@ -32,26 +32,26 @@ def augment_database(
     """Database-side augmentation: ``normalize(g + sum sim^alpha * g')`` over g's nearest rows g'.
 
     Arandjelovic & Zisserman 2012 ("Three things everyone should know to improve object retrieval"),
-    Gordo et al. 2017 (arXiv 1610.07940); they weigh by rank, this by similarity, as
-    ``expand_queries`` does.
+    Gordo et al. 2017 (arXiv 1610.07940). They weight by rank; this weights by similarity, like
+    ``expand_queries``.
 
     Args:
         gallery: ``[M, D]``.
-        neighbours: other rows that join each row, 1 to M - 1.
-        alpha: 0 or more; 0 weighs all alike, a greater one leaves less to the farther ones.
+        neighbours: other rows that are added to each row, 1 to M - 1.
+        alpha: 0 or more; 0 gives all rows the same weight, a larger value less to farther rows.
 
     Returns:
         float32 ``[M, D]``, L2-normalised, in memory.
 
     Raises:
-        UserError: more neighbours than there are, or a negative ``alpha``.
+        ValueError: ``neighbours`` or ``alpha`` is out of range.
     """
     count = len(gallery)
     check_search(count, 1)
     _check_expansion(neighbours, count - 1, alpha)
     found = search_exact(gallery, gallery, neighbours + 1, device=device)
     other = found.position != np.arange(count)[:, None]
-    other[other.all(axis=1), -1] = False  # a row with so many copies that it does not find itself
+    other[other.all(axis=1), -1] = False  # a row with too many copies to find itself
     rest = [part[other].reshape(count, neighbours) for part in (found.similarity, found.position)]
     return _joined(gallery, gallery, Neighbours(*rest), alpha)
 
@@ -66,19 +66,19 @@ def expand_queries(
 ) -> np.ndarray:
     """Alpha query expansion: ``normalize(q + sum sim^alpha * g)`` over q's nearest gallery rows g.
 
-    Radenovic et al. 2018, arXiv 1711.02512. Rows of negative similarity do not join.
+    Radenovic et al. 2018, arXiv 1711.02512. Rows with negative similarity are not added.
 
     Args:
         queries: ``[N, D]``.
         gallery: ``[M, D]``.
-        neighbours: gallery rows that join each query, 1 to M.
+        neighbours: gallery rows that are added to each query, 1 to M.
         alpha: 0 or more; 0 is average query expansion.
 
     Returns:
         float32 ``[N, D]``, L2-normalised, in memory.
 
     Raises:
-        UserError: more neighbours than there are, or a negative ``alpha``.
+        ValueError: ``neighbours`` or ``alpha`` is out of range.
     """
     check_search(len(gallery), 1)
     _check_expansion(neighbours, len(gallery), alpha)
@@ -97,33 +97,34 @@ def rerank(
     candidates: int = 100,
     device: torch.device | None = None,
 ) -> Neighbours:
-    """K-reciprocal re-ranking (Zhong et al. 2017, arXiv 1701.08398), as its authors' code has it.
+    """K-reciprocal re-ranking (Zhong et al. 2017, arXiv 1701.08398), as in the authors' code.
 
-    Each row is described by the rows that it finds and that find it (``_encoded``); two rows are
-    near when these agree (Jaccard distance). Queries take part like gallery rows, so an answer
-    depends on which queries are asked together. Both lie in memory; matrices are sparse.
+    Each row is encoded by the rows that it finds and that find it (``_encoded``); two rows are near
+    if their encodings overlap (Jaccard distance). Queries count like gallery rows, so a result
+    depends on the other queries. All rows are held in memory; matrices are sparse.
 
     Args:
         queries: ``[N, D]``.
         gallery: ``[M, D]``.
         k: neighbours of each query, 1 to ``candidates`` and to M.
-        k1: rows that must find each other, 1 or more.
-        k2: rows over which a description is averaged, 1 or more; 1 is the row alone.
-        lam: share of the embeddings' own distance, 0 to 1.
-        candidates: nearest gallery rows that are ranked anew, all of a smaller gallery.
+        k1: reciprocal neighbours are searched among the ``k1`` nearest, 1 or more.
+        k2: rows over which an encoding is averaged, 1 or more; 1 is the row alone.
+        lam: weight of the embeddings' own distance, 0 to 1.
+        candidates: nearest gallery rows that are re-ranked; all rows of a smaller gallery.
+        device: where to search; None for the CPU.
 
     Returns:
-        Neighbours whose similarity is ``1 - ((1 - lam) * Jaccard + lam * distance)``, in [0, 1]
-        and best first; ``distance`` is the squared Euclidean one over the query's largest.
+        Neighbours with similarity ``1 - ((1 - lam) * Jaccard + lam * distance)``, in [0, 1], best
+        first. ``distance`` is the squared Euclidean distance divided by the query's largest.
 
     Raises:
-        UserError: a setting outside its range.
+        ValueError: a setting is out of range.
     """
     check_search(len(gallery), 1)
     check_dimension(queries, gallery.shape[1], "queries")
     candidates = min(candidates, len(gallery))
     if not 1 <= k <= candidates:
-        raise ValueError(f"k={k}; allowed: 1 to {candidates}, the candidates that are ranked anew.")
+        raise ValueError(f"k={k}; allowed: 1 to {candidates}, the candidates that are re-ranked.")
     if k1 < 1 or k2 < 1:
         raise ValueError(f"k1={k1}, k2={k2}; allowed: 1 or more.")
     if not 0 <= lam <= 1:
@@ -144,14 +145,16 @@ def rerank(
 def prototypes(
     gallery: np.ndarray, labels: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One embedding a class: the normalised mean of its pictures'.
+    """One embedding per class: the L2-normalised mean of its pictures' embeddings.
 
     Args:
         gallery: ``[M, D]``.
-        labels: int64 ``[M]``, below ``num_classes``; negative ones are left out.
+        labels: int64 ``[M]``, below ``num_classes``; rows with negative labels are left out.
+        num_classes: number of classes.
 
     Returns:
-        float32 ``[P, D]`` and int64 ``[P]``, the P classes that have pictures, ascending.
+        Prototypes float32 ``[P, D]``, and their classes int64 ``[P]``, ascending, for the P classes
+        that have pictures.
 
     Raises:
         UserError: no picture has a label.
@@ -159,7 +162,7 @@ def prototypes(
     assert len(labels) == len(gallery) and (labels < num_classes).all()
     known = np.flatnonzero(labels >= 0)
     if not len(known):
-        raise UserError("No picture of the gallery has a label; prototypes need one or more.")
+        raise UserError("No picture of the gallery has a label; prototypes need at least one.")
     members = csr_array(
         (np.ones(len(known), np.float32), (labels[known], known)), (num_classes, len(gallery))
     )
@@ -181,7 +184,7 @@ def _normalised(rows: np.ndarray) -> np.ndarray:
 def _check_expansion(neighbours: int, most: int, alpha: float) -> None:
     if not 1 <= neighbours <= most:
         raise ValueError(
-            f"neighbours={neighbours}; allowed: 1 or more, and the gallery has {most} rows to join."
+            f"neighbours={neighbours}; allowed: 1 to {most}, the rows that the gallery has to add."
         )
     if not 0 <= alpha < np.inf:
         raise ValueError(f"alpha={alpha}; allowed: 0 or more.")
@@ -202,7 +205,7 @@ def _distance(similarity: np.ndarray, largest: np.ndarray) -> np.ndarray:
 def _reciprocal(position: np.ndarray, width: int) -> csr_array:
     """1 where two of n rows find each other among their ``width`` nearest, sparse ``[n, n]``.
 
-    A row finds itself, even where more copies of it than ``width`` stand before it.
+    A row always finds itself, even if more than ``width`` copies of it come first.
     """
     count = len(position)
     nearest = position[:, :width]
@@ -213,19 +216,20 @@ def _reciprocal(position: np.ndarray, width: int) -> csr_array:
 def _encoded(
     rows: np.ndarray, position: np.ndarray, largest: np.ndarray, k1: int, k2: int
 ) -> csr_array:
-    """Descriptions of n rows, sparse ``[n, n]``, each of sum 1.
+    """Encodings of n rows, sparse ``[n, n]``; each row sums to 1.
 
-    Section 3.2 and 3.3 of the paper: a row's reciprocal neighbours, with those of each neighbour's
-    that it mostly shares, weighted by ``exp(-distance)``; then the mean over the ``k2`` nearest.
+    Sections 3.2 and 3.3 of the paper. A row is encoded by its reciprocal neighbours, and by those
+    of each neighbour if it shares more than two thirds of them, weighted by ``exp(-distance)``.
+    Encodings are then averaged over the ``k2`` nearest rows.
 
     Args:
         rows: ``[n, D]``.
-        position: ``[n, k]``, nearest rows of each, itself among them.
-        largest: ``[n]``, squared distance of each row's farthest.
+        position: ``[n, k]``, nearest rows of each row, including itself.
+        largest: ``[n]``, squared distance to each row's farthest row.
     """
     reciprocal = _reciprocal(position, k1 + 1)
     half = _reciprocal(position, round(k1 / 2) + 1)
-    # `half` is symmetric, so the product counts what a row and its neighbour's half share.
+    # `half` is symmetric, so the product counts the rows that a row shares with a neighbour's half.
     shared = (reciprocal @ half).multiply(reciprocal).tocoo()
     joins = 3 * shared.data > 2 * half.sum(axis=1)[shared.col]
     joining = csr_array((shared.data[joins], (shared.row[joins], shared.col[joins])), shared.shape)
@@ -242,11 +246,12 @@ def _encoded(
 
 
 def _overlap(encoded: csr_array, position: np.ndarray, count: int) -> np.ndarray:
-    """``sum_x min(V_query(x), V_candidate(x))`` of each query's candidates, ``[count, k]``.
+    """``sum_x min(V_query(x), V_candidate(x))`` for each query's candidates, ``[count, k]``.
 
     Args:
         encoded: V, ``[count + M, count + M]``, queries first.
-        position: ``[count, k]``, candidates in the gallery.
+        position: ``[count, k]``, candidates as rows of the gallery.
+        count: number of queries.
     """
     overlap = np.empty(position.shape, np.float32)
     own = np.zeros(encoded.shape[1], np.float32)

@@ -1,8 +1,9 @@
-"""One gallery, searched by one call: exactly, or over an index of FAISS.
+"""One interface to search a gallery: exactly, or with a FAISS index.
 
-FAISS is the extra ``retrieval`` and imported only where an index is asked for. All indexes take the
-inner product, so embeddings must be L2-normalised. Building and searching are deterministic: FAISS
-seeds its k-means, and from 1.15 builds the same HNSW graph with any number of threads.
+FAISS belongs to the extra ``retrieval`` and is imported only when a FAISS index is used. All
+indexes use the inner product, so embeddings must be L2-normalised. Building and searching are
+deterministic: FAISS seeds its k-means, and since 1.15 it builds the same HNSW graph with any number
+of threads.
 """
 
 import importlib
@@ -24,41 +25,22 @@ from product_cls.neighbours.exact import (
     search_exact,
 )
 
-BLOCK = 4096  # rows copied at a time into FAISS
-
-
-CONNECTIONS = 32  # of a row in the HNSW graph; more: better recall, more memory
-
-
-BUILD_BREADTH = 200  # rows looked at for a new row's connections
-
-
-SEARCH_BREADTH = 128  # rows looked at for a query, and never fewer than 2 k
-
-
-CODE_WORDS = 256  # for each part of a product quantiser, so that its code is one byte
-
-
-PART_WIDTH = 4  # numbers of an embedding that share a byte: 512 numbers become 128 bytes
-
-
-MOST_PARTS = 512  # bytes from which wider parts do: long embeddings repeat themselves
-
-
-ROWS_PER_CENTRE = 39  # that k-means learns from; FAISS warns below it, and more take longer
-
-
-PROBED = 32  # inverted lists looked at for a query
-
+BLOCK = 4096  # rows copied into FAISS at a time
+CONNECTIONS = 32  # of a row in the HNSW graph; more give better recall and take more memory
+BUILD_BREADTH = 200  # HNSW efConstruction: candidates for the connections of a new row
+SEARCH_BREADTH = 128  # HNSW efSearch: candidates for a query, and never fewer than 2 k
+CODE_WORDS = 256  # per part of the product quantiser, so that a code is one byte
+PART_WIDTH = 4  # numbers of an embedding per byte of its code: 512 numbers become 128 bytes
+MOST_PARTS = 512  # bytes of a code; wider parts suffice beyond, as long embeddings are redundant
+ROWS_PER_CENTRE = 39  # rows for k-means; FAISS warns about fewer, and more take longer
+PROBED = 32  # inverted lists searched for a query
 
 INDEXES = {"IndexFlatIP": "flat", "IndexHNSWFlat": "hnsw", "IndexIVFPQ": "ivfpq"}
-
-
 KINDS = ("exact", *INDEXES.values())
 
 
 class Searcher(Protocol):
-    """A gallery that can be searched and added to."""
+    """A gallery that can be searched and extended."""
 
     @property
     def kind(self) -> str:
@@ -66,25 +48,31 @@ class Searcher(Protocol):
 
     @property
     def count(self) -> int:
-        """Rows of the gallery."""
+        """Number of rows of the gallery."""
 
     def search(self, queries: np.ndarray, k: int) -> Neighbours:
-        """The ``k`` nearest rows of each query ``[N, D]``.
+        """The ``k`` nearest rows of each query, queries float ``[N, D]``, L2-normalised.
 
         Raises:
-            UserError: a ``k`` that the gallery has not, other dimensions, NaN or infinity.
+            ValueError: ``k`` is out of range.
+            UserError: different dimensions, NaN or infinity.
         """
 
     def add(self, embeddings: np.ndarray) -> None:
-        """Append rows ``[A, D]``; their positions go on from ``count``.
+        """Append rows float ``[A, D]``; their positions start at ``count``.
 
         Raises:
-            UserError: other dimensions, NaN or infinity.
+            UserError: different dimensions, NaN or infinity.
         """
 
 
 class ExactSearcher:
-    """``search_exact`` over a gallery, which may be memory-mapped until something is added."""
+    """``search_exact`` over a gallery, which may be memory-mapped until rows are added.
+
+    Args:
+        gallery: float ``[M, D]``, L2-normalised.
+        device: where to search; None for the CPU.
+    """
 
     kind = "exact"
 
@@ -108,8 +96,12 @@ class ExactSearcher:
 class FaissSearcher:
     """A FAISS index on the CPU. Ties are in no particular order.
 
-    ``flat`` is exact. ``hnsw`` and ``ivfpq`` miss some neighbours; the similarities of ``ivfpq``
-    are approximate, since it keeps codes instead of the embeddings.
+    ``flat`` is exact. ``hnsw`` and ``ivfpq`` miss some neighbours. Similarities of ``ivfpq`` are
+    approximate, because it stores codes instead of embeddings.
+
+    Args:
+        index: of one of the types in ``INDEXES``.
+        mapped: whether the index is memory-mapped, and so read-only.
     """
 
     def __init__(self, index: Any, *, mapped: bool = False) -> None:
@@ -129,7 +121,7 @@ class FaissSearcher:
         for rows in blocks(len(queries), BLOCK):
             block = copy_rows(queries, rows, "queries")
             similarity[rows], position[rows] = self._search(block, k, everywhere=False)
-        # The graph's breadth and the lists probed may hold fewer than k rows: -1 stands for them.
+        # FAISS returns -1 if the candidates are fewer than k.
         short = np.flatnonzero((position < 0).any(axis=1))
         if len(short):
             block = copy_rows(queries, short, "queries")
@@ -156,7 +148,7 @@ class FaissSearcher:
         return self.index.search(block, k, params=parameters)
 
     def add(self, embeddings: np.ndarray) -> None:
-        if self.mapped:  # FAISS would end the process
+        if self.mapped:  # FAISS would kill the process
             raise UserError(
                 f"This index (kind={self.kind}) was opened memory-mapped, which is read-only; open "
                 "it with mapped=False to add to it."
@@ -169,19 +161,20 @@ class FaissSearcher:
 def build_searcher(
     kind: str, gallery: np.ndarray, *, device: torch.device | None = None
 ) -> Searcher:
-    """Make a gallery searchable.
+    """Build a searcher of a gallery.
 
     Args:
-        kind: ``exact``, in blocks with nothing to build, on any device; ``flat``, the same over
-            FAISS; ``hnsw``, a graph (Malkov & Yashunin 2018, arXiv 1603.09320), quickest to search
-            and slow to build; ``ivfpq``, inverted lists of codes (Jegou et al. 2011), a byte
-            for ``PART_WIDTH`` numbers or more, for galleries that do not fit into memory.
-        gallery: ``[M, D]``, L2-normalised, may be memory-mapped.
-        device: of ``exact``; FAISS runs on the CPU.
+        kind: ``exact``, in blocks, on any device, with nothing to build; ``flat``, the same with
+            FAISS; ``hnsw``, a graph (Malkov & Yashunin 2018, arXiv 1603.09320), fastest to search
+            and slow to build; ``ivfpq``, inverted lists of codes (Jegou et al. 2011), one byte per
+            ``PART_WIDTH`` numbers or more, for galleries that do not fit into memory.
+        gallery: float ``[M, D]``, L2-normalised; may be memory-mapped.
+        device: for ``exact``; FAISS runs on the CPU.
 
     Raises:
-        UserError: an unknown kind, an empty gallery, NaN or infinity, FAISS missing, a device that
-            the kind cannot use, fewer rows than ``ivfpq`` can learn its codes from.
+        ValueError: an unknown kind, a device that the kind cannot use, or fewer rows than ``ivfpq``
+            needs.
+        UserError: an empty gallery, NaN or infinity, or FAISS is not installed.
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind}; allowed: {', '.join(KINDS)}.")
@@ -207,12 +200,12 @@ def build_searcher(
 
 
 def _trained_ivfpq(faiss: Any, gallery: np.ndarray) -> Any:
-    """An empty index whose lists and codes are learnt from rows spread over the gallery."""
+    """An empty index; its lists and codes are trained on rows spread evenly over the gallery."""
     count, dimension = gallery.shape
     if count < CODE_WORDS:
         raise ValueError(
-            f"kind=ivfpq needs a gallery of at least {CODE_WORDS} embeddings to learn its codes "
-            f"from, and this one has {count}; use kind=flat."
+            f"kind=ivfpq needs at least {CODE_WORDS} embeddings to train its codes, and this "
+            f"gallery has {count}; use kind=flat."
         )
     lists = max(1, min(round(4 * math.sqrt(count)), count // ROWS_PER_CENTRE))
     least = min(math.ceil(dimension / PART_WIDTH), MOST_PARTS)
@@ -221,7 +214,7 @@ def _trained_ivfpq(faiss: Any, gallery: np.ndarray) -> Any:
     index = faiss.IndexIVFPQ(
         quantizer, dimension, lists, parts, int(math.log2(CODE_WORDS)), faiss.METRIC_INNER_PRODUCT
     )
-    # Fewer rows a code word do no harm: codes are for the rows that they are learnt from.
+    # Few rows per code word do no harm, because codes only serve the rows they are trained on.
     index.pq.cp.min_points_per_centroid = 1
     index.pq.cp.max_points_per_centroid = ROWS_PER_CENTRE
     rows = min(count, ROWS_PER_CENTRE * max(lists, CODE_WORDS))
@@ -231,10 +224,10 @@ def _trained_ivfpq(faiss: Any, gallery: np.ndarray) -> Any:
 
 
 def save_searcher(searcher: Searcher, file: Path) -> None:
-    """Write an index whole or not at all, for ``load_searcher``.
+    """Write a FAISS index for ``load_searcher``, whole or not at all.
 
     Raises:
-        UserError: ``exact``, which has none: keep its gallery with ``np.save``.
+        ValueError: the searcher is ``exact`` and has no index; save its gallery with ``np.save``.
     """
     if not isinstance(searcher, FaissSearcher):
         raise ValueError(
@@ -251,23 +244,23 @@ def load_searcher(file: Path, *, mapped: bool = True) -> Searcher:
 
     Args:
         mapped: leave embeddings and codes in the file, so that opening takes no time and processes
-            share them; nothing can be added then. The graph and the lists' row numbers are read.
+            share them; the index is then read-only. The graph and row numbers are read at once.
 
     Raises:
-        UserError: the file is missing or no such index, or FAISS is missing.
+        UserError: the file is missing or is no such index, or FAISS is not installed.
     """
     faiss = _faiss()
     if not file.is_file():
         raise UserError(f"There is no index {file}.")
     try:
-        # IO_FLAG_MMAP would leave an IVF's row numbers in the file too, but maps no other kind, and
-        # what is saved from such an index points to the first file.
+        # IO_FLAG_MMAP would also leave an IVF's row numbers in the file, but it maps no other kind,
+        # and an index saved after it points to the first file.
         index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
     except RuntimeError:
-        raise UserError(f"{file} is no index that FAISS can read.") from None
+        raise UserError(f"{file} is no FAISS index, or is damaged.") from None
     if type(index).__name__ not in INDEXES:
         raise UserError(
-            f"{file} is an index of another kind ({type(index).__name__}); "
+            f"{file} is a FAISS index of another type ({type(index).__name__}); "
             f"allowed: {', '.join(INDEXES)}."
         )
     return FaissSearcher(index, mapped=mapped)

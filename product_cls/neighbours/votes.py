@@ -1,4 +1,4 @@
-"""Neighbours and their labels -> scores of classes."""
+"""From neighbours and their labels to scores of classes."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -7,26 +7,23 @@ from typing import Any
 import numpy as np
 
 KINDS = ("nearest", "weighted", "winners")
-
-
-FLOOR = 1e-8  # a class probability that the winners' vote counts at least
-
-
+FLOOR = 1e-8  # lower bound of class probabilities in the winners' vote
 POWERS = (9, 10)  # of similarity and class probability, as published
 
 
 @dataclass(frozen=True)
 class Vote:
-    """How the k nearest training pictures become scores of classes.
+    """How the k nearest gallery pictures become scores of classes.
 
     Args:
-        kind: ``nearest``, each class by its nearest picture, so that the nearest of all decides;
-            ``weighted``, by the sum of similarities; ``winners``, the winning system's
-            ``sum(sim^9 * class_probability^10)``, which asks the softmax head as well.
-        k: neighbours that vote, 1 or more.
+        kind: ``nearest`` scores a class by its nearest picture, so the nearest picture of all
+            decides; ``weighted`` by the sum of its pictures' similarities; ``winners`` by
+            ``sum(sim^9 * class_probability^10)`` as in the winning system, with the probabilities
+            of the softmax head.
+        k: number of neighbours that vote, 1 or more.
 
     Raises:
-        UserError: an unknown kind, or k below 1.
+        ValueError: an unknown kind, or a ``k`` that is no whole number of 1 or more.
     """
 
     kind: str = "weighted"
@@ -43,10 +40,10 @@ class Vote:
 
     @property
     def needed(self) -> int:
-        """Pictures from which a product wins where they are the nearest of all.
+        """Pictures a product needs to win when they are the nearest of all.
 
-        With fewer than half of k, the others of the k can outvote them, however near they are.
-        (What the winners' vote thinks of a product depends on the heads as well.)
+        With fewer than half of k pictures, the other neighbours can outvote it, however near its
+        pictures are. (The winners' vote also depends on the head.)
         """
         return 1 if self.kind == "nearest" else math.ceil(self.k / 2)
 
@@ -54,7 +51,7 @@ class Vote:
         return asdict(self)
 
     def altered(self, kind: str | None, k: int | None) -> "Vote":
-        """The same but for what is given."""
+        """The same vote with another kind or k; None keeps the present one."""
         return Vote(self.kind if kind is None else kind, self.k if k is None else k)
 
     def raw(
@@ -64,16 +61,19 @@ class Vote:
         num_classes: int,
         class_scores: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Votes as the formulas give them.
+        """Votes before normalisation.
 
         Args:
-            similarity: cosines ``[N, k]``; negative ones do not vote.
-            labels: int64 ``[N, k]``, classes of the neighbours; negative ones do not vote.
+            similarity: cosines ``[N, k]``; neighbours with negative cosines do not vote.
+            labels: int64 ``[N, k]``, classes of the neighbours; negative labels do not vote.
             num_classes: C.
-            class_scores: ``[N, C]``, probabilities of the softmax head; for ``winners``.
+            class_scores: ``[N, C]``, probabilities of the softmax head; for ``winners`` only.
 
         Returns:
             float64 ``[N, C]``, 0 or more.
+
+        Raises:
+            ValueError: ``winners`` without ``class_scores``.
         """
         weight = np.where(labels >= 0, np.maximum(similarity.astype(np.float64), 0.0), 0.0)
         labels = np.maximum(labels, 0)
@@ -97,14 +97,14 @@ class Vote:
         num_classes: int,
         class_scores: np.ndarray | None = None,
     ) -> np.ndarray:
-        """``raw`` as shares that sum to 1, float32 ``[N, C]``.
+        """Votes normalised to sum 1, float32 ``[N, C]``; arguments are those of ``raw``.
 
-        Where nobody votes, the nearest neighbour that has a label gets all; where none has one,
-        shares are equal.
+        If no neighbour votes, the class of the nearest labelled neighbour gets 1; without any
+        labelled neighbour all classes get equal shares.
         """
         votes = self.raw(similarity, labels, num_classes, class_scores)
         silent = np.flatnonzero(votes.sum(axis=1) == 0)
         near = np.where(labels[silent] >= 0, similarity[silent], -np.inf).argmax(axis=1)
-        chosen = labels[silent, near][:, None]
-        votes[silent] = (chosen < 0) | (chosen == np.arange(num_classes))
+        nearest = labels[silent, near][:, None]
+        votes[silent] = (nearest < 0) | (nearest == np.arange(num_classes))
         return (votes / votes.sum(axis=1, keepdims=True)).astype(np.float32)

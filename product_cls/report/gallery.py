@@ -28,6 +28,7 @@ class Arguments:
 def main() -> None:
     arguments = cli.parse_arguments(Arguments, prog="python -m product_cls.report.gallery")
     # Imported after the words are parsed: --help and wrong words need none of it.
+    from product_cls.config.border import keys_for_arguments
     from product_cls.config.resolvers import rendered_name
     from product_cls.data.rendered import render_dataset
     from product_cls.data.rendered.difficulty import Knobs
@@ -40,13 +41,14 @@ def main() -> None:
         arguments.seed,
         *[None] * len(fields(Knobs)),
     )
-    render_dataset(
-        root,
-        products=arguments.products,
-        size=arguments.size,
-        seed=arguments.seed,
-        difficulty=arguments.difficulty,
-    )
+    with keys_for_arguments():
+        render_dataset(
+            root,
+            products=arguments.products,
+            size=arguments.size,
+            seed=arguments.seed,
+            difficulty=arguments.difficulty,
+        )
     print("\n".join(write_sheets(root, arguments.out)))
 
 

@@ -1,4 +1,4 @@
-"""Answers of a search: the rejection threshold, tables, the sheet's rows and sentences."""
+"""How the search command reports its answers: threshold, tables, contact sheet, sentences."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -19,69 +19,70 @@ SHOWN_NEIGHBOURS = 5  # on the sheet
 
 
 def read_threshold(
-    given: str | None, index: GalleryIndex, vote: Vote, changed: Sequence[str]
+    text: str | None, index: GalleryIndex, vote: Vote, changed: Sequence[str]
 ) -> float | None:
-    """The similarity below which the answer is ``unknown``; None where all are answered.
+    """The similarity below which the answer is ``unknown``; None answers all queries.
 
     Args:
-        given: a number, ``tuned`` or None.
-        vote: that answers.
-        changed: settings that give similarities another scale than the tuned one.
+        text: a number, ``tuned`` or None.
+        vote: the vote of the search.
+        changed: settings that change similarities, so that the tuned threshold does not apply.
 
     Raises:
-        UserError: neither, or a tuned one that the index has not, or that does not hold for these
-            changes or another vote than the index's.
+        UserError: ``text`` is none of these; or ``tuned``, for an index without a tuned threshold,
+            with ``changed`` settings, or with another vote than the index's.
     """
-    if given is None:
+    if text is None:
         return None
-    if given != "tuned":
+    if text != "tuned":
         try:
-            number = float(given)
+            number = float(text)
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise UserError(f"threshold={given}; allowed: a number, tuned, null.")
+            raise UserError(f"threshold={text}; allowed: a number, tuned, null.")
         return number
     if index.rejection is None:
         raise UserError(
-            f"threshold=tuned: the index {index.folder} has none, for no run held pictures out "
-            "(fold=all); give a number."
+            f"threshold=tuned: the index {index.folder} has no tuned threshold, because no run "
+            "held out pictures (fold=all); pass a number."
         )
     if changed:
         raise UserError(
-            f"threshold=tuned was tuned without {changed[0]}, which changes the similarities; give "
+            f"threshold=tuned was tuned without {changed[0]}, which changes the similarities; pass "
             "a number or leave it out."
         )
     if vote != index.vote:
         raise UserError(
             f"threshold=tuned was tuned with {index.vote} and does not hold with {vote}; leave "
-            "vote and k out, give a number, or build the index with that vote."
+            "vote and k out, pass a number, or build the index with that vote."
         )
     return index.rejection.threshold
 
 
 def named_table(
-    asked: Sequence[Query], answers: np.ndarray, names: np.ndarray, values: np.ndarray
+    queries: Sequence[Query], answers: np.ndarray, names: np.ndarray, values: np.ndarray
 ) -> pd.DataFrame:
-    """The columns of ``product_cls.predict``, with the answer, which may be ``unknown``."""
-    table = pd.DataFrame({"image": [query.name for query in asked], "prediction": answers})
+    """The columns of ``product_cls.predict``, and the answer, which may be ``unknown``."""
+    table = pd.DataFrame({"image": [query.name for query in queries], "prediction": answers})
     for k in range(names.shape[1]):
         table[f"label_{k + 1}"], table[f"score_{k + 1}"] = names[:, k], values[:, k].round(4)
     return table
 
 
 def neighbour_table(
-    index: GalleryIndex, asked: Sequence[Query], answers: np.ndarray, found: NeighbourMatches
+    index: GalleryIndex, queries: Sequence[Query], answers: np.ndarray, found: NeighbourMatches
 ) -> pd.DataFrame:
-    """A row a picture: its name, label where any is known, answer, and its k neighbours.
+    """One row per picture: its name, its label (if any label is known), answer and neighbours.
 
     Args:
-        asked: N pictures.
-        answers: labels by name, ``[N]``.
+        queries: N pictures.
+        answers: names of the products, ``[N]``.
+        found: k neighbours of each.
     """
-    table = pd.DataFrame({"image": [query.name for query in asked]})
-    if any(query.label is not None for query in asked):
-        table["label"] = [query.label or "" for query in asked]
+    table = pd.DataFrame({"image": [query.name for query in queries]})
+    if any(query.label is not None for query in queries):
+        table["label"] = [query.label or "" for query in queries]
     table["prediction"], table["similarity"] = answers, found.similarity[:, 0].round(4)
     classes = np.array(index.classes)
     for k in range(found.target.shape[1]):
@@ -92,8 +93,10 @@ def neighbour_table(
 
 
 def is_right(query: Query, answer: str, classes: Collection[str]) -> bool | None:
-    """Whether an answer is right; of a product that ``classes`` lacks, only ``unknown`` is. None
-    where the picture's label is not known."""
+    """Whether an answer is correct; None if the picture's label is unknown.
+
+    For a product that is not among ``classes``, only ``unknown`` is correct.
+    """
     if query.label is None:
         return None
     return answer == (query.label if query.label in classes else UNKNOWN)
@@ -118,26 +121,26 @@ def sheet_row(
 
 
 def bias_note(refining: Sequence[str]) -> str:
-    """What is to be known of answers about pictures that are in the index."""
+    """How answers about pictures that are in the index are biased."""
     if refining:
-        return f"{refining[0]} lets them bear on their own answers, so the accuracy leaves them out"
+        return f"{refining[0]} lets them influence their own answers, so the accuracy excludes them"
     return (
-        "none is its own neighbour, but networks that learned from them find them more easily than "
-        "new ones"
+        "none is its own neighbour, but networks trained on them match them more easily than new "
+        "pictures"
     )
 
 
-def accuracy_sentence(asked: Sequence[Query], answers: np.ndarray, classes: Sequence[str]) -> str:
+def accuracy_sentence(queries: Sequence[Query], answers: np.ndarray, classes: Sequence[str]) -> str:
     known = set(classes)
-    pairs = [(q, is_right(q, answer, known)) for q, answer in zip(asked, answers, strict=True)]
+    pairs = [(q, is_right(q, answer, known)) for q, answer in zip(queries, answers, strict=True)]
     right = [value for _, value in pairs if value is not None]
     if not right:
-        return "There is no accuracy: no picture that it could be of has a known label."
+        return "No accuracy: there is no counted picture with a known label."
     words = f"accuracy {np.mean(right):.1%} of {len(right)} pictures with a known label"
-    strange = [value for query, value in pairs if query.label and query.label not in known]
-    if strange:
+    outside = [value for query, value in pairs if query.label and query.label not in known]
+    if outside:
         words += (
-            f"; {len(strange)} of them are of products that the index lacks, "
-            f"{sum(map(bool, strange))} answered {UNKNOWN}"
+            f"; {len(outside)} of them show products that are not in the index, "
+            f"{sum(map(bool, outside))} answered {UNKNOWN}"
         )
     return words

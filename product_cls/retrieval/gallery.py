@@ -1,4 +1,4 @@
-"""Embeddings of labelled pictures, as a run leaves them, and what their neighbours say."""
+"""A gallery, the labelled pictures that a run embedded, and votes of neighbours in it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +15,15 @@ from product_cls.neighbours.votes import Vote
 
 @dataclass(frozen=True)
 class Gallery:
-    """A gallery: pictures whose label is known, embedded.
+    """Embeddings of M labelled pictures.
 
     Attributes:
-        id: of the samples, ``[M]``.
-        path: of the picture files, ``[M]``.
+        id: ids of the samples, text ``[M]``.
+        path: paths of the picture files, text ``[M]``.
         target: int64 ``[M]``, positions in ``classes``; negative where unknown.
-        classes: names, ``[C]``.
-        embedding: float32 ``[M, D]``, of length 1, averaged over test-time augmentation.
-        embedding_no_tta: the same of the pictures as they are.
+        classes: names of the classes, text ``[C]``.
+        embedding: float32 ``[M, D]``, L2-normalised, averaged over test-time augmentation.
+        embedding_no_tta: the same, of the pictures as they are.
     """
 
     id: np.ndarray
@@ -38,7 +38,7 @@ class Gallery:
         assert self.embedding.shape == self.embedding_no_tta.shape
 
     def save(self, file: Path) -> None:
-        """Write whole or not at all; no pickle in it."""
+        """Write the file whole or not at all, without pickle."""
         text = {name: getattr(self, name).astype(np.str_) for name in ("id", "path", "classes")}
         vectors = {
             name: getattr(self, name).astype(np.float32)
@@ -51,21 +51,21 @@ class Gallery:
         """Read a file that ``save`` wrote.
 
         Raises:
-            UserError: it is missing or no such file.
+            UserError: the file is missing or holds no gallery.
         """
         return load_arrays(file, lambda arrays: cls(**arrays), "file of gallery embeddings")
 
     def rows(self, rows: np.ndarray) -> "Gallery":
-        """Some rows, by position or mask."""
+        """Some rows, by position (int) or mask (bool ``[M]``)."""
         names = ("id", "path", "target", "embedding", "embedding_no_tta")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def without(self, ids: np.ndarray) -> "Gallery":
-        """All but these ids: of validation pictures, which must not find themselves."""
+        """The gallery without these ids: validation pictures must not find themselves."""
         return self.rows(~np.isin(self.id, ids))
 
     def without_tta(self) -> "Gallery":
-        """The same, with the embeddings of the pictures as they are."""
+        """The same gallery, with the embeddings of the pictures as they are."""
         return replace(self, embedding=self.embedding_no_tta)
 
 
@@ -79,58 +79,63 @@ def neighbour_scores(
     class_scores: np.ndarray | None = None,
     device: torch.device | None = None,
 ) -> np.ndarray:
-    """Scores of classes by the vote of a gallery's nearest pictures.
+    """Scores of classes by the vote of each query's nearest gallery pictures.
 
     Args:
-        queries: float32 ``[N, D]``, of length 1.
-        gallery: float32 ``[M, D]``, of length 1.
+        queries: float32 ``[N, D]``, L2-normalised.
+        gallery: float32 ``[M, D]``, L2-normalised.
         labels: int64 ``[M]``, classes of the gallery.
         num_classes: C.
-        vote: which neighbours count, and how; all of a gallery that has fewer than ``vote.k``.
-        class_scores: ``[N, C]``, of the head.
+        vote: how neighbours vote; a gallery smaller than ``vote.k`` votes as a whole.
+        class_scores: ``[N, C]``, probabilities of the head; for ``winners`` only.
+        device: where to search; None for the CPU.
 
     Returns:
-        float32 ``[N, C]``, rows sum to 1.
+        float32 ``[N, C]``; rows sum to 1.
 
     Raises:
         UserError: an empty gallery.
     """
-    found = search_exact(queries, gallery, max(1, min(vote.k, len(gallery))), device=device)
-    return vote.scores(found.similarity, labels[found.position], num_classes, class_scores)
+    neighbours = search_exact(queries, gallery, max(1, min(vote.k, len(gallery))), device=device)
+    return vote.scores(
+        neighbours.similarity, labels[neighbours.position], num_classes, class_scores
+    )
 
 
 def vote_by_neighbours(
     head: Predictions, gallery: Gallery, vote: Vote, device: torch.device | None = None
 ) -> Predictions:
-    """Predictions of the head with the neighbours' vote in their place.
+    """Replace the head's scores by the vote of neighbours.
 
     Args:
-        head: with embeddings; its scores are kept as ``class_scores``.
-        gallery: of the same classes, without the pictures that are predicted.
+        head: predictions of the head, with embeddings; its scores are kept as ``class_scores``.
+        gallery: of the same classes, without the predicted pictures.
+        vote: how neighbours vote.
+        device: where to search; None for the CPU.
 
     Raises:
         UserError: an empty gallery.
     """
     assert head.embedding is not None and head.embedding_no_tta is not None
-    voted = [
+    scores_by_tta = [
         neighbour_scores(
             queries,
-            embedded,
+            embeddings,
             gallery.target,
             len(head.classes),
             vote,
             class_scores=scores,
             device=device,
         )
-        for queries, embedded, scores in (
+        for queries, embeddings, scores in (
             (head.embedding, gallery.embedding, head.scores),
             (head.embedding_no_tta, gallery.embedding_no_tta, head.scores_no_tta),
         )
     ]
     return replace(
         head,
-        scores=voted[0],
-        scores_no_tta=voted[1],
+        scores=scores_by_tta[0],
+        scores_no_tta=scores_by_tta[1],
         class_scores=head.scores,
         class_scores_no_tta=head.scores_no_tta,
     )
@@ -139,14 +144,16 @@ def vote_by_neighbours(
 def retrieval_summary(
     predictions: Predictions, gallery: Gallery, device: torch.device | None = None
 ) -> dict[str, float]:
-    """What a run's metrics say beside the vote's accuracy; empty where labels are unknown.
+    """Retrieval metrics of a split, beside the accuracy of the vote.
 
     Args:
         predictions: of ``vote_by_neighbours``.
-        gallery: without the pictures that are predicted.
+        gallery: without the predicted pictures.
+        device: where to search; None for the CPU.
 
     Returns:
-        ``recall@1``, ``recall@5``, ``mAP@R``, and ``class_accuracy`` of the head alone.
+        ``recall@1``, ``recall@5``, ``mAP@R``, and ``class_accuracy`` of the head alone, in [0, 1];
+        empty if labels are unknown.
     """
     assert predictions.embedding is not None and predictions.class_scores is not None
     measures = retrieval_measures(

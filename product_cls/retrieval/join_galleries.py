@@ -12,18 +12,20 @@ from product_cls.retrieval.gallery import Gallery
 
 
 def align_galleries(runs: Sequence[tuple[str, Gallery]]) -> list[Gallery]:
-    """The galleries of several runs in the order of the first run's ids.
+    """Reorder the galleries of several runs to the order of the first run.
 
     Args:
-        runs: (run's name, its gallery), at least one.
+        runs: (name of the run, its gallery), one or more.
 
     Raises:
-        UserError: an empty gallery, or two runs whose galleries hold other pictures, classes or
-            labels, named.
+        UserError: an empty gallery; or, naming two runs, galleries with different pictures, classes
+            or labels.
     """
     (first_name, first), *others = runs
     if not len(first.id):
-        raise UserError(f"The gallery of run '{first_name}' is empty; it must hold a picture.")
+        raise UserError(
+            f"The gallery of run '{first_name}' is empty; it needs at least one picture."
+        )
     aligned = [first]
     for name, other in others:
         pair = f"Runs '{first_name}' and '{name}' cannot be joined"
@@ -34,7 +36,7 @@ def align_galleries(runs: Sequence[tuple[str, Gallery]]) -> list[Gallery]:
         if len(other.id) != len(first.id) or not np.isin(first.id, other.id).all():
             both = np.isin(first.id, other.id).sum()
             raise UserError(
-                f"{pair}: their galleries hold other pictures ({len(first.id)} and "
+                f"{pair}: their galleries hold different pictures ({len(first.id)} and "
                 f"{len(other.id)} ids, {both} in both)."
             )
         if not np.array_equal(first.id, other.id):
@@ -43,7 +45,7 @@ def align_galleries(runs: Sequence[tuple[str, Gallery]]) -> list[Gallery]:
         unlike = np.flatnonzero(first.target != other.target)
         if len(unlike):
             raise UserError(
-                f"{pair}: their galleries name {len(unlike)} pictures otherwise, the first is "
+                f"{pair}: their galleries label {len(unlike)} pictures differently, the first is "
                 f"'{first.id[unlike[0]]}'."
             )
         aligned.append(other)
@@ -53,14 +55,14 @@ def align_galleries(runs: Sequence[tuple[str, Gallery]]) -> list[Gallery]:
 def join_galleries(
     runs: Sequence[tuple[str, Gallery]], weights: Sequence[float] | None = None
 ) -> Gallery:
-    """The galleries of several runs as one, with the first one's order of ids, and its paths.
+    """Join the galleries of several runs into one, with the first run's order and paths.
 
     Args:
-        runs: (run's name, its gallery), at least one.
+        runs: (name of the run, its gallery), one or more.
         weights: see ``join_embeddings``.
 
     Raises:
-        UserError: what ``align_galleries`` and ``join_embeddings`` refuse.
+        UserError: as in ``align_galleries`` and ``join_embeddings``.
     """
     aligned = align_galleries(runs)
     return replace(

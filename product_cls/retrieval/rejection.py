@@ -1,8 +1,8 @@
-"""Unknown products: when the nearest picture is too far away to believe its label.
+"""Unknown products: the similarity below which a query is rejected.
 
-A query is answered, by the vote of its neighbours, where its best similarity is at least a
-threshold. What an unknown product would get is measured by taking each validation query's own class
-out of the gallery.
+A query is answered by the vote of its neighbours if its best similarity is at least a threshold. To
+measure the best similarities of unknown products, each validation query is also searched in the
+gallery without its own class.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from product_cls.neighbours.votes import Vote
 
 @dataclass(frozen=True)
 class LeaveClassOut:
-    """Best similarities with and without the query's own class in the gallery.
+    """Best similarities (cosines) with and without the query's own class in the gallery.
 
     Attributes:
-        known_similarity: float32 ``[K]``, of the queries whose class the gallery has, in order.
-        known_right: bool ``[K]``, whether the vote is for the query's class.
-        unknown_similarity: float32 ``[N]``, of all queries, their class taken out.
+        known_similarity: float32 ``[K]``, for the queries whose class is in the gallery.
+        known_right: bool ``[K]``, whether the vote names the query's class.
+        unknown_similarity: float32 ``[N]``, for all queries, without their class in the gallery.
     """
 
     known_similarity: np.ndarray
@@ -32,16 +32,16 @@ class LeaveClassOut:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold on the best similarity, and the curve it was chosen from.
+    """A threshold on the best similarity, and the curve from which it was selected.
 
-    Precision is the share of right answers among all that were answered, known and unknown. Recall
-    is the share of known queries that were answered rightly.
+    Precision is the share of correct answers among all answered queries, known and unknown. Recall
+    is the share of known queries that were answered correctly.
 
     Attributes:
-        threshold: answer where the similarity is at least this.
+        threshold: queries with at least this similarity are answered.
         precision, recall: at the threshold, in [0, 1].
-        thresholds: ``[T]``, every similarity that occurs, descending.
-        precisions, recalls: ``[T]``, at each of them.
+        thresholds: ``[T]``, all similarities that occur, descending.
+        precisions, recalls: ``[T]``, at each of ``thresholds``, in [0, 1].
     """
 
     threshold: float
@@ -62,18 +62,19 @@ def leave_class_out(
     class_scores: np.ndarray | None = None,
     device: torch.device | None = None,
 ) -> LeaveClassOut:
-    """Search each query among all classes, and among all but its own.
+    """Search each query in the whole gallery, and in the gallery without its own class.
 
     Args:
-        queries: ``[N, D]``, L2-normalised, of pictures that the gallery does not hold.
-        query_labels: int64 ``[N]``, 0 or more, also of classes that the gallery has not.
+        queries: ``[N, D]``, L2-normalised, of pictures that are not in the gallery.
+        query_labels: int64 ``[N]``, 0 or more; also classes that the gallery lacks.
         gallery: ``[M, D]``, L2-normalised.
         gallery_labels: int64 ``[M]``, 0 or more.
-        vote: which neighbours answer, and how; all of a gallery that has fewer than ``vote.k``.
-        class_scores: ``[N, C]``, of the head; for ``winners``.
+        vote: how neighbours vote; a gallery smaller than ``vote.k`` votes as a whole.
+        class_scores: ``[N, C]``, probabilities of the head; for ``winners`` only.
+        device: where to search; None for the CPU.
 
     Raises:
-        UserError: a gallery of one class only, and what ``search_exact`` and the vote refuse.
+        UserError: the gallery has one class only, or as in ``search_exact``.
     """
     assert len(queries) == len(query_labels) and len(gallery) == len(gallery_labels)
     assert (query_labels >= 0).all() and (gallery_labels >= 0).all()
@@ -81,9 +82,9 @@ def leave_class_out(
     pictures = np.bincount(gallery_labels, minlength=int(query_labels.max(initial=0)) + 1)
     if np.count_nonzero(pictures) < 2:
         raise UserError(
-            "All pictures of the gallery are of one class; to take a class out it needs 2 or more."
+            "All pictures of the gallery are of one class; leaving a class out needs at least 2."
         )
-    # Past all pictures of the query's class there is one of another.
+    # The search goes so far that one picture after all those of the query's class is of another.
     own = pictures[query_labels]
     voters = min(vote.k, len(gallery))
     reach = max(int(own.max(initial=0)) + 1, voters)
@@ -108,40 +109,40 @@ def tune_rejection_threshold(
     *,
     precision: float | None = None,
 ) -> Threshold:
-    """Choose the threshold of the best F1, or of the highest recall at a precision.
+    """Select the threshold with the best F1, or with the highest recall at a precision.
 
-    Of equally good thresholds the highest is chosen. Precision holds for the given mix of known and
-    unknown queries: ``leave_class_out`` gives as many of either.
+    Among equally good thresholds the highest is selected. Precision holds for the mix of known and
+    unknown queries passed in; ``leave_class_out`` yields equally many.
 
     Args:
         known_similarity: ``[K]``, K at least 1.
-        known_right: bool ``[K]``.
+        known_right: bool ``[K]``, whether the answer would be correct.
         unknown_similarity: ``[U]``.
-        precision: the least that is asked, in (0, 1]; the best F1 where None.
+        precision: the required minimum, in (0, 1]; None for the best F1.
 
     Raises:
-        UserError: no threshold reaches the precision, or it is not in (0, 1]; no known query; NaN
-            or infinity.
+        UserError: no threshold reaches the precision; it is not in (0, 1]; there are no known
+            queries; NaN or infinity.
     """
     assert len(known_similarity) == len(known_right)
     if not len(known_similarity):
-        raise UserError("There is no query of a known class; a threshold needs one or more.")
+        raise UserError("There is no query of a known class; a threshold needs at least one.")
     similarity = np.concatenate([known_similarity, unknown_similarity])
     if not np.isfinite(similarity).all():
         raise UserError("Some similarities are NaN or infinite; allowed: finite similarities.")
     if precision is not None and not 0 < precision <= 1:
-        raise UserError(f"precision={precision}; allowed: above 0, 1 at most.")
+        raise UserError(f"precision={precision}; allowed: above 0, at most 1.")
     order = np.argsort(-similarity, kind="stable")
     right = np.concatenate([known_right, np.zeros(len(unknown_similarity), bool)])[order]
     ordered = similarity[order]
-    # A threshold answers all queries of its similarity, so the last of equals counts.
+    # A threshold answers all queries of equal similarity, so only the last of them counts.
     last = np.append(ordered[1:] != ordered[:-1], True)
     thresholds = ordered[last]
     hits = right.cumsum()[last]
     precisions = hits / (np.flatnonzero(last) + 1)
     recalls = hits / len(known_similarity)
     if precision is None:
-        # F1 = 2 hits / (answered + known), which is no 0 / 0 where nothing is right.
+        # F1 = 2 hits / (answered + known), which is not 0 / 0 if no answer is correct.
         score = 2 * hits / (np.flatnonzero(last) + 1 + len(known_similarity))
     else:
         score = np.where(precisions >= precision, recalls, -1.0)
@@ -151,11 +152,11 @@ def tune_rejection_threshold(
                 f"No threshold reaches precision={precision}; the highest is "
                 f"{precisions[best]:.4f}, with recall {recalls[best]:.4f}."
             )
-    chosen = int(score.argmax())
+    selected = int(score.argmax())
     return Threshold(
-        threshold=float(thresholds[chosen]),
-        precision=float(precisions[chosen]),
-        recall=float(recalls[chosen]),
+        threshold=float(thresholds[selected]),
+        precision=float(precisions[selected]),
+        recall=float(recalls[selected]),
         thresholds=thresholds,
         precisions=precisions,
         recalls=recalls,

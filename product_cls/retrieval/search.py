@@ -22,25 +22,25 @@ class Arguments:
     """Name the products in pictures by their neighbours in an index.
 
     index: the index's folder.
-    images: a folder of pictures, one picture, or a CSV with a column `path` (or `filename`). Where
-      the labels are known (folders named by products of the index, or a column `label`), accuracy
-      is printed, and the sheet says right or wrong. A picture that is in the index itself is no
-      neighbour of its own.
+    images: a folder of pictures, one picture, or a CSV with a column `path` (or `filename`). If
+      labels are known (folders named after products of the index, or a column `label`), accuracy
+      is printed, and the sheet marks answers right or wrong. A picture that is in the index itself
+      is no neighbour of its own.
     out: folder for predictions.csv, neighbours.csv and contact_sheet.png.
-    vote: weighted (sum of similarities), nearest, or winners (which asks the heads, too); null: as
-      the index says.
-    k: neighbours that vote; null: as the index says.
-    threshold: below this similarity of the nearest neighbour the answer is `unknown`: a number,
-      tuned (the index's own, which holds for its own vote and k), or null.
-    expand: neighbours that join the query before the search that counts (alpha query expansion).
-    augment: neighbours that join each picture of the gallery (database-side augmentation).
-    prototypes: search one mean embedding a product instead of the pictures.
-    rerank: k-reciprocal re-ranking; an answer then depends on which pictures are asked together.
+    vote: weighted (sum of similarities), nearest, or winners (uses the heads, too); null: the
+      index's vote.
+    k: neighbours that vote; null: the index's k.
+    threshold: the answer is `unknown` if the nearest neighbour's similarity is lower: a number,
+      tuned (the index's own, valid for its own vote and k only), or null.
+    expand: neighbours added to each query before the final search (alpha query expansion).
+    augment: neighbours added to each picture of the gallery (database-side augmentation).
+    prototypes: search one mean embedding per product instead of the pictures.
+    rerank: k-reciprocal re-ranking; an answer then depends on the other pictures searched.
       augment, prototypes and rerank search exactly, whatever the index's kind.
     top: products that predictions.csv names, best first.
-    batch_size: pictures embedded at once.
+    batch_size: pictures embedded at a time.
     device: auto, cpu, cuda, cuda:<n>, mps.
-    shown: pictures on the sheet, spread evenly over all.
+    shown: pictures on the sheet, spread evenly over all pictures.
     """
 
     index: str = MISSING
@@ -111,8 +111,8 @@ def main() -> None:
     others = len(index.id) - own.shape[1]
     if vote.k > others and not arguments.prototypes:
         raise UserError(
-            f"k={vote.k}; allowed: 1 to {others}, for pictures that are in the index themselves "
-            "are no neighbours of their own."
+            f"k={vote.k}; allowed: 1 to {others}, because pictures that are in the index are no "
+            "neighbours of their own."
         )
     predictors = load_predictors(index)
     embedded = embed_pictures(
@@ -138,22 +138,22 @@ def main() -> None:
     answers = np.array(index.classes, object)[scores.argmax(axis=1)]
     if threshold is not None:
         answers[found.similarity[:, 0] < threshold] = UNKNOWN
-    asked = [queries[row] for row in embedded.row]
-    table = neighbour_table(index, asked, answers, found)
+    answered = [queries[row] for row in embedded.row]
+    table = neighbour_table(index, answered, answers, found)
     write_text_whole(out / "neighbours.csv", table.to_csv(index=False))
-    named = named_table(asked, answers, *top_k(scores, index.classes, arguments.top))
+    named = named_table(answered, answers, *top_k(scores, index.classes, arguments.top))
     write_text_whole(out / "predictions.csv", named.to_csv(index=False))
-    picked = np.unique(np.linspace(0, len(asked) - 1, arguments.shown).round().astype(int))
-    sheet = neighbour_sheet([sheet_row(index, asked[k], answers[k], found, k) for k in picked])
+    picked = np.unique(np.linspace(0, len(answered) - 1, arguments.shown).round().astype(int))
+    sheet = neighbour_sheet([sheet_row(index, answered[k], answers[k], found, k) for k in picked])
     sheet.save(out / "contact_sheet.png")
 
     for row, why in embedded.unreadable.items():
         print(f"LEFT OUT, cannot be decoded: {queries[row].name}: {why}")
-    unasked = len(index.classes) - len(predictors[0].task.classes)
-    if vote.kind == "winners" and unasked:
+    added = len(index.classes) - len(predictors[0].task.classes)
+    if vote.kind == "winners" and added:
         print(
-            f"NOTE: no head knows the {unasked} products that were added to the index, so with "
-            "vote=winners they hardly ever win."
+            f"NOTE: no head knows the {added} products that were added to the index, so they "
+            "hardly ever win with vote=winners."
         )
     print(table.loc[:9, :"similarity"].to_string(index=False))
     itself = (own[embedded.row] >= 0).any(axis=1)
@@ -162,10 +162,10 @@ def main() -> None:
             f"NOTE: {itself.sum()} of the pictures are in the index themselves; "
             f"{bias_note(refining)}."
         )
-    counted = np.flatnonzero(~itself) if refining else np.arange(len(asked))
-    print(accuracy_sentence([asked[k] for k in counted], answers[counted], index.classes))
+    counted = np.flatnonzero(~itself) if refining else np.arange(len(answered))
+    print(accuracy_sentence([answered[k] for k in counted], answers[counted], index.classes))
     files = ", ".join(str(out / name) for name in ("predictions.csv", "neighbours.csv"))
-    print(f"{len(asked)} pictures, {vote} -> {files}, {out / 'contact_sheet.png'}")
+    print(f"{len(answered)} pictures, {vote} -> {files}, {out / 'contact_sheet.png'}")
 
 
 if __name__ == "__main__":

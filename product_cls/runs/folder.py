@@ -1,8 +1,8 @@
-"""The run folder: the only file that knows its layout.
+"""The run folder. No other module knows its layout.
 
 ``multirun/<name>/<overrides>/`` holds ``.hydra/``, ``config.yaml`` (resolved), ``status.json``,
-``metrics.json``, ``train.log``, ``console.log`` (sweep jobs: all they printed), ``checkpoints/``
-and ``predictions/``. No date is in the path, so the same command finds the same folder again.
+``metrics.json``, ``train.log``, ``console.log`` (all output of a sweep's job), ``checkpoints/`` and
+``predictions/``. The path contains no date, so the same command finds the same folder again.
 """
 
 import json
@@ -21,7 +21,7 @@ from product_cls.core.files import now, write_text_whole
 
 OUTPUTS = ("status.json", "metrics.json", "config.yaml", "checkpoints", "predictions", "logs")
 
-
+# What the same command does when it is typed again.
 Action = Literal["fresh", "resume", "skip"]
 
 NO_STATUS = "its folder holds no status.json"
@@ -43,7 +43,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder. Nothing is created before something is written."""
+    """The folder of one run. Nothing is created before something is written."""
 
     path: Path
 
@@ -84,13 +84,14 @@ class RunFolder:
         return self.path / "predictions" / f"{split}.npz"
 
     def status(self) -> dict[str, Any]:
-        """What ``status.json`` says; empty where there is none or it cannot be read.
+        """Content of ``status.json``; empty if the file is missing or cannot be read.
 
         Keys: ``state`` (``running`` | ``done`` | ``failed``), ``fingerprint``, ``started``,
-        ``finished``, ``error`` (one sentence), ``epoch`` and ``epochs`` (finished, planned),
-        ``metric`` (name) and ``value`` (best so far), ``tracking_id`` (of the run in W&B and
-        MLflow: kept when it is interrupted and goes on, another for other settings and reruns),
-        ``halved`` (times the batch was, to fit into memory).
+        ``finished``, ``error`` (one sentence), ``epoch`` and ``epochs`` (finished and planned),
+        ``metric`` (its name) and ``value`` (the best so far), ``tracking_id`` (of the run in W&B
+        and MLflow; a resumed run keeps it, other settings and reruns get a new one), ``halved``
+        (how often the batch was halved to fit into memory), ``limited`` (whether the run saw a part
+        of the pictures only).
         """
         try:
             return dict(json.loads(self.status_file.read_text()))
@@ -133,14 +134,14 @@ class RunFolder:
         }[state.kind]
 
     def update_status(self, **fields: Any) -> None:
-        """Change some keys of ``status.json``."""
+        """Set some keys of ``status.json``; the others stay."""
         write_text_whole(self.status_file, json.dumps(self.status() | fields, indent=2) + "\n")
 
     def metrics(self) -> dict[str, Any]:
-        """What ``metrics.json`` says.
+        """Content of ``metrics.json``.
 
         Raises:
-            UserError: there is none, so the run has not finished.
+            UserError: the file is missing, because the run has not finished, or it is damaged.
         """
         try:
             return dict(json.loads(self.metrics_file.read_text()))
@@ -148,7 +149,12 @@ class RunFolder:
             raise UserError(f"{self.metrics_file} cannot be read: is the run finished?") from None
 
     def plan(self, fingerprint: str, *, rerun: bool = False) -> Action:
-        """What to do when the same command is typed again."""
+        """What to do when a command is typed again.
+
+        Args:
+            fingerprint: of the command's settings and data.
+            rerun: start anew even if the run has finished.
+        """
         status = self.status()
         if rerun or status.get("fingerprint") != fingerprint:
             return "fresh"
@@ -157,12 +163,18 @@ class RunFolder:
         return "resume" if self.last_checkpoint.is_file() else "fresh"
 
     def begin(self, fingerprint: str, *, fresh: bool, halved: int = 0) -> Path | None:
-        """Mark the run as running; a fresh one first moves other results to ``.replaced``.
+        """Mark the run as running; a fresh run first moves earlier results to ``.replaced``.
 
-        What has neither results nor a checkpoint is removed, and does not replace what is kept.
+        Leftovers with neither metrics nor a checkpoint are deleted instead, so that they do not
+        replace results that ``.replaced`` holds.
+
+        Args:
+            fingerprint: of settings and data.
+            fresh: whether the run starts anew.
+            halved: how often the batch is halved.
 
         Returns:
-            Where earlier results were moved to, or None where there were none.
+            The folder that earlier results were moved to; None if there were none.
         """
         moved, before = None, self.status()
         unfinished = before.get("fingerprint") == fingerprint and before.get("state") != "done"
@@ -194,10 +206,10 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder, so that the same command typed twice at once does not mix two runs.
+        """Lock the folder, so that two processes with the same command do not mix their runs.
 
         Raises:
-            UserError: another process holds it.
+            UserError: another process holds the lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         try:
@@ -205,15 +217,15 @@ class RunFolder:
                 yield
         except Timeout:
             raise UserError(
-                f"Another process is training in {self.path}; wait for it or change `name`."
+                f"Another process is training in {self.path}; wait for it or set another name=..."
             ) from None
 
 
 def find_runs(root: Path) -> list[RunFolder]:
-    """All run folders below ``root`` (or ``root`` itself), by path.
+    """All run folders in ``root``, which may be one itself, sorted by path.
 
     Raises:
-        UserError: no such folder, or no run in it.
+        UserError: the folder does not exist or holds no run.
     """
     if not root.is_dir():
         raise UserError(f"There is no folder {root}.")

@@ -1,4 +1,4 @@
-"""The interface of a tracker, and results as trackers take them."""
+"""The interface of a tracker, and configs in the form that trackers take."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -7,31 +7,32 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from product_cls.core.errors import without_login
+from product_cls.core.nested import flatten
 from product_cls.runs.folder import RunFolder
 
-if TYPE_CHECKING:  # a job without trackers need not import what finds
+if TYPE_CHECKING:  # runs without a tracker do not need the imports of findings
     from product_cls.tracking.findings import Findings
 
 
 class Tracker(ABC):
-    """What a Lightning logger is, besides, to be told more than metrics by step."""
+    """A Lightning logger that also takes a run's config, results and files."""
 
     @abstractmethod
     def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
         """Learn which run this is, before anything is logged.
 
         Args:
-            folder: has its tracking id.
-            config: of the run, without logins.
+            folder: the run's, whose status holds the tracking id.
+            config: the run's, resolved and without logins.
         """
 
     @abstractmethod
     def publish(self, folder: RunFolder, findings: "Findings", folds: "pd.Series[int]") -> None:
-        """Show what a run has come to, and keep its files where the tracker keeps files."""
+        """Publish the results of a finished run, and its files if the tracker stores files."""
 
 
 def without_logins(config: Any) -> Any:
-    """A config's containers and values, without logins in addresses."""
+    """A config in plain containers, without the logins in its addresses."""
     if isinstance(config, Mapping):
         return {key: without_logins(value) for key, value in config.items()}
     if isinstance(config, list):
@@ -39,13 +40,10 @@ def without_logins(config: Any) -> Any:
     return without_login(config) if isinstance(config, str) else config
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``; values that are not numbers or text become text."""
-    result: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            result |= flat(value, f"{prefix}{key}.")
-        else:
-            kept = isinstance(value, int | float | str)
-            result[f"{prefix}{key}"] = value if kept else str(value)
-    return result
+def parameters(config: Mapping[str, Any]) -> dict[str, int | float | str]:
+    """A config as flat parameters, ``{"optimizer.lr": 0.1}``; other values than numbers and text
+    become text."""
+    return {
+        key: value if isinstance(value, int | float | str) else str(value)
+        for key, value in flatten(config).items()
+    }

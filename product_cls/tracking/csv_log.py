@@ -1,4 +1,4 @@
-"""Loggers that do not forget."""
+"""A CSV logger whose file survives a resumed run."""
 
 from pathlib import Path
 
@@ -9,8 +9,9 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 
 class ResumableCSVLogger(CSVLogger):
-    """Lightning's CSVLogger deletes what an interrupted run has logged when it goes on; this one
-    keeps it. The unfinished epoch that is trained again appears in it twice, with the same values.
+    """Lightning's CSVLogger, but a resumed run keeps the rows logged before the interruption.
+
+    The epoch that was interrupted and is trained again appears twice, with the same values.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""What a run's folder says that is worth showing: results, confused products, wrong pictures."""
+"""The results of a run that trackers show: metrics, confused products, misclassified pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from product_cls.inference.predictions import Predictions, view_name
 from product_cls.neighbours.exact import search_exact
 from product_cls.retrieval.gallery import Gallery
 from product_cls.runs.folder import RunFolder
-from product_cls.tasks.multi_label import UNKNOWN, MultiLabel
+from product_cls.tasks.multi_label import UNKNOWN
 
-MOST_WRONG = 100  # pictures shown
-TOP = 5  # answers of each
-NEIGHBOURS = 3  # of each, where there is a gallery
-SIDE = 224  # pixels of the longer side of a picture shown
+MOST_WRONG = 100  # misclassified pictures shown
+TOP = 5  # answers shown for each
+NEIGHBOURS = 3  # gallery pictures shown for each, if there is a gallery
+SIDE = 224  # longer side of a picture shown, in pixels
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A picture of the gallery near a test picture."""
+    """A picture of the gallery near a test picture; ``similarity`` is their cosine, -1 to 1."""
 
     path: Path
     label: str
@@ -36,13 +36,15 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class WrongPicture:
-    """A test picture whose label is known and was missed.
+    """A misclassified test picture.
 
     Attributes:
-        path: of the file; None where the samples do not have the picture.
-        view: "" where unknown.
-        answers: the best answers with their scores, a line each.
-        neighbours: nearest pictures of the gallery, nearest first; none in runs without.
+        id: as in the sample table.
+        path: of the file; None if the sample table does not have the picture.
+        view: "" if unknown.
+        target, decided: names of products.
+        answers: the best answers with their scores, one a line.
+        neighbours: nearest gallery pictures, nearest first; empty without a gallery.
     """
 
     id: str
@@ -56,15 +58,16 @@ class WrongPicture:
 
 @dataclass(frozen=True)
 class Findings:
-    """What trackers show of a run or of an ensemble.
+    """The results of a run or an ensemble, as trackers show them.
 
     Attributes:
         results: numbers by name: ``result/test/accuracy``, ``result/test/view_60/accuracy``, ...
-        by_view: of the test part: ``view`` and a column a measure; empty without views.
-        pairs: of products, those most often confused in the test part, worst first.
-        wrong: test pictures named wrongly, most certain ones first, ``MOST_WRONG`` at most.
-        wrong_count: how many there are.
-        paths: of all sample pictures, by id.
+        by_view: metrics of the test split: column ``view`` and a column a metric; empty without
+            views.
+        pairs: products confused most often in the test split, worst first.
+        wrong: misclassified test pictures, highest score first, ``MOST_WRONG`` at most.
+        wrong_count: number of misclassified test pictures.
+        paths: of all pictures in the sample table, by id.
     """
 
     results: Mapping[str, float]
@@ -76,7 +79,7 @@ class Findings:
 
 
 def find(folder: RunFolder, samples: pd.DataFrame) -> Findings:
-    """What there is to show of a finished run.
+    """The findings of a finished run.
 
     Args:
         folder: with metrics and predictions.
@@ -94,11 +97,13 @@ def find(folder: RunFolder, samples: pd.DataFrame) -> Findings:
 def find_in(
     record: Mapping[str, Any], file: Path, samples: pd.DataFrame, gallery: Gallery | None = None
 ) -> Findings:
-    """What there is to show of metrics and a predictions file, which may be missing.
+    """The findings from metrics and a predictions file.
 
     Args:
-        record: ``{"test": summarise(...), ...}`` and other numbers.
-        file: predictions of the test part.
+        record: contents of ``metrics.json``.
+        file: predictions of the test split; may be missing.
+        samples: the sample table, columns ``id`` and ``path``.
+        gallery: for the neighbours of misclassified pictures.
     """
     paths = dict(zip(samples["id"], samples["path"].astype(str), strict=True))
     views = record.get("test", {}).get("by_view", {})
@@ -108,11 +113,11 @@ def find_in(
         return Findings(results, by_view, [], [], 0, paths)
     predictions = Predictions.load(file)
     rows, targets, decided, pairs = _wrong(predictions, file)
-    # A mistake made with certainty says more than one of many near 50 %.
+    # Confident mistakes first: they say more than the many near 50 %.
     order = np.argsort(-predictions.scores[rows].max(axis=1), kind="stable")[:MOST_WRONG]
     shown = predictions.rows(rows[order])
     _, answers = shown.make_task().describe(shown.scores, TOP)
-    near = _neighbours(shown, gallery)
+    neighbours = _neighbours(shown, gallery)
     wrong = [
         WrongPicture(
             id=str(name),
@@ -121,7 +126,7 @@ def find_in(
             target=str(targets[order[k]]),
             decided=str(decided[order[k]]),
             answers=answers[k],
-            neighbours=near[k],
+            neighbours=neighbours[k],
         )
         for k, name in enumerate(shown.id)
     ]
@@ -131,12 +136,16 @@ def find_in(
 def _wrong(
     predictions: Predictions, file: Path
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Confusion]]:
-    """Rows of pictures named wrongly, their targets and decisions by name, and confused pairs.
+    """Find the M misclassified pictures.
 
-    A picture of several labels is wrong where one of them is; pairs are of single labels.
+    A picture with several labels is misclassified if one of them is wrong.
+
+    Returns:
+        Rows int64 ``[M]``, names of targets and of decisions, text ``[M]``, and the confused
+        pairs, which multi-label tasks do not have.
     """
     task = predictions.make_task()
-    if isinstance(task, MultiLabel):
+    if task.multi_label:
         decided = task.decide(predictions.scores)
         target = task.decide(predictions.target.astype(np.float64))
         known = (predictions.target != UNKNOWN).all(axis=1)
@@ -145,8 +154,8 @@ def _wrong(
     try:
         pictures, outcome = read_outcome(file, tta=True)
     except UserError:  # no label is known
-        nothing = np.zeros(0, dtype=np.int64)
-        return nothing, nothing, nothing, []
+        empty = np.zeros(0, dtype=np.int64)
+        return empty, empty, empty, []
     position = pd.Series(np.arange(len(predictions.id)), index=predictions.id)
     missed = outcome.correct == 0
     rows = position[pictures.id[missed]].to_numpy()
@@ -155,10 +164,11 @@ def _wrong(
 
 
 def _neighbours(shown: Predictions, gallery: Gallery | None) -> list[list[Neighbour]]:
+    """The ``NEIGHBOURS`` nearest gallery pictures of each picture, nearest first."""
     if gallery is None or shown.embedding is None or not len(shown.id):
         return [[] for _ in shown.id]
     count = min(NEIGHBOURS, len(gallery.id))
-    found = search_exact(shown.embedding, gallery.embedding, count)
+    nearest = search_exact(shown.embedding, gallery.embedding, count)
     return [
         [
             Neighbour(
@@ -168,12 +178,12 @@ def _neighbours(shown: Predictions, gallery: Gallery | None) -> list[list[Neighb
             )
             for row, similarity in zip(*pair, strict=True)
         ]
-        for pair in zip(found.position, found.similarity, strict=True)
+        for pair in zip(nearest.position, nearest.similarity, strict=True)
     ]
 
 
 def flat_results(record: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers of ``metrics.json`` by one name each."""
+    """The numbers of ``metrics.json`` by flat names, ``result/test/accuracy``."""
     result: dict[str, float] = {}
     for split in ("val", "test"):
         part = record.get(split, {})
@@ -193,7 +203,8 @@ def flat_results(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def thumbnail(path: Path | str | None) -> np.ndarray | None:
-    """A picture for people, uint8 ``[h, w, 3]``; None where it cannot be read any more."""
+    """A picture of at most ``SIDE`` pixels a side: RGB, uint8 ``[h, w, 3]``; None if it cannot be
+    read."""
     if path is None:
         return None
     try:
@@ -205,7 +216,7 @@ def thumbnail(path: Path | str | None) -> np.ndarray | None:
 
 
 def pairs_table(pairs: Sequence[Confusion]) -> pd.DataFrame:
-    """Confused products for people, shares in per cent."""
+    """Confused products for readers, one pair a row; shares in per cent."""
     return pd.DataFrame(
         [
             {

@@ -1,4 +1,4 @@
-"""MLflow: runs, metrics and files in a store of one's own, ``mlflow ui`` to look at them."""
+"""MLflow: runs, metrics and files in a local store or on a server; ``mlflow ui`` shows them."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from product_cls.core.errors import UserError, reason, without_login
 from product_cls.runs.fingerprint import fingerprinted
 from product_cls.runs.folder import RunFolder
-from product_cls.tracking.base import Tracker, flat
+from product_cls.tracking.base import Tracker, parameters
 from product_cls.tracking.findings import Findings, pairs_table
 from product_cls.tracking.sheet import wrong_sheet
 
@@ -29,13 +29,14 @@ STORE = f"{SQLITE}multirun/mlflow.db"
 
 
 class MlflowRun(Tracker, MLFlowLogger):
-    """Lightning's MLflow logger, that goes on with the run of an interrupted job, and lets a run go
-    on without it when its server fails.
+    """Lightning's MLflow logger, which resumes the MLflow run of an interrupted job.
+
+    If the server fails during training, the job continues without it.
 
     Args:
-        tracking_uri: of a server, or a file (``sqlite:///...``); where None, what
-            MLFLOW_TRACKING_URI says, or ``STORE``.
-        group: the sweep, kept as a tag.
+        tracking_uri: address of a server, or a file (``sqlite:///...``); None: the environment
+            variable MLFLOW_TRACKING_URI, else ``STORE``.
+        group: name of the sweep, stored as a tag.
         arguments: of ``MLFlowLogger``.
 
     Raises:
@@ -43,15 +44,16 @@ class MlflowRun(Tracker, MLFlowLogger):
     """
 
     def __init__(self, *, tracking_uri: str | None, group: str, **arguments: Any) -> None:
-        # Read here, for what is in the config is written down, and this may hold a login.
+        # The environment is read here, not in the config: the config is written to the run folder,
+        # and the variable may hold a login.
         tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or STORE
-        self._group, self._cut_off = group, False
+        self._group, self._disconnected = group, False
         self._store: AbstractContextManager[Any] = nullcontext()
         if tracking_uri.startswith(SQLITE):
             file = Path(tracking_uri.removeprefix(SQLITE)).absolute()
             file.parent.mkdir(parents=True, exist_ok=True)
             arguments.setdefault("artifact_location", str(file.parent / "mlartifacts"))
-            # The jobs of a sweep begin at once, and only one may make the tables of a new file.
+            # The jobs of a sweep start together, but only one may create the tables of a new file.
             self._store = FileLock(f"{file}.lock")
         try:
             with self._store:
@@ -62,53 +64,58 @@ class MlflowRun(Tracker, MLFlowLogger):
             ) from None
         except (TypeError, ValueError):  # an argument that Lightning's logger refuses
             raise
-        except Exception as error:  # MLflow's, or of its database
+        except Exception as error:  # from MLflow or its database
             raise UserError(
                 f"logger.mlflow.tracking_uri={tracking_uri} cannot be opened: {reason(error)}."
             ) from None
 
     @rank_zero_only
     def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
-        mark = folder.status()["tracking_id"]
-        self.tags = {TAG: mark, "group": self._group, "fold": str(config["fold"])}
+        tracking_id = folder.status()["tracking_id"]
+        self.tags = {TAG: tracking_id, "group": self._group, "fold": str(config["fold"])}
         client = self._mlflow_client
         with self._store:
-            self._experiment_id = self._find_or_make_experiment()
-        same = f"tags.`{TAG}` = '{mark}'"
+            self._experiment_id = self._find_or_create_experiment()
+        same = f"tags.`{TAG}` = '{tracking_id}'"
         if runs := client.search_runs([self._experiment_id], same, max_results=1):
             self._run_id = runs[0].info.run_id
             client.update_run(self._run_id, status="RUNNING")
-        # MLflow refuses parameters that change; what the fingerprint is of does not in a run.
-        self.log_hyperparams(flat(fingerprinted(config)))
+        # MLflow refuses parameters that change. The fingerprinted part of the config does not
+        # change when a run is resumed.
+        self.log_hyperparams(parameters(fingerprinted(config)))
 
-    def _find_or_make_experiment(self) -> str:
+    def _find_or_create_experiment(self) -> str:
         client, name = self._mlflow_client, self._experiment_name
-        known = client.get_experiment_by_name(name)
-        if known is None:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             try:
                 return str(client.create_experiment(name, self._artifact_location))
-            except Exception:  # of a server, where another job has made it meanwhile
-                known = client.get_experiment_by_name(name)
-                if known is None:
+            except Exception:  # on a server, another job may have created it meanwhile
+                experiment = client.get_experiment_by_name(name)
+                if experiment is None:
                     raise
-        return str(known.experiment_id)
+        return str(experiment.experiment_id)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self._tell(super().log_metrics, metrics, step)
+        self._send(super().log_metrics, metrics, step)
 
     def finalize(self, status: str = "success") -> None:
-        self._tell(super().finalize, status)
+        self._send(super().finalize, status)
 
-    def _tell(self, tell: Callable[..., None], *what: Any) -> None:
-        """While training: what fails is said once, and not tried at every step again."""
-        if self._cut_off:
+    def _send(self, method: Callable[..., None], *arguments: Any) -> None:
+        """Call a method of MLflow's logger during training.
+
+        After the first error, which is logged, nothing more is sent: a failing server would slow
+        down every step.
+        """
+        if self._disconnected:
             return
         try:
-            tell(*what)
-        except Exception as error:  # of MLflow, its database or the network
-            self._cut_off = True
+            method(*arguments)
+        except Exception as error:  # from MLflow, its database or the network
+            self._disconnected = True
             log.warning(
-                "MLflow cannot be reached (%s): curves end there, logs/metrics.csv has all.",
+                "MLflow cannot be reached (%s). Its curves end here; logs/metrics.csv is complete.",
                 reason(error),
             )
 
@@ -129,5 +136,5 @@ class MlflowRun(Tracker, MLFlowLogger):
             client.log_text(run, text, "worst_pairs.csv")
         if (sheet := wrong_sheet(findings.wrong)) is not None:
             client.log_image(run, Image.fromarray(sheet), "wrong_pictures.png")
-        # Also where training ended in other processes, or before it was interrupted.
+        # Needed if training ended in other processes or before an interruption.
         super().finalize("success")

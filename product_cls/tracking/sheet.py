@@ -1,4 +1,4 @@
-"""Wrong pictures on one sheet, for trackers without tables of pictures."""
+"""A contact sheet of misclassified pictures, for trackers without tables of pictures."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,16 @@ SHOWN = 20
 
 
 def wrong_sheet(wrong: Sequence[WrongPicture]) -> np.ndarray | None:
-    """The first pictures with what they show and what they were taken for, uint8 ``[h, w, 3]``;
-    None where there is none to show."""
+    """The first ``SHOWN`` pictures with their target and decision.
+
+    Returns:
+        RGB, uint8 ``[h, w, 3]``; None if no picture can be read.
+    """
     pictures, captions = [], []
-    for one in wrong[:SHOWN]:
-        if (picture := thumbnail(one.path)) is None:
+    for mistake in wrong[:SHOWN]:
+        if (picture := thumbnail(mistake.path)) is None:
             continue
         pictures.append(picture)
-        view = f", view {one.view}" if one.view else ""
-        captions.append([f"is {one.target}{view}", f"taken for {one.decided}", one.id])
+        view = f", view {mistake.view}" if mistake.view else ""
+        captions.append([f"is {mistake.target}{view}", f"taken for {mistake.decided}", mistake.id])
     return np.asarray(contact_sheet(pictures, captions)) if pictures else None

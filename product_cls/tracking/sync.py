@@ -1,4 +1,4 @@
-"""What W&B has not got yet, sent: runs that were offline, and what a failing network kept back.
+"""Sync offline runs to W&B, and what a failing network left unsynced.
 
 python -m product_cls.tracking.sync runs=multirun
 """
@@ -13,18 +13,18 @@ from product_cls.core.errors import UserError
 from product_cls.runs.folder import RunFolder
 
 
-def unsent(root: Path) -> tuple[list[Path], list[str]]:
-    """Files of runs that W&B has not got.
+def unsynced(root: Path) -> tuple[list[Path], list[str]]:
+    """Files of W&B runs below ``root`` that are not synced.
 
     Returns:
-        The files and sentences about those that are left for later.
+        The files, and a sentence about each run that is still training, without a full stop.
 
     Raises:
         UserError: no such folder.
     """
     if not root.is_dir():
         raise UserError(f"There is no folder {root}.")
-    files, later = [], []
+    files, training = [], []
     for file in root.rglob("wandb/*run-*/run-*.wandb"):
         if file.with_name(f"{file.name}.synced").is_file():
             continue
@@ -34,15 +34,16 @@ def unsent(root: Path) -> tuple[list[Path], list[str]]:
                 with RunFolder(owner).locked():
                     pass
         except UserError:
-            later.append(f"{owner} is being trained, and sent when it is done")
+            training.append(f"{owner} is still training; sync it when it has finished")
             continue
         files.append(file)
-    return sorted(files), sorted(set(later))
+    return sorted(files), sorted(set(training))
 
 
 @dataclass
 class Arguments:
-    """Send to W&B what runs have kept; needs a key (`wandb login`, or WANDB_API_KEY).
+    """Sync runs to W&B that were offline or lost the network. Needs a key (`wandb login`, or
+    WANDB_API_KEY).
 
     runs: a folder with runs below it.
     """
@@ -52,18 +53,20 @@ class Arguments:
 
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.tracking.sync")
-    files, later = unsent(Path(arguments.runs))
-    for sentence in later:
+    files, training = unsynced(Path(arguments.runs))
+    for sentence in training:
         print(f"LATER: {sentence}.")
     if not files:
-        print(f"Nothing in {arguments.runs} waits to be sent to W&B.")
+        print(f"Nothing to sync to W&B in {arguments.runs}.")
         return
-    # W&B sends the parts of an interrupted run one after another, by their time. Files begun online
-    # are here only where their end was not sent.
+    # W&B syncs the parts of an interrupted run in order of time. --include-online: files begun
+    # online are listed only if their end was not sent.
     command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, files)]
     subprocess.run(command, check=False)
     if missing := [file for file in files if not file.with_name(f"{file.name}.synced").is_file()]:
-        raise UserError(f"{len(missing)} of {len(files)} were not sent; the lines above say why.")
+        raise UserError(
+            f"{len(missing)} of {len(files)} files were not synced; see the lines above."
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""TensorBoard: the dashboard that needs no account. ``tensorboard --logdir multirun``."""
+"""TensorBoard, which needs no account: ``tensorboard --logdir multirun``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,22 +10,25 @@ from pytorch_lightning.utilities import rank_zero_only
 from product_cls.display.tables import markdown
 from product_cls.runs.fingerprint import fingerprinted
 from product_cls.runs.folder import RunFolder
-from product_cls.tracking.base import Tracker, flat
+from product_cls.tracking.base import Tracker, parameters
 from product_cls.tracking.findings import Findings, pairs_table
 from product_cls.tracking.sheet import wrong_sheet
 
 
 class TensorBoardRun(Tracker, TensorBoardLogger):
-    """Lightning's TensorBoard logger, with settings and results in the tab of hyper-parameters,
-    confused products as text, wrong pictures as a sheet."""
+    """Lightning's TensorBoard logger that also publishes results.
+
+    Settings and results go to the tab of hyper-parameters, confused products to a text, and
+    misclassified pictures to a contact sheet.
+    """
 
     def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
-        self._config = flat(fingerprinted(config))
+        self._config = parameters(fingerprinted(config))
 
     @rank_zero_only
     def publish(self, folder: RunFolder, findings: Findings, folds: "pd.Series[int]") -> None:
         step = int(findings.results["result/steps"])
-        # These are scalars, too, which is how views appear among the curves.
+        # These are logged as scalars too, so accuracy by view appears among the curves.
         self.log_hyperparams(self._config, dict(findings.results), step)
         if findings.pairs:
             table = markdown(pairs_table(findings.pairs))

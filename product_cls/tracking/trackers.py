@@ -1,5 +1,8 @@
-"""What W&B, TensorBoard and MLflow are told of a run. None of them can make a run fail: settings
-that they do not take are refused before training, whatever goes wrong later is a warning."""
+"""Build a run's loggers and publish its results to W&B, TensorBoard or MLflow.
+
+A tracker never makes a run fail: bad settings are refused before training, and later errors become
+warnings.
+"""
 
 import logging
 import sys
@@ -20,11 +23,10 @@ log = logging.getLogger(__name__)
 
 
 def build_loggers(config: DictConfig, folder: RunFolder) -> list[Logger]:
-    """The loggers of ``config.logger``, told which run they log; a tracker that cannot be told is
-    left out.
+    """Build the loggers of ``config.logger`` for a run; a tracker that cannot begin is left out.
 
     Raises:
-        UserError: an argument that a logger does not take, or a package that is not installed.
+        UserError: an argument that a logger does not accept, or a package that is not installed.
     """
     loggers: list[Logger] = []
     for node in config.logger.values():
@@ -32,37 +34,40 @@ def build_loggers(config: DictConfig, folder: RunFolder) -> list[Logger]:
         if isinstance(logger, Tracker):
             try:
                 logger.begin(folder, without_logins(to_plain(config)))
-            except Exception as error:  # whatever a service raises
+            except Exception as error:  # services raise many kinds
                 name = type(logger).__name__
-                log.warning("%s cannot begin (%s); on without it.", name, reason(error))
+                log.warning(
+                    "%s cannot begin (%s); the run continues without it.", name, reason(error)
+                )
                 continue
         loggers.append(logger)
     return loggers
 
 
 @rank_zero_only
-def publish(
+def publish_results(
     loggers: Sequence[Logger], folder: RunFolder, samples: pd.DataFrame, folds: "pd.Series[int]"
 ) -> None:
-    """Tell trackers what came of a run whose predictions and metrics are written.
+    """Publish a run whose predictions and metrics are written.
 
     Args:
-        loggers: of the run; those that are no ``Tracker`` are left alone.
-        samples: the sample table, for paths of pictures.
-        folds: of the run, by ``id``.
+        loggers: the run's; those that are not a ``Tracker`` are ignored.
+        folder: the run's.
+        samples: the sample table, for the paths of pictures.
+        folds: fold of each sample, by ``id``.
     """
     trackers = [logger for logger in loggers if isinstance(logger, Tracker)]
     if not trackers:
         return
-    from product_cls.tracking.findings import find  # imports the report, which few jobs need
+    from product_cls.tracking.findings import find  # slow to import, and few runs need it
 
     findings = find(folder, samples)
     for tracker in trackers:
         try:
             tracker.publish(folder, findings, folds)
-        except Exception as error:  # whatever a service raises must not cost hours of training
+        except Exception as error:  # no error of a service may cost hours of training
             log.warning(
-                "%s was not told all results (%s); they are in %s.",
+                "%s did not receive all results (%s); they are in %s.",
                 type(tracker).__name__,
                 reason(error),
                 folder.path,
@@ -71,12 +76,14 @@ def publish(
 
 @contextmanager
 def closing_trackers() -> Iterator[None]:
-    """Whatever happens inside, the W&B run begun there is ended, with that outcome: a live one
-    would be taken over by the next run of this process."""
-    outcome = 1
+    """End the W&B run that the body began, as failed if the body raises.
+
+    Otherwise the next run of this process would continue it.
+    """
+    exit_code = 1
     try:
         yield
-        outcome = 0
+        exit_code = 0
     finally:
         if module := sys.modules.get("product_cls.tracking.wandb_run"):
-            module.finish(outcome)
+            module.finish(exit_code)

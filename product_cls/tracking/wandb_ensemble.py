@@ -1,4 +1,4 @@
-"""An ensemble as a W&B run, whose inputs are the artifacts of the runs it blends."""
+"""An ensemble as a W&B run. Its inputs are the artifacts of the runs that it blends."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,22 +25,24 @@ def keep_ensemble(
     config: Mapping[str, Any],
     weights: Sequence[float] | None = None,
 ) -> None:
-    """One more run of the sweep's group, ``job_type`` ensemble. What goes wrong is said, no more:
-    the ensemble is written already.
+    """Publish an ensemble as a W&B run in the sweep's group, with job type ``ensemble``.
+
+    Errors are printed, not raised, because the ensemble itself is already written.
 
     Args:
         project: of W&B.
-        roots: the sweeps' folders.
-        out: the ensemble's folder, with ``predictions/`` and perhaps ``submission.csv``.
-        splits: the blended predictions.
-        table: of the ensemble.
-        config: how it was asked for.
-        weights: of the finished runs, folder by folder; those of weight 0 are no inputs.
+        roots: folders of the sweeps.
+        out: folder of the ensemble, with ``predictions/`` and perhaps ``submission.csv``.
+        splits: the blended predictions by split.
+        table: the ensemble's table.
+        config: the arguments of the command.
+        weights: of the finished runs, in the order of the folders; runs with weight 0 are not
+            inputs.
     """
-    outcome = 1
+    exit_code = 1
     try:
-        folders = [f for root in roots for f in find_runs(root) if f.shortcoming() is None]
-        if weights is not None:  # unless another run has finished meanwhile
+        folders = [f for root in roots for f in find_runs(root) if f.state().kind == "done"]
+        if weights is not None:  # zip raises if another run has finished meanwhile
             folders = [f for f, weight in zip(folders, weights, strict=True) if weight > 0]
         run = start(
             project=project,
@@ -61,22 +63,22 @@ def keep_ensemble(
         run.log({"result/table": wandb.Table(dataframe=table.astype(object))})
         for artifact in ensemble_artifacts(out, roots[0].name):
             run.log_artifact(artifact)
-        outcome = 0
-    except Exception as error:  # whatever a service raises
-        print(f"W&B was not told all of the ensemble ({reason(error)}); it is in {out}.")
+        exit_code = 0
+    except Exception as error:  # services raise many kinds
+        print(f"W&B did not receive the whole ensemble ({reason(error)}); it is in {out}.")
     finally:
-        finish(outcome)
+        finish(exit_code)
 
 
 def _samples(folder: RunFolder) -> pd.DataFrame:
     try:
         return read_samples(folder)
-    except Exception:  # of whatever reader: tables can do without pictures
+    except Exception:  # readers raise many kinds, and tables do not need pictures
         return pd.DataFrame({"id": [], "path": []})
 
 
 def ensemble_artifacts(out: Path, name: str) -> list[wandb.Artifact]:
-    """The blended predictions and, where there is one, the submission."""
+    """The blended predictions and, if there is one, the submission."""
     name = re.sub(r"[^\w.-]", "-", name)
     predictions = wandb.Artifact(f"predictions-ensemble-{name}", type="predictions")
     for file in sorted((out / "predictions").glob("*.npz")):

@@ -1,4 +1,4 @@
-"""Weights & Biases: one run a job, that goes on when the job goes on, and waits when offline."""
+"""Weights & Biases: one W&B run a job, resumed with the job, synced later if offline."""
 
 import inspect
 import logging
@@ -22,23 +22,24 @@ from product_cls.tracking.findings import Findings, pairs_table, thumbnail
 
 log = logging.getLogger(__name__)
 
-FINISH_SECONDS = 300  # to send what is not sent yet when a run has ended
-SYNC = "`make wandb-sync` sends it"
+FINISH_SECONDS = 300  # longest wait for uploads at the end of a run
+SYNC = "`make wandb-sync` uploads it"
 STEP = "trainer/global_step"
 MODES = ("online", "offline", "disabled")
 
 
 class WandbRun(Tracker, WandbLogger):
-    """Lightning's W&B logger for runs of this package, begun by ``start``.
+    """Lightning's W&B logger, whose runs are begun by ``start``.
 
     Args:
-        save_dir: where ``wandb/`` is made.
-        mode: one of ``MODES``; what WANDB_MODE says where None.
+        save_dir: folder for ``wandb/``.
+        mode: one of ``MODES``; None: the environment variable WANDB_MODE.
         offline: the same as ``mode="offline"``.
-        arguments: of ``WandbLogger`` and ``wandb.init``; ``tags`` are added to the run's own.
+        arguments: of ``WandbLogger`` and ``wandb.init``; ``tags`` are added to those of
+            ``run_tags``.
 
     Raises:
-        UserError: another mode, or an argument that W&B does not take or that ``start`` gives.
+        UserError: an unknown mode, or an argument that W&B does not accept or that ``start`` sets.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class WandbRun(Tracker, WandbLogger):
         if mode not in (None, *MODES):
             raise UserError(f"logger.wandb.mode={mode}; allowed: {', '.join(MODES)}.")
         super().__init__(save_dir=save_dir, resume="allow", offline=offline, **arguments)
-        del self._wandb_init["anonymous"]  # W&B warns of it, set or not
-        # What it refuses it would refuse when training has begun.
-        known = inspect.signature(wandb.init).parameters.keys() - {"settings"}
-        if wrong := sorted(self._wandb_init.keys() - known):
-            raise UserError(f"logger.wandb.{wrong[0]}=... is nothing that can be set.")
+        del self._wandb_init["anonymous"]  # W&B warns about this argument whatever its value
+        # Checked here, because W&B would refuse it only after training has begun.
+        accepted = inspect.signature(wandb.init).parameters.keys() - {"settings"}
+        if wrong := sorted(self._wandb_init.keys() - accepted):
+            raise UserError(
+                f"logger.wandb.{wrong[0]}=...: W&B has no such setting, or a run sets it."
+            )
         self._wandb_init["mode"] = "offline" if offline else mode
 
     def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
@@ -71,8 +74,8 @@ class WandbRun(Tracker, WandbLogger):
 
     def _take(self, run: Any) -> None:
         self._experiment = run
-        # W&B numbers what it is sent, and a resumed run sends some steps again: curves go by the
-        # optimiser's steps, as Lightning has them.
+        # W&B numbers each call, and a resumed run repeats some steps, so the x-axis of curves is
+        # the optimiser step that Lightning logs.
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
 
@@ -82,24 +85,24 @@ class WandbRun(Tracker, WandbLogger):
         if run.disabled:
             return
         try:
-            tell(run, folder, findings, folds)
-        except Exception as error:  # of W&B or the network
+            upload(run, folder, findings, folds)
+        except Exception as error:  # from W&B or the network
             if run.offline:
                 raise
-            # Artifacts are refused before anything of them is on disk. So the run ends here, and
-            # an offline one of the same id, which W&B takes for its continuation, has the results.
-            log.warning("W&B cannot be reached (%s): %s.", reason(error), kept(folder.path))
+            # W&B refuses artifacts before they are on disk. So this run ends, and an offline run
+            # with the same id, which W&B treats as its continuation, holds the results.
+            log.warning("W&B cannot be reached (%s); %s.", reason(error), where_kept(folder.path))
             finish(0)
-            again = self._wandb_init | {"mode": "offline", "settings": waiting()}
-            self._take(wandb.init(**again))
-            tell(self._experiment, folder, findings, folds)
+            offline = self._wandb_init | {"mode": "offline", "settings": patient_settings()}
+            self._take(wandb.init(**offline))
+            upload(self._experiment, folder, findings, folds)
 
 
-def tell(run: Any, folder: RunFolder, findings: Findings, folds: "pd.Series[int]") -> None:
-    """Results and artifacts of a finished run, all arrived where the run is online.
+def upload(run: Any, folder: RunFolder, findings: Findings, folds: "pd.Series[int]") -> None:
+    """Log the results and artifacts of a finished run; online, wait until they have arrived.
 
     Raises:
-        Exception: of W&B's, of several kinds: they have not arrived.
+        Exception: one of several kinds of W&B's, if they do not arrive.
     """
     show(run, findings, step=folder.metrics()["steps"])
     logged = [use(run, folds_artifact(folds))]
@@ -112,45 +115,45 @@ def tell(run: Any, folder: RunFolder, findings: Findings, folds: "pd.Series[int]
 
 
 def run_tags(config: Mapping[str, Any]) -> list[str]:
-    """What runs are filtered by: data, network, fold. (W&B allows 64 characters.)"""
+    """Tags to filter runs by: data, network, fold. W&B allows 64 characters each."""
     words = [config["data"]["name"], config["model"]["backbone"], f"fold={config['fold']}"]
     return [str(word)[:64] for word in words]
 
 
 def start(*, mode: str | None = None, **arguments: Any) -> Any:
-    """``wandb.init``, offline where W&B has no key or cannot be reached.
+    """``wandb.init``, but offline if W&B has no key or cannot be reached.
 
-    When the network fails later, W&B's own process tries again; all that it is told is on disk.
+    If the network fails later, W&B's own process retries; everything logged is on disk.
 
     Args:
-        mode: of W&B; what WANDB_MODE says where None.
+        mode: of W&B; None: the environment variable WANDB_MODE.
         arguments: of ``wandb.init``.
 
     Returns:
-        The run.
+        The W&B run.
     """
-    sys.argv[:] = map(without_login, sys.argv)  # which W&B keeps with the run
-    known = wandb.setup().settings  # has what WANDB_MODE says
-    chosen: Any = mode or known.mode
-    if chosen == "disabled":
-        return wandb.init(mode=chosen, **arguments)
-    if chosen in ("offline", "dryrun") or not _has_key(known):
-        log.info("W&B is offline: %s.", kept(arguments["dir"]))
-        return wandb.init(mode="offline", settings=waiting(), **arguments)
+    sys.argv[:] = map(without_login, sys.argv)  # W&B stores them with the run
+    settings = wandb.setup().settings  # include WANDB_MODE
+    wanted: Any = mode or settings.mode
+    if wanted == "disabled":
+        return wandb.init(mode=wanted, **arguments)
+    if wanted in ("offline", "dryrun") or not _has_key(settings):
+        log.info("W&B is offline; %s.", where_kept(arguments["dir"]))
+        return wandb.init(mode="offline", settings=patient_settings(), **arguments)
     try:
-        return wandb.init(mode=chosen, settings=waiting(), **arguments)
+        return wandb.init(mode=wanted, settings=patient_settings(), **arguments)
     except wandb.errors.Error as error:
-        log.warning("W&B cannot be reached (%s): %s.", reason(error), kept(arguments["dir"]))
-        return wandb.init(mode="offline", settings=waiting(), **arguments)
+        log.warning("W&B cannot be reached (%s); %s.", reason(error), where_kept(arguments["dir"]))
+        return wandb.init(mode="offline", settings=patient_settings(), **arguments)
 
 
-def kept(folder: Path | str) -> str:
-    """Where what W&B does not get is, as part of a sentence."""
-    return f"the run is kept in {folder}/wandb; {SYNC}"
+def where_kept(folder: Path | str) -> str:
+    """Where an offline run is and how to sync it, as the end of a sentence."""
+    return f"the run is kept in {folder}/wandb and {SYNC}"
 
 
-def waiting() -> wandb.Settings:
-    """How long W&B tries: while the run goes on for as long as it takes, after that bounded."""
+def patient_settings() -> wandb.Settings:
+    """W&B retries without limit while a run goes on, and for ``FINISH_SECONDS`` at its end."""
     return wandb.Settings(
         x_file_stream_retry_max=1_000_000,
         finish_timeout=FINISH_SECONDS,
@@ -159,46 +162,49 @@ def waiting() -> wandb.Settings:
     )
 
 
-def _has_key(known: wandb.Settings) -> bool:
-    """Whether W&B would find credentials: in the environment, its settings or a netrc file."""
-    return bool(known.api_key or known.identity_token_file or get_netrc_auth(known.base_url))
+def _has_key(settings: wandb.Settings) -> bool:
+    """Whether W&B finds credentials: in the environment, its settings or a netrc file."""
+    return bool(
+        settings.api_key or settings.identity_token_file or get_netrc_auth(settings.base_url)
+    )
 
 
-def finish(outcome: int) -> None:
-    """End this process's run, if there is one.
+def finish(exit_code: int) -> None:
+    """End the W&B run of this process, if there is one.
 
-    What is not sent within ``FINISH_SECONDS`` stays on disk.
+    Data that is not uploaded within ``FINISH_SECONDS`` stays on disk.
 
     Args:
-        outcome: exit status; W&B shows others than 0 as failed.
+        exit_code: W&B shows a run as failed unless it is 0.
     """
     run = wandb.run
     if run is None:
         return
     file, online = Path(run.settings.sync_file), not run.offline
     try:
-        run.finish(exit_code=outcome)
-    except Exception as error:  # of whatever kind: the run itself is over, and all is on disk
-        log.warning("W&B has not got everything yet (%s); %s.", reason(error), SYNC)
+        run.finish(exit_code=exit_code)
+    except Exception as error:  # of any kind: training is over, and everything is on disk
+        log.warning("W&B has not received the whole run yet (%s); %s.", reason(error), SYNC)
         return
     if online and not run.disabled:
-        # W&B's mark of a file that it has got, which it leaves after `wandb sync` alone.
+        # W&B marks a received file with this only after `wandb sync`.
         file.with_name(f"{file.name}.synced").touch()
 
 
 def show(run: Any, findings: Findings, step: int) -> None:
-    """Results, charts and tables of a run or an ensemble.
+    """Log the results, charts and tables of a run or an ensemble.
 
     Args:
-        step: of the optimiser, that they are logged at.
+        run: of W&B.
+        step: optimiser step at which they are logged.
     """
     run.summary.update(dict(findings.results))
     shown: dict[str, Any] = {}
     if not findings.by_view.empty:
         table = wandb.Table(dataframe=findings.by_view)
-        measure = str(findings.by_view.columns[1])
-        title = f"test {measure} by view"
-        shown["result/by_view"] = wandb.plot.bar(table, "view", measure, title=title)
+        metric = str(findings.by_view.columns[1])
+        title = f"test {metric} by view"
+        shown["result/by_view"] = wandb.plot.bar(table, "view", metric, title=title)
     if findings.pairs:
         pairs = pairs_table(findings.pairs)
         pairs.insert(0, "picture", [_image(findings.paths.get(p.picture)) for p in findings.pairs])
@@ -210,7 +216,7 @@ def show(run: Any, findings: Findings, step: int) -> None:
 
 
 def wrong_table(findings: Findings) -> pd.DataFrame:
-    """A row a wrong picture: it, what it shows, what it was taken for, the neighbours."""
+    """One misclassified picture a row, with target, decision, best answers and neighbours."""
     most = max(len(wrong.neighbours) for wrong in findings.wrong)
     rows = []
     for wrong in findings.wrong:
@@ -240,22 +246,25 @@ def _image(path: Path | str | None, caption: str | None = None) -> wandb.Image |
 
 
 def run_artifacts(folder: RunFolder) -> list[wandb.Artifact]:
-    """A run's best checkpoint and its predictions. Made again from the same files they are the same
-    artifacts to W&B, whoever makes them."""
-    mark = folder.status().get("tracking_id") or digest(str(folder.path))
+    """Artifacts of a run's best checkpoint and its predictions.
+
+    Their names and contents depend only on the run's files, so W&B recognises them if an ensemble
+    logs them again.
+    """
+    tracking_id = folder.status().get("tracking_id") or digest(str(folder.path))
     artifacts = []
     if folder.best_checkpoint.is_file():
-        model = wandb.Artifact(f"model-{mark}", type="model")
+        model = wandb.Artifact(f"model-{tracking_id}", type="model")
         model.add_file(str(folder.best_checkpoint), name=folder.best_checkpoint.name)
         artifacts.append(model)
-    predictions = wandb.Artifact(f"predictions-{mark}", type="predictions")
+    predictions = wandb.Artifact(f"predictions-{tracking_id}", type="predictions")
     for file in sorted(folder.predictions_file("test").parent.glob("*.npz")):
         predictions.add_file(str(file), name=file.name)
     return [*artifacts, predictions]
 
 
 def folds_artifact(folds: "pd.Series[int]") -> wandb.Artifact:
-    """Which sample is held out when, ``id,fold``; named by its content."""
+    """An artifact of the folds, ``id,fold``, named by its content."""
     text = folds.to_csv()
     artifact = wandb.Artifact(f"folds-{digest(text)}", type="folds")
     with artifact.new_file("folds.csv") as file:
@@ -264,9 +273,10 @@ def folds_artifact(folds: "pd.Series[int]") -> wandb.Artifact:
 
 
 def use(run: Any, artifact: wandb.Artifact) -> wandb.Artifact:
-    """Say that a run takes an artifact as its input, also one that W&B does not have yet.
+    """Declare an artifact as an input of a run, even if W&B does not have it yet.
 
-    ``Run.use_artifact`` refuses to offline and waits for the upload online; what it calls does not.
+    ``Run.use_artifact`` refuses when offline and waits for the upload when online; the private
+    method that it calls does neither.
     """
     logged: wandb.Artifact = run._log_artifact(
         artifact, is_user_created=True, use_after_commit=True

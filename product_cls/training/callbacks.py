@@ -1,4 +1,4 @@
-"""Lightning callbacks: the record of a run's progress, and which checkpoints are kept."""
+"""Lightning callbacks of every run: progress, checkpoints, and averaged weights."""
 
 import logging
 import math
@@ -19,10 +19,14 @@ log = logging.getLogger(__name__)
 
 
 class EpochRecord(Callback):
-    """A line an epoch in the log, and the epoch and best metric so far in ``status.json``.
+    """Logs one line an epoch, and writes the epoch and the best metric to ``status.json``.
+
+    Args:
+        folder: of the run.
+        monitor: name of the validation metric; None without validation.
 
     Raises:
-        UserError: the loss is no number any more.
+        UserError: after an epoch whose training loss is not finite.
     """
 
     def __init__(self, folder: RunFolder, monitor: str | None) -> None:
@@ -33,12 +37,12 @@ class EpochRecord(Callback):
         self._start = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # The same on all ranks, so that all of them stop when it is no number.
+        # Equal on all ranks, so that all of them stop when the loss is not finite.
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
         epoch = trainer.current_epoch + 1
         if not math.isfinite(values["train/loss_epoch"]):
             raise UserError(
-                f"The training loss became {values['train/loss_epoch']} in epoch {epoch}; "
+                f"The training loss is {values['train/loss_epoch']} in epoch {epoch}; "
                 f"lower optimizer.lr or set trainer.gradient_clip_val=1."
             )
         if not trainer.is_global_zero:
@@ -57,22 +61,25 @@ class EpochRecord(Callback):
 
 
 class WarmEma(WeightAveraging):
-    """Exponential moving average of the weights, buffers included; validation, checkpoints and
-    predictions use the average.
+    """Exponential moving average of the weights and buffers.
 
-    The decay rises as ``min(decay, (1 + n) / (10 + n))`` over the first n steps, as in TensorFlow's
-    ExponentialMovingAverage; a constant .999 would leave short runs with their first weights.
+    Validation, checkpoints and predictions use the average. After n steps the decay is
+    ``min(decay, (1 + n) / (10 + n))``, as in TensorFlow's ExponentialMovingAverage; with a constant
+    .999, short runs would stay close to their initial weights.
 
     Args:
         decay: share of the average that a step keeps, in [0, 1].
+
+    Raises:
+        ValueError: ``decay`` is out of range.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
         if not 0 <= decay <= 1:
-            raise UserError(f"callbacks.ema.decay={decay}; allowed: 0 to 1.")
+            raise ValueError(f"decay={decay}; allowed: 0 to 1.")
 
         def average(mean: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
-            if not mean.is_floating_point():  # batch norms count their batches
+            if not mean.is_floating_point():  # the batch counter of a batch norm
                 return new
             n = float(count)
             return torch.lerp(new, mean, min(decay, (1 + n) / (10 + n)))
@@ -80,21 +87,25 @@ class WarmEma(WeightAveraging):
         super().__init__(use_buffers=True, avg_fn=average)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        # Lightning calls this before it moves the module, and the average would stay on the CPU.
+        # Lightning calls this before it moves the module, so the average would stay on the CPU.
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        if self._average_model is not None:  # what checkpoints keep
+        if self._average_model is not None:  # checkpoints hold the average
             average_statistics(self._average_model)
 
 
 def checkpoint_callbacks(folder: Path, monitor: str | None) -> list[ModelCheckpoint]:
-    """``best.ckpt`` by ``monitor`` (the latest where None) and ``last.ckpt`` to resume from.
+    """Callbacks that keep ``best.ckpt`` and ``last.ckpt``, which a run resumes from.
 
-    Both are written when an epoch has ended, validation included, so that a resumed run starts with
-    the next epoch and not within one.
+    Both are written after the validation of an epoch, so that a resumed run starts with the next
+    epoch and not in the middle of one.
+
+    Args:
+        folder: for the checkpoints.
+        monitor: metric that selects the best epoch, higher is better; None keeps the latest.
     """
     best = ModelCheckpoint(
         folder,

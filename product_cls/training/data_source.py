@@ -67,7 +67,7 @@ def build_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Se
     targets, ids = task.encode(samples), samples["id"]
     with keys_for_arguments():
         parts = split_rows(folds, parse_fold(config.fold))
-    with keys_for_node(config.task):
+    with keys_for_arguments("task"):
         warnings = task.check_parts(*(targets[ids.isin(part)] for part in parts))
     for warning in warnings:
         log.warning(warning)

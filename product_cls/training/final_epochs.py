@@ -1,7 +1,7 @@
-"""How long a final model trains, without validation to tell: as long as the folds' best epochs.
+"""Number of epochs of a final model, which has no validation: the mean of the folds' best epochs.
 
-A run of ``fold=all`` learns from every picture with the settings that folds were tried with; the
-mean of their best epochs is its number of epochs, and its schedule runs over just those.
+A run with ``fold=all`` learns from every picture with the settings that the folds were trained
+with. Its schedule spans exactly that mean number of epochs.
 """
 
 from collections.abc import Mapping
@@ -11,65 +11,65 @@ from typing import Any
 import yaml
 
 from product_cls.core.errors import UserError
+from product_cls.core.nested import flatten
 from product_cls.runs.fingerprint import fingerprinted
 from product_cls.runs.folder import RunFolder, find_runs
 
-# What may differ: which pictures are held out, chance, and what is averaged after training.
+# Settings that may differ: the pictures held out, the random seed, and test-time augmentation.
 FREE = ("fold", "folds", "seed", "tta")
-
 
 SHOWN = 3  # differences named in a message
 
 
 def epochs_from_folds(config: Mapping[str, Any], root: Path) -> tuple[int, str]:
-    """The mean, rounded, of the best epochs of the folds that were trained with these settings.
+    """The rounded mean of the best epochs of the folds that were trained with these settings.
 
     Args:
-        config: of the final run, resolved, plain containers; its ``trainer.max_epochs`` is that of
-            the folds, as in the command that trained them.
-        root: folder of a sweep; of its runs, those with other settings are left aside.
+        config: of the final run, resolved, plain containers; ``trainer.max_epochs`` must be as in
+            the command that trained the folds.
+        root: folder of a sweep; runs with other settings are ignored.
 
     Returns:
-        The number of epochs, and a sentence that says where it comes from.
+        The number of epochs, and a sentence that explains it.
 
     Raises:
-        UserError: no run there holds out a fold, has these settings, or not all that have are
-            finished.
+        UserError: no run there holds out a fold, none has these settings, or one that has them is
+            unfinished.
     """
     where = f"epochs_from={root}"
     try:
         folders = find_runs(root)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    folds = [(one, settings) for one in folders if (settings := _fold_settings(one)) is not None]
+    folds = [(run, settings) for run in folders if (settings := _fold_settings(run)) is not None]
     if not folds:
         raise UserError(f"{where}: none of the {len(folders)} runs there holds out a fold.")
     here = _settings(config)
-    alike = [one for one, settings in folds if settings == here]
+    alike = [run for run, settings in folds if settings == here]
     if not alike:
         nearest, settings = min(folds, key=lambda pair: len(_differences(pair[1], here)))
         raise UserError(
-            f"{where}: none of the {len(folds)} runs of folds there has this run's settings; "
-            f"'{nearest.path.name}' comes nearest, with other {_named(settings, here)}."
+            f"{where}: none of the {len(folds)} runs of folds there has the settings of this run; "
+            f"the closest, '{nearest.path.name}', differs in {_describe(settings, here)}."
         )
-    unfinished = [f"{one.path.name} {why}" for one in alike if (why := one.shortcoming())]
+    unfinished = [f"{run.path.name} {why}" for run in alike if (why := run.shortcoming())]
     if unfinished:
         raise UserError(
-            f"{where}: of {len(alike)} runs of folds with this run's settings {len(unfinished)} "
+            f"{where}: {len(unfinished)} of {len(alike)} runs of folds with this run's settings "
             f"cannot be used: {'; '.join(unfinished)}."
         )
-    best = [int(one.metrics()["best_epoch"]) for one in alike]
-    epochs = int(sum(best) / len(best) + 0.5)  # round() would take 2.5 to 2
-    aside = len(folds) - len(alike)
+    best = [int(run.metrics()["best_epoch"]) for run in alike]
+    epochs = int(sum(best) / len(best) + 0.5)  # round() would round 2.5 to 2
+    ignored = len(folds) - len(alike)
     return epochs, (
         f"trainer.max_epochs={epochs}: mean of the best epochs {', '.join(map(str, best))} of "
         f"{len(best)} runs of folds in {root}"
-        f"{f'; {aside} with other settings left aside' if aside else ''}."
+        f"{f'; {ignored} with other settings ignored' if ignored else ''}."
     )
 
 
 def _fold_settings(folder: RunFolder) -> dict[str, Any] | None:
-    """Settings of a run that holds out a fold; None of one that does not, or never began."""
+    """Settings of a run that holds out a fold; None if it does not, or has never started."""
     try:
         config = yaml.safe_load(folder.config_file.read_text())
     except (OSError, yaml.YAMLError):
@@ -78,26 +78,18 @@ def _fold_settings(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted key -> value, of what makes a network what it is, but for the pictures held out."""
+    """Dotted key -> value of the settings that must be equal for the folds and the final run."""
     kept = {key: value for key, value in fingerprinted(config).items() if key not in FREE}
-    # What watches validation, as early stopping does, fold=all refuses.
+    # fold=all refuses callbacks that watch validation, such as early stopping.
     kept["callbacks"] = {k: node for k, node in kept["callbacks"].items() if "monitor" not in node}
-    return _flat(kept, "")
-
-
-def _flat(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        inner = isinstance(value, Mapping)
-        flat |= _flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return flat
+    return flatten(kept)
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     return [key for key in {**there, **here} if there.get(key) != here.get(key)]
 
 
-def _named(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+def _describe(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     keys = _differences(there, here)
     shown = [f"{key} ({there.get(key)}, here {here.get(key)})" for key in keys[:SHOWN]]
     more = [f"{len(keys) - SHOWN} more"] if len(keys) > SHOWN else []

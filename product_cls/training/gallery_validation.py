@@ -1,4 +1,4 @@
-"""Validation pictures searched in the training gallery, while the network learns."""
+"""Validation of retrieval: searches the validation pictures in the gallery of training pictures."""
 
 from typing import Any
 
@@ -16,7 +16,11 @@ from product_cls.retrieval.gallery import neighbour_scores
 
 
 def joined(columns: list[Any]) -> list[np.ndarray]:
-    """Arrays of one length, each with those of the other ranks behind or before it."""
+    """Each column concatenated over all ranks, in the order of the ranks.
+
+    Args:
+        columns: arrays of one length, ``[N, ...]``; N may differ between ranks.
+    """
     return [np.concatenate(parts) for parts in zip(*gathered(columns), strict=True)]
 
 
@@ -24,10 +28,11 @@ class GalleryValidation(Callback):
     """Logs ``val/accuracy`` of the neighbours' vote, ``val/recall@1``, ``val/recall@5`` and
     ``val/mAP@R``.
 
-    Queries are what validation steps return; the training pictures are embedded for the search.
+    The queries are the embeddings that validation steps return. The training pictures are embedded
+    for each search.
 
     Args:
-        every: epochs from one search to the next; the last epoch always has one.
+        every: epochs between searches, 1 or more; the last epoch always has one.
     """
 
     def __init__(self, every: int = 1) -> None:
@@ -44,17 +49,17 @@ class GalleryValidation(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if self._due(trainer):
-            kept = outputs["embedding"], outputs["scores"], batch["target"]
-            self._queries.append(tuple(part.cpu() for part in kept))
+            columns = outputs["embedding"], outputs["scores"], batch["target"]
+            self._queries.append(tuple(column.cpu() for column in columns))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._due(trainer):
             return
-        mine = [torch.cat(part).numpy() for part in zip(*self._queries, strict=True)]
+        columns = [torch.cat(parts).numpy() for parts in zip(*self._queries, strict=True)]
         self._queries.clear()
-        # Each rank has seen and embeds its share of the pictures; each searches them all, so that
-        # all come to the same values.
-        queries, class_scores, targets = joined(mine)
+        # Each rank embeds its share of the pictures. Each then searches all of them, so that all
+        # ranks log the same values.
+        queries, class_scores, targets = joined(columns)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ProductDataModule)
         module: Any = pl_module

@@ -1,4 +1,4 @@
-"""ProductModule: one training step, one validation step, whatever the task."""
+"""ProductModule: the training and validation step, the same for all tasks."""
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -25,20 +25,20 @@ Batch = dict[str, Any]
 
 
 class ProductModule(LightningModule):
-    """A network learning a task.
+    """A network that learns a task.
 
     Args:
-        network: takes uint8 pictures (``Network.prepare``), returns the head's outputs.
-        task: loss, metrics and what goes into the checkpoint's description.
+        network: uint8 pictures (``Network.prepare``) -> the head's outputs.
+        task: gives the loss, the metrics and its description for the checkpoint.
         optimizer: parameter groups -> optimiser.
-        scheduler: (optimiser, total steps) -> scheduler, stepped after each step.
-        lr: the optimiser's learning rate.
-        weight_decay: of all parameters but norms and biases.
-        finetune: rates of layers and head, and for how long the backbone is frozen.
-        mix: mixes training batches; None for none.
+        scheduler: (optimiser, total steps) -> scheduler, stepped after each optimiser step.
+        lr: learning rate of the optimiser.
+        weight_decay: of all parameters except norms and biases.
+        finetune: learning rates of layers and head, and how long the backbone is frozen.
+        mix: mixes training batches; None for no mixing.
         seed: of mixing and dropout.
-        image: ``{"size": [H, W], "fit": ...}``, what the store did to the pictures; kept in the
-            checkpoint so that new pictures get the same.
+        image: ``{"size": [H, W], "fit": ...}``, how the store resized the pictures; the checkpoint
+            keeps it so that new pictures are resized alike.
     """
 
     def __init__(
@@ -63,26 +63,29 @@ class ProductModule(LightningModule):
         self.val_metrics = task.metrics()
         self._batches = 0  # mixed so far in this epoch
         self._second_pass = False
-        self._val_loss = torch.zeros(2)  # its sum over pictures held out, and their number
+        self._val_loss = torch.zeros(2)  # sum over the validation pictures, and their number
         self._backbone = [p for p in network.backbone.parameters() if p.requires_grad]
 
     def on_train_epoch_start(self) -> None:
         self._batches = 0
-        # Dropout's stream depends on seed and epoch alone, so that a resumed run repeats it.
+        # Dropout's random stream depends on seed and epoch alone, so that a resumed run repeats it.
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, self.global_rank, 1))
         assert self.trainer.max_epochs is not None
         self.task.begin_epoch(self.current_epoch / self.trainer.max_epochs)
         frozen = self.finetune.frozen(self.current_epoch)
         for parameter in self._backbone:
             parameter.requires_grad_(not frozen)
-        self.network.backbone.train(not frozen)  # batch norms in eval mode keep their statistics
+        self.network.backbone.train(not frozen)  # in eval mode batch norms keep their statistics
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Normalise on the device and, in training, mix: once a batch and before the step, so that
-        an optimiser that evaluates the loss twice sees the same pictures twice."""
+        """Normalise on the device and, in training, mix.
+
+        Mixing happens once a batch and before the step, so that an optimiser that evaluates the
+        loss twice sees the same pictures twice.
+        """
         images = self.network.prepare(batch["image"])
         if self.trainer.training and self.mix is not None:
-            # Not by the step: with accumulated gradients several batches share one.
+            # By batch and not by step: accumulated batches share a step.
             draw = derive_seed(self.seed, self.current_epoch, self._batches, self.global_rank, 2)
             self._batches += 1
             mixed = self.mix(images, np.random.default_rng(draw))
@@ -96,7 +99,7 @@ class ProductModule(LightningModule):
             loss = lam * loss + (1.0 - lam) * self.task.loss(outputs, target[batch["perm"]])
         if self._second_pass:
             return loss
-        # No training accuracy: under mixing it would mean nothing.
+        # No training accuracy: it means nothing for mixed pictures.
         count = len(target)
         self.log(
             "train/loss",
@@ -107,7 +110,7 @@ class ProductModule(LightningModule):
             batch_size=count,
             sync_dist=True,
         )
-        # The first group's rate is the highest.
+        # The first group has the highest rate.
         self.log("lr", self.optimizers().param_groups[0]["lr"], prog_bar=True)  # type: ignore[union-attr]
         return loss
 
@@ -120,15 +123,16 @@ class ProductModule(LightningModule):
     ) -> None:
         """One step; for SAM, two passes over the same batch with the same dropout.
 
-        The first pass is the one that is logged and updates batch norms. Clipping and what else
-        Lightning does before a step come after the closure given to it, so to the second gradient.
+        The first pass is logged and updates batch norms. Lightning clips gradients after the
+        closure that it gets, which is the second pass.
         """
         sam = self.optimizers(use_pl_optimizer=False)
         if not isinstance(sam, SAM):
             return super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         assert optimizer_closure is not None
         strategy = self.trainer.strategy
-        # Each rank climbs its own batch's slope, as published; only second gradients are averaged.
+        # Each rank ascends the gradient of its own batch, as published; only the second gradients
+        # are averaged.
         unsynced = (
             strategy.block_backward_sync()
             if isinstance(strategy, ParallelStrategy)
@@ -148,19 +152,19 @@ class ProductModule(LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, second_pass)
 
     def on_train_epoch_end(self) -> None:
-        average_statistics(self.network)  # what checkpoints keep
+        average_statistics(self.network)  # for the checkpoints
 
     def on_validation_epoch_start(self) -> None:
         average_statistics(self.network)
         self._val_loss = torch.zeros(2, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
-        """Scores and embeddings (None in tasks without), for ``GalleryValidation``."""
+        """Scores ``[B, C]`` and embeddings ``[B, D]`` (or None), for ``GalleryValidation``."""
         outputs, target = self.network(batch["image"]), batch["target"]
         scores = self.task.scores(outputs)
         self.val_metrics.update(scores, target)
         count = len(target)
-        # Not by self.log, which rounds the mean number of pictures that ranks have down.
+        # Not with self.log, which rounds down the mean number of pictures on the ranks.
         loss = self.task.loss(outputs, target)
         self._val_loss += torch.stack([loss * count, loss.new_tensor(count)])
         return {"scores": scores, "embedding": self.task.embedding(outputs)}
@@ -182,7 +186,7 @@ class ProductModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # Plain containers only: checkpoints are loaded with weights_only=True.
+        # Plain containers only, because checkpoints are loaded with weights_only=True.
         checkpoint["hyper_parameters"] = {
             "network": self.network.spec,
             "task": self.task.spec(),

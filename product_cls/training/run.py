@@ -29,8 +29,7 @@ from product_cls.data.datamodule import ProductDataModule
 from product_cls.distributed.launch import RankFailed, join_ranks, node_rank, rendezvous
 from product_cls.models.network import Network
 from product_cls.runs.folder import RunFolder
-from product_cls.tracking.trackers import closing_trackers
-from product_cls.tracking.trackers import publish as publish_results
+from product_cls.tracking.trackers import closing_trackers, publish_results
 from product_cls.training.build import build_parts
 from product_cls.training.fit import fit
 from product_cls.training.module import ProductModule

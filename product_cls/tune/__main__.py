@@ -80,7 +80,7 @@ def main() -> None:
         import optuna
     except ImportError:
         raise UserError(
-            "The search needs Optuna, pip install -e '.[optuna]' (make setup has it)."
+            'The search needs Optuna: pip install "product-cls[optuna]" (make setup has it).'
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # These import Optuna, or Hydra.

@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from product_cls.config.checks import check_config
-from product_cls.config.compose import compose_config
+from product_cls.config.compose import CONFIG_DIR, compose_config
 from product_cls.core.errors import UserError
 from product_cls.launchers.base import (
     PROGRAM,
@@ -80,7 +80,11 @@ class Search:
         if clash := [w for w in self.shared if w.partition("=")[0].lstrip("+~") in self.space]:
             raise UserError(f"{clash[0]}: the search varies this key; leave it out here or there.")
         reserved = ("hydra", "name=", "-")
-        if refused := [w for w in self.shared if w.lstrip("+~").startswith(reserved)]:
+        if refused := [
+            w
+            for w in self.shared
+            if w.lstrip("+~").startswith(reserved) and not w.startswith(f"{CONFIG_DIR}=")
+        ]:
             raise UserError(f"{refused[0]} is set by the search; leave it out.")
         if sweeps := [w for w in self.shared if w.lstrip("+").startswith("sweep=")]:
             raise UserError(

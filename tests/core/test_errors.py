@@ -1,4 +1,4 @@
-"""What leaves in sentences has no logins."""
+"""Sentences that users see hold no logins."""
 
 import pickle
 
@@ -19,7 +19,7 @@ from product_cls.data.stream.files import ShardError
         ("https://host/a@b, file:///a@b", "https://host/a@b, file:///a@b"),
     ],
 )
-def test_logins_are_left_out(text: str, shown: str) -> None:
+def test_logins_are_removed(text: str, shown: str) -> None:
     assert without_login(text) == shown
     assert str(UserError(text)) == shown
     assert reason(OSError(f"{text}.\n")) == shown

@@ -1,4 +1,4 @@
-"""Progress bars where nobody watches them."""
+"""Progress bars in log files and on terminals."""
 
 import io
 import sys
@@ -13,16 +13,18 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("kind", "least", "most"), [(io.StringIO, 1, 3), (Terminal, 2, 200)])
-def test_a_log_file_keeps_few_states(
-    kind: type[io.StringIO], least: int, most: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("stream_type", "minimum", "maximum"), [(io.StringIO, 1, 3), (Terminal, 2, 200)]
+)
+def test_a_log_file_gets_few_updates(
+    stream_type: type[io.StringIO], minimum: int, maximum: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = kind()
-    monkeypatch.setattr(sys, "stderr", written)
+    stream = stream_type()
+    monkeypatch.setattr(sys, "stderr", stream)
     clock = iter(range(10**6))
-    # A fifth of a second between any two looks at the clock.
+    # The clock advances by a fifth of a second per call.
     monkeypatch.setattr("tqdm.std.time", lambda: next(clock) / 5)
     assert sum(progress_bar(range(50), "pictures")) == 1225
-    states = written.getvalue().count("pictures:")
-    assert least <= states <= most, written.getvalue()
-    assert "50/50" in written.getvalue()
+    updates = stream.getvalue().count("pictures:")
+    assert minimum <= updates <= maximum, stream.getvalue()
+    assert "50/50" in stream.getvalue()

@@ -31,7 +31,7 @@ from product_cls.inference.predictions import Predictions
 from product_cls.optim.groups import Finetune
 from product_cls.runs.folder import RunFolder
 from product_cls.training.build import build_network
-from product_cls.training.rank_worker import leave
+from product_cls.training.rank_worker import report_failure
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 # 28 pictures to learn from; 7 held out, of which one process takes 4, two batches of 3, and the
@@ -102,7 +102,7 @@ def test_a_rank_dies_in_a_sweep(
     tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     boom = tmp_path / "boom"
-    bomb = f"{{_target_: sweep_bombs.RankBomb, job: 'seed=1', deed: exit, file: '{boom}'}}"
+    bomb = f"{{_target_: sweep_bombs.RankBomb, job: 'seed=1', fault: exit, file: '{boom}'}}"
     small = (*DDP, "data.batch_size=4")
     sweep = Sweep(tmp_path, tiny_root, *small, "seed=0,1", bomb=bomb)
     status, output = sweep.end(sweep.start({}))
@@ -167,9 +167,9 @@ def test_sentences_and_lack_of_memory_stay_what_they_are(tmp_path: Path, refused
 def test_a_rank_that_was_told_to_end_shows_no_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    leave(tmp_path, 1, KeyboardInterrupt())
+    report_failure(tmp_path, 1, KeyboardInterrupt())
     assert capsys.readouterr().err == ""
-    leave(tmp_path, 1, ValueError("a mistake"))
+    report_failure(tmp_path, 1, ValueError("a mistake"))
     assert "ValueError: a mistake" in capsys.readouterr().err
 
 

@@ -173,7 +173,7 @@ def test_views_that_only_the_test_shows_are_warned_of() -> None:
         runs = [seen(run, val, test) for run in made_runs()]
         return find_weights(runs, "greedy", "mean").sentences[-1]
 
-    assert "views that no held-out picture does (60)" in last([0, 30], [0, 30, 60])
+    assert "views that no held-out picture has (60)" in last([0, 30], [0, 30, 60])
     assert "folds.strategy=view" not in last([0, 30], [0, 30])
     assert "folds.strategy=view" not in last([0], [0, 30, 60])  # which these folds do
 
@@ -186,13 +186,13 @@ def test_what_weights_cannot_be_found_for(refused: Refused) -> None:
         find_weights(runs, "greedy", "gmean")
     with refused("one only: good"):
         find_weights(runs[:2], "greedy", "mean")
-    with refused("'bad' and 'good' held out others", "train the same folds"):
+    with refused("'bad' and 'good' held out different ones", "train the same folds"):
         find_weights([runs[0], *runs[2:]], "greedy", "mean")
     final = replace(runs[0], name="final", splits={"test": runs[0].splits["test"]})
     with refused("run 'final' held none out (fold=all)"):
         find_weights([*runs, final], "greedy", "mean")
     features = Gallery(*(np.zeros(0) for _ in range(6)))
-    with refused("is for softmax runs", "'good,fold=0,seed=0' is joined by its features"):
+    with refused("is for softmax runs", "'good,fold=0,seed=0' is a retrieval run"):
         find_weights([replace(runs[0], gallery=features), *runs[1:]], "greedy", "mean")
     several = of_several(runs[0].splits["val"], "multi_label", 1.0, 0)
     with refused("one is of task=multi_label, the other of task=single_label"):

@@ -1,7 +1,7 @@
-"""As much of W&B's server as its client needs to send runs; what it gets is kept.
+"""The part of W&B's server that its client needs to upload runs; it stores all uploads.
 
-Written from what the client of wandb 0.31 asks. It stands in for the network, not for W&B: that a
-real server takes what it is sent is not shown by it.
+Written from the requests of the client of wandb 0.31. It replaces the network, not W&B: it does not
+show that a real server accepts the uploads.
 """
 
 import gzip
@@ -16,20 +16,20 @@ KEY = "0" * 40
 
 @dataclass
 class Received:
-    """What has arrived, by run id."""
+    """The uploads, by run id."""
 
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     history: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
     artifacts: dict[tuple[str, str], str] = field(default_factory=dict)  # (name, digest): id
-    made: list[tuple[str, str]] = field(default_factory=list)  # (run, artifact's name)
+    logged: list[tuple[str, str]] = field(default_factory=list)  # (run, artifact's name)
     used: list[tuple[str, str]] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
 
-    def answer(self, operation: str, given: dict[str, Any], url: str) -> dict[str, Any]:
+    def answer(self, operation: str, variables: dict[str, Any], url: str) -> dict[str, Any]:
         """The answer to a GraphQL operation."""
         place = {"id": "p", "name": "shop", "entity": {"id": "e", "name": "me"}}
-        name = given.get("name") or given.get("runName") or ""
+        name = variables.get("name") or variables.get("runName") or ""
         upload = {"uploadUrl": f"{url}/put", "uploadHeaders": []}
         if operation == "RunResumeStatus":
             lines = [json.dumps(line) for line in self.history.get(name, [])]
@@ -40,22 +40,24 @@ class Received:
             return {"model": {**place, "bucket": last if name in self.runs else None}}
         if operation == "UpsertBucket":
             new = name not in self.runs
-            known = {k: v for k, v in given.items() if v is not None}
-            self.runs[name] = self.runs.get(name, {}) | known
+            fields = {k: v for k, v in variables.items() if v is not None}
+            self.runs[name] = self.runs.get(name, {}) | fields
             bucket = {"id": name, "name": name, "displayName": name, "config": "{}"}
             bucket |= {"historyLineCount": len(self.history.get(name, [])), "project": place}
             return {"upsertBucket": {"bucket": bucket, "inserted": new}}
         if operation == "CreateRunFiles":
-            files = [{"name": file, "uploadUrl": f"{url}/put/{file}"} for file in given["files"]]
+            files = [
+                {"name": file, "uploadUrl": f"{url}/put/{file}"} for file in variables["files"]
+            ]
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}
         if operation == "CreateArtifact":
-            key = given["artifactCollectionName"], given["digest"]
+            key = variables["artifactCollectionName"], variables["digest"]
             state = "COMMITTED" if key in self.artifacts else "PENDING"
             number = self.artifacts.setdefault(key, str(len(self.artifacts)))
-            if given["runName"]:
-                self.made.append((given["runName"], key[0]))
-            made = {"id": number, "state": state, "artifactSequence": {"latestArtifact": None}}
-            return {"createArtifact": {"artifact": made}}
+            if variables["runName"]:
+                self.logged.append((variables["runName"], key[0]))
+            artifact = {"id": number, "state": state, "artifactSequence": {"latestArtifact": None}}
+            return {"createArtifact": {"artifact": artifact}}
         if operation == "CreateArtifactManifest":
             file = {"id": "f", "name": "m", "displayName": "m", **upload}
             return {"createArtifactManifest": {"artifactManifest": {"id": "m", "file": file}}}
@@ -69,33 +71,33 @@ class Received:
                         "uploadHeaders": [],
                     }
                 }
-                for f in given["artifactFiles"]
+                for f in variables["artifactFiles"]
             ]
             return {"createArtifactFiles": {"files": {"edges": nodes}}}
         if operation == "CommitArtifact":
-            return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": "d"}}}
+            return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": "d"}}}
         if operation == "UseArtifact":
             names = {number: key[0] for key, number in self.artifacts.items()}
-            self.used.append((given["runName"], names[given["artifactID"]]))
-            return {"useArtifact": {"artifact": {"id": given["artifactID"]}}}
+            self.used.append((variables["runName"], names[variables["artifactID"]]))
+            return {"useArtifact": {"artifact": {"id": variables["artifactID"]}}}
         if operation == "Viewer":
             return {"viewer": {"id": "u", "entity": "me", "username": "me", "flags": "{}"}}
         if operation == "ServerFeaturesQuery":
             return {"serverInfo": {"features": []}}
         return {}
 
-    def stream(self, run: str, given: dict[str, Any]) -> None:
-        """What the client tells while a run goes on."""
-        file = (given.get("files") or {}).get("wandb-history.jsonl", {})
+    def stream(self, run: str, message: dict[str, Any]) -> None:
+        """Take the data that the client sends while a run goes on."""
+        file = (message.get("files") or {}).get("wandb-history.jsonl", {})
         lines = self.history.setdefault(run, [])
-        # A part that is sent twice stands where it stood.
+        # A part that is sent twice replaces itself.
         lines[file.get("offset", len(lines)) :] = map(json.loads, file.get("content", []))
-        if given.get("complete"):
+        if message.get("complete"):
             self.finished.add(run)
 
 
 class FakeWandb:
-    """The server, at ``url``; while it is ``down`` it hangs up on who calls."""
+    """The server at ``url``; while it is ``down``, it closes every connection."""
 
     def __init__(self) -> None:
         self.received, self.down = Received(), False
@@ -112,15 +114,15 @@ class FakeWandb:
 
             def do_POST(self) -> None:
                 content = self.body()
-                if not self.path.endswith(("/graphql", "/file_stream")):  # W&B's own statistics
+                if not self.path.endswith(("/graphql", "/file_stream")):  # W&B's telemetry
                     return self.reply({})
-                given = json.loads(content)
+                message = json.loads(content)
                 if self.path.endswith("/file_stream"):
                     if not fake.down:
-                        fake.received.stream(self.path.split("/")[-2], given)
+                        fake.received.stream(self.path.split("/")[-2], message)
                     return self.reply({"exitcode": None, "limits": {}})
-                words = given["query"].replace("(", " ").replace("{", " ").split()
-                variables = given.get("variables") or {}
+                words = message["query"].replace("(", " ").replace("{", " ").split()
+                variables = message.get("variables") or {}
                 variables = variables.get("input") or variables
                 answer = {} if fake.down else fake.received.answer(words[1], variables, fake.url)
                 self.reply({"data": answer})

@@ -1,4 +1,4 @@
-"""A callback that ends chosen jobs of a sweep in chosen ways; for test_sweep.py."""
+"""Callbacks that end selected jobs of a sweep in selected ways; for test_sweep.py."""
 
 import json
 import os
@@ -11,11 +11,12 @@ from pytorch_lightning import Callback
 
 
 class Bomb(Callback):
-    """Reads what to do from a file, so that the cause can go away without changing the config.
+    """Ends a run when its second epoch begins.
+
+    The faults are in a file, so that they can be removed without changing the config.
 
     Args:
-        file: JSON, a run folder's name -> ``raise`` | ``kill`` | ``exit`` | ``wait``. It happens
-            when the second epoch begins.
+        file: JSON; name of a run folder -> ``raise`` | ``kill`` | ``exit`` | ``wait``.
     """
 
     def __init__(self, file: str) -> None:
@@ -23,18 +24,18 @@ class Bomb(Callback):
 
     def on_train_epoch_start(self, trainer, module) -> None:  # type: ignore[no-untyped-def]
         name = Path(trainer.default_root_dir).name
-        deed = json.loads(self.file.read_text()).get(name)
-        if deed is None or trainer.current_epoch != 1:
+        fault = json.loads(self.file.read_text()).get(name)
+        if fault is None or trainer.current_epoch != 1:
             return
-        if deed == "raise":
+        if fault == "raise":
             raise RuntimeError("out of luck")
-        if deed == "kill":
+        if fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if deed == "exit":
+        if fault == "exit":
             os._exit(3)
-        if deed == "wait":
+        if fault == "wait":
             Path(trainer.default_root_dir, "waiting").touch()
-        while deed == "wait":
+        while fault == "wait":
             signal.pause()
 
 
@@ -43,22 +44,22 @@ class RankBomb(Callback):
 
     Args:
         job: the run folder's name.
-        deed: ``raise`` | ``kill`` | ``exit`` | ``memory``.
-        file: where it is written that it happened; it does so once.
+        fault: ``raise`` | ``kill`` | ``exit`` | ``memory``.
+        file: written when it happens, because it happens only once.
     """
 
-    def __init__(self, job: str, deed: str, file: str) -> None:
-        self.job, self.deed, self.file = job, deed, Path(file)
+    def __init__(self, job: str, fault: str, file: str) -> None:
+        self.job, self.fault, self.file = job, fault, Path(file)
 
     def on_train_epoch_start(self, trainer, module) -> None:  # type: ignore[no-untyped-def]
-        mine = Path(trainer.default_root_dir).name == self.job and trainer.global_rank == 1
-        if not mine or trainer.current_epoch != 1 or self.file.exists():
+        selected = Path(trainer.default_root_dir).name == self.job and trainer.global_rank == 1
+        if not selected or trainer.current_epoch != 1 or self.file.exists():
             return
         self.file.write_text(f"{time.time()}")
-        if self.deed == "raise":
+        if self.fault == "raise":
             raise RuntimeError("out of luck")
-        if self.deed == "memory":
+        if self.fault == "memory":
             raise torch.OutOfMemoryError("no room on rank 1")
-        if self.deed == "kill":
+        if self.fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         os._exit(3)

@@ -1,4 +1,4 @@
-"""A sweep of tiny trainings as a user types it, on this machine or a cluster, with bombs in it."""
+"""A sweep of tiny runs as a user types it, on this machine or a cluster, with planned faults."""
 
 import json
 import os
@@ -15,14 +15,15 @@ from product_cls.runs.folder import RunFolder
 
 
 class Sweep:
-    """What is typed, two epochs a run, and its runs by the names of their folders.
+    """The command of a sweep with two epochs per run, and its runs by the names of their folders.
 
     Args:
-        tmp_path: where its results and caches go.
-        data: the competition's layout.
-        grid: overrides that vary, and more that name no folder (``hydra``, ``data.size``, ...).
-        before: words before the command, such as a script that brings a cluster.
-        bomb: the callback that ends runs; None: ``sweep_bombs.Bomb``, told by ``start``.
+        tmp_path: where results and caches go.
+        data: pictures in the competition's layout.
+        grid: overrides that vary, and others that are left out of folder names (``hydra``,
+            ``data.size``, ...).
+        before: words before the command, such as a script that starts a cluster.
+        bomb: the callback that ends runs; None: ``sweep_bombs.Bomb``, with the faults of ``start``.
     """
 
     def __init__(
@@ -59,13 +60,17 @@ class Sweep:
 
     @property
     def runs(self) -> dict[str, RunFolder]:
-        """Those that have begun, by name."""
+        """Runs that have started, by name."""
         files = sorted(self.folder.glob("*/status.json"))
         return {file.parent.name: RunFolder(file.parent) for file in files}
 
-    def start(self, deeds: Mapping[str, str]) -> "subprocess.Popen[str]":
-        """Type the command in the background; ``deeds``: what ``sweep_bombs`` does to which run."""
-        self.bombs.write_text(json.dumps(deeds))
+    def start(self, faults: Mapping[str, str]) -> "subprocess.Popen[str]":
+        """Start the sweep in the background.
+
+        Args:
+            faults: name of a run -> what ``sweep_bombs.Bomb`` does to it.
+        """
+        self.bombs.write_text(json.dumps(faults))
         with self.log.open("w") as log:
             return subprocess.Popen(
                 self.words,
@@ -79,7 +84,7 @@ class Sweep:
             )
 
     def end(self, sweep: "subprocess.Popen[str]", timeout: float = 600) -> tuple[int, str]:
-        """Wait for it: exit status and output. One that hangs is killed with its children."""
+        """Wait for the exit status and the output; a hanging sweep is killed with its children."""
         try:
             sweep.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -88,11 +93,11 @@ class Sweep:
         return sweep.returncode, self.log.read_text()
 
     def states(self) -> list[str]:
-        """Of those that have begun, in the order of their names."""
+        """States of the runs that have started, in the order of their names."""
         return [str(run.status().get("state")) for run in self.runs.values()]
 
     def finished(self) -> dict[str, int]:
-        """Runs that are done, with the time when their best checkpoint was written."""
+        """Finished runs, with the time when their best checkpoint was written."""
         return {
             name: run.best_checkpoint.stat().st_mtime_ns
             for name, run in self.runs.items()
@@ -100,15 +105,15 @@ class Sweep:
         }
 
     def wait_for(self, sweep: "subprocess.Popen[str]", name: str, timeout: float = 600) -> None:
-        """Until a run whose deed is ``wait`` does so."""
+        """Wait until a run whose fault is ``wait`` has reached it."""
         deadline = time.monotonic() + timeout
         while not (self.run(name).path / "waiting").exists():
             if time.monotonic() > deadline or sweep.poll() is not None:
                 raise AssertionError(self.end(sweep, timeout=0)[1])
             time.sleep(0.2)
 
-    def check_typed_again(self, resumed: Sequence[str]) -> None:
-        """Type it without faults: what is done is skipped, ``resumed`` goes on, all are done."""
+    def check_continues(self, resumed: Sequence[str]) -> None:
+        """Run the command again without faults: finished runs are skipped, ``resumed`` resume."""
         finished = self.finished()
         status, output = self.end(self.start({}))
         assert status == 0, output
@@ -117,5 +122,5 @@ class Sweep:
         for name in resumed:
             assert "Resuming from" in self.run(name).console_file.read_text(), name
             assert self.run(name).metrics()["steps"] == 6, name
-        for name, when in finished.items():
-            assert self.finished()[name] == when, name
+        for name, written in finished.items():
+            assert self.finished()[name] == written, name

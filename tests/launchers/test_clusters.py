@@ -1,4 +1,4 @@
-"""What the cluster launchers do without a cluster: a worker's task, and the sweep's end."""
+"""Cluster launchers without a cluster: the task of a worker, and the end of a sweep."""
 
 import json
 import os
@@ -34,7 +34,10 @@ Work = Callable[..., JobOutcome]
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
-    """A worker elsewhere is given a job of a few lines of Python, in ``tmp_path / "run"``."""
+    """Run a few lines of Python as a worker's job in ``tmp_path / "run"``.
+
+    The worker starts in another directory.
+    """
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -48,7 +51,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
         try:
             return task(config)
         finally:
-            pickle.dumps(task)  # as submitit does, to queue it again
+            pickle.dumps(task)  # as submitit does to requeue the job
 
     return run
 
@@ -63,20 +66,20 @@ os.kill(os.getpid(), signal.SIGUSR2)
 """
 
 
-def test_job_is_a_process_without_ranks(
+def test_a_job_inherits_no_rank(
     work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It also outlives the signal by which Slurm warns of the time limit."""
+    """It also survives the signal that Slurm sends before the time limit."""
     for name in ("SLURM_NTASKS", "SLURM_PROCID", "RANK"):
         monkeypatch.setenv(name, "3")
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "5")
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    ending = work(DONE)
-    assert (ending.state, ending.error) == ("done", "")
+    result = work(DONE)
+    assert (result.state, result.error) == ("done", "")
     seen = json.loads((tmp_path / "run" / "seen.json").read_text())
     assert not {"SLURM_NTASKS", "SLURM_PROCID", "RANK"} & set(seen)
     assert seen["OMP_NUM_THREADS"] == "5" and seen["SLURM_JOB_ID"] == "17"
-    assert os.environ["SLURM_NTASKS"] == "3"  # submitit's own, by which it finds its files
+    assert os.environ["SLURM_NTASKS"] == "3"  # submitit finds its files by this one
 
 
 HANGING = """
@@ -88,28 +91,28 @@ time.sleep(600)
 """
 
 
-def test_killed_job_is_an_ending_and_no_error(work: Work) -> None:
-    ending = work("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    assert ending.state == "failed" and "SIGKILL" in ending.error
+def test_a_killed_job_does_not_fail_its_worker(work: Work) -> None:
+    result = work("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert result.state == "failed" and "SIGKILL" in result.error
 
 
 @pytest.mark.parametrize(
     "error", [SystemExit(-1), subprocess.CalledProcessError(-signal.SIGTERM, ["scontrol"])]
 )
-def test_job_ends_with_its_worker(work: Work, tmp_path: Path, error: BaseException) -> None:
-    """submitit's signal handler exits when it has queued the job again, by a command that Slurm may
+def test_a_job_ends_with_its_worker(work: Work, tmp_path: Path, error: BaseException) -> None:
+    """submitit's signal handler exits after it has requeued the job with a command, which Slurm may
     end together with the job."""
 
     def leave(*_: Any) -> None:
         raise error
 
-    def leave_when_it_works() -> None:
+    def leave_when_the_job_runs() -> None:
         while not (tmp_path / "run" / "pid").exists():
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGALRM)
 
     earlier = signal.signal(signal.SIGALRM, leave)
-    threading.Thread(target=leave_when_it_works, daemon=True).start()
+    threading.Thread(target=leave_when_the_job_runs, daemon=True).start()
     try:
         with pytest.raises(SystemExit):
             work(HANGING)
@@ -121,7 +124,7 @@ def test_job_ends_with_its_worker(work: Work, tmp_path: Path, error: BaseExcepti
 
 
 class Engine:
-    """Finishes job 0, then fails as an engine does whose worker is gone."""
+    """Finishes job 0, then raises as an engine does when it loses a worker."""
 
     def __init__(self, error: type[BaseException] | None) -> None:
         self.error = error
@@ -148,7 +151,7 @@ class Engine:
 def sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[type[BaseException] | None], tuple[int, str]]:
-    """Two jobs with an engine that ends as given: exit status and output."""
+    """Run two jobs on an engine that raises ``error``; returns the exit status and the output."""
 
     def run(error: type[BaseException] | None) -> tuple[int, str]:
         jobs = [
@@ -179,26 +182,26 @@ def sweep(
     return run
 
 
-def test_failed_job_is_told_in_the_table(sweep: Any) -> None:
+def test_the_table_shows_a_failed_job(sweep: Any) -> None:
     status, output = sweep(None)
     assert status == 1
     assert "no disk" in output and "2 jobs: 1 done, 1 failed." in output
 
 
-def test_worker_that_fails_costs_its_job(tmp_path: Path) -> None:
+def test_a_failed_worker_fails_its_job(tmp_path: Path) -> None:
     job = Job(0, "", RunFolder(tmp_path), [], None)
     record_outcome(job, JobReturn(_return_value=OSError("no disk"), status=JobStatus.FAILED))
     assert (job.state, job.error) == ("failed", "its worker failed: no disk")
 
 
-def test_lost_worker_is_told_and_what_is_done_stays_done(sweep: Any) -> None:
+def test_a_lost_worker_ends_the_sweep_but_finished_jobs_count(sweep: Any) -> None:
     status, output = sweep(RuntimeError)
     assert status == 1
     assert "Slurm gave up on a job: node 7 does not answer. Queued jobs stay" in output
     assert "2 jobs: 1 done, 1 interrupted." in output
 
 
-def test_a_cluster_that_takes_no_job_has_none(sweep: Any) -> None:
+def test_a_refused_submission_is_reported(sweep: Any) -> None:
     class Refused(RuntimeError):
         def __str__(self) -> str:
             return "sbatch: error: Unknown host"
@@ -208,13 +211,13 @@ def test_a_cluster_that_takes_no_job_has_none(sweep: Any) -> None:
     assert "queue" not in output
 
 
-def test_ctrl_c_says_what_goes_on(sweep: Any) -> None:
+def test_ctrl_c_explains_what_happens_to_the_jobs(sweep: Any) -> None:
     status, output = sweep(KeyboardInterrupt)
     assert status == 130
     assert "scancel" in output and "1 interrupted" in output
 
 
-def test_skipped_job_without_a_worker_to_say_so(tmp_path: Path) -> None:
+def test_a_skipped_job_is_recognised_without_its_worker(tmp_path: Path) -> None:
     job = Job(0, "", RunFolder(tmp_path), [], None)
     job.folder.update_status(state="done", finished="yesterday")
     job.status_before = job.folder.status()
@@ -222,7 +225,7 @@ def test_skipped_job_without_a_worker_to_say_so(tmp_path: Path) -> None:
     assert job.state == "skipped"
 
 
-def test_workers_compose_the_sweeps_folder_as_absolute(
+def test_workers_get_the_absolute_folder_of_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -236,11 +239,11 @@ def test_workers_compose_the_sweeps_folder_as_absolute(
     assert config.hydra.sweep.dir == "multirun/a"
 
 
-def test_mistakes_before_a_job_is_handed_over(
+def test_mistakes_are_found_before_a_job_is_submitted(
     refused: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with refused("tasks_per_node=2"):
         SlurmLauncher(tasks_per_node=2).engine()
     monkeypatch.setattr(RayLauncher, "module", "no_such_plugin")
-    with refused("pip install -e '.[ray]'"):
+    with refused('pip install "product-cls[ray]"'):
         RayLauncher().engine()

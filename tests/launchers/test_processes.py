@@ -1,4 +1,4 @@
-"""The launcher `processes`, with an application that takes no time and fails on request."""
+"""The launcher `processes`, with an application that is fast and fails on request."""
 
 import json
 import os
@@ -46,8 +46,8 @@ hydra:
   launcher: {preload: [product_cls.launchers.processes]}
 """
 
-# FAULTS names what happens to which fold, as `1:raise 2:kill`, so that the command stays the same
-# when the cause is gone.
+# FAULTS says how each fold fails, as in `1:raise 2:kill`. It is an environment variable so that the
+# command stays the same when the fault is gone.
 APPLICATION = """
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
@@ -81,11 +81,11 @@ def main(config):
             "files": [os.readlink(f"/proc/self/fd/{number}") for number in range(3)],
             "leads": os.getsid(0) == os.getpgid(0) == os.getpid(),
             "signals": [str(signal.getsignal(each)) for each in (2, 15, signal.SIGUSR1)],
-            "copy": b"launchers.fork_server" in Path("/proc/self/cmdline").read_bytes(),
+            "forked": b"launchers.fork_server" in Path("/proc/self/cmdline").read_bytes(),
         } if sys.platform == "linux" else {}
         (folder.path / "seen.json").write_text(json.dumps(seen))
         print("working on", config.fold)
-        if fault:  # a worker that does not notice that its parent is dead
+        if fault:  # a worker process that survives its parent
             worker = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL)
             seen["pids"].append(worker.pid)
             (folder.path / "seen.json").write_text(json.dumps(seen))
@@ -158,10 +158,10 @@ def eventually(condition: Callable[[], bool], seconds: float = 100) -> bool:
 
 
 def gone(*folders: Path) -> bool:
-    """Whether the jobs' processes and the workers they started have ended."""
+    """Whether the processes of the jobs and their workers have ended."""
     pids = [pid for folder in folders for pid in seen(folder)["pids"]]
     return not any(
-        # In a container nobody may reap what has lost its parent.
+        # In a container, orphans may stay zombies because nothing reaps them.
         Path(f"/proc/{pid}").exists() and "\tZ" not in Path(f"/proc/{pid}/status").read_text()
         for pid in pids
     )
@@ -183,8 +183,8 @@ def test_three_of_six_jobs_crash(app: Path, preload: str) -> None:
         assert "failed" in row(output, f"fold={fold} ")
         assert f"multirun/sweep/fold={fold}/console.log" in row(output, f"fold={fold} ")
     assert "6 jobs: 3 done, 3 failed." in output
-    said = "hydra.launcher.preload: ModuleNotFoundError: No module named 'no'; each job starts"
-    assert (said in output) == (preload == "[no.such.module]"), output
+    warning = "hydra.launcher.preload: ModuleNotFoundError: No module named 'no'; each job starts"
+    assert (warning in output) == (preload == "[no.such.module]"), output
     sweep = app / "multirun/sweep"
     status = RunFolder(sweep / "fold=2").status()
     assert status["state"] == "failed" and "SIGKILL" in status["error"]
@@ -235,27 +235,27 @@ def test_limits_and_environment_of_jobs(app: Path) -> None:
     assert list(hydra.overrides.task) == ["fold=2"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no job is a copy")
+@pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux only")
 @pytest.mark.parametrize("program", [("app.py",), ("-m", "app")])
-def test_a_copy_finds_what_its_command_would_find(app: Path, program: tuple[str, ...]) -> None:
-    found = []
-    for name, preload in (("copies", "[product_cls.launchers.processes]"), ("commands", "[]")):
+def test_a_forked_job_sees_what_its_command_would_see(app: Path, program: tuple[str, ...]) -> None:
+    views = []
+    for name, preload in (("forked", "[product_cls.launchers.processes]"), ("commands", "[]")):
         words = (*program, "--multirun", f"name={name}", f"hydra.launcher.preload={preload}")
         code, output = run(app, *words, "fold=0,1", PYTHONHASHSEED="7")
         assert code == 0, output
         job = seen(app / f"multirun/{name}/fold=1,name={name}")
-        assert job.pop("copy") is (name == "copies")
+        assert job.pop("forked") is (name == "forked")
         del job["pids"], job["time"]
-        found.append(json.loads(json.dumps(job).replace("commands", "copies")))
-    copy, command = found
-    assert copy == command
-    assert copy["leads"] and copy["main"] and copy["files"][1].endswith("console.log")
-    assert "default_int_handler" in copy["signals"][0]
+        views.append(json.loads(json.dumps(job).replace("commands", "forked")))
+    forked, command = views
+    assert forked == command
+    assert forked["leads"] and forked["main"] and forked["files"][1].endswith("console.log")
+    assert "default_int_handler" in forked["signals"][0]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_sweep_leaves_nothing_running(app: Path, signum: int) -> None:
-    # SIGINT: a patient launcher and an impatient user; SIGTERM: the other way round.
+def test_a_stopped_sweep_leaves_no_process(app: Path, signum: int) -> None:
+    # SIGINT: a long grace period and an impatient user; SIGTERM: the reverse.
     grace = "hydra.launcher.grace=" + ("300" if signum == signal.SIGINT else "0.5")
     preload = "[product_cls.launchers.processes]" if signum == signal.SIGINT else "[]"
     words = ("-m", "app", "--multirun", "hydra.launcher.jobs=2", grace, "fold=1,2,3")
@@ -265,7 +265,7 @@ def test_stopped_sweep_leaves_nothing_running(app: Path, signum: int) -> None:
     assert eventually(lambda: all((folder / "hanging").exists() for folder in folders))
     launched.send_signal(signum)
     time.sleep(0.05)
-    launched.send_signal(signum)  # as `timeout` does; only one that comes later means impatience
+    launched.send_signal(signum)  # as `timeout` does; only a later signal means impatience
     if signum == signal.SIGINT:
         time.sleep(1.2)
         launched.send_signal(signum)
@@ -290,7 +290,7 @@ def test_jobs_die_with_a_killed_launcher(app: Path, preload: str) -> None:
     launched.kill()
     launched.wait()
     _, worker = seen(folder)["pids"]
-    os.kill(worker, signal.SIGKILL)  # no one can do this for the dead launcher
+    os.kill(worker, signal.SIGKILL)  # the dead launcher cannot do it
     launched.communicate(timeout=60)
     assert eventually(lambda: gone(folder), 20)
 
@@ -303,8 +303,8 @@ def test_mistakes_end_the_sweep_before_any_job(app: Path) -> None:
     assert not list(app.rglob("status.json"))
 
 
-def test_names_of_folders_and_multirun_in_the_config(app: Path) -> None:
-    # Quotes, commas, brackets and equals signs in a folder's name; MULTIRUN in the config.
+def test_odd_folder_names_and_multirun_in_the_config(app: Path) -> None:
+    # The folder's name has quotes, commas, brackets and equals signs; the config says MULTIRUN.
     config = app / "conf/config.yaml"
     config.write_text(config.read_text() + "  mode: MULTIRUN\n")
     words = (
@@ -322,7 +322,7 @@ def test_names_of_folders_and_multirun_in_the_config(app: Path) -> None:
     assert "exclude=[a,b]" in row(output, "exclude=[a,b]")
 
 
-def test_single_run_is_not_affected(app: Path) -> None:
+def test_a_single_run_uses_no_launcher(app: Path) -> None:
     code, output = run(app, "app.py", "fold=2")
     assert code == 0 and output.splitlines() == ["working on 2"]
     folder = RunFolder(app / "multirun/sweep/single")
@@ -330,7 +330,7 @@ def test_single_run_is_not_affected(app: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "gpus"),
+    ("variable", "gpus"),
     [
         ("2,5", ["2", "5"]),
         ("GPU-8932f937, MIG-1/2", ["GPU-8932f937", "MIG-1/2"]),
@@ -340,8 +340,8 @@ def test_single_run_is_not_affected(app: Path) -> None:
         ("NoDevFiles", []),
     ],
 )
-def test_visible_gpus(given: str, gpus: list[str]) -> None:
-    assert visible_gpus({"CUDA_VISIBLE_DEVICES": given}) == gpus
+def test_visible_gpus(variable: str, gpus: list[str]) -> None:
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": variable}) == gpus
 
 
 def test_gpus_are_counted_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,32 +376,34 @@ def test_assign_gpus() -> None:
         assign_gpus(["2"], None, 2, key="gpus")
 
 
-def test_places_of_jobs_on_several_gpus(
+def test_slots_of_jobs_on_several_gpus(
     monkeypatch: pytest.MonkeyPatch, composed: Callable[..., dict[str, Any]]
 ) -> None:
-    def places(count: int, *overrides: str, **given: int) -> list[str | None]:
-        settings: dict[str, Any] = dict(SETTINGS) | given
+    def slots(count: int, *overrides: str, **changed: int) -> list[str | None]:
+        settings: dict[str, Any] = dict(SETTINGS) | changed
         config = OmegaConf.create(composed(*overrides))
         return ProcessesLauncher(**settings).assign_slots(count, gpus_per_job(config))
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
-    assert places(9, "trainer=ddp") == ["4,5", "6,7"]
-    assert places(9, "trainer=ddp", "trainer.devices=4") == ["4,5,6,7"]
-    assert places(9, "trainer=ddp", jobs_per_gpu=2) == ["4,5", "6,7", "4,5", "6,7"]
-    assert places(9, jobs_per_gpu=2) == ["4", "5", "6", "7"] * 2
-    assert places(9, "trainer=ddp", "trainer.accelerator=cpu") == ["4", "5", "6", "7"]
+    assert slots(9, "trainer=ddp") == ["4,5", "6,7"]
+    assert slots(9, "trainer=ddp", "trainer.devices=4") == ["4,5,6,7"]
+    assert slots(9, "trainer=ddp", jobs_per_gpu=2) == ["4,5", "6,7", "4,5", "6,7"]
+    assert slots(9, jobs_per_gpu=2) == ["4", "5", "6", "7"] * 2
+    assert slots(9, "trainer=ddp", "trainer.accelerator=cpu") == ["4", "5", "6", "7"]
     with pytest.raises(UserError, match=r"jobs_per_gpu=2 and .*jobs contradict"):
-        places(9, jobs_per_gpu=2, jobs=3)
+        slots(9, jobs_per_gpu=2, jobs=3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(UserError, match="jobs_per_gpu=2 without a GPU"):
-        places(9, jobs_per_gpu=2)
+        slots(9, jobs_per_gpu=2)
 
 
 def test_threads_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "usable_cores", lambda: 8)
 
-    def threads(environ: Mapping[str, str], given: int | None, at_once: int) -> str | None:
-        return job_environment(environ, None, threads=given, at_once=at_once).get("OMP_NUM_THREADS")
+    def threads(environ: Mapping[str, str], number: int | None, at_once: int) -> str | None:
+        return job_environment(environ, None, threads=number, at_once=at_once).get(
+            "OMP_NUM_THREADS"
+        )
 
     assert threads({}, None, 3) == "2"
     assert threads({}, None, 20) == "1"
@@ -426,7 +428,7 @@ def test_results_for_sweepers(tmp_path: Path) -> None:
         _ = job_return(failed).return_value
 
 
-def test_folders_must_differ_and_have_possible_names() -> None:
+def test_folders_must_differ_and_have_valid_names() -> None:
     def job(number: int, path: str) -> Job:
         return Job(number, f"fold={number}", RunFolder(Path(path)), [], None)
 
@@ -455,7 +457,7 @@ def test_outcome() -> None:
     assert outcome(-11, {}, {}, changed=False) == ("failed", "killed by SIGSEGV")
 
 
-def test_last_error_of_this_attempt(tmp_path: Path) -> None:
+def test_the_last_error_is_of_this_attempt(tmp_path: Path) -> None:
     log = tmp_path / "console.log"
     log.write_text("ValueError: last week\n")
     start = log.stat().st_size
@@ -475,7 +477,7 @@ def test_last_error_of_this_attempt(tmp_path: Path) -> None:
     assert last_error(tmp_path / "none", 0) == ""
 
 
-def test_status_is_left_alone_while_another_process_trains(tmp_path: Path) -> None:
+def test_the_status_of_a_run_in_another_process_is_kept(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.begin("x", fresh=False)
     job = Job(0, "", folder, [], None, error="exited with status 1")
@@ -486,7 +488,7 @@ def test_status_is_left_alone_while_another_process_trains(tmp_path: Path) -> No
     assert folder.status()["state"] == "failed"
 
 
-def test_live_table_shows_progress(tmp_path: Path) -> None:
+def test_the_live_table_shows_progress(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     job = Job(4, "exclude=[rotate]", folder, [], None, state="running")
     folder.update_status(state="running", epoch=2, epochs=9, metric="accuracy", value=0.91239)

@@ -1,4 +1,4 @@
-"""A sweep on a real Slurm of one node, where Debian's packages are installed."""
+"""A sweep on a real one-node Slurm; needs Debian's packages."""
 
 import json
 import shutil
@@ -37,19 +37,19 @@ def needs_slurm() -> None:
 
 
 def inside(pid: int, *command: str) -> None:
-    """Run a command in the namespaces of the script that ``unshare`` (pid) started."""
+    """Run a command in the namespaces of the child of ``pid``, an ``unshare`` process."""
     (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     subprocess.run(["nsenter", "--target", child, "--all", *command], check=True)
 
 
 @pytest.mark.usefixtures("needs_slurm")
-def test_sweep_with_a_crash_and_a_job_that_is_queued_again(tmp_path: Path, tiny_root: Path) -> None:
+def test_sweep_with_a_crash_and_a_requeued_job(tmp_path: Path, tiny_root: Path) -> None:
     grid = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "seed=0,1,2,3")
     slurm = tmp_path / "slurm"
     sweep = Sweep(tmp_path, tiny_root, *grid, before=[str(SCRIPT), str(slurm)])
     typed = sweep.start({"seed=1": "raise", "seed=2": "kill", "seed=3": "wait"})
     sweep.wait_for(typed, "seed=3")
-    # The node is wanted back, of which Slurm warns all processes of the job (task 3 of the first).
+    # As before a time limit, Slurm signals all processes of the job (task 3 of array 1).
     sweep.bombs.write_text(json.dumps({"seed=1": "raise", "seed=2": "kill"}))
     job = ["env", f"SLURM_CONF={slurm / 'slurm.conf'}", "scancel", "--signal=USR2", "1_3"]
     inside(typed.pid, *job)
@@ -60,4 +60,4 @@ def test_sweep_with_a_crash_and_a_job_that_is_queued_again(tmp_path: Path, tiny_
         assert sentence in output, output
     assert "Resuming from" in sweep.run("seed=3").console_file.read_text()
     assert "Traceback" not in output
-    sweep.check_typed_again(["seed=1", "seed=2"])
+    sweep.check_continues(["seed=1", "seed=2"])

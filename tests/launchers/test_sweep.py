@@ -9,23 +9,23 @@ from typed_sweeps import Sweep
 
 pytestmark = pytest.mark.slow
 
-DEEDS = {"fold=0,seed=1": "raise", "fold=1,seed=0": "kill", "fold=1,seed=2": "exit"}
+FAULTS = {"fold=0,seed=1": "raise", "fold=1,seed=0": "kill", "fold=1,seed=2": "exit"}
 
 
 @pytest.mark.timeout(900)  # three sweeps; on busy cores that takes minutes
-def test_a_sweep_that_crashes_is_stopped_and_goes_on(tmp_path: Path, tiny_root: Path) -> None:
+def test_a_sweep_continues_after_crashes_and_ctrl_c(tmp_path: Path, tiny_root: Path) -> None:
     grid = ("fold=0,1", "seed=0,1,2")
     sweep = Sweep(tmp_path, tiny_root, *grid, "hydra.launcher.jobs=2")
-    status, output = sweep.end(sweep.start(DEEDS))
+    status, output = sweep.end(sweep.start(FAULTS))
     assert status != 0
     names = [f"fold={fold},seed={seed}" for fold in (0, 1) for seed in (0, 1, 2)]
     states = {name: run.status()["state"] for name, run in sweep.runs.items()}
-    assert states == {name: "failed" if name in DEEDS else "done" for name in names}, output
+    assert states == {name: "failed" if name in FAULTS else "done" for name in names}, output
     for sentence in ("RuntimeError: out of luck", "SIGKILL", "status 3", "3 done", "3 failed"):
         assert sentence in output, output
     finished = sweep.finished()
 
-    # One at a time: what comes after the job that is interrupted does not start.
+    # One at a time, so that the jobs after the interrupted one do not start.
     alone = Sweep(tmp_path, tiny_root, *grid, "hydra.launcher.jobs=1")
     typed = alone.start({"fold=1,seed=0": "wait"})
     alone.wait_for(typed, "fold=1,seed=0")
@@ -40,19 +40,19 @@ def test_a_sweep_that_crashes_is_stopped_and_goes_on(tmp_path: Path, tiny_root: 
     assert queued.console_file.read_text().count("hydra.mode=RUN") == 1
     assert sweep.finished().keys() == finished.keys() | {"fold=0,seed=1"}
 
-    sweep.check_typed_again(["fold=1,seed=0", "fold=1,seed=2"])
+    sweep.check_continues(["fold=1,seed=0", "fold=1,seed=2"])
     for name in names:
         resumed = "Resuming from" in sweep.run(name).console_file.read_text()
-        assert resumed is (name in DEEDS), name
+        assert resumed is (name in FAULTS), name
     assert finished.items() <= sweep.finished().items()
 
-    # Its jobs are copies of one process, and learn what a run by itself does.
+    # Forked jobs learn the same weights as a single run.
     settings = sweep.settings[:-1]
     lone = train(tmp_path / "lone", tiny_root, *settings, "fold=0", "seed=0")
     assert all(value.equal(weights(sweep.run(names[0]))[k]) for k, value in weights(lone).items())
 
 
-def test_a_mistake_in_the_last_job_is_said_before_any_starts(
+def test_a_mistake_in_the_last_job_is_found_before_any_starts(
     tmp_path: Path, tiny_root: Path
 ) -> None:
     sweep = Sweep(tmp_path, tiny_root, "optimizer=adam,adamw,adagrad")

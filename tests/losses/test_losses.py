@@ -1,4 +1,4 @@
-"""Losses and weights of classes: the reference's values; triplets: what they pull together."""
+"""Losses over classes and class weights against reference values; triplets by their effect."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_weighted_focal_is_the_weighted_mean() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
-def test_focal_has_finite_gradients_where_it_is_sure(gamma: float) -> None:
+def test_focal_has_finite_gradients_for_probabilities_of_1(gamma: float) -> None:
     logits = torch.tensor([[200.0, 0.0], [0.0, 200.0]], requires_grad=True)
     FocalLoss(gamma)(logits, torch.tensor([0, 0])).backward()
     assert logits.grad is not None and logits.grad.isfinite().all()
@@ -63,12 +63,12 @@ def test_soft_f1_ignores_classes_that_the_batch_lacks() -> None:
     assert logits.grad is not None and bool((logits.grad[:, 0] < 0).all())
 
 
-def test_mixed_soft_f1_asks_for_the_larger_share_alone() -> None:
-    """What the docstring says of it, against cross entropy."""
+def test_mixed_soft_f1_wants_the_larger_share_only() -> None:
+    """The optimum that its docstring describes, compared with that of cross entropy."""
     torch.manual_seed(0)
     target = torch.arange(12) % 3
     other = (target + 1) % 3
-    found = {}
+    shares = {}
     for loss in (SoftF1Loss(), torch.nn.CrossEntropyLoss()):
         logits = torch.nn.Parameter(0.01 * torch.randn(12, 3))
         optimizer = torch.optim.Adam([logits], lr=0.1)
@@ -77,9 +77,9 @@ def test_mixed_soft_f1_asks_for_the_larger_share_alone() -> None:
             (0.7 * loss(logits, target) + 0.3 * loss(logits, other)).backward()
             optimizer.step()
         p = logits.softmax(1).detach()
-        found[type(loss)] = p.gather(1, target[:, None]).mean().item()
-    assert found[SoftF1Loss] > 0.99
-    assert found[torch.nn.CrossEntropyLoss] == pytest.approx(0.7, abs=0.01)
+        shares[type(loss)] = p.gather(1, target[:, None]).mean().item()
+    assert shares[SoftF1Loss] > 0.99
+    assert shares[torch.nn.CrossEntropyLoss] == pytest.approx(0.7, abs=0.01)
 
 
 def test_a_sum_of_losses() -> None:
@@ -92,7 +92,7 @@ def test_a_sum_of_losses() -> None:
     assert total == pytest.approx(0.3 * 0.8210236699 + 2 * 0.3784366072, abs=1e-9)
 
 
-def test_weights_reach_the_losses_that_take_some() -> None:
+def test_class_weights_reach_all_parts_that_take_them() -> None:
     focal, plain = FocalLoss(), torch.nn.CrossEntropyLoss()
     set_class_weights(focal, WEIGHT.numpy())
     assert focal(LOGITS, TARGET).item() == FocalLoss(weight=WEIGHT)(LOGITS, TARGET).item()

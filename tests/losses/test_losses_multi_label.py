@@ -1,4 +1,4 @@
-"""Losses over several labels: torch's and torchvision's values, and mixed targets."""
+"""Losses over several labels against torch and torchvision, and with mixed targets."""
 
 import math
 
@@ -34,7 +34,7 @@ def test_gamma_0_is_binary_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize(("gamma", "alpha"), [(2.0, None), (2.0, 0.25), (0.5, 0.7)])
-def test_focal_is_torchvisions(gamma: float, alpha: float | None) -> None:
+def test_focal_equals_torchvision(gamma: float, alpha: float | None) -> None:
     expected = sigmoid_focal_loss(LOGITS, TARGET, -1 if alpha is None else alpha, gamma, "mean")
     assert FocalBCELoss(gamma, alpha)(LOGITS, TARGET).item() == pytest.approx(expected.item())
 
@@ -47,12 +47,12 @@ def test_asymmetric_by_hand() -> None:
         shifted = max(p - 0.05, 0)
         values.append(-(1 - p) * math.log(p) if there else -(shifted**4) * math.log(1 - shifted))
     assert AsymmetricLoss()(LOGITS, TARGET).item() == pytest.approx(np.mean(values))
-    # An absent label that is as good as excluded counts nothing.
+    # An absent label with a probability below clip does not count.
     assert AsymmetricLoss()(torch.tensor([[-4.0]]), torch.tensor([[0.0]])).item() == 0
 
 
 @pytest.mark.parametrize("loss", [FocalBCELoss(0.5), AsymmetricLoss(0.5, 0.5), AsymmetricLoss()])
-def test_gradients_are_finite_where_it_is_sure(loss: nn.Module) -> None:
+def test_gradients_are_finite_for_probabilities_of_0_and_1(loss: nn.Module) -> None:
     logits = torch.tensor([[200.0, -200.0, 200.0, -200.0]], requires_grad=True)
     loss(logits, torch.tensor([[1.0, 0.0, 0.0, 1.0]])).backward()
     assert logits.grad is not None and logits.grad.isfinite().all()
@@ -69,7 +69,7 @@ def test_balanced_weights_are_absent_by_present() -> None:
         assert loss(logits, target).item() == pytest.approx((each * weights).mean().item())
 
 
-def test_mixed_loss_is_that_of_mixed_targets_with_weights_too() -> None:
+def test_mixed_loss_equals_that_of_mixed_targets() -> None:
     """Binary cross entropy is linear in the target, so lam * a + (1 - lam) * b is the loss of the
     shares of both pictures' labels."""
     loss = nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.5, 4.0, 0.5], dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Where weights come from. Nothing here reaches the network: HF_HUB_OFFLINE is set."""
+"""Sources of weights. Nothing here reaches the network, because HF_HUB_OFFLINE is set."""
 
 import logging
 from pathlib import Path
@@ -14,8 +14,10 @@ TINY = "test_efficientnet"
 
 
 def gap(backbone: torch.nn.Module) -> float:
-    """How far activations lie from what batch norms remember, in standard deviations, summed over
-    layers: small where every weight is in its place."""
+    """Mean distance of activations from the running means of batch norms, in standard deviations.
+
+    It is small if every weight is in its place.
+    """
     gaps: list[float] = []
 
     def look(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -34,7 +36,7 @@ def gap(backbone: torch.nn.Module) -> float:
 
 
 def test_packaged_weights_are_in_their_places() -> None:
-    """Against a control whose kernels of equal shape are exchanged among each other."""
+    """Compared with a control whose kernels of equal shape are swapped."""
     backbone, weights = build_backbone("tf_efficientnet_lite0", "package")
     assert (weights.source, weights.fallback) == ("package", False)
     right = gap(backbone)
@@ -62,7 +64,7 @@ def test_every_package_maps_onto_its_backbone(n: int) -> None:
     assert normalization(backbone, weights) == ((0.5,) * 3, (0.5,) * 3)
 
 
-def test_auto_says_loudly_when_it_falls_back(caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_warns_when_it_falls_back_to_random_weights(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         _, weights = build_backbone("efficientnet_b0", "auto")
     assert weights.record() == {"asked": "auto", "source": "none", "fallback": True}
@@ -90,7 +92,7 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     source, _ = build_backbone(TINY, "none")
     torch.save(source.state_dict(), tmp_path / "w.pt")
-    # A checkpoint of ours keeps the backbone under a prefix, beside other things.
+    # Checkpoints of runs have a prefix before the backbone, and other weights.
     state = {f"network.backbone.{k}": v for k, v in source.state_dict().items()}
     torch.save({"state_dict": state | {"network.head.bias": torch.ones(1)}}, tmp_path / "w.ckpt")
     for name in ("w.pt", "w.ckpt"):

@@ -160,9 +160,9 @@ def test_prototypes_of_the_classes_that_have_pictures() -> None:
 
 def test_what_is_refused(refused: Any) -> None:
     rows = angles(0, 10, 20, 30)
-    with refused("neighbours=4", "has 3 rows"):
+    with refused("neighbours=4", "1 to 3"):
         augment_database(rows, neighbours=4)
-    with refused("neighbours=0", "1 or more"):
+    with refused("neighbours=0", "allowed: 1 to"):
         expand_queries(rows, rows, neighbours=0)
     for alpha in (-1, np.nan):
         with refused(f"alpha={alpha}", "0 or more"):

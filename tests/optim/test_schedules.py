@@ -61,7 +61,7 @@ def test_polynomial_after_a_warm_up() -> None:
 
 
 @pytest.mark.parametrize(("period", "multiplier"), [(10, 1), (5, 2), (7, 3)])
-def test_restarts_are_those_of_torch(period: int, multiplier: int) -> None:
+def test_restarts_equal_those_of_torch(period: int, multiplier: int) -> None:
     total = {1: 40, 2: 35, 3: 28}[multiplier]  # whole cycles
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
     torchs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(
@@ -87,7 +87,7 @@ def test_peaks_fall_by_the_decay() -> None:
     [
         (30, [0, 10, 20]),
         (33, [0, 10, 20]),  # the last cycle is lengthened
-        (36, [0, 10, 20, 30]),  # half of another fits: it is shortened
+        (36, [0, 10, 20, 30]),  # half of another one fits, so it is shortened
         (4, [0]),
     ],
 )
@@ -100,7 +100,7 @@ def test_the_last_cycle_ends_with_the_run(total: int, peaks: list[int]) -> None:
 
 
 @pytest.mark.parametrize("period", [0.3333, 1 / 3, 0.3334])
-def test_thirds_need_not_be_exact(period: float) -> None:
+def test_rounded_thirds_make_three_cycles(period: float) -> None:
     rates = walk(cosine_restarts, 2000, total_steps=2000, period=period, end_lr=1e-6)
     assert sum(later > earlier for earlier, later in itertools.pairwise(rates)) < 10
     assert max(rates[-20:]) < 1e-4  # a restart would be near .01

@@ -1,11 +1,11 @@
-"""The W&B workspace and report, built without network and read back by W&B's own models."""
+"""The W&B workspace and report, built without a network and parsed by W&B's own models."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_sweeps import made_ablation
+from synthetic_sweeps import write_ablation
 
 pytest.importorskip("wandb_workspaces", reason="the extra `dashboard` is not installed")
 
@@ -18,7 +18,7 @@ from product_cls.report.published import RECIPE_A
 
 
 def test_workspace_and_report_of_an_ablation(tmp_path: Path, run_command: Any) -> None:
-    root = made_ablation(tmp_path / "ablation", products=12, pictures=12)
+    root = write_ablation(tmp_path / "ablation", products=12, pictures=12)
     status, out, err = run_command(dashboard.main)(
         "entity=me", "project=shop", f"runs={root}", f"out={tmp_path / 'out'}", "save=false"
     )
@@ -26,7 +26,7 @@ def test_workspace_and_report_of_an_ablation(tmp_path: Path, run_command: Any) -
     assert "report.json" in out
 
     text = (tmp_path / "out" / "report.json").read_text()
-    report = ReportViewspec.model_validate_json(text)  # what W&B's library makes of such a text
+    report = ReportViewspec.model_validate_json(text)  # parsed as W&B's library parses it
     assert report.project.entity_name == "me" and report.project.name == "shop"
     blocks = json.loads(text)["spec"]["blocks"]
     tables = [b["content"] for b in blocks if b["type"] == "markdown-block"]
@@ -58,7 +58,7 @@ def test_workspace_and_report_of_an_ablation(tmp_path: Path, run_command: Any) -
     ]
 
 
-def test_a_sweep_that_is_not_there(tmp_path: Path, run_command: Any) -> None:
+def test_a_missing_sweep(tmp_path: Path, run_command: Any) -> None:
     words = ("entity=me", "project=shop", f"runs={tmp_path / 'nothing'}", "save=false")
     status, _, err = run_command(dashboard.main)(*words)
     assert status == 2 and "There is no folder" in err

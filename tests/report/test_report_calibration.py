@@ -1,9 +1,9 @@
-"""Error rates, coverage and power, measured on ablations whose truth is known.
+"""Error rates, coverage and power, measured on synthetic ablations with a known truth.
 
-Each made-up table has 10 rows x 3 seeds x 50 products x 20 pictures. Products differ in hardness,
-each row suits some products more than others, a seed moves all rows and each row by itself, and
-pictures are hard or easy for all runs alike. No row differs from another in what it is worth on
-average, unless told.
+Each table has 10 rows x 3 seeds x 50 products x 20 pictures. Products differ in difficulty, each
+row suits some products better than others, a seed shifts all rows together and each row by itself,
+and pictures are hard or easy for all runs alike. Unless a test sets effects, all rows have the same
+expected accuracy.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ NONE = (0.0,) * 10
 PUBLISHED = (0, -0.0995, -0.0423, -0.0106, -0.0075, -0.0052, -0.0045, -0.0043, -0.0034, -0.0016)
 
 
-def made_tables(
+def synthetic_tables(
     count: int,
     effects: Sequence[float] = NONE,
     *,
@@ -34,14 +34,15 @@ def made_tables(
     alike: float = 0.7,
     base: float = 0.85,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """``hits`` and ``sizes`` of tables.
+    """Yield ``hits`` (``[R, S, C]``) and ``sizes`` (``[C]``) of tables.
 
     Args:
-        effects: of each row, as shares.
-        seed_sd: of a run's accuracy by its seed, of which ``shared`` is common to all rows.
-        suits: standard deviation of what a row is worth for one product.
-        noisier: a row's own seed noise, times this.
-        alike: correlation of a picture's hardness between runs.
+        effects: of each row, shares.
+        seed_sd: standard deviation of a run's accuracy between seeds, a share.
+        shared: part of that variance that is common to all rows.
+        suits: standard deviation of a row's effect between products, a share.
+        noisier: factors of each row's own seed noise.
+        alike: correlation of a picture's difficulty between runs.
     """
     rng = np.random.default_rng(1)
     rows = len(effects)
@@ -62,20 +63,24 @@ def made_tables(
     "setting",
     [
         {},
-        {"shared": 0.0, "suits": 0.0},  # nothing but independent noise
+        {"shared": 0.0, "suits": 0.0},  # only independent noise
         {"suits": 0.05},  # rows suit products very differently
-        {"seed_sd": 0.02, "shared": 0.0},  # seeds matter more than anything
+        {"seed_sd": 0.02, "shared": 0.0},  # seeds dominate
         {"noisier": (2.0,) + (1.0,) * 9, "shared": 0.2},  # a baseline that varies twice as much
-        {"noisier": (1.0,) * 9 + (3.0,), "shared": 0.0, "seed_sd": 0.01},  # a row that does
+        {
+            "noisier": (1.0,) * 9 + (3.0,),
+            "shared": 0.0,
+            "seed_sd": 0.01,
+        },  # a row that varies three times as much
         {"seeds": 2, "shared": 0.0},
         {"products": 24, "pictures": 72},
     ],
     ids=lambda setting: ",".join(setting) or "typical",
 )
-def test_no_effect_is_found_where_there_is_none(setting: dict[str, Any]) -> None:
-    """At most at the nominal rate: family-wise with Holm, and each row by itself without."""
+def test_no_effect_is_found_if_there_is_none(setting: dict[str, Any]) -> None:
+    """Errors are at most nominal: family-wise with Holm, and for each row without correction."""
     any_row, each_row = 0, []
-    for hits, sizes in made_tables(TABLES, **setting):
+    for hits, sizes in synthetic_tables(TABLES, **setting):
         p = compare_rows(hits, sizes, 0, draws=400, intervals=False).p[1:]
         any_row += bool((holm(p) < LEVEL).any())
         each_row.append((p < LEVEL).mean())
@@ -84,18 +89,18 @@ def test_no_effect_is_found_where_there_is_none(setting: dict[str, Any]) -> None
 
 
 def test_a_plain_bootstrap_of_three_seeds_would_not_do() -> None:
-    """What the method is there to prevent does happen in these tables."""
+    """The errors that the method prevents do occur in these tables."""
     wrong = 0
-    for hits, sizes in made_tables(TABLES, shared=0.0, suits=0.0):
+    for hits, sizes in synthetic_tables(TABLES, shared=0.0, suits=0.0):
         paired = (hits - hits[0])[1:].sum(axis=2) / sizes.sum()
-        error = paired.std(axis=1, ddof=0) / np.sqrt(3)  # that of resampled means
+        error = paired.std(axis=1, ddof=0) / np.sqrt(3)  # the standard error of resampled means
         wrong += bool((holm(2 * ndtr(-abs(paired.mean(axis=1)) / error)) < LEVEL).any())
     assert wrong / TABLES > 4 * LEVEL
 
 
-def test_intervals_hold_the_truth_and_large_effects_are_found() -> None:
+def test_intervals_contain_the_truth_and_large_effects_are_found() -> None:
     covered, found = [], []
-    for hits, sizes in made_tables(120, PUBLISHED, pictures=72):
+    for hits, sizes in synthetic_tables(120, PUBLISHED, pictures=72):
         result = compare_rows(hits, sizes, 0, draws=400)
         truth = np.array(PUBLISHED)[1:]
         covered.append((result.low[1:] <= truth) & (truth <= result.high[1:]))
@@ -106,7 +111,7 @@ def test_intervals_hold_the_truth_and_large_effects_are_found() -> None:
     assert power[1] >= 0.85  # cutmix, -4.2 points
 
 
-def test_intervals_of_rows_hold_the_mean_over_seeds() -> None:
+def test_intervals_of_rows_contain_the_mean_over_seeds() -> None:
     rng = np.random.default_rng(0)
     for shared in (0.0, 0.5):
         covered = []

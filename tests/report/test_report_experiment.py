@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_sweeps import (
+from synthetic_sweeps import (
     EFFECTS,
     folder_of,
-    made_ablation,
-    made_predictions,
+    synthetic_predictions,
+    write_ablation,
     write_multirun,
     write_run,
 )
@@ -30,20 +30,20 @@ FOUR = {row: EFFECTS[row] for row in list(EFFECTS)[:4]}  # nothing, both, cutmix
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten rows x three seeds with the published effects; not to be changed."""
-    return made_ablation(tmp_path_factory.mktemp("whole") / "ablation")
+    return write_ablation(tmp_path_factory.mktemp("whole") / "ablation")
 
 
 @pytest.fixture
 def four(tmp_path: Path) -> Path:
     """Four rows x three seeds, to be damaged."""
-    return made_ablation(tmp_path / "ablation", FOUR, products=8, pictures=9)
+    return write_ablation(tmp_path / "ablation", FOUR, products=8, pictures=9)
 
 
 def states(experiment: Experiment) -> list[list[str]]:
     return [[run.state.kind for run in row] for row in experiment.runs]
 
 
-def test_the_plan_is_read_as_hydra_reads_it(tmp_path: Path) -> None:
+def test_the_plan_is_parsed_as_hydra_parses_it(tmp_path: Path) -> None:
     write_multirun(
         tmp_path,
         {"exclude": "[],[mixup,cutmix], [cutmix]", "seed": "range(0,3)", "trainer.max_epochs": "5"},
@@ -61,7 +61,7 @@ def test_the_plan_is_read_as_hydra_reads_it(tmp_path: Path) -> None:
     assert "trainer.max_epochs=5" in grid.fixed and "+data.limit=100" in grid.fixed
 
 
-def test_rows_stand_in_the_order_of_the_sweep(whole: Path) -> None:
+def test_rows_keep_the_order_of_the_sweep(whole: Path) -> None:
     experiment = read_experiment(whole)
     assert experiment.rows[:4] == ["nothing", "mixup and cutmix", "cutmix", "rotate"]
     assert experiment.replicates == ["seed=0", "seed=1", "seed=2"]
@@ -88,8 +88,10 @@ def test_known_effects_are_recovered(whole: Path) -> None:
     assert (summary.by_view[:, 0] > summary.by_view[:, 2]).all()  # view 0 against view 60
 
 
-def test_a_step_that_hurts_and_sweeps_of_something_else(tmp_path: Path) -> None:
-    root = made_ablation(tmp_path / "a", {(): 0.0, ("blur",): 0.1}, products=20, seeds=(0, 1, 2, 3))
+def test_a_step_that_hurts_and_a_sweep_over_optimizers(tmp_path: Path) -> None:
+    root = write_ablation(
+        tmp_path / "a", {(): 0.0, ("blur",): 0.1}, products=20, seeds=(0, 1, 2, 3)
+    )
     summary = summarise_experiment(read_experiment(root))
     assert summary.verdict == ["", "hurts"]
     other = tmp_path / "optimizers"
@@ -102,7 +104,7 @@ def test_a_step_that_hurts_and_sweeps_of_something_else(tmp_path: Path) -> None:
                 RunFolder(other / f"{name},{seed}"),
                 {"optimizer": {"_target_": name}, "seed": seed, "fold": 0},
                 [f"optimizer={name}", f"seed={seed}"],
-                made_predictions(right, list(map(str, range(400))), labels, [0.0] * 400),
+                synthetic_predictions(right, list(map(str, range(400))), labels, [0.0] * 400),
             )
     write_multirun(other, None, ["optimizer=sam,adam", "seed=0,1,2"])
     experiment = read_experiment(other)
@@ -113,7 +115,7 @@ def test_a_step_that_hurts_and_sweeps_of_something_else(tmp_path: Path) -> None:
     assert summarise_experiment(experiment, baseline="optimizer=adam").baseline == 1
 
 
-def test_unfinished_jobs_are_named_and_not_counted(four: Path) -> None:
+def test_unfinished_runs_are_named_and_not_counted(four: Path) -> None:
     shutil.rmtree(folder_of(four, (), 1).path)
     folder_of(four, ("cutmix",), 0).update_status(state="failed", error="Out of GPU memory.")
     folder_of(four, ("cutmix",), 1).update_status(state="running", epoch=2, epochs=6)
@@ -139,7 +141,7 @@ def test_unfinished_jobs_are_named_and_not_counted(four: Path) -> None:
     assert "seed=0 failed: Out of GPU memory" in table["not done"][2]
 
 
-def test_without_a_plan_the_runs_found_are_the_plan(four: Path) -> None:
+def test_without_a_plan_the_existing_runs_are_the_plan(four: Path) -> None:
     (four / "multirun.yaml").unlink()
     shutil.rmtree(folder_of(four, ("cutmix",), 1).path)
     experiment = read_experiment(four)
@@ -153,7 +155,7 @@ def test_without_a_plan_the_runs_found_are_the_plan(four: Path) -> None:
     assert read_experiment(four).factors == ("exclude",)
 
 
-def test_runs_beside_the_plan_are_shown_and_named(four: Path) -> None:
+def test_unplanned_runs_are_shown_and_named(four: Path) -> None:
     write_multirun(four, {"exclude": "[],[cutmix],[rotate]", "seed": "0,1,2"})
     experiment = read_experiment(four)
     assert experiment.rows == ["nothing", "cutmix", "rotate", "mixup and cutmix"]
@@ -170,27 +172,27 @@ def test_a_run_with_other_settings_is_named(four: Path) -> None:
     assert "trainer.max_epochs" in note.text and "99 (1 run)" in note.text
 
 
-def test_a_run_that_died_before_it_had_settings(four: Path) -> None:
+def test_a_run_that_failed_before_it_wrote_settings(four: Path) -> None:
     RunFolder(four / "odd").update_status(state="failed", error="No module named torch.")
     (note,) = read_experiment(four).notes
     assert note.kind == "no_settings"
     assert "odd is failed (No module named torch)" in note.text
 
 
-def test_runs_on_other_pictures_are_refused(four: Path, refused: Refused) -> None:
+def test_runs_on_different_pictures_are_refused(four: Path, refused: Refused) -> None:
     file = folder_of(four, ("cutmix",), 1).predictions_file("test")
     whole = Predictions.load(file)
     whole.rows(np.arange(10, len(whole.id))).save(file)
-    with refused("cannot stand in one table", "exclude=[cutmix],seed=1", "72 and 62"):
+    with refused("cannot be in one table", "exclude=[cutmix],seed=1", "72 and 62"):
         read_experiment(four)
 
 
-def test_runs_with_other_labels_are_refused(four: Path, refused: Refused) -> None:
+def test_runs_with_different_labels_are_refused(four: Path, refused: Refused) -> None:
     file = folder_of(four, ("cutmix",), 1).predictions_file("test")
     whole = Predictions.load(file)
     whole.target[:5] = (whole.target[:5] + 1) % 8
     whole.save(file)
-    with refused("5 test pictures have another label"):
+    with refused("5 test pictures have different labels"):
         read_experiment(four)
 
 

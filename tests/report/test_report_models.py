@@ -1,4 +1,4 @@
-"""Votes of folds, by hand: who votes for what is known picture by picture."""
+"""Votes of folds, computed by hand: the vote of every run on every picture is known."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_sweeps import made_ablation, write_multirun, write_run
 from PIL import Image
+from synthetic_sweeps import write_ablation, write_multirun, write_run
 
 from product_cls.inference.predictions import Predictions
 from product_cls.report.experiment import read_experiment
@@ -26,7 +26,7 @@ EACH = 6  # pictures of a product: two of each view
 
 
 def opinion(right: np.ndarray, target: np.ndarray, sure: float) -> np.ndarray:
-    """Probabilities: ``sure`` for the target or, where wrong, for the class after it."""
+    """Probabilities: ``sure`` for the target or, if wrong, for the class after it."""
     scores = np.full((len(target), 4), (1 - sure) / 3, np.float32)
     scores[np.arange(len(target)), np.where(right, target, (target + 1) % 4)] = sure
     return scores
@@ -36,14 +36,14 @@ def fold_of(root: Path, model: str, fold: int) -> RunFolder:
     return RunFolder(root / f"fold={fold},model={model}")
 
 
-def made_models(
+def write_models(
     root: Path, models: Sequence[str] = ("lite0", "lite1"), *, folds: int = 5, sure: float = 0.7
 ) -> Path:
-    """Fold k is wrong at pictures whose number leaves k when divided by ``folds``.
+    """Fold k is wrong on pictures n with ``n % folds == k``.
 
-    So one fold is right in 80 % (of 5 folds) and their vote everywhere. Without test-time
-    augmentation three of five folds are wrong at picture 0 too, so the vote is. Models differ in
-    nothing, but the last one's folds are all wrong at pictures 6 and 7.
+    With 5 folds, one fold is right on 80 % and their vote on all pictures. Without test-time
+    augmentation, three of five folds are also wrong on picture 0, and so is the vote. All models
+    are alike, except that the last one's folds are all wrong on pictures 6 and 7.
     """
     target = np.repeat(np.arange(4), EACH)
     number = np.arange(len(target))
@@ -84,7 +84,7 @@ def command(run_command: Callable[..., Command]) -> Command:
 
 
 def test_votes_by_hand(tmp_path: Path) -> None:
-    table = numbers(made_models(tmp_path / "models"))
+    table = numbers(write_models(tmp_path / "models"))
     assert table.index.tolist() == ["lite0", "lite1", "all models"]
     assert table["runs"].tolist() == table["planned"].tolist() == [5, 5, 10]
     lite0, lite1, both = (table.loc[name] for name in table.index)
@@ -97,24 +97,24 @@ def test_votes_by_hand(tmp_path: Path) -> None:
     assert lite0["plain_fold"] == pytest.approx(100 * (96 - 2) / 120)
     assert lite0["tta_vote"] == 100 and lite0["plain_vote"] == pytest.approx(100 * 23 / 24)
     assert lite0["tta_gain"] == pytest.approx(20)
-    # Nothing but picture 0 can be wrong without TTA: an interval from some resample to 100 %.
+    # Without TTA, only picture 0 can be wrong, so the interval ends at 100 %.
     assert lite0["plain_vote_low"] < lite0["plain_vote"] < lite0["plain_vote_high"] == 100
-    # Each picture is wrong in one fold of five, so the gain is the same whatever is resampled,
-    # which it would not be were the vote and the folds resampled apart.
+    # Each picture is wrong in one fold of five, so the gain is the same in every resample. It
+    # would not be if the vote and the folds were resampled separately.
     assert [lite0["tta_gain_low"], lite0["tta_gain_high"]] == pytest.approx([20, 20])
     assert lite1["tta_vote"] == pytest.approx(100 * 22 / 24)
-    # At pictures 6 and 7 four runs are right and six wrong.
+    # On pictures 6 and 7, four runs are right and six are wrong.
     assert both["tta_vote"] == pytest.approx(100 * 22 / 24)
     assert both["tta_fold"] == pytest.approx((lite0["tta_fold"] + lite1["tta_fold"]) / 2)
-    # Pictures 6 and 7 are of views 0 and 30, 8 pictures a view.
+    # Pictures 6 and 7 have views 0 and 30; each view has 8 pictures.
     assert [lite1[f"vote view {v}"] for v in (0, 30, 60)] == pytest.approx([87.5, 87.5, 100])
     assert np.isnan(table["published"]).all()
 
 
-def test_interval_is_that_of_products(tmp_path: Path) -> None:
-    table = numbers(made_models(tmp_path / "models"))
-    # The last model is wrong at two of the six pictures of product b and nowhere else, so in a
-    # resample of four products with b drawn k times it is right in 1 - k / 12: exactly binomial.
+def test_intervals_resample_products(tmp_path: Path) -> None:
+    table = numbers(write_models(tmp_path / "models"))
+    # The last model is wrong on two of the six pictures of product b and nowhere else. In a
+    # resample of four products with b drawn k times, its accuracy is 1 - k / 12, and k is binomial.
     weights = np.random.default_rng(1).multinomial(4, [0.25] * 4, 100_000)[:, 1]
     low, high = np.quantile(100 * (1 - weights / 12), [0.025, 0.975])
     assert table.loc["lite1", ["tta_vote_low", "tta_vote_high"]].tolist() == pytest.approx(
@@ -122,14 +122,14 @@ def test_interval_is_that_of_products(tmp_path: Path) -> None:
     )
 
 
-def test_every_run_has_one_vote_where_models_lack_folds(tmp_path: Path) -> None:
-    root = made_models(tmp_path / "models")
+def test_every_run_has_one_vote_even_if_models_lack_folds(tmp_path: Path) -> None:
+    root = write_models(tmp_path / "models")
     for fold in (1, 2, 3, 4):
         shutil.rmtree(fold_of(root, "lite1", fold).path)
     table = numbers(root)
     assert table["runs"].tolist() == [5, 1, 6]
-    # At pictures 6 and 7 four runs are right and two wrong. Were it one vote a model, lite1's only
-    # run, surer than the mean of lite0's, would win.
+    # On pictures 6 and 7, four runs are right and two wrong. With one vote a model, the only run of
+    # lite1 would win, because it is more confident than the mean of lite0.
     assert table.loc["lite1", "tta_vote"] == table.loc["lite1", "tta_fold"] < 80
     assert table.loc["all models", "tta_vote"] == 100
     assert np.isnan(table.loc["lite1", "tta_sd"])
@@ -139,7 +139,7 @@ def test_every_run_has_one_vote_where_models_lack_folds(tmp_path: Path) -> None:
 
 
 def test_unfinished_folds_are_named_and_not_counted(tmp_path: Path, command: Command) -> None:
-    root = made_models(tmp_path / "models", ("lite0", "lite1", "lite2"))
+    root = write_models(tmp_path / "models", ("lite0", "lite1", "lite2"))
     shutil.rmtree(fold_of(root, "lite0", 3).path)
     fold_of(root, "lite1", 0).update_status(state="failed", error="No space left.")
     fold_of(root, "lite1", 1).update_status(state="running", epoch=2, epochs=6)
@@ -161,15 +161,17 @@ def test_unfinished_folds_are_named_and_not_counted(tmp_path: Path, command: Com
     assert "running" in table["not done"][1]
 
 
-def test_published_results_stand_in_their_rows_or_below(tmp_path: Path, command: Command) -> None:
-    root = made_models(tmp_path / "b", ("b0", "b1", "b2"), folds=2)
+def test_published_results_are_in_their_rows_or_below_the_table(
+    tmp_path: Path, command: Command
+) -> None:
+    root = write_models(tmp_path / "b", ("b0", "b1", "b2"), folds=2)
     _, output, _ = command(f"runs={root}")
     text = (root / "report" / "table.md").read_text()
     assert "published vote, TTA" in text and "| 94.23 |" in text and "| 94.60 |" in text
     assert "other pictures than these" in text and "ANOTHER data set" not in output
     table = pd.read_csv(root / "report" / "table.csv")
     assert table["published"].tolist()[:3] == [94.233, 94.404, 94.603]
-    root = made_models(tmp_path / "lite", folds=2)
+    root = write_models(tmp_path / "lite", folds=2)
     command(f"runs={root}")
     text = (root / "report" / "table.md").read_text()
     assert "published vote, TTA" not in text.partition("ANOTHER data set")[0]
@@ -178,7 +180,7 @@ def test_published_results_stand_in_their_rows_or_below(tmp_path: Path, command:
 
 
 def test_same_runs_same_bytes_and_a_plot(tmp_path: Path, command: Command) -> None:
-    root = made_models(tmp_path / "models")
+    root = write_models(tmp_path / "models")
     for name in ("one", "two"):
         status, output, _ = command(f"runs={root}", f"out={tmp_path / name}")
         assert status == 0 and "10 of 10 runs finished" in output
@@ -190,12 +192,12 @@ def test_same_runs_same_bytes_and_a_plot(tmp_path: Path, command: Command) -> No
 
 
 def test_wrong_folders(tmp_path: Path, refused: Refused, command: Command) -> None:
-    ablation = made_ablation(tmp_path / "ablation", {(): 0.0, ("blur",): 0.0}, products=4)
+    ablation = write_ablation(tmp_path / "ablation", {(): 0.0, ("blur",): 0.0}, products=4)
     with refused("vary exclude and seed", "sweep=models"):
         read_votes(read_experiment(ablation))
     status, _, errors = command(f"runs={tmp_path / 'absent'}")
     assert status == 2 and errors.startswith("error: There is no folder")
-    root = made_models(tmp_path / "models")
+    root = write_models(tmp_path / "models")
     file = fold_of(root, "lite1", 2).predictions_file("test")
     whole = Predictions.load(file)
     whole.classes[:] = list("wxyz")

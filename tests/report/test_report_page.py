@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_sweeps import EFFECTS, folder_of, made_ablation
 from PIL import Image
+from synthetic_sweeps import EFFECTS, folder_of, write_ablation
 
 from product_cls.report.__main__ import main
 from product_cls.report.confusions import worst_pairs
@@ -30,7 +30,7 @@ def command(run_command: Callable[..., Command]) -> Command:
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
     """Five rows x three seeds on real pictures, two jobs not done; not to be changed."""
-    root = made_ablation(tmp_path_factory.mktemp("page") / "ablation", FIVE, data=tiny_root)
+    root = write_ablation(tmp_path_factory.mktemp("page") / "ablation", FIVE, data=tiny_root)
     shutil.rmtree(folder_of(root, ("rotate",), 2).path)
     folder_of(root, ("mixup",), 1).update_status(state="failed", error="<b>No space</b> & more.")
     return root
@@ -105,7 +105,7 @@ def test_same_runs_same_bytes(sweep: Path, tmp_path: Path, command: Command) -> 
 
 
 def test_default_folder_is_not_taken_for_a_run(tmp_path: Path, command: Command) -> None:
-    root = made_ablation(tmp_path / "a", {(): 0.0, ("blur",): 0.0}, products=4, pictures=6)
+    root = write_ablation(tmp_path / "a", {(): 0.0, ("blur",): 0.0}, products=4, pictures=6)
     for _ in range(2):
         status, output, _ = command(f"runs={root}", "tta=false", "published=none")
         assert status == 0 and "6 of 6 runs finished" in output
@@ -117,7 +117,7 @@ def test_default_folder_is_not_taken_for_a_run(tmp_path: Path, command: Command)
 
 
 def test_worst_pairs_by_hand(tmp_path: Path) -> None:
-    root = made_ablation(tmp_path / "a", {(): 0.0}, products=5, pictures=12, base=0.6)
+    root = write_ablation(tmp_path / "a", {(): 0.0}, products=5, pictures=12, base=0.6)
     experiment = read_experiment(root)
     pairs = worst_pairs(experiment, 0)
     wrong = 1 - experiment.correct()[0]

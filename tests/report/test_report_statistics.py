@@ -1,4 +1,4 @@
-"""Numbers by hand, by scipy, and by made-up tables that are easy to see through."""
+"""The statistics against hand-computed numbers, SciPy and simple synthetic tables."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ NAN = float("nan")
 
 
 def test_holm_by_hand() -> None:
-    # Sorted .005 .01 .03 .04, times 4 3 2 1: .02 .03 .06 .04, and none below the one before it.
+    # Sorted .005 .01 .03 .04, times 4 3 2 1: .02 .03 .06 .04, then made monotone.
     adjusted = holm(np.array([0.01, 0.04, 0.03, 0.005]))
     assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm(np.array([0.5, 0.6])) == pytest.approx([1, 1])
@@ -36,19 +36,19 @@ def test_hits_by_product() -> None:
     assert np.isnan(hits[1]).all()
 
 
-def test_seed_variance_is_pooled_but_no_row_has_less_than_its_own() -> None:
+def test_seed_variance_is_pooled_but_at_least_the_rows_own() -> None:
     values = np.array([[1.0, 2, 3], [0, 0, 0], [0, 4, 8], [5, NAN, NAN]])
     variance, freedom = seed_variance(values)
     pooled = (2 * 1 + 2 * 0 + 2 * 16) / 6
     assert variance == pytest.approx([pooled, pooled, 16, pooled])
     assert freedom == pytest.approx(6 * 4 / (3 + 3))
-    # One row alone: nothing to pool, the usual n - 1.
+    # With a single row there is nothing to pool: the usual n - 1.
     variance, freedom = seed_variance(np.array([[1.0, 2, 3]]))
     assert (variance[0], freedom) == (1, 2)
 
 
 def test_degrees_of_freedom_are_those_of_differences_to_one_baseline() -> None:
-    """Satterthwaite: twice the squared mean of the pooled variance over its variance."""
+    """Satterthwaite: twice the squared mean of the pooled variance, divided by its variance."""
     rng = np.random.default_rng(0)
     runs = rng.normal(size=(20_000, 10, 3))
     paired = runs[:, 1:] - runs[:, :1]
@@ -91,12 +91,12 @@ def test_difference_from_products_alone_is_the_bootstrap_over_products() -> None
     expected = stats.t.interval(0.95, 39, by_product.mean(), stats.sem(by_product))
     assert (found.low[1], found.high[1]) == pytest.approx(expected, abs=0.002)
     exact = stats.ttest_1samp(by_product, 0).pvalue
-    # On the safe side far out in the tails, where resamples end.
+    # Conservative in the far tails, which resamples do not reach.
     assert exact < found.p[1] < 0.005
 
 
 def test_noise_within_products_is_not_counted_twice() -> None:
-    """Independent noise everywhere: as wide as the t-test over seeds says, not wider."""
+    """With independent noise everywhere, intervals are as wide as those of a t-test over seeds."""
     rng = np.random.default_rng(0)
     widths, seeds_alone = [], []
     for _ in range(40):
@@ -108,8 +108,8 @@ def test_noise_within_products_is_not_counted_twice() -> None:
     assert np.mean(widths) == pytest.approx(np.mean(seeds_alone), rel=0.1)
 
 
-def test_pictures_of_one_product_are_no_independent_evidence() -> None:
-    """A row that differs in whole products: far less sure by product than by picture."""
+def test_pictures_of_one_product_are_not_independent() -> None:
+    """If rows differ in whole products, intervals by product are far wider than by picture."""
     rng = np.random.default_rng(3)
     products = np.repeat(np.arange(30), 40)
     correct = np.repeat((rng.random((2, 1, 30)) < 0.5).astype(float)[..., products], 3, axis=1)
@@ -120,15 +120,15 @@ def test_pictures_of_one_product_are_no_independent_evidence() -> None:
     assert width > 2 * (by_picture.high[1] - by_picture.low[1])
 
 
-def test_missing_runs_leave_the_pairs_that_there_are() -> None:
+def test_missing_runs_leave_the_remaining_pairs() -> None:
     rng = np.random.default_rng(0)
     hits = rng.binomial(50, 0.8, (4, 3, 30)).astype(float)
-    hits[1, 2] = hits[0, 0] = NAN  # row 1 shares seed 1 alone with the baseline
+    hits[1, 2] = hits[0, 0] = NAN  # row 1 shares only seed 1 with the baseline
     hits[2] = NAN
     found = compare_rows(hits, np.full(30, 50), 0)
     assert found.pairs.tolist() == [0, 1, 0, 2]
     assert found.estimate[1] == pytest.approx((hits[1, 1] - hits[0, 1]).sum() / 1500)
-    # Row 1 has one pair; the variance between seeds is known from row 3.
+    # Row 1 has one pair; the variance between seeds comes from row 3.
     assert found.low[1] < found.estimate[1] < found.high[1]
     assert np.isnan([found.estimate[2], found.p[2], found.low[2]]).all()
 
@@ -147,7 +147,7 @@ def test_same_input_same_output_whatever_the_order_of_calls() -> None:
     assert first.low.tolist()[1:] == second.low.tolist()[1:]
 
 
-def test_tau_is_that_of_scipy_and_its_interval_widens_with_noise() -> None:
+def test_tau_equals_scipys_and_its_interval_widens_with_noise() -> None:
     rng = np.random.default_rng(0)
     published = np.array([81.5, 87.2, 90.4, 90.7, 90.9, 91.0, 91.02, 91.1, 91.3])
     widths = []

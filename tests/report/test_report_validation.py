@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_sweeps import made_ablation, made_predictions, write_multirun, write_run
 from PIL import Image
 from scipy.stats import spearmanr
+from synthetic_sweeps import synthetic_predictions, write_ablation, write_multirun, write_run
 
 from product_cls.report.resampling import compare_orders, rank_correlation
 from product_cls.report.validation import main
@@ -28,8 +28,8 @@ Refused = Callable[..., AbstractContextManager[None]]
 FILES = ("table.md", "table.csv", "plot.png")
 MANY = 100  # pictures of a view, so that one answer is one point
 
-# Correct answers of 100: on random folds, on the held-out views 0 and 30, and on the test views 0, 30
-# and 60.
+# Correct answers of 100: on random folds, on the held-out views 0 and 30, and on the test views 0,
+# 30 and 60.
 Setting = tuple[int, int, int, int, int, int]
 
 
@@ -41,7 +41,7 @@ def folder_of(root: Path, setting: int, strategy: str, fold: int) -> RunFolder:
     return RunFolder(root / f"fold={fold},folds.strategy={strategy},optimizer.lr={setting}")
 
 
-def made_validation(root: Path, settings: Sequence[Setting]) -> Path:
+def write_validation(root: Path, settings: Sequence[Setting]) -> Path:
     """Two random folds and two held-out views of each setting; setting k has optimizer.lr=k."""
 
     def part(
@@ -53,7 +53,7 @@ def made_validation(root: Path, settings: Sequence[Setting]) -> Path:
         return right, ids, [str(n % 5) for n in range(len(right))], views
 
     for k, (random, *held_out, at0, at30, at60) in enumerate(settings):
-        test = made_predictions(*part("test", {0.0: at0, 30.0: at30, 60.0: at60}))
+        test = synthetic_predictions(*part("test", {0.0: at0, 30.0: at30, 60.0: at60}))
         for strategy in ("stratified", "view"):
             for fold in (0, 1):
                 # Half of a random fold is of each view, and the folds lie two points apart.
@@ -65,12 +65,12 @@ def made_validation(root: Path, settings: Sequence[Setting]) -> Path:
                     config | {"seed": 0, "fold": fold},
                     [f"folds.strategy={strategy}", f"fold={fold}", f"optimizer.lr={k}"],
                     # The test of a run with a held-out view must not count.
-                    test if strategy == "stratified" else made_predictions(
+                    test if strategy == "stratified" else synthetic_predictions(
                         *part("test", {0.0: 1, 30.0: 1, 60.0: 1})
                     ),
                 )  # fmt: skip
                 counts = random_fold if strategy == "stratified" else own
-                made_predictions(*part("train", counts)).save(folder.predictions_file("val"))
+                synthetic_predictions(*part("train", counts)).save(folder.predictions_file("val"))
     params = {
         "folds.strategy": "stratified,view",
         "fold": "0,1",
@@ -92,7 +92,7 @@ def command(run_command: Callable[..., Command]) -> Command:
 
 
 def test_every_number_of_a_setting(tmp_path: Path) -> None:
-    study = read_study(made_validation(tmp_path / "v", TRUTH))
+    study = read_study(write_validation(tmp_path / "v", TRUTH))
     assert study.unseen == ["60"] and not study.notes
     row = study.table.iloc[2]
     assert row["setting"] == "2"
@@ -110,7 +110,7 @@ def test_every_number_of_a_setting(tmp_path: Path) -> None:
 
 
 def test_a_perfect_and_a_reversed_order(tmp_path: Path) -> None:
-    study = read_study(made_validation(tmp_path / "v", TRUTH))
+    study = read_study(write_validation(tmp_path / "v", TRUTH))
     for target in ("test", "unseen"):
         ranks = correlate(study.complete, target)
         assert (ranks["random"].value, ranks["held_out"].value) == (-1, 1)
@@ -136,7 +136,7 @@ def test_a_perfect_and_a_reversed_order(tmp_path: Path) -> None:
 def test_the_verdict_follows_the_numbers(tmp_path: Path) -> None:
     """With the roles of both validations exchanged, every part of the verdict changes."""
     turned = [(50 + 2 * k, 90 - k, 90 - k, *[48 + 2 * k] * 3) for k in range(8)]
-    words = verdict(read_study(made_validation(tmp_path / "v", turned)))
+    words = verdict(read_study(write_validation(tmp_path / "v", turned)))
     assert "its order of the settings agrees with the test's, rank correlation 1.00" in words
     assert "held-out views: on average 86.5 % where the test gives 55.0 %" in words
     assert "is opposite to the test's" in words and "better order of the two: random folds" in words
@@ -148,7 +148,7 @@ def test_the_verdict_claims_no_more_than_the_intervals_show(tmp_path: Path) -> N
     # Neither order has much to do with the test's; random folds are all equal.
     mixed = [66, 60, 74, 62, 70, 64, 72, 68]
     settings = [(99, m, m, t, t, t) for m, t in zip(mixed, tests, strict=True)]
-    study = read_study(made_validation(tmp_path / "v", settings))
+    study = read_study(write_validation(tmp_path / "v", settings))
     ranks = correlate(study.complete, "test")
     assert ranks["random"].value == ranks["random"].low == ranks["random"].high == 0
     assert ranks["held_out"].value == pytest.approx(spearmanr(mixed, tests).statistic)
@@ -163,7 +163,7 @@ def test_the_verdict_claims_no_more_than_the_intervals_show(tmp_path: Path) -> N
 
 
 def test_few_settings_show_nothing(tmp_path: Path) -> None:
-    five = read_study(made_validation(tmp_path / "five", TRUTH[:5]))
+    five = read_study(write_validation(tmp_path / "five", TRUTH[:5]))
     assert correlate(five.complete, "test")["held_out"].value == 1
     assert "to agree with the test's (fewer than 6 settings), rank correlation 1.00;" in verdict(
         five
@@ -174,7 +174,7 @@ def test_few_settings_show_nothing(tmp_path: Path) -> None:
         "1.00",
         "+2.00",
     ]
-    two = read_study(made_validation(tmp_path / "two", TRUTH[:2]))
+    two = read_study(write_validation(tmp_path / "two", TRUTH[:2]))
     assert "not shown; settings with both kinds of validation and a test: 2" in verdict(two)
     assert validation_table(two)["rank correlation with test"].tolist() == ["-", "-"]
 
@@ -195,7 +195,7 @@ def test_rank_correlation_is_scipys_and_its_interval_rarely_errs() -> None:
 
 
 def test_settings_that_lack_a_part_are_named_and_left_out(tmp_path: Path, command: Command) -> None:
-    root = made_validation(tmp_path / "v", TRUTH)
+    root = write_validation(tmp_path / "v", TRUTH)
     shutil.rmtree(folder_of(root, 0, "view", 1).path)
     folder_of(root, 1, "stratified", 0).update_status(state="failed", error="No space left.")
     for fold in (0, 1):
@@ -220,7 +220,7 @@ def test_settings_that_lack_a_part_are_named_and_left_out(tmp_path: Path, comman
 
 
 def test_nothing_that_can_be_compared(tmp_path: Path, command: Command) -> None:
-    root = made_validation(tmp_path / "v", TRUTH[:2])
+    root = write_validation(tmp_path / "v", TRUTH[:2])
     for setting in (0, 1):
         for fold in (0, 1):
             shutil.rmtree(folder_of(root, setting, "view", fold).path)
@@ -233,7 +233,7 @@ def test_nothing_that_can_be_compared(tmp_path: Path, command: Command) -> None:
     status, output, _ = command(f"runs={root}")
     assert status == 0 and "has no readable validation" in " ".join(output.split())
     shutil.rmtree(root)
-    made_validation(root, TRUTH[:1])
+    write_validation(root, TRUTH[:1])
     shutil.rmtree(folder_of(root, 0, "stratified", 0).path)
     shutil.rmtree(folder_of(root, 0, "stratified", 1).path)
     assert (
@@ -243,7 +243,7 @@ def test_nothing_that_can_be_compared(tmp_path: Path, command: Command) -> None:
 
 
 def test_no_view_beyond_those_of_training(tmp_path: Path, command: Command) -> None:
-    root = made_validation(tmp_path / "v", TRUTH)
+    root = write_validation(tmp_path / "v", TRUTH)
     for folder in root.glob("fold=*"):
         file = RunFolder(folder).predictions_file("test")
         with np.load(file) as stored:
@@ -255,7 +255,7 @@ def test_no_view_beyond_those_of_training(tmp_path: Path, command: Command) -> N
 
 
 def test_same_runs_same_bytes_and_a_plot(tmp_path: Path, command: Command) -> None:
-    root = made_validation(tmp_path / "v", TRUTH)
+    root = write_validation(tmp_path / "v", TRUTH)
     for name in ("one", "two"):
         status, output, _ = command(f"runs={root}", f"out={tmp_path / name}")
         assert status == 0 and "32 of 32 runs finished" in output
@@ -270,15 +270,15 @@ def test_same_runs_same_bytes_and_a_plot(tmp_path: Path, command: Command) -> No
 
 
 def test_without_tta_other_scores_count(tmp_path: Path) -> None:
-    root = made_validation(tmp_path / "v", TRUTH[:2])
+    root = write_validation(tmp_path / "v", TRUTH[:2])
     assert read_study(root, tta=False).table["random"][0] < 50
 
 
 def test_wrong_folders(tmp_path: Path, refused: Refused, command: Command) -> None:
-    ablation = made_ablation(tmp_path / "ablation", {(): 0.0, ("blur",): 0.0}, products=4)
+    ablation = write_ablation(tmp_path / "ablation", {(): 0.0, ("blur",): 0.0}, products=4)
     with refused("does not vary folds.strategy over stratified and view", "sweep=validation"):
         read_study(ablation)
-    root = made_validation(tmp_path / "v", TRUTH[:2])
+    root = write_validation(tmp_path / "v", TRUTH[:2])
     write_multirun(root, {"folds.strategy": "view,own", "optimizer.lr": "0,1", "fold": "0,1"})
     for folder in root.glob("fold=*,folds.strategy=stratified,*"):
         shutil.rmtree(folder)

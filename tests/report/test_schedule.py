@@ -23,13 +23,13 @@ Command = Callable[..., tuple[int, str, str]]
 def test_rates_are_those_of_the_schedule() -> None:
     rates = learning_rates(load_schedule("warmup_cosine", {}), 50, 1e-3)
     assert rates.tolist() == pytest.approx([cosine_lr(t, 50, 1e-3, 1e-6, 5) for t in range(51)])
-    given = {"warmup": 0.0, "period": 0.5, "decay": 0.5}
-    rates = learning_rates(load_schedule("cosine_restarts", given), 50, 1e-3)
+    arguments = {"warmup": 0.0, "period": 0.5, "decay": 0.5}
+    rates = learning_rates(load_schedule("cosine_restarts", arguments), 50, 1e-3)
     expected = [restarts_lr(t, 50, 1e-3, 1e-6, 25, decay=0.5) for t in range(51)]
     assert rates.tolist() == pytest.approx(expected)
 
 
-def test_a_panel_a_schedule_on_one_scale() -> None:
+def test_each_schedule_has_a_panel_on_a_common_scale() -> None:
     rates = {"a": np.linspace(1, 0, 21), "b": np.full(21, 0.5)}
     figure = schedule_figure(rates, steps_per_epoch=5)
     panels = figure.axes
@@ -42,18 +42,18 @@ def test_a_panel_a_schedule_on_one_scale() -> None:
     assert table["a"].tolist()[::5] == ["1", "0.5", "0"] and table["epoch"].iloc[-1] == 4.0
 
 
-def test_all_schedules_or_some(run_command, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_all_schedules_or_a_selection(run_command, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     command: Command = run_command(main)
     out = tmp_path / "pictures" / "all.png"
-    status, said, _ = command(f"out={out}", "epochs=4", "steps_per_epoch=5")
-    assert status == 0 and f"Written: {out}" in said
+    status, output, _ = command(f"out={out}", "epochs=4", "steps_per_epoch=5")
+    assert status == 0 and f"Written: {out}" in output
     names = known_schedules()
-    assert len(names) >= 6 and all(name in said for name in names)
+    assert len(names) >= 6 and all(name in output for name in names)
     assert Image.open(out).width > 800
-    status, said, _ = command(
+    status, output, _ = command(
         "scheduler=[cosine,polynomial]", "arguments={warmup: 0.5}", "lr=0.02", f"out={out}"
     )
-    row = next(line.split() for line in said.splitlines() if line.startswith("│ 1000"))
+    row = next(line.split() for line in output.splitlines() if line.startswith("│ 1000"))
     assert status == 0 and row[-4:] == ["0.02", "│", "0.02", "│"]
 
 
@@ -71,6 +71,6 @@ def test_all_schedules_or_some(run_command, tmp_path: Path) -> None:  # type: ig
 )
 def test_wrong_words(run_command, tmp_path: Path, words: list[str], sentence: str) -> None:  # type: ignore[no-untyped-def]
     command: Command = run_command(main)
-    status, _, said = command(*words, f"out={tmp_path / 'x.png'}")
-    assert status == 2 and sentence in said and said.count("\n") == 1
+    status, _, errors = command(*words, f"out={tmp_path / 'x.png'}")
+    assert status == 2 and sentence in errors and errors.count("\n") == 1
     assert not list(tmp_path.iterdir())

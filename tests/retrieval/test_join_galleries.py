@@ -81,12 +81,12 @@ def test_features_follow_the_first_runs_order() -> None:
 def test_runs_that_cannot_be_joined_are_named(refused: Refused) -> None:
     first = made(0)
     pair = "Runs 'a' and 'b' cannot be joined"
-    with refused(pair, "other pictures (5 and 4 ids, 4 in both)"):
+    with refused(pair, "different pictures (5 and 4 ids, 4 in both)"):
         join_galleries([("a", first), ("b", first.rows(np.arange(4)))])
     others = replace(first, id=np.char.replace(first.id, "4", "9"))
     with refused(pair, "(5 and 5 ids, 4 in both)"):
         join_galleries([("a", first), ("b", others)])
-    with refused(pair, "name 1 pictures otherwise, the first is 'train/1.jpg'"):
+    with refused(pair, "label 1 pictures differently, the first is 'train/1.jpg'"):
         join_galleries([("a", first), ("b", replace(first, target=np.array([0, 1, 1, 1, 1])))])
     with refused(pair, "their classes differ (2 and 3)"):
         join_galleries([("a", first), ("b", replace(first, classes=np.array(["a", "b", "c"])))])

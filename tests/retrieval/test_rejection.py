@@ -117,7 +117,7 @@ def test_what_is_refused(refused: Any) -> None:
     with refused("NaN"):
         tune_rejection_threshold(np.array([np.nan]), np.array([True]), UNKNOWN)
     rows = angles(0, 1)
-    with refused("one class", "2 or more"):
+    with refused("one class", "at least 2"):
         leave_class_out(rows, np.zeros(2, int), rows, np.zeros(2, int), Vote())
     with refused("gallery is empty"):
         leave_class_out(rows, np.zeros(2, int), rows[:0], np.zeros(0, int), Vote())

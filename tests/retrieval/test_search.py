@@ -135,7 +135,7 @@ def test_a_product_added_later_is_found(
         of[name] = read(out / "neighbours.csv")
         right = of[name]["prediction"] == of[name]["label"]
         assert f"accuracy {right.mean():.1%} of 32 pictures" in output
-        assert ("8 of them are of products that the index lacks" in output) == (name == "before")
+        assert ("8 of them show products that are not in the index" in output) == (name == "before")
     new = of["after"]["label"] == NEW
     assert new.sum() == 8 and NEW not in set(of["before"]["prediction"])
     assert (of["after"]["prediction"][new] == NEW).mean() == 1
@@ -168,7 +168,9 @@ def test_below_the_threshold_the_answer_is_unknown(
     strange = table["label"] == NEW  # of which `unknown` is right
     right = np.where(strange, refused, table["prediction"] == table["label"])
     assert f"accuracy {right.mean():.1%}" in output
-    assert f"8 of them are of products that the index lacks, {(strange & refused).sum()}" in output
+    assert (
+        f"8 of them show products that are not in the index, {(strange & refused).sum()}" in output
+    )
     assert command(*words, "threshold=tuned")[0] == 0
     tuned = GalleryIndex.open(index).rejection
     assert tuned is not None
@@ -201,7 +203,7 @@ def test_folders_named_by_products_are_labels(
     status, output, _ = command(
         f"index={index}", f"images={images / '0' / '3.jpg'}", f"out={tmp_path / 'out'}"
     )
-    assert status == 0 and "There is no accuracy" in output
+    assert status == 0 and "No accuracy" in output
 
 
 @pytest.mark.parametrize(
@@ -228,10 +230,12 @@ def test_pictures_of_the_index_do_not_answer_for_themselves(
     right = counted["prediction"] == counted["label"]
     assert f"accuracy {right.mean():.1%} of {len(counted)} pictures" in output
     status, _, errors = command(*words[:3], "k=30")
-    assert status == 2 and "k=30; allowed: 1 to 29, for pictures that are in the index" in errors
+    assert (
+        status == 2 and "k=30; allowed: 1 to 29, because pictures that are in the index" in errors
+    )
     own.to_csv(data / "both.csv", index=False)
     status, output, _ = command(*words, "expand=1")
-    assert status == 0 and "no accuracy" in output
+    assert status == 0 and "No accuracy" in output
 
 
 def test_refinements(index: Path, asked: Path, tmp_path: Path, command: Command) -> None:
@@ -300,7 +304,7 @@ def test_other_or_missing_weights(
     (copy / "index.json").write_text(json.dumps(meta))
     words = (f"index={copy}", f"images={asked}", f"out={tmp_path / 'out'}")
     status, _, errors = command(*words)
-    assert status == 2 and "was made with other weights than" in errors
+    assert status == 2 and "was built with other weights than" in errors
     (tmp_path / "best.ckpt").unlink()
     status, _, errors = command(*words)
     assert status == 2 and "best.ckpt, which is missing" in errors
@@ -313,7 +317,7 @@ def test_thresholds(refused: Refused) -> None:
     for wrong in ("high", "nan"):
         with refused(f"threshold={wrong}; allowed: a number, tuned, null"):
             read_threshold(wrong, index, vote, [])
-    with refused("threshold=tuned", "no run held pictures out"):
+    with refused("threshold=tuned", "no run held out pictures"):
         read_threshold("tuned", index, vote, [])
     index = replace(index, rejection=Rejection(0.7, 0.9, 0.8))
     assert read_threshold("tuned", index, vote, []) == 0.7

@@ -36,7 +36,7 @@ def test_unlabelled_pictures_are_not_counted_and_unseen_products_are_wrong(
     assert target[:5].tolist() == [1, 0, 2, 0, -1]
     assert target[5] < -1
     scores = np.eye(3, dtype=np.float32)[[1, 0, 2, 0, 0, 0]]
-    # 4 right; the fifth has no label; the sixth is of a product that has no score.
+    # Four are right; the fifth has no label; the sixth has one without a score.
     assert task.evaluate(scores, target) == {"accuracy": pytest.approx(4 / 5)}
     assert task.evaluate(scores[4:5], target[4:5]) == {}
 
@@ -87,7 +87,7 @@ def test_labels_that_cannot_be_learned(refused: Refused) -> None:
         SingleLabel("brand").fit(samples[:1])
 
 
-def test_weights_of_classes_count_in_the_loss() -> None:
+def test_class_weights_count_in_the_loss() -> None:
     samples = pd.DataFrame({"label": list("aaaaaaab"), "split": "train"})
     logits, target = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])
     plain, weighted = SingleLabel(), SingleLabel(weights="inverse")

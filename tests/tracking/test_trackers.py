@@ -1,4 +1,4 @@
-"""TensorBoard and MLflow read back; findings of several labels; what is still to send."""
+"""TensorBoard and MLflow read back, findings of multi-label runs, and unsynced W&B runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from product_cls.inference.predictions import Predictions
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking.base import Tracker
 from product_cls.tracking.findings import find_in
-from product_cls.tracking.sync import main, unsent
+from product_cls.tracking.sync import main, unsynced
 from product_cls.tracking.trackers import build_loggers
 
 SAMPLES = pd.DataFrame({"id": ["a", "b", "c"], "path": ["a.jpg", "b.jpg", "c.jpg"]})
@@ -41,7 +41,7 @@ def test_tensorboard_has_curves_results_and_pictures(tmp_path: Path, tiny_root: 
 
 
 @pytest.mark.slow
-def test_mlflow_goes_on_with_a_killed_run(
+def test_mlflow_resumes_the_run_of_a_killed_job(
     tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow = pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
@@ -75,7 +75,7 @@ def saved(folder: Path, **fields: Any) -> Path:
     return folder / "test.npz"
 
 
-def test_several_labels_are_wrong_where_one_is(tmp_path: Path) -> None:
+def test_a_picture_with_several_labels_is_wrong_if_one_label_is(tmp_path: Path) -> None:
     file = saved(
         tmp_path,
         scores=[[0.9, 0.2], [0.9, 0.8], [0.1, 0.7]],
@@ -89,7 +89,7 @@ def test_several_labels_are_wrong_where_one_is(tmp_path: Path) -> None:
     assert findings.pairs == [] and findings.results == {"result/test/accuracy": 0.75}
 
 
-def test_several_heads_are_wrong_where_one_is(tmp_path: Path) -> None:
+def test_a_picture_with_several_heads_is_wrong_if_one_head_is(tmp_path: Path) -> None:
     heads = {n: {"column": n, "classes": ["x", "y"]} for n in ("mask", "age")}
     file = saved(
         tmp_path,
@@ -103,7 +103,7 @@ def test_several_heads_are_wrong_where_one_is(tmp_path: Path) -> None:
     assert "y" in findings.wrong[0].target and len(findings.pairs) == 1
 
 
-def test_unknown_labels_are_no_mistakes(tmp_path: Path) -> None:
+def test_pictures_with_unknown_labels_are_not_mistakes(tmp_path: Path) -> None:
     file = saved(
         tmp_path,
         scores=[[0.9, 0.1]],
@@ -115,7 +115,7 @@ def test_unknown_labels_are_no_mistakes(tmp_path: Path) -> None:
     assert findings.wrong == [] and findings.pairs == [] and findings.by_view.empty
 
 
-def test_certain_mistakes_come_first_and_a_hundred_are_kept(tmp_path: Path) -> None:
+def test_confident_mistakes_come_first_and_a_hundred_are_kept(tmp_path: Path) -> None:
     count = 120
     sure = np.linspace(0.51, 0.99, count, dtype=np.float32)
     scores = np.stack([sure, 1 - sure], axis=1)
@@ -134,7 +134,7 @@ def test_certain_mistakes_come_first_and_a_hundred_are_kept(tmp_path: Path) -> N
     assert findings.pairs[0].count == 120
 
 
-def test_what_is_still_to_send(tmp_path: Path, run_command: Any) -> None:
+def test_unsynced_files_are_found(tmp_path: Path, run_command: Any) -> None:
     def file(run: str, name: str) -> Path:
         path = tmp_path / run / "wandb" / name / "run-x.wandb"
         path.parent.mkdir(parents=True)
@@ -147,14 +147,14 @@ def test_what_is_still_to_send(tmp_path: Path, run_command: Any) -> None:
     sent.with_name("run-x.wandb.synced").touch()
     busy = file("c", "offline-run-20260101_000000-x")
     with RunFolder(tmp_path / "c").locked():
-        files, later = unsent(tmp_path)
+        files, training = unsynced(tmp_path)
     assert files == sorted([offline, cut_off])
-    assert later == [f"{tmp_path / 'c'} is being trained, and sent when it is done"]
-    assert unsent(tmp_path)[0] == sorted([offline, cut_off, busy])
-    for one in (offline, cut_off, busy):
-        one.with_name("run-x.wandb.synced").touch()
+    assert training == [f"{tmp_path / 'c'} is still training; sync it when it has finished"]
+    assert unsynced(tmp_path)[0] == sorted([offline, cut_off, busy])
+    for path in (offline, cut_off, busy):
+        path.with_name("run-x.wandb.synced").touch()
     status, out, _ = run_command(main)(f"runs={tmp_path}")
-    assert status == 0 and out == f"Nothing in {tmp_path} waits to be sent to W&B.\n"
+    assert status == 0 and out == f"Nothing to sync to W&B in {tmp_path}.\n"
     assert run_command(main)(f"runs={tmp_path / 'nothing'}")[0] == 2
 
 
@@ -194,5 +194,7 @@ def test_a_tracker_that_cannot_begin_is_left_out(
     }
     loggers = build_loggers(OmegaConf.create({"logger": nodes}), RunFolder(tmp_path))
     assert [type(logger) for logger in loggers] == [CSVLogger]
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert said == "Unreachable cannot begin (https://host does not answer); on without it."
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message == (
+        "Unreachable cannot begin (https://host does not answer); the run continues without it."
+    )

@@ -1,4 +1,4 @@
-"""Runs in W&B, offline, read back as W&B itself reads them."""
+"""W&B runs, written offline and read back by W&B's own reader."""
 
 import json
 import logging
@@ -20,11 +20,11 @@ from product_cls.core.errors import UserError
 from product_cls.ensemble import __main__ as ensemble
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking import wandb_ensemble, wandb_run
-from product_cls.tracking.sync import main, unsent
+from product_cls.tracking.sync import main, unsynced
 
 
 class Offline:
-    """One offline run, read by `wandb leet inspect`, by kind of record."""
+    """The records of an offline run, read by `wandb leet inspect`."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -57,18 +57,17 @@ class Offline:
         return [(item["trainer/global_step"], item[name]) for item in items if name in item]
 
     def artifacts(self, *, used: bool) -> dict[str, dict[str, Any]]:
-        """Inputs or outputs by name, without those that W&B makes for tables."""
-        found = self.all("artifact")
+        """Input or output artifacts by name, without those that W&B creates for tables."""
         return {
-            one["name"]: one
-            for one in found
-            if one["type"] != "run_table" and bool(one.get("use_after_commit")) == used
+            artifact["name"]: artifact
+            for artifact in self.all("artifact")
+            if artifact["type"] != "run_table" and bool(artifact.get("use_after_commit")) == used
         }
 
     def table(self, name: str) -> dict[str, Any]:
-        """A logged table, columns and rows: of its artifact, whose pictures are more than paths."""
-        manifests = [one["manifest"]["contents"] for one in self.all("artifact")]
-        files = {one["path"]: one["local_path"] for contents in manifests for one in contents}
+        """A logged table, columns and rows, from its artifact, which describes pictures too."""
+        manifests = [artifact["manifest"]["contents"] for artifact in self.all("artifact")]
+        files = {file["path"]: file["local_path"] for contents in manifests for file in contents}
         table: dict[str, Any] = json.loads(Path(files[f"{name}.table.json"]).read_text())
         return table
 
@@ -96,8 +95,8 @@ def test_four_jobs_and_their_ensemble(
                 "logger.wandb.tags=[mine]",
             )
             assert wandb.run is None
-    said = [r.getMessage() for r in caplog.records if r.name == "product_cls.tracking.wandb_run"]
-    assert len(said) == 4 and all("offline" in s and "make wandb-sync" in s for s in said), said
+    logged = [r.getMessage() for r in caplog.records if r.name == "product_cls.tracking.wandb_run"]
+    assert len(logged) == 4 and all("offline" in m and "make wandb-sync" in m for m in logged)
 
     folders = [RunFolder(path.parent) for path in sorted(root.glob("*/status.json"))]
     runs = offline_runs(root)
@@ -137,14 +136,14 @@ def test_four_jobs_and_their_ensemble(
     assert blend.run["run_group"] == "sweep"
     used = blend.artifacts(used=True)
     assert set(used) == {f"{kind}-{mark}" for kind in ("model", "predictions") for mark in ids}
-    # Of the content that the runs have logged, so W&B knows them for the same.
+    # They have the content that the runs have logged, so W&B recognises them.
     for run in runs:
         for name, artifact in run.artifacts(used=False).items():
             assert used[name]["digest"] == artifact["digest"]
     assert set(blend.artifacts(used=False)) == {"predictions-ensemble-sweep", "submission-sweep"}
     assert blend.table("result/table")["columns"][:3] == ["run", "val", "test"]
-    files, later = unsent(tmp_path)
-    assert len(files) == 5 and later == []
+    files, training = unsynced(tmp_path)
+    assert len(files) == 5 and training == []
 
 
 def test_wrong_pictures_and_confused_products(tmp_path: Path, tiny_root: Path) -> None:
@@ -168,7 +167,7 @@ def test_wrong_pictures_and_confused_products(tmp_path: Path, tiny_root: Path) -
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_in_its_run_and_a_changed_one_does_not(
+def test_a_killed_job_resumes_its_run_and_a_changed_one_does_not(
     tmp_path: Path, tiny_root: Path
 ) -> None:
     words = ("logger=wandb", "trainer.max_epochs=3")
@@ -201,7 +200,7 @@ def test_ids_are_kept_until_a_run_is_done(tmp_path: Path) -> None:
     assert len({one, other, again}) == 3
 
 
-def test_what_w_and_b_cannot_be_told_is_a_warning(
+def test_an_error_of_w_and_b_gives_a_warning(
     tmp_path: Path,
     tiny_root: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -213,19 +212,21 @@ def test_what_w_and_b_cannot_be_told_is_a_warning(
     monkeypatch.setattr(wandb_run, "use", broken)
     run = train(tmp_path / "run", tiny_root, "logger=wandb")
     assert run.status()["state"] == "done" and run.metrics_file.is_file()
-    (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert said == f"WandbRun was not told all results (no route to host); they are in {run.path}."
+    (message,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert message == (
+        f"WandbRun did not receive all results (no route to host); they are in {run.path}."
+    )
     assert wandb.run is None
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWandb]:
-    """W&B that can be reached, with a key."""
+    """A reachable W&B server, with a key."""
     fake = FakeWandb()
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_BASE_URL", fake.url)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    wandb.teardown()  # it keeps the environment that it began with
+    wandb.teardown()  # W&B caches the environment
     yield fake
     wandb.teardown()
 
@@ -255,90 +256,90 @@ def test_nothing_is_lost_when_the_network_fails(
     assert run.status()["state"] == "done"
     assert any("make wandb-sync" in record.getMessage() for record in caplog.records)
     mark = run.status()["tracking_id"]
-    assert set(server.received.runs) == {mark} and not server.received.made
+    assert set(server.received.runs) == {mark} and not server.received.logged
 
     server.down = False
     monkeypatch.setenv("WANDB_MODE", "online")
     status, out, err = run_command(main)(f"runs={tmp_path}")
     assert status == 0, (out, err)
-    got = server.received
-    assert set(got.runs) == {mark}  # both parts are of one run
-    history = got.history[mark]
+    received = server.received
+    assert set(received.runs) == {mark}  # both parts belong to one run
+    history = received.history[mark]
     numbers = [row["_step"] for row in history]
     assert numbers == sorted(set(numbers))
     assert [row[wandb_run.STEP] for row in history if "val/accuracy" in row][-2:] == [2, 5]
     assert any("result/wrong_pictures" in row for row in history)
-    assert {(mark, f"model-{mark}"), (mark, f"predictions-{mark}")} <= set(got.made)
-    assert [name.split("-")[0] for of, name in got.used if of == mark] == ["folds"]
-    assert "best.ckpt" in got.files
-    assert unsent(tmp_path) == ([], [])
+    assert {(mark, f"model-{mark}"), (mark, f"predictions-{mark}")} <= set(received.logged)
+    assert [name.split("-")[0] for of, name in received.used if of == mark] == ["folds"]
+    assert "best.ckpt" in received.files
+    assert unsynced(tmp_path) == ([], [])
 
 
 def test_without_w_and_b_in_reach_a_run_is_offline(
     monkeypatch: pytest.MonkeyPatch, server: FakeWandb, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked = []
+    modes = []
 
     def init(**arguments: Any) -> str:
-        asked.append(arguments.get("mode"))
-        if asked[-1] == "online":
+        modes.append(arguments.get("mode"))
+        if modes[-1] == "online":
             raise wandb.errors.CommError("no route to host")
         return "run"
 
     monkeypatch.setattr(wandb, "init", init)
     assert wandb_run.start(dir="here") == "run"
-    assert asked == ["online", "offline"]
-    (said,) = [record.getMessage() for record in caplog.records if record.name.endswith("_run")]
-    assert said.startswith(
-        "W&B cannot be reached (no route to host): the run is kept in here/wandb"
+    assert modes == ["online", "offline"]
+    (message,) = [r.getMessage() for r in caplog.records if r.name.endswith("_run")]
+    assert message.startswith(
+        "W&B cannot be reached (no route to host); the run is kept in here/wandb"
     )
 
 
 @pytest.mark.parametrize("word", [{"offline": True}, {"mode": "offline"}])
-def test_offline_by_a_word_of_the_command(
+def test_offline_by_a_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: FakeWandb, word: dict[str, Any]
 ) -> None:
-    asked: list[Any] = []
+    modes: list[Any] = []
     tracker = wandb_run.WandbRun(save_dir=str(tmp_path), **word)
-    monkeypatch.setattr(wandb, "init", lambda **given: asked.append(given["mode"]))
+    monkeypatch.setattr(wandb, "init", lambda **arguments: modes.append(arguments["mode"]))
     monkeypatch.setattr(tracker, "_take", lambda run: None)
     _ = tracker.experiment  # with a key and a network
     monkeypatch.delenv("WANDB_API_KEY")
     wandb.teardown()
     _ = tracker.experiment
-    assert asked == ["offline", "offline"]
+    assert modes == ["offline", "offline"]
 
 
-def test_a_word_of_the_command_comes_before_the_environment(
+def test_a_setting_takes_precedence_over_the_environment(
     monkeypatch: pytest.MonkeyPatch, server: FakeWandb
 ) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(wandb, "init", lambda **given: asked.append(given["mode"]))
+    modes: list[Any] = []
+    monkeypatch.setattr(wandb, "init", lambda **arguments: modes.append(arguments["mode"]))
     monkeypatch.setenv("WANDB_MODE", "offline")
     wandb.teardown()
     wandb_run.start(mode="online", dir="here")
     wandb_run.start(mode="disabled", dir="here")
     wandb_run.start(dir="here")
-    assert asked == ["online", "disabled", "offline"]
+    assert modes == ["online", "disabled", "offline"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "sentence"),
     [
         ({"mode": "ofline"}, "logger.wandb.mode=ofline; allowed: online, offline, disabled."),
-        ({"setings": {}}, "logger.wandb.setings=... is nothing that can be set."),
-        ({"settings": {}}, "logger.wandb.settings=... is nothing that can be set."),
+        ({"setings": {}}, "logger.wandb.setings=...: W&B has no such setting, or a run sets it."),
+        ({"settings": {}}, "logger.wandb.settings=...: W&B has no such setting, or a run sets it."),
     ],
 )
-def test_what_w_and_b_does_not_take_is_said_before_training(
-    tmp_path: Path, words: dict[str, Any], said: str
+def test_bad_settings_fail_before_training(
+    tmp_path: Path, arguments: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        wandb_run.WandbRun(save_dir=str(tmp_path), **words)
-    assert str(caught.value) == said
+        wandb_run.WandbRun(save_dir=str(tmp_path), **arguments)
+    assert str(caught.value) == sentence
 
 
-def test_runs_of_weight_0_are_no_inputs_of_an_ensemble(
+def test_runs_with_weight_0_are_not_inputs_of_an_ensemble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in "abc":
@@ -353,10 +354,10 @@ def test_runs_of_weight_0_are_no_inputs_of_an_ensemble(
     assert inputs == ["predictions-a", "predictions-c"]
     begun = start.call_args.kwargs
     assert begun["name"] == "ensemble of 2 runs" and len(begun["config"]["of"]) == 2
-    assert "was not told" not in capsys.readouterr().out
-    # A run that has finished since the ensemble was made is a sentence, too.
+    assert "did not receive" not in capsys.readouterr().out
+    # A run that has finished since the blend is also an error, and also printed.
     wandb_ensemble.keep_ensemble("shop", [tmp_path / "sweep"], out, {}, table, {}, weights=[1.0])
-    assert "was not told" in capsys.readouterr().out
+    assert "did not receive" in capsys.readouterr().out
 
 
 def test_no_login_of_the_command_line_is_kept(
@@ -366,5 +367,5 @@ def test_no_login_of_the_command_line_is_kept(
     wandb_run.start(project="shop", dir=str(tmp_path))
     wandb_run.finish(0)
     (run,) = offline_runs(tmp_path)
-    assert "https://host/shop" in str(run.records)  # among what W&B says of the machine
+    assert "https://host/shop" in str(run.records)  # among W&B's data on the machine
     assert "secret" not in str(run.records)

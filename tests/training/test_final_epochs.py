@@ -45,7 +45,7 @@ def test_mean_of_best_epochs_rounded(tmp_path: Path, best: list[int], epochs: in
     found, sentence = epochs_from_folds(CONFIG, tmp_path)
     assert found == epochs
     assert f"best epochs {', '.join(map(str, best))} of {len(best)} runs" in sentence
-    assert "left aside" not in sentence
+    assert "ignored" not in sentence
 
 
 def test_what_may_differ_counts_and_what_may_not_is_left_aside(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_what_may_differ_counts_and_what_may_not_is_left_aside(tmp_path: Path) -
     fold_run(tmp_path, "averaged", 9, callbacks={"ema": {"decay": 0.9}})
     fold_run(tmp_path, "final", 12, fold="all")  # this very run, in the sweep's folder
     found, sentence = epochs_from_folds(CONFIG, tmp_path)
-    assert found == 5 and "2 with other settings left aside" in sentence
+    assert found == 5 and "2 with other settings ignored" in sentence
 
 
 def test_what_epochs_cannot_be_taken_from(tmp_path: Path, refused: Refused) -> None:
@@ -67,12 +67,12 @@ def test_what_epochs_cannot_be_taken_from(tmp_path: Path, refused: Refused) -> N
         epochs_from_folds(CONFIG, tmp_path)
     fold_run(tmp_path, "far", 7, optimizer={"lr": 0.1}, trainer={"max_epochs": 3})
     fold_run(tmp_path, "near", 7, optimizer={"lr": 0.002})
-    with refused("none of the 2 runs", "'near' comes nearest", "optimizer.lr (0.002, here 0.001)."):
+    with refused("none of the 2 runs", "closest, 'near', differs in optimizer.lr (0.002, here"):
         epochs_from_folds(CONFIG, tmp_path)
     fold_run(tmp_path, "fold=0", 7)
     other = fold_run(tmp_path, "fold=1", 7)
     other.update_status(state="failed", error="Out of memory.")
-    with refused("of 2 runs", "1 cannot be used: fold=1 failed: Out of memory."):
+    with refused("1 of 2 runs", "cannot be used: fold=1 failed: Out of memory."):
         epochs_from_folds(CONFIG, tmp_path)
 
 
@@ -101,6 +101,6 @@ def test_a_final_run_is_one_of_so_many_epochs(
     assert final.best_checkpoint.stat().st_mtime_ns == written
 
     said = refusal(tmp_path / "fold", tiny_root, caplog, "fold=0", f"epochs_from='{sweep}'")
-    assert "is for a final model, fold=all; fold=0 has validation" in said
+    assert "is for a final model, fold=all; with fold=0" in said
     said = refusal(tmp_path / "other", tiny_root, caplog, *words[::2])
     assert "trainer.max_epochs (3, here 1)" in said

@@ -1,4 +1,4 @@
-"""The search, with trials that take no time and are as good as their learning rate."""
+"""The search, with fast trials whose result depends on their learning rate."""
 
 import json
 import os
@@ -40,7 +40,7 @@ SPACE = {
     "augment": CategoricalDistribution(["product", "none"]),
 }
 
-# Best at a rate of 1e-3. Its epochs are told as a run tells them; SIGINT ends it as it ends a run.
+# Best at a learning rate of 1e-3. Like a run, it writes status.json every epoch and ends on SIGINT.
 TRIAL = """
 import json, math, os, signal, sys, time
 from pathlib import Path
@@ -56,10 +56,10 @@ def stop(*_):
 epoch, value = 0, 0.0
 signal.signal(signal.SIGINT, stop)
 if (folder.parent / "broken").exists():
-    # The first goes on when the others have failed.
+    # The first trial continues after the others have failed.
     for _ in range(1000 if folder.name == "trial=000" else 0):
         if len(list(folder.parent.glob("*/status.json"))) >= BROKEN:
-            time.sleep(0.3)  # longer than the search looks away
+            time.sleep(0.3)  # longer than the search's polling interval
             break
         time.sleep(0.02)
     if folder.name != "trial=000" or not BROKEN:
@@ -80,17 +80,17 @@ write(state="done", finished="now", epoch=3, epochs=3, metric="val/accuracy", va
 
 
 class Quick(Search):
-    """A study whose trials are ``TRIAL``."""
+    """A search whose trials run ``TRIAL``."""
 
     pace = 0.0
-    broken = 0  # trials that fail while the first one runs; 0: it fails, too
+    broken = 0  # trials that fail while the first one runs; 0: the first one fails, too
 
     def job(self, trial: Any) -> Job:
-        typed = super().job(trial)
+        real = super().job(trial)
         program = TRIAL.replace("PACE", str(self.pace)).replace("BROKEN", str(self.broken))
-        path = typed.folder.path
-        chosen = [sys.executable, "-c", program, str(path), str(trial.params["optimizer.lr"])]
-        return Job(typed.number, typed.label, typed.folder, chosen, None)
+        path = real.folder.path
+        command = [sys.executable, "-c", program, str(path), str(trial.params["optimizer.lr"])]
+        return Job(real.number, real.label, real.folder, command, None)
 
 
 def make(folder: Path, shared: Sequence[str] = (), **changed: Any) -> Quick:
@@ -108,7 +108,7 @@ def drawn(search: Search) -> list[Any]:
         return [trial.params for trial in search.study.trials]
 
 
-def test_finds_what_is_best_and_keeps_failures(tmp_path: Path, capsys: Any) -> None:
+def test_a_search_finds_the_best_value_and_keeps_failures(tmp_path: Path, capsys: Any) -> None:
     search = make(tmp_path / "rates")
     assert run(search, 20, jobs=2) is None
     with search.opened():
@@ -125,16 +125,16 @@ def test_finds_what_is_best_and_keeps_failures(tmp_path: Path, capsys: Any) -> N
     assert (failed["error"] == "The training loss became nan.").all()
     for name in ("history", "epochs", "slices", "parallel", "importances"):
         assert (search.folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
-    typed = [line for line in output.splitlines() if line.startswith("python train.py")]
-    assert typed == [
+    commands = [line for line in output.splitlines() if line.startswith("python train.py")]
+    assert commands == [
         f"python train.py name=rates-best optimizer.lr={best['optimizer.lr']:.10g} "
         f"augment={best['augment']}"
     ]
 
 
-def test_bad_trials_are_given_up(tmp_path: Path) -> None:
+def test_bad_trials_are_pruned(tmp_path: Path) -> None:
     search = make(tmp_path / "rates", prune="median", startup=3)
-    search.pace = 0.4  # longer than the search looks away
+    search.pace = 0.4  # longer than the search's polling interval
     run(search, 9, jobs=3)
     with search.opened():
         table = trials_table(search)
@@ -150,7 +150,7 @@ def test_bad_trials_are_given_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prune", ["median", "halving"])
 @pytest.mark.parametrize("warmup", [0, 1, 2])
-def test_the_first_epochs_decide_nothing(prune: str, warmup: int) -> None:
+def test_warmup_delays_pruning(prune: str, warmup: int) -> None:
     study = optuna.create_study(
         direction="maximize", pruner=make_pruner(prune, startup=1, warmup=warmup)
     )
@@ -159,14 +159,14 @@ def test_the_first_epochs_decide_nothing(prune: str, warmup: int) -> None:
         good.report(0.9, epoch)
         assert not good.should_prune()
     study.tell(good, 0.9)
-    decided = []
+    decisions = []
     for epoch in range(1, 6):
         bad.report(0.1, epoch)
-        decided.append(bad.should_prune())
-    assert decided.index(True) == warmup  # after epoch warmup + 1
+        decisions.append(bad.should_prune())
+    assert decisions.index(True) == warmup  # after epoch warmup + 1
 
 
-def test_ctrl_c_leaves_a_trial_that_goes_on(tmp_path: Path) -> None:
+def test_a_search_resumes_a_trial_after_ctrl_c(tmp_path: Path) -> None:
     search = make(tmp_path / "rates", seed=3)
     (tmp_path / "rates").mkdir()
     (tmp_path / "rates" / "hang").touch()
@@ -187,7 +187,7 @@ def test_ctrl_c_leaves_a_trial_that_goes_on(tmp_path: Path) -> None:
     assert after[: len(before)] == before and len(after) == 4  # the first of which fails
     with search.opened():
         assert all(trial.state.is_finished() for trial in search.study.trials)
-    # An interruption changes nothing of what is tried.
+    # The interruption does not change the drawn values.
     straight = make(tmp_path / "straight", seed=3)
     run(straight, 3)
     assert drawn(straight) == after
@@ -195,23 +195,23 @@ def test_ctrl_c_leaves_a_trial_that_goes_on(tmp_path: Path) -> None:
     assert run(search, 3) is None and len(drawn(search)) == 4  # nothing left to do
 
 
-def test_a_trial_without_all_its_values_has_failed(tmp_path: Path) -> None:
+def test_a_trial_without_all_its_values_fails(tmp_path: Path) -> None:
     search = make(tmp_path / "rates")
     with search.opened():
-        # As SIGKILL leaves it in the midst of `ask`.
+        # As SIGKILL leaves a trial in the middle of `ask`.
         search.study.ask({"optimizer.lr": SPACE["optimizer.lr"]})
     run(search, 2)
     with search.opened():
         table = trials_table(search).sort_values("trial")
         assert table["state"].iloc[0] == "failed" and "killed" in table["error"].iloc[0]
         assert not search.path(0).exists()
-        # Studies of before have gone on with such trials.
-        part = create_trial(
+        # Earlier versions trained such trials.
+        incomplete = create_trial(
             params={"optimizer.lr": 1e-3},
             distributions={"optimizer.lr": SPACE["optimizer.lr"]},
             value=0.5,
         )
-        search.study.add_trial(part)
+        search.study.add_trial(incomplete)
         lines = parallel_figure(search.study, SPACE).axes[0].lines
     gaps = [np.isnan(np.asarray(line.get_ydata(), float)).sum() for line in lines]
     assert sum(gaps) == 1
@@ -219,14 +219,14 @@ def test_a_trial_without_all_its_values_has_failed(tmp_path: Path) -> None:
 
 def test_the_best_command_can_be_pasted(tmp_path: Path) -> None:
     search = make(tmp_path / "rates", ["paths.cache=my pictures", "tta=[identity]"])
-    typed = search.command(create_trial(value=0.5))
-    assert shlex.split(typed) == [
+    command_line = search.command(create_trial(value=0.5))
+    assert shlex.split(command_line) == [
         *("python", "train.py", "name=rates-best"),
         *("paths.cache=my pictures", "tta=[identity]"),
     ]
 
 
-def test_any_seed_of_32_bits_draws(tmp_path: Path) -> None:
+def test_the_sampler_takes_any_seed_of_32_bits(tmp_path: Path) -> None:
     values = set()
     for seed in (42_949, 2**32 - 1):
         search = make(tmp_path / str(seed), seed=seed)
@@ -235,26 +235,26 @@ def test_any_seed_of_32_bits_draws(tmp_path: Path) -> None:
     assert len(values) == 2
 
 
-def test_a_search_that_cannot_succeed_ends_and_goes_on_when_mended(
+def test_a_search_without_a_success_ends_and_continues_when_fixed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("product_cls.tune.study.Search", Quick)
     (tmp_path / "space.yaml").write_text("optimizer.lr: {low: 1.0e-4, high: 1.0e-2, log: true}")
-    typed = ("study=rates", "trials=1", "space=space.yaml")
+    arguments = ("study=rates", "trials=1", "space=space.yaml")
     broken = tmp_path / "multirun" / "rates" / "broken"
     broken.parent.mkdir(parents=True)
     broken.touch()
-    status, output, errors = run_command(command.main)(*typed)
+    status, output, errors = run_command(command.main)(*arguments)
     assert status == 1 and "5 trials: 5 failed" in output
     log = Path("multirun/rates/trial=004/console.log")
     assert f"the last: There is no folder data (log: {log})" in errors and log.is_file()
     broken.unlink()
-    status, output, _ = run_command(command.main)(*typed)
+    status, output, _ = run_command(command.main)(*arguments)
     assert status == 0 and "6 trials: 5 failed, 1 complete" in output
 
 
-def test_failures_beside_a_trial_that_succeeds_do_not_end_a_search(tmp_path: Path) -> None:
+def test_failures_beside_a_later_success_do_not_end_a_search(tmp_path: Path) -> None:
     search = make(tmp_path / "rates")
     search.broken = 5
     (tmp_path / "rates").mkdir()
@@ -265,7 +265,7 @@ def test_failures_beside_a_trial_that_succeeds_do_not_end_a_search(tmp_path: Pat
     assert states == ["complete"] + 9 * ["failed"]  # five while it ran, four after it
 
 
-def test_a_trial_has_the_gpus_that_it_trains_on(
+def test_a_trial_gets_the_gpus_of_its_trainer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -275,7 +275,7 @@ def test_a_trial_has_the_gpus_that_it_trains_on(
     assert status == 2 and "2" in errors and "trainer.devices" in errors
 
 
-def test_another_search_is_kept_apart(tmp_path: Path, refused: Any) -> None:
+def test_other_settings_need_another_study(tmp_path: Path, refused: Any) -> None:
     run(make(tmp_path / "rates", ["fold=1"]), 1)
     with refused("settings of train.py (fold=1)", "study=NAME"):
         run(make(tmp_path / "rates", ["fold=0"]), 2)
@@ -297,7 +297,7 @@ def test_another_search_is_kept_apart(tmp_path: Path, refused: Any) -> None:
         pass
 
 
-def test_mistakes_are_said_before_a_trial_starts(tmp_path: Path, refused: Any) -> None:
+def test_mistakes_are_found_before_a_trial_starts(tmp_path: Path, refused: Any) -> None:
     for shared, part in (
         (["optimiser.lr=1"], "optimiser"),
         (["augment=none"], "augment=none: the search varies this key"),
@@ -312,6 +312,16 @@ def test_mistakes_are_said_before_a_trial_starts(tmp_path: Path, refused: Any) -
             make(tmp_path, shared)
     with refused("prune=best; allowed: median, halving, none"):
         make(tmp_path, prune="best")
+
+
+def test_trials_may_use_groups_of_the_user(tmp_path: Path) -> None:
+    file = tmp_path / "own" / "mix" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text((ROOT / "conf" / "mix" / "none.yaml").read_text())
+    shared = [f"--config-dir={tmp_path / 'own'}", "mix=mine"]
+    search = make(tmp_path / "rates", shared)
+    trial = create_trial(value=0.5)
+    assert Search.job(search, trial).command[3:5] == shared
 
 
 def test_spaces(tmp_path: Path, refused: Any) -> None:
@@ -344,16 +354,16 @@ def test_spaces(tmp_path: Path, refused: Any) -> None:
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (ROOT / "conf" / "search").glob("*.yaml")])
-def test_spaces_of_the_repository_compose(name: str, composed: Callable[..., Any]) -> None:
+def test_the_spaces_in_conf_compose(name: str, composed: Callable[..., Any]) -> None:
     space = read_space(name)
     for pick in (0, -1):
-        chosen = {
-            key: each.choices[pick]
-            if isinstance(each, CategoricalDistribution)
-            else (each.low, each.high)[pick]  # type: ignore[attr-defined]
-            for key, each in space.items()
+        values = {
+            key: distribution.choices[pick]
+            if isinstance(distribution, CategoricalDistribution)
+            else (distribution.low, distribution.high)[pick]  # type: ignore[attr-defined]
+            for key, distribution in space.items()
         }
-        assert composed(*overrides(chosen))["name"] == "train"
+        assert composed(*overrides(values))["name"] == "train"
 
 
 def test_words_are_split(run_command: Any) -> None:
@@ -361,7 +371,7 @@ def test_words_are_split(run_command: Any) -> None:
         ["study=a", "trials=2"],
         ["fold=1", "data=csv"],
     )
-    for typed, part in (
+    for arguments, part in (
         (["study=a", "jobs=0"], "jobs=0"),
         (["study=a", "warmup=-2"], "warmup=-2; allowed: 0 or more."),
         (["study=a", "grace=-1"], "grace=-1.0; allowed: 0 or more."),
@@ -370,7 +380,7 @@ def test_words_are_split(run_command: Any) -> None:
         (["study=a/b"], "name of a folder"),
         (["fold=1"], "Missing: study=..."),
     ):
-        status, _, errors = run_command(command.main)(*typed)
+        status, _, errors = run_command(command.main)(*arguments)
         assert status == 2 and part in errors
 
 

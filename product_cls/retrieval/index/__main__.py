@@ -25,23 +25,23 @@ class Arguments:
     """Build an index of finished retrieval runs, or add products to one.
 
     To build one:
-    runs: a run's folder, a sweep's, or a list of such, as "['a','b']": the inner quotes keep the
-      commas of folders such as fold=0,model=b0.
+    runs: a run's or sweep's folder, or several, as "['a','b']": the inner quotes keep the commas of
+      folders such as fold=0,model=b0.
     out: the index's folder.
-    weights: one number a run, in the order of their folders; null: equal.
-    kind: exact; or of FAISS: flat, hnsw (quick), ivfpq (small).
-    tta: take the embeddings averaged over test-time augmentation.
-    vote: weighted, nearest or winners: how neighbours answer, see `retrieval.search`; null: as the
-      first run says (task.vote). The rejection threshold holds for this vote only.
-    k: neighbours that vote; null: as the first run says.
-    precision: of the answers that the rejection threshold leaves, 0 to 1; null: the best F1.
+    weights: one number per run, in the order of their folders; null: equal.
+    kind: exact; or of FAISS: flat, hnsw (fast), ivfpq (small).
+    tta: use the embeddings averaged over test-time augmentation.
+    vote: weighted, nearest or winners: how neighbours vote, see `retrieval.search`; null: the first
+      run's vote (task.vote). The rejection threshold is valid for this vote only.
+    k: neighbours that vote; null: the first run's k.
+    precision: of the answers above the rejection threshold, 0 to 1; null: the best F1.
 
     To add to one:
     index: the index's folder.
-    add: pictures in a folder a product, FOLDER/<label>/*.jpg.
-    batch_size: pictures embedded at once.
+    add: pictures in one folder per product, FOLDER/<label>/*.jpg.
+    batch_size: pictures embedded at a time.
 
-    To either:
+    Both:
     device: auto, cpu, cuda, cuda:<n>, mps.
     """
 
@@ -67,25 +67,25 @@ ADDING = ("index", "add", "batch_size")
 
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.retrieval.index")
-    given = [f.name for f in fields(Arguments) if getattr(arguments, f.name) != f.default]
-    if {"runs", "out"} <= set(given):
-        idle = [key for key in given if key in ADDING]
+    changed = [f.name for f in fields(Arguments) if getattr(arguments, f.name) != f.default]
+    if {"runs", "out"} <= set(changed):
+        idle = [key for key in changed if key in ADDING]
         command, what = build, "an index is built"
-    elif {"index", "add"} <= set(given):
-        idle = [key for key in given if key in BUILDING]
+    elif {"index", "add"} <= set(changed):
+        idle = [key for key in changed if key in BUILDING]
         command, what = add_products, "products are added"
     else:
         raise UserError(
-            "Give runs=... and out=... to build an index, or index=... and add=... to add products "
+            "Pass runs=... and out=... to build an index, or index=... and add=... to add products "
             "to one."
         )
     if idle:
-        raise UserError(f"{idle[0]}=... has no effect where {what}; leave it out.")
+        raise UserError(f"{idle[0]}=... has no effect when {what}; leave it out.")
     command(arguments)
 
 
 def build(arguments: Arguments) -> None:
-    """Build and write an index; print what it is made of."""
+    """Build and write an index, and print its sources, size and rejection threshold."""
     # Imported here: --help and wrong words need not wait seconds for torch.
     from product_cls.config.border import keys_for_arguments
     from product_cls.core.device import pick_device
@@ -119,8 +119,8 @@ def build(arguments: Arguments) -> None:
         extras[PLOT] = png(rejection_figure(tuned))
     elif arguments.precision is not None:
         raise UserError(
-            f"precision={arguments.precision} asks for a threshold tuned on held-out pictures, and "
-            "none of the runs has held any out (fold=all)."
+            f"precision={arguments.precision} needs held-out pictures to tune a threshold on, and "
+            "no run held out any (fold=all)."
         )
     with lock_index(out), keys_for_arguments():
         write_index(index, out, extras=extras)
@@ -132,7 +132,7 @@ def build(arguments: Arguments) -> None:
         f"kind={index.kind}, {index.vote} -> {out}"
     )
     if index.rejection is None:
-        print("No run held pictures out (fold=all), so there is no tuned threshold.")
+        print("No run held out pictures (fold=all), so there is no tuned threshold.")
     else:
         print(
             f"Unknown below similarity {index.rejection.threshold:.4f}: precision "
@@ -142,7 +142,7 @@ def build(arguments: Arguments) -> None:
 
 
 def add_products(arguments: Arguments) -> None:
-    """Add pictures to an index; print how many of what."""
+    """Add pictures to an index, and print how many of each product."""
     assert arguments.index is not None and arguments.add is not None
     check_at_least_one(arguments, "batch_size")
     folder, new = Path(arguments.index), Path(os.path.abspath(arguments.add))
@@ -155,7 +155,7 @@ def add_products(arguments: Arguments) -> None:
     from product_cls.retrieval.index.store import GalleryIndex, lock_index, write_index
 
     device = pick_device(arguments.device)
-    GalleryIndex.open(folder)  # before a lock is left beside what is no index
+    GalleryIndex.open(folder)  # before a lock file is left beside a damaged index
     with lock_index(folder):
         index = GalleryIndex.open(folder)
         known = set(index.path.tolist())
@@ -193,8 +193,9 @@ def add_products(arguments: Arguments) -> None:
     if outvoted := outvoted_labels(grown, {label for _, label in kept}):
         shown = ", ".join(outvoted[:NAMED]) + (", ..." if len(outvoted) > NAMED else "")
         print(
-            f"NOTE: fewer than {grown.vote.needed} pictures, so that with {grown.vote} others can "
-            f"outvote them however near they are: {shown}; add more, or search with vote=nearest."
+            f"NOTE: fewer than {grown.vote.needed} pictures, so that with {grown.vote} other "
+            f"products can outvote them, however near they are: {shown}; add more pictures, or "
+            "search with vote=nearest."
         )
     print(
         f"{len(kept)} pictures added: {len(grown.id)} pictures of {len(grown.classes)} products "

@@ -17,14 +17,14 @@ def list_products(folder: Path) -> list[tuple[Path, str]]:
         UserError: no such folder, no pictures, or loose pictures, which have no label.
     """
     if not folder.is_dir():
-        raise UserError(f"There is no folder {folder} (add: pictures in a folder a product).")
+        raise UserError(f"There is no folder {folder} (add: pictures in one folder per product).")
     pictures = list_pictures(folder)
     if not pictures:
-        raise UserError(f"{folder} holds no pictures; expected a folder a product with pictures.")
+        raise UserError(f"{folder} holds no pictures; expected one folder of pictures per product.")
     if loose := [path for path in pictures if path.parent == folder]:
         raise UserError(
-            f"{folder} holds {len(loose)} loose pictures, the first is {loose[0].name}; expected a "
-            "folder a product."
+            f"{folder} holds {len(loose)} loose pictures, the first is {loose[0].name}; expected "
+            "one folder per product."
         )
     return [(path, path.relative_to(folder).parts[0]) for path in pictures]
 

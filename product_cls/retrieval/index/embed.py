@@ -1,4 +1,4 @@
-"""Pictures to joined embeddings, by the networks that an index names."""
+"""Embed pictures with the networks of an index."""
 
 import hashlib
 import json
@@ -23,20 +23,21 @@ from product_cls.retrieval.index.store import GalleryIndex
 
 
 def weights_digest(predictor: Predictor) -> str:
-    """SHA-256 of a network's weights and of how pictures are brought to it, 16 hex digits."""
-    how = [predictor.network.spec, list(predictor.size), predictor.fit]
-    found = hashlib.sha256(json.dumps(how, sort_keys=True).encode())
+    """SHA-256 of a network's weights, spec and preprocessing, 16 hexadecimal digits."""
+    settings = [predictor.network.spec, list(predictor.size), predictor.fit]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name, tensor in sorted(predictor.network.state_dict().items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()[:16]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def load_predictors(index: GalleryIndex) -> list[Predictor]:
-    """The networks of an index, in its order.
+    """The networks of an index, in the order of its sources.
 
     Raises:
-        UserError: a checkpoint is missing, or holds other weights than the index was made with.
+        UserError: a checkpoint is missing, or its weights differ from those the index was built
+            with.
     """
     predictors = []
     for source in index.sources:
@@ -44,13 +45,13 @@ def load_predictors(index: GalleryIndex) -> list[Predictor]:
         if not file.is_file():
             raise UserError(
                 f"The index {index.folder} embeds with the checkpoint {file}, which is missing; "
-                "put it back or build the index anew."
+                "restore it or build the index again."
             )
         predictor = Predictor.load(file)
         if weights_digest(predictor) != source.digest:
             raise UserError(
-                f"The index {index.folder} was made with other weights than {file} holds now; "
-                "build it anew."
+                f"The index {index.folder} was built with other weights than {file} holds now; "
+                "build it again."
             )
         predictors.append(predictor)
     return predictors
@@ -58,14 +59,14 @@ def load_predictors(index: GalleryIndex) -> list[Predictor]:
 
 @dataclass(frozen=True)
 class EmbeddedPictures:
-    """Pictures as an index sees them.
+    """Embeddings of the n pictures that could be decoded.
 
     Attributes:
-        row: int64 ``[n]``, which of the pictures; those that cannot be decoded are left out.
-        embedding: float32 ``[n, D]``, of length 1, joined.
-        class_scores: float32 ``[n, C]``, mean of the heads by the runs' weights; 0 for classes that
-            were added to the index and no head knows.
-        unreadable: row -> why, of those left out.
+        row: int64 ``[n]``, their positions in the list of pictures.
+        embedding: joined embeddings float32 ``[n, D]``, L2-normalised.
+        class_scores: float32 ``[n, C]``, mean of the heads' scores, weighted by run; 0 for classes
+            that were added to the index and no head knows.
+        unreadable: position -> reason, for pictures that cannot be decoded.
     """
 
     row: np.ndarray
@@ -84,7 +85,7 @@ def embed_images(
     """Embed one batch of B pictures for an index.
 
     Args:
-        predictors: of ``load_predictors``; all of them are moved to ``device``.
+        predictors: of ``load_predictors``; their networks are moved to ``device``.
         images: uint8 ``[B, 3, H, W]``, by the ``(size, fit)`` of each predictor.
 
     Returns:
@@ -115,19 +116,20 @@ def embed_pictures(
     batch_size: int,
     device: torch.device,
 ) -> EmbeddedPictures:
-    """Embed pictures for an index, each decoded once for all its networks.
+    """Embed pictures for an index; each is decoded once for all networks.
 
     Args:
-        predictors: of ``load_predictors``; all of them are moved to ``device``.
-        paths: at least one.
+        predictors: of ``load_predictors``; their networks are moved to ``device``.
+        paths: of the pictures, one or more.
+        batch_size: pictures embedded at a time.
 
     Raises:
-        UserError: none of them can be decoded.
+        UserError: no picture can be decoded.
     """
     shapes = {(predictor.size, predictor.fit) for predictor in predictors}
     unreadable: dict[int, str] = {}
     rows: list[int] = []
-    # Joined features of 72,000 pictures take 1.5 GB, so they are put where they belong at once.
+    # Joined embeddings of 72,000 pictures take 1.5 GB, so each batch is written in place.
     embedding = np.empty((len(paths), index.embedding.shape[1]), np.float32)
     class_scores = np.zeros((len(paths), len(index.classes)), np.float32)
 

@@ -1,4 +1,4 @@
-"""Neighbours in an index, with what improves neighbours by neighbours."""
+"""Neighbours in an index, with query expansion, augmentation, prototypes and re-ranking."""
 
 import os
 from collections import defaultdict
@@ -14,17 +14,18 @@ from product_cls.neighbours.exact import Neighbours, search_exact
 from product_cls.neighbours.refine import augment_database, expand_queries, prototypes, rerank
 from product_cls.retrieval.index.store import GalleryIndex
 
-CANDIDATES = 100  # ranked anew by ``rerank``, or k where that is more
+CANDIDATES = 100  # re-ranked by ``rerank``; k if that is more
 
 
 @dataclass(frozen=True)
 class NeighbourMatches:
-    """Neighbours with their labels and pictures.
+    """Neighbours of N queries, with their labels and pictures.
 
     Attributes:
         similarity: float32 ``[N, k]``, best first.
         target: int64 ``[N, k]``, positions in the index's classes.
-        picture: int64 ``[N, k]``, rows of the index; of a prototype, its product's nearest picture.
+        picture: int64 ``[N, k]``, rows of the index; for a prototype, its product's picture that is
+            nearest to it.
     """
 
     similarity: np.ndarray
@@ -82,20 +83,22 @@ def find_neighbours(
     reranked: bool = False,
     device: torch.device | None = None,
 ) -> NeighbourMatches:
-    """Search an index, with what improves neighbours by neighbours.
+    """Search an index.
 
-    In this order: the gallery is augmented, queries are expanded by it, it is reduced to
-    prototypes, searched, and what was found is ranked anew.
+    In this order: the gallery is augmented, queries are expanded with it, it is reduced to
+    prototypes, searched, and the results are re-ranked.
 
     Args:
-        queries: float32 ``[N, D]``, of length 1.
-        k: neighbours.
-        own: of ``own_rows``, rows that are no neighbours of the query; prototypes and what other
-            rows become by augmentation, expansion and re-ranking hold them all the same.
+        queries: float32 ``[N, D]``, L2-normalised.
+        k: neighbours of each query.
+        own: of ``own_rows``, rows that are no neighbours of the query. They still contribute to
+            prototypes, augmentation, expansion and re-ranking.
         expand, augment, by_prototype, reranked: see ``search.Arguments``.
+        device: where to search; None for the CPU.
 
     Raises:
-        UserError: what the functions of ``refine.py`` and the search refuse.
+        ValueError: a setting is out of range, see ``refine.py`` and ``search_exact``.
+        UserError: the index cannot be searched.
     """
     gallery, picture, target = index.embedding, np.arange(len(index.id)), index.target
     if augment:

@@ -1,4 +1,4 @@
-"""Pictures to be named, with their labels where those are known."""
+"""Pictures to search for, with their labels if known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,12 @@ from product_cls.data.incoming import list_images
 
 @dataclass(frozen=True)
 class Query:
-    """A picture to be named.
+    """A picture to search for.
 
     Attributes:
-        label: its product where that is known; it need not be one of the index's.
+        name: for tables, relative to the folder or as in the CSV.
+        path: of the file.
+        label: its product, if known; the index need not have it.
     """
 
     name: str
@@ -23,14 +25,15 @@ class Query:
 
 
 def list_queries(source: Path, classes: Sequence[str]) -> list[Query]:
-    """Pictures of a folder, a CSV, or one picture, with their labels where those are known.
+    """Pictures of a folder or a CSV, or a single picture, with their labels if known.
 
     Args:
-        source: a folder whose folders are named by ``classes`` has labels; so has a CSV with a
-            column ``label``, where empty cells are unknown.
+        source: labels are the names of a folder's folders that are among ``classes``, or a CSV's
+            column ``label``, in which an empty cell means unknown.
+        classes: products of the index.
 
     Raises:
-        UserError: what ``list_images`` refuses.
+        UserError: as in ``list_images``.
     """
     images = list_images(source)
     labels: list[str | None] = [None] * len(images)

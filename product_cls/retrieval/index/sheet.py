@@ -1,7 +1,7 @@
-"""A sheet of queries and their neighbours, for people to look at.
+"""A contact sheet of queries and their neighbours.
 
-What a frame's colour says, its dashes and a word say too: colour-blind readers and grey prints lose
-nothing. Colours are those of the reports (Okabe and Ito).
+Dashes and a word repeat what a frame's colour says, for colour-blind readers and grey prints.
+Colours are those of the reports (Okabe and Ito).
 """
 
 from collections.abc import Sequence
@@ -14,26 +14,13 @@ from product_cls.data.pictures import load_picture
 from product_cls.data.rendered.printing import load_font
 from product_cls.display.style import GREEN, GREY, INK, PALE, VERMILION
 
-SIDE = 168  # pixels of a picture's square
-
-
-FRAME = 5  # pixels; of a neutral frame 1
-
-
-GAP = 14  # pixels between columns
-
-
-AFTER_QUERY = 20  # more of it, with a line, between a query and its neighbours
-
-
-LINE = 19  # pixels a caption line
-
-
-TEXT, SMALL = 14, 12  # sizes of the first caption line and of the others
-
-
-DASH = 12  # pixels of a dash and of the space after it
-
+SIDE = 168  # side of a picture's square, pixels
+FRAME = 5  # width of a frame, pixels; a neutral frame has 1
+GAP = 14  # between columns, pixels
+AFTER_QUERY = 20  # additional pixels, with a line, between a query and its neighbours
+LINE = 19  # height of a caption line, pixels
+TEXT, SMALL = 14, 12  # font sizes of the first caption line and of the others
+DASH = 12  # length of a dash and of the gap after it, pixels
 
 TONES = {True: (GREEN, "right"), False: (VERMILION, "wrong")}
 
@@ -43,9 +30,9 @@ class SheetCell:
     """A picture with its caption.
 
     Attributes:
-        path: of the picture; one that cannot be read leaves a grey square that says so.
-        lines: of the caption, the first one large; what does not fit loses its middle.
-        right: framed and named as right or wrong; neither where None.
+        path: of the picture; a grey square with a note replaces a picture that cannot be read.
+        lines: of the caption, the first in larger type; long lines are shortened in the middle.
+        right: marks the picture as right or wrong; None leaves it unmarked.
     """
 
     path: Path
@@ -54,10 +41,10 @@ class SheetCell:
 
 
 def neighbour_sheet(rows: Sequence[Sequence[SheetCell]]) -> Image.Image:
-    """Queries, each in a row with its neighbours.
+    """Draw queries, each in a row with its neighbours.
 
     Args:
-        rows: at least one, each with the query first, all of one length.
+        rows: one or more, all of the same length, each with the query first.
     """
     columns = len(rows[0])
     lines = max(len(cell.lines) for row in rows for cell in row)
@@ -123,10 +110,9 @@ def _draw_frame(
 
 
 def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """``text``, or its two ends with ``...`` between: of a path the product's folder and the file.
+    """``text``, shortened in the middle with ``...`` if it is wider than ``width`` pixels.
 
-    Args:
-        width: in pixels.
+    Both ends of a path matter: the product's folder and the file name.
     """
     if font.getlength(text) <= width:
         return text

@@ -22,12 +22,13 @@ from product_cls.runs.folder import RunFolder, find_runs
 
 @dataclass(frozen=True)
 class EmbeddedRun:
-    """A finished retrieval run as an index sees it.
+    """A finished retrieval run with its embeddings.
 
     Attributes:
-        source: of weight 1.
-        gallery: its two embeddings are the same array, the one that was asked for.
-        val: the pictures it held out, of the same kind; None with ``fold=all``.
+        source: the run's network, with weight 1.
+        gallery: both its embeddings are the same array, with or without TTA as requested.
+        val: predictions for the held-out pictures, with or without TTA alike; None with
+            ``fold=all``.
         vote: of its task.
     """
 
@@ -38,35 +39,36 @@ class EmbeddedRun:
 
 
 def load_embedded_runs(roots: Sequence[Path], *, tta: bool) -> tuple[list[EmbeddedRun], list[str]]:
-    """Finished retrieval runs below the folders, and sentences about those that are none.
+    """Finished retrieval runs below the folders, and sentences about the other runs.
 
     Args:
         roots: folders of runs or sweeps; each must have a run to index.
-        tta: the embeddings averaged over test-time augmentation, or of the pictures as they are.
+        tta: take the embeddings averaged over test-time augmentation, or those of the pictures as
+            they are.
 
     Raises:
-        UserError: a folder without such a run, a run found twice, or one that lacks a file.
+        UserError: a folder without such a run, a run listed twice, or a run that lacks a file.
     """
-    found: list[EmbeddedRun] = []
+    runs: list[EmbeddedRun] = []
     left_out: list[str] = []
     for root in roots:
-        count, reasons = len(found), []
+        count, reasons = len(runs), []
         for folder in find_runs(root):
             name = str(folder.path)
-            if any(other.source.name == name for other in found):
+            if any(other.source.name == name for other in runs):
                 raise UserError(f"runs names {name} twice.")
             if shortcoming := folder.shortcoming():
                 reasons.append(f"{name} {shortcoming}")
                 continue
             predictor = Predictor.load(folder.best_checkpoint)
             if predictor.task.needs_gallery:
-                found.append(embedded_run(folder, predictor, tta=tta))
+                runs.append(embedded_run(folder, predictor, tta=tta))
             else:
                 reasons.append(f"{name} is of task={predictor.task.name}, not retrieval")
-        if len(found) == count:
+        if len(runs) == count:
             raise UserError(f"No run in {root} can be indexed: {'; '.join(reasons)}.")
         left_out += reasons
-    return found, left_out
+    return runs, left_out
 
 
 def embedded_run(folder: RunFolder, predictor: Predictor, *, tta: bool) -> EmbeddedRun:
@@ -82,7 +84,7 @@ def embedded_run(folder: RunFolder, predictor: Predictor, *, tta: bool) -> Embed
     """
     file = folder.predictions_file("gallery")
     if not file.is_file():
-        raise UserError(f"The run {folder.path} has left no gallery {file}; run it anew.")
+        raise UserError(f"The run {folder.path} has no gallery {file}; train it again.")
     gallery = Gallery.load(file)
     gallery = gallery if tta else gallery.without_tta()
     val_file = folder.predictions_file("val")
@@ -97,7 +99,7 @@ def embedded_run(folder: RunFolder, predictor: Predictor, *, tta: bool) -> Embed
     )
     return EmbeddedRun(
         source,
-        # The other kind is let go: of ten runs and 48,000 pictures it takes another 1 GB.
+        # The other embedding is freed: for ten runs and 48,000 pictures it takes another 1 GB.
         replace(gallery, embedding_no_tta=gallery.embedding),
         val if val is None or tta else val.without_tta(),
         Vote(**predictor.task.spec()["vote"]),
@@ -108,7 +110,7 @@ def weigh_runs(runs: Sequence[EmbeddedRun], weights: Sequence[float] | None) -> 
     """The runs with their weights, without the runs of weight 0.
 
     Raises:
-        UserError: weights of another number, or negative ones.
+        UserError: weights of the wrong number or sign.
     """
     chosen = check_weights(weights, len(runs), [run.source.name for run in runs])
     return [
@@ -119,14 +121,22 @@ def weigh_runs(runs: Sequence[EmbeddedRun], weights: Sequence[float] | None) -> 
 
 
 def build_index(runs: Sequence[EmbeddedRun], vote: Vote, *, kind: str) -> GalleryIndex:
-    """The joined gallery of runs, by their sources' weights; without rejection, in memory.
+    """Join the galleries of runs, by their sources' weights, into an index in memory.
+
+    Args:
+        runs: one or more.
+        vote: the index's vote.
+        kind: see ``build_searcher``.
+
+    Returns:
+        The index, without a rejection threshold.
 
     Raises:
-        UserError: an empty gallery, or two runs whose galleries differ, named.
+        UserError: an empty gallery; or, naming two runs, galleries that differ.
     """
     galleries = align_galleries([(run.source.name, run.gallery) for run in runs])
     first = galleries[0]
-    assert (first.target >= 0).all(), "a gallery's labels are known"
+    assert (first.target >= 0).all(), "all pictures of a gallery are labelled"
     return GalleryIndex(
         sources=[run.source for run in runs],
         classes=first.classes.tolist(),

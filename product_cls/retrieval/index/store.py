@@ -1,8 +1,8 @@
-"""The index: a gallery of labelled pictures on disk, with the networks that embed queries for it.
+"""The index: a gallery of labelled pictures on disk, and the networks that embed its queries.
 
-A folder with ``index.json`` (what it is made of), ``embeddings.npy`` (float32 ``[N, D]``, opened
-memory-mapped), ``pictures.csv`` (``id, path, label``, a row an embedding) and, for the kinds that
-have one, ``gallery.faiss``. It is written beside and renamed when whole.
+Its folder has ``index.json`` (sources and settings), ``embeddings.npy`` (float32 ``[N, D]``, opened
+memory-mapped), ``pictures.csv`` (``id, path, label``, one row per embedding) and, for FAISS kinds,
+``gallery.faiss``. It is written to a temporary folder and renamed when complete.
 """
 
 import json
@@ -32,18 +32,18 @@ from product_cls.neighbours.searchers import (
 from product_cls.neighbours.votes import Vote
 from product_cls.retrieval.index.layout import EMBEDDINGS, FAISS, META, PICTURES, check_index
 
-FORMAT = 2  # raise it when the files change, so that older indexes are refused
+FORMAT = 2  # increase it when the files change, so that older indexes are refused
 
 
 @dataclass(frozen=True)
 class Source:
-    """A network that embeds for an index.
+    """A network of an index.
 
     Attributes:
         name: of its run, for messages.
         checkpoint: absolute path.
         digest: of its weights, see ``embed.weights_digest``.
-        weight: of its part of the embedding, see ``join_embeddings``.
+        weight: of its embedding in the joined one, see ``join_embeddings``.
         tta: views that are averaged.
     """
 
@@ -56,11 +56,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Below which best similarity a query counts as unknown, and what that costs.
+    """The rejection threshold: queries with a lower best similarity count as unknown.
 
     Attributes:
-        threshold: a cosine.
-        precision, recall: of the index's vote, see ``rejection.Threshold``, in [0, 1].
+        threshold: a cosine, in [-1, 1].
+        precision, recall: of the index's vote at the threshold, see ``rejection.Threshold``, in
+            [0, 1].
     """
 
     threshold: float
@@ -73,15 +74,15 @@ class GalleryIndex:
     """A gallery that can be searched.
 
     Attributes:
-        sources: whose embeddings are joined, in this order.
-        classes: names of the products; those of the networks' heads stand first.
+        sources: the networks whose embeddings are joined, in this order.
+        classes: names of the products, ``[C]``; those of the networks' heads come first.
         kind: one of ``searchers.KINDS``.
-        vote: how neighbours answer where a search does not say; rejection is tuned for it.
-        rejection: None where nothing was there to tune it on.
-        id, path: of the pictures, ``[N]``; ids are unique, paths absolute.
+        vote: the default vote of a search; the rejection threshold is tuned for it.
+        rejection: None if there were no held-out pictures to tune it on.
+        id, path: of the pictures, text ``[N]``; ids are unique, paths absolute.
         target: int64 ``[N]``, positions in ``classes``.
-        embedding: float32 ``[N, D]``, of length 1; a read-only map of an opened index's file.
-        folder: where it lies; None before it is written.
+        embedding: float32 ``[N, D]``, L2-normalised; a read-only memory map if opened from disk.
+        folder: of the index; None before it is written.
     """
 
     sources: list[Source]
@@ -101,10 +102,11 @@ class GalleryIndex:
 
     @classmethod
     def open(cls, folder: Path) -> "GalleryIndex":
-        """Map an index that ``write_index`` wrote.
+        """Open an index that ``write_index`` wrote, memory-mapped.
 
         Raises:
-            UserError: there is none, it is of another format, a file is damaged, or they disagree.
+            UserError: there is no index, it has another format, or its files are damaged or
+                inconsistent.
         """
         check_index(folder)
         try:
@@ -112,7 +114,7 @@ class GalleryIndex:
             if meta["format"] != FORMAT:
                 raise UserError(
                     f"{folder} is an index of format {meta['format']}, and this version reads "
-                    f"format {FORMAT}; build it anew."
+                    f"format {FORMAT}; build it again."
                 )
             embedding = np.load(folder / EMBEDDINGS, mmap_mode="r")
             pictures = pd.read_csv(folder / PICTURES, dtype=str, keep_default_na=False)
@@ -136,23 +138,25 @@ class GalleryIndex:
             raise
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             why = reason(error)
-            raise UserError(f"{folder} is a damaged index ({why}); build it anew.") from None
+            raise UserError(f"{folder} is a damaged index ({why}); build it again.") from None
 
     def search(
         self, queries: np.ndarray, k: int, *, device: torch.device | None = None
     ) -> Neighbours:
         """The ``k`` nearest pictures of each query.
 
-        Similarities are cosines whatever the kind: those that ``ivfpq`` gives, of codes, are taken
-        again from the embeddings, which puts its neighbours in their right order.
+        Similarities are cosines for every kind. ``ivfpq`` finds approximate ones, so they are
+        computed again from the embeddings, which also corrects the order of its neighbours.
 
         Args:
-            queries: ``[N, D]``, L2-normalised.
-            k: 1 to the pictures there are.
-            device: of ``exact``; FAISS runs on the CPU.
+            queries: float32 ``[N, D]``, L2-normalised.
+            k: 1 to the number of pictures.
+            device: for ``exact``; FAISS runs on the CPU.
 
         Raises:
-            UserError: what ``search_exact`` refuses, or a FAISS file that does not fit.
+            ValueError: ``k`` is out of range.
+            UserError: queries of another dimension, NaN or infinity, or a FAISS file that does not
+                match the index.
         """
         if self.kind == "exact":
             return search_exact(queries, self.embedding, k, device=device)
@@ -160,17 +164,17 @@ class GalleryIndex:
         return found if self.kind != "ivfpq" else self._by_cosine(queries, found)
 
     def open_searcher(self, *, mapped: bool = True) -> Searcher:
-        """The searcher of FAISS, for reading only where ``mapped``.
+        """The FAISS searcher, read-only if ``mapped``.
 
         Raises:
-            UserError: its file is missing, damaged, or of another gallery.
+            UserError: its file is missing, damaged, or belongs to another gallery.
         """
         assert self.folder is not None
         searcher = load_searcher(self.folder / FAISS, mapped=mapped)
         if (searcher.kind, searcher.count) != (self.kind, len(self.id)):
             raise UserError(
                 f"{self.folder / FAISS} (kind={searcher.kind}, {searcher.count} pictures) is not "
-                f"of this index (kind={self.kind}, {len(self.id)} pictures); build it anew."
+                f"of this index (kind={self.kind}, {len(self.id)} pictures); build it again."
             )
         return searcher
 
@@ -189,21 +193,21 @@ class GalleryIndex:
         labels: Sequence[str],
         embedding: np.ndarray,
     ) -> "GalleryIndex":
-        """The same with more pictures at its end, in memory; labels it lacks join the classes.
+        """The index with pictures appended, in memory; new labels are appended to the classes.
 
         Args:
             ids, paths, labels: of the new pictures, ``[A]``.
-            embedding: ``[A, D]``, of length 1.
+            embedding: ``[A, D]``, L2-normalised.
 
         Raises:
-            UserError: an id that is there already, named.
+            UserError: naming an id that the index already has.
         """
         if len(taken := np.flatnonzero(np.isin(ids, self.id))):
             raise UserError(
-                f"The index has {len(taken)} other pictures of these ids already, the first is "
-                f"'{ids[taken[0]]}'; rename the folder that is added."
+                f"The index already has other pictures with {len(taken)} of these ids, the first "
+                f"is '{ids[taken[0]]}'; rename the folder to add."
             )
-        # By first appearance; `dict` keeps that order and each name once.
+        # `dict` keeps each name once, in the order of first appearance.
         classes = list(dict.fromkeys([*self.classes, *labels]))
         position = {name: k for k, name in enumerate(classes)}
         targets = np.array([position[label] for label in labels], np.int64)
@@ -218,12 +222,12 @@ class GalleryIndex:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse to replace what is no index, and places where none can be made.
+    """Check that an index can be written, and would replace nothing but an index.
 
     Raises:
-        UserError: a file, a folder that holds something else, or what ``check_place`` refuses.
+        UserError: a file, a folder with other content, or a place that cannot be written.
     """
-    check_place(folder.resolve().parent)  # it is written beside, and renamed
+    check_place(folder.resolve().parent)  # the temporary folder is created there
     if folder.is_dir() and ((folder / META).is_file() or not any(folder.iterdir())):
         return
     if folder.exists():
@@ -232,10 +236,10 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def lock_index(folder: Path) -> Iterator[None]:
-    """Hold an index that is built or added to; the second of two commands waits.
+    """Lock an index while it is built or extended; a second command waits.
 
     Raises:
-        UserError: the lock cannot be put beside it.
+        UserError: the lock file cannot be created beside the index.
     """
     folder = folder.resolve()  # `index=.` has no name
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
@@ -259,16 +263,17 @@ def write_index(
     searcher: Searcher | None = None,
     extras: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write an index whole or not at all, in place of one that is there; under ``lock_index``.
+    """Write an index whole or not at all, replacing an existing one; call it in ``lock_index``.
 
     Args:
-        index: its ``folder`` is not looked at.
-        folder: where to.
-        searcher: of its embeddings; None builds one for the kinds of FAISS.
-        extras: further files of the folder, by name.
+        index: its ``folder`` is ignored.
+        folder: to write to.
+        searcher: of the index's embeddings; None builds one for FAISS kinds.
+        extras: name -> content of further files.
 
     Raises:
-        UserError: what ``build_searcher`` refuses, or a folder that cannot be written.
+        ValueError: ``build_searcher`` refuses the kind for this gallery.
+        UserError: the folder cannot be written.
     """
     check_writable(folder)
     folder = folder.resolve()
@@ -297,7 +302,7 @@ def write_index(
         for name, content in (extras or {}).items():
             (partial / name).write_bytes(content)
         (partial / META).write_text(json.dumps(meta, indent=1) + "\n")
-        # Processes that have the old one open keep its pages until they close it.
+        # Processes that have the old index open keep its pages until they close it.
         if folder.exists():
             folder.rename(earlier)
         partial.rename(folder)

@@ -1,19 +1,19 @@
-"""The rejection threshold of an index, tuned on pictures that its networks held out.
+"""The rejection threshold of an index, tuned on held-out pictures.
 
-Most networks of a joined index have learned from any given training picture, and see it nearer to
-its own product than a new picture would be. So each validation picture is embedded only by the runs
-that held it out, joined as in the index, and searched in their gallery without all that they held
-out; then the queries of all folds are pooled. Right is an answer of the vote that the index keeps,
-so the figures hold for no other vote.
+Most networks of a joined index were trained on any particular training picture, and embed it nearer
+to its product than a new picture. So each validation picture is embedded only by the runs that held
+it out, joined as in the index, and searched in their gallery without their held-out pictures. The
+queries of all folds are then pooled. Answers come from the index's vote, so precision and recall
+are valid for that vote only.
 
-Three things the curve does not know:
+The curve has three limits:
 
-- The whole index joins more networks than held a picture out. The best of averaged similarities is
-  at most the average of the best, so the index rejects a little more than the curve says.
-- An unknown product is imitated by taking the query's own product out of the gallery. The networks
-  learned to set that product apart; one they never saw may come nearer to another.
-- Validation pictures are as like the training pictures as the folds make them. Under a shift of
-  view more is rejected; ``folds.strategy=view`` holds views out and so measures it.
+- The index joins more networks than held out a picture. The best of averaged similarities is at
+  most the average of the best ones, so the index rejects a little more than the curve shows.
+- An unknown product is simulated by taking the query's own product out of the gallery. The networks
+  were trained to separate that product; a product they never saw may be nearer to another.
+- Validation pictures resemble training pictures as much as the folds allow. Under a shift of view
+  more is rejected; ``folds.strategy=view`` holds out views and measures that.
 """
 
 from collections.abc import Sequence
@@ -42,11 +42,11 @@ from product_cls.retrieval.rejection import (
 
 @dataclass(frozen=True)
 class Tuned:
-    """A threshold, and what it was tuned on.
+    """A threshold, and the similarities it was tuned on.
 
     Attributes:
-        searched: best similarities of the held-out pictures, all folds in one.
-        threshold: the chosen one, with its curve.
+        searched: best similarities of the held-out pictures of all folds.
+        threshold: the selected threshold with its curve.
     """
 
     searched: LeaveClassOut
@@ -54,12 +54,12 @@ class Tuned:
 
     @property
     def rejection(self) -> Rejection:
-        """The part of it that an index keeps."""
-        chosen = self.threshold
-        return Rejection(chosen.threshold, chosen.precision, chosen.recall)
+        """The part that is kept in the index."""
+        selected = self.threshold
+        return Rejection(selected.threshold, selected.precision, selected.recall)
 
     def table(self) -> pd.DataFrame:
-        """The curve: ``threshold, precision, recall``, highest threshold first."""
+        """The curve with columns ``threshold, precision, recall``, highest threshold first."""
         curve = self.threshold
         return pd.DataFrame(
             {
@@ -77,17 +77,16 @@ def tune_rejection(
     precision: float | None = None,
     device: torch.device | None = None,
 ) -> Tuned:
-    """Choose the threshold on the runs' held-out pictures.
+    """Tune the threshold on the runs' held-out pictures.
 
     Args:
-        runs: of one index; those without held-out pictures take no part, the others are one or
-            more.
-        vote: that answers.
+        runs: of one index; one or more of them have held-out pictures, the others are ignored.
+        vote: the index's vote.
         precision: see ``tune_rejection_threshold``.
-        device: where to search.
+        device: where to search; None for the CPU.
 
     Raises:
-        UserError: what ``align``, ``leave_class_out`` and ``tune_rejection_threshold`` refuse.
+        UserError: as in ``align``, ``leave_class_out`` and ``tune_rejection_threshold``.
     """
     folds: dict[frozenset[str], list[EmbeddedRun]] = {}
     for run in runs:
@@ -113,7 +112,7 @@ def tune_rejection(
 def _search_fold(
     members: Sequence[EmbeddedRun], vote: Vote, device: torch.device | None
 ) -> LeaveClassOut:
-    """The held-out pictures of runs that held out the same ones."""
+    """Search the held-out pictures of runs that held out the same pictures."""
     weights = [run.source.weight for run in members]
     queries = align([(run.source.name, run.val) for run in members if run.val is not None])
     galleries = align_galleries([(run.source.name, run.gallery) for run in members])
@@ -133,7 +132,7 @@ def _search_fold(
 
 
 def rejection_figure(tuned: Tuned) -> Figure:
-    """Similarities of known and unknown products, and precision over recall."""
+    """Histograms of similarities of known and unknown products, and precision over recall."""
     figure = Figure(figsize=(8.4, 3.4), layout="constrained")
     similarities, curve = figure.subplots(1, 2, width_ratios=(1.25, 1))
     _similarity_panel(similarities, tuned)
@@ -147,7 +146,7 @@ def _similarity_panel(axes: Axes, tuned: Tuned) -> None:
     both = np.concatenate([known, unknown])
     bins = np.linspace(both.min(), both.max() + 1e-6, 41).tolist()
     axes.hist(known, bins, color=BLUE, alpha=0.45, label="product in the gallery")
-    # An outline against a filled area: a grey print tells them apart.
+    # An outline and a filled area can be told apart in a grey print.
     axes.hist(
         unknown,
         bins,

@@ -272,14 +272,14 @@ def test_products_that_others_can_outvote_are_noted(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("runs={sweep}",), "Give runs=... and out=... to build an index"),
-        (("runs={sweep}", "out={out}", "add={data}"), "add=... has no effect where an index is"),
-        (("index={out}", "add={data}", "kind=flat"), "kind=... has no effect where products"),
+        (("runs={sweep}",), "Pass runs=... and out=... to build an index"),
+        (("runs={sweep}", "out={out}", "add={data}"), "add=... has no effect when an index is"),
+        (("index={out}", "add={data}", "kind=flat"), "kind=... has no effect when products"),
         (
             ("runs={sweep}", "out={out}", "kind=tree"),
             "kind=tree; allowed: exact, flat, hnsw, ivfpq",
         ),
-        (("runs={sweep}", "out={out}", "kind=ivfpq"), "kind=ivfpq needs a gallery of at least 256"),
+        (("runs={sweep}", "out={out}", "kind=ivfpq"), "kind=ivfpq needs at least 256"),
         (("runs={sweep}", "out={data}"), "exists and is no index"),
         (("runs={sweep}", "out={out}", "weights=[1]"), "allowed: 2 numbers, one each for "),
         (("runs={sweep}", "out={data}/views.csv/x/y"), "views.csv: Not a directory"),
@@ -288,7 +288,7 @@ def test_products_that_others_can_outvote_are_noted(
         (("runs={sweep}", "out={out}", "weights=[0,0]"), "allowed: 0 or more, not all of them 0"),
         (("runs={sweep}", "out={out}", "vote=best"), "vote=best; allowed: nearest, weighted"),
         (("runs={sweep}", "out={out}", "k=41"), "k=41; allowed: 1 to 40, the size of the gallery"),
-        (("index={out}", "add={data}", "vote=nearest"), "vote=... has no effect where products"),
+        (("index={out}", "add={data}", "vote=nearest"), "vote=... has no effect when products"),
         (("runs={sweep}", "out={out}", "precision=2"), "precision=2.0; allowed: above 0"),
         (("runs=['{sweep}','{sweep}']", "out={out}"), "fold=0,seed=0 twice"),
         (("runs={softmax}", "out={out}"), "is of task=single_label, not retrieval"),
@@ -356,14 +356,15 @@ def test_runs_that_do_not_fit(sweep: Path, tmp_path: Path, command: Command) -> 
     gallery.rows(np.arange(39)).save(file)
     status, _, errors = command(*words)
     assert (
-        status == 2 and "cannot be joined: their galleries hold other pictures (40 and 39" in errors
+        status == 2
+        and "cannot be joined: their galleries hold different pictures (40 and 39" in errors
     )
     gallery.rows(np.arange(0)).save(file)
     status, _, errors = command(f"runs={second.path}", f"out={out}")
     assert status == 2 and "The gallery of run" in errors and "is empty" in errors
     file.unlink()
     status, _, errors = command(*words)
-    assert status == 2 and "has left no gallery" in errors
+    assert status == 2 and "has no gallery" in errors
     second.update_status(state="failed", error="Out of memory.")
     status, output, _ = command(*words)
     assert status == 0 and "LEFT OUT" in output and "failed: Out of memory." in output
@@ -378,11 +379,11 @@ def test_without_held_out_pictures_there_is_no_threshold(
     RunFolder(copy).predictions_file("val").unlink()  # as with fold=all
     words = (f"runs={copy}", f"out={tmp_path / 'out'}")
     status, output, _ = command(*words)
-    assert status == 0 and "No run held pictures out" in output
+    assert status == 0 and "No run held out pictures" in output
     assert GalleryIndex.open(tmp_path / "out").rejection is None
     assert not (tmp_path / "out" / "rejection.csv").exists()
     status, _, errors = command(*words, "precision=0.9")
-    assert status == 2 and "precision=0.9 asks for a threshold" in errors
+    assert status == 2 and "precision=0.9 needs held-out pictures" in errors
 
 
 def test_checkpoints_that_do_not_fit(joint: Path, refused: Refused) -> None:
@@ -390,7 +391,7 @@ def test_checkpoints_that_do_not_fit(joint: Path, refused: Refused) -> None:
     first, second = index.sources
     # The other fold's checkpoint is one whose weights differ.
     swapped = replace(index, sources=[replace(first, checkpoint=second.checkpoint), second])
-    with refused("was made with other weights than", "fold=1,seed=0", "build it anew"):
+    with refused("was built with other weights than", "fold=1,seed=0", "build it again"):
         load_predictors(swapped)
     gone = replace(index, sources=[replace(first, checkpoint="/absent/best.ckpt"), second])
     with refused("embeds with the checkpoint /absent/best.ckpt, which is missing"):

@@ -46,7 +46,7 @@ def test_added_rows_stand_at_the_end(refused: Refused) -> None:
     assert grown.classes == ["a", "b", "c", "d"]
     assert grown.target.tolist() == [0, 1, 2, 0, 3, 0]
     assert grown.embedding[4:] == pytest.approx(new) and grown.embedding.dtype == np.float32
-    with refused("1 other pictures of these ids", "'2.jpg'", "rename the folder"):
+    with refused("other pictures with 1 of these ids", "'2.jpg'", "rename the folder"):
         index.with_added(["2.jpg"], ["/elsewhere/2.jpg"], ["a"], new[:1])
 
 
@@ -65,7 +65,7 @@ def test_damaged_indexes(tmp_path: Path, refused: Refused) -> None:
     meta = json.loads((built / "index.json").read_text())
     for changed, words in (
         ({"format": 0}, "is an index of format 0, and this version reads format 2"),
-        ({"count": 39}, "is a damaged index (its files disagree); build it anew"),
+        ({"count": 39}, "is a damaged index (its files disagree); build it again"),
         ({"kind": "tree"}, "is a damaged index (its files disagree)"),
         ({"classes": ["0"]}, "is a damaged index"),
         ({"sources": [{}]}, "is a damaged index"),

@@ -1,4 +1,4 @@
-"""Sweeps that were never run: folders as `python train.py -m` leaves them, with known effects."""
+"""Sweeps without training: folders as `python train.py -m` leaves them, with known effects."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from product_cls.inference.predictions import Predictions
 from product_cls.report.published import RECIPE_A
 from product_cls.runs.folder import RunFolder
 
-# The rows of the published ablation in its order, and what it says they cost, as shares.
+# The rows of the published ablation in its order, and their published effects, as shares.
 ROWS = tuple(tuple(sorted(row, reverse=True)) for row in RECIPE_A)  # mixup before cutmix
 EFFECTS = {row: (RECIPE_A[frozenset(row)] - RECIPE_A[frozenset()]) / 100 for row in ROWS}
 
@@ -31,7 +31,7 @@ def folder_of(root: Path, row: Sequence[str], seed: int) -> RunFolder:
 def write_multirun(
     root: Path, params: Mapping[str, str] | None, task: Sequence[str] = ("sweep=ablation",)
 ) -> None:
-    """What Hydra leaves in the sweep's folder."""
+    """Write the file that Hydra leaves in the sweep's folder."""
     hydra = {"sweeper": {"params": params}, "overrides": {"hydra": [], "task": list(task)}}
     write_text_whole(root / "multirun.yaml", yaml.safe_dump({"hydra": hydra}))
 
@@ -45,7 +45,13 @@ def write_run(
     *,
     epochs: int = 6,
 ) -> RunFolder:
-    """One run folder; without predictions it is whatever ``status`` says."""
+    """Write a run folder, done unless ``status`` says otherwise.
+
+    Args:
+        predictions: of the test split; None writes neither predictions nor metrics.
+        status: replaces keys of ``status.json``.
+        epochs: in the log of the learning curves.
+    """
     write_text_whole(folder.config_file, yaml.safe_dump(dict(config)))
     write_text_whole(folder.path / ".hydra" / "overrides.yaml", yaml.safe_dump(list(overrides)))
     state: dict[str, Any] = {
@@ -87,16 +93,21 @@ def write_run(
     return folder
 
 
-def made_predictions(
+def synthetic_predictions(
     right: np.ndarray, ids: Sequence[str], labels: Sequence[str], views: Sequence[float]
 ) -> Predictions:
-    """Scores that are right where told, and else take a product for the next one."""
+    """Predictions that are correct where ``right`` is true, and else decide for the next product.
+
+    Args:
+        right: bool ``[N]``.
+        ids, labels, views: of the N pictures.
+    """
     classes = sorted(set(labels), key=lambda name: (len(name), name))
     target = np.array([classes.index(label) for label in labels])
     decided = np.where(right, target, (target + 1) % len(classes))
     scores = np.full((len(target), len(classes)), 0.1 / (len(classes) - 1), np.float32)
     scores[np.arange(len(target)), decided] = 0.9
-    plain = np.roll(scores, 1, axis=1)  # something else, which is easily told apart
+    plain = np.roll(scores, 1, axis=1)  # different decisions, so that tests notice a mix-up
     return Predictions(
         id=np.array(ids),
         scores=scores,
@@ -108,7 +119,7 @@ def made_predictions(
     )
 
 
-def made_ablation(
+def write_ablation(
     root: Path,
     effects: Mapping[tuple[str, ...], float] = EFFECTS,
     *,
@@ -120,12 +131,15 @@ def made_ablation(
     data: Path | None = None,
     noise: int = 0,
 ) -> Path:
-    """A whole ablation: ``effects[row]`` is added to the share of right answers.
+    """Write a complete ablation, in which ``effects[row]`` is added to the accuracy.
 
     Args:
-        data: of real pictures in the competition's layout, whose test part is then predicted;
-            ``products`` and ``pictures`` a product are made up where None.
-        noise: seed of all that is random.
+        effects: shares, by excluded steps.
+        seed_sd: standard deviation of accuracy between seeds, a share.
+        base: accuracy without effects, a share.
+        data: folder of real pictures in the competition's layout, whose test split is predicted;
+            None: ``products`` with ``pictures`` each, which have no files.
+        noise: seed of all random numbers.
     """
     rng = np.random.default_rng(noise)
     if data is None:
@@ -139,12 +153,12 @@ def made_ablation(
         views = test["view"].astype(float).tolist()
     _, product = np.unique(labels, return_inverse=True)
     hardness = rng.normal(0, 0.05, product.max() + 1).clip(-0.1, 0.1)[product]
-    steep = 0.06 - np.array(views) / 500  # views unlike those of training are harder
+    steepness = 0.06 - np.array(views) / 500  # views unlike those of training are harder
     picture = rng.normal(size=len(labels))
     for row, effect in effects.items():
         own = rng.normal(0, 0.01, product.max() + 1)[product]
         for seed in seeds:
-            share = base + effect + hardness + steep + own + rng.normal(0, seed_sd)
+            share = base + effect + hardness + steepness + own + rng.normal(0, seed_sd)
             drawn = np.sqrt(0.8) * picture + np.sqrt(0.2) * rng.normal(size=len(labels))
             right = drawn < ndtri(share.clip(0.001, 0.999))
             reader = "product_cls.data.readers.read_competition"
@@ -164,7 +178,7 @@ def made_ablation(
                 folder_of(root, row, seed),
                 config,
                 [f"exclude={typed(row)}", f"seed={seed}"],
-                made_predictions(right, ids, labels, views),
+                synthetic_predictions(right, ids, labels, views),
             )
     write_multirun(
         root,

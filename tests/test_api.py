@@ -1,0 +1,220 @@
+"""The Python API: what notebooks and services call."""
+
+import logging
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from runs_in_process import ROOT, TINY
+
+import product_cls
+from product_cls.core.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
+    """A folder with two finished runs, as the API trains them there."""
+    folder = tmp_path_factory.mktemp("api")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for fold in (0, 1):
+            product_cls.train(product_cls.compose(*words(folder, tiny_root), f"fold={fold}"))
+    return folder
+
+
+def words(folder: Path, data: Path) -> list[str]:
+    # The last three do not name the run's folder, see hydra.job.config in conf/config.yaml.
+    return [*TINY, "name=shop", "logger=none", f"data.root={data}", f"paths.cache={folder}/cache"]
+
+
+@pytest.fixture
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(home)
+    return home
+
+
+@pytest.fixture
+def pictures(tiny_root: Path) -> list[Path]:
+    return sorted((tiny_root / "test").glob("*.jpg"))[:3]
+
+
+def folder_name(fold: int) -> str:
+    words = sorted([*TINY, f"fold={fold}"])
+    return f"multirun/shop/{','.join(words)}"
+
+
+def test_import_is_light() -> None:
+    code = "import sys, product_cls; dir(product_cls); print({'torch', 'pandas'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("first", ["", "from product_cls.runs import folder;"])
+def test_packages_are_functions_in_any_order_of_imports(first: str) -> None:
+    code = (
+        f"{first}import product_cls; from product_cls import ensemble, runs\n"
+        "for function in (product_cls.ensemble, ensemble):\n"
+        "    try: function([])\n"
+        "    except ValueError as error: print(error)\n"
+        "try: runs('no_such_folder')\n"
+        "except product_cls.UserError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    empty = "The list of runs is empty; it needs one folder or more."
+    assert done.stdout.splitlines() == [empty, empty, "There is no folder no_such_folder."]
+
+
+def test_a_run_lies_where_the_command_puts_it(at_home: Path) -> None:
+    table = product_cls.runs("multirun")
+    assert list(table["run"]) == [folder_name(0), folder_name(1)]
+    assert list(table["state"]) == ["done", "done"] and list(table["fold"]) == [0, 1]
+    assert "fold=1" in table["overrides"][1].split()
+    assert table["test/accuracy"].between(0, 1).all()
+    log = (at_home / folder_name(0) / "train.log").read_text()
+    assert "[product_cls.training.run][INFO] - Batch: 8 pictures a step." in log
+
+
+def test_a_finished_run_is_skipped_and_an_edited_config_has_its_own_folder(
+    at_home: Path, tiny_root: Path
+) -> None:
+    config = product_cls.compose(*words(at_home, tiny_root), "fold=0")
+    run = product_cls.train(config)
+    assert run.path == Path(folder_name(0)) and run.state == "done"
+    before = run.checkpoint.stat().st_mtime_ns
+    assert product_cls.train(config).checkpoint.stat().st_mtime_ns == before
+    assert run.metrics["fold"] == 0 and run.config.model.backbone
+    config.trainer.limit_train_batches = 1
+    edited = product_cls.train(config)
+    assert edited.path.parent == run.path.parent and edited.path.name.startswith("config-")
+    chosen = product_cls.train(config, folder=at_home / "elsewhere")
+    assert chosen.metrics["steps"] == edited.metrics["steps"] == 1
+
+
+def test_train_leaves_logging_and_hydra_alone(
+    at_home: Path, tiny_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    names = ("product_cls", "pytorch_lightning", "httpx")
+    before = [logging.getLogger(name).level for name in names]
+    filters = list(warnings.filters)
+    product_cls.train(product_cls.compose(*words(at_home, tiny_root), "fold=0"))
+    assert [logging.getLogger(name).level for name in names] == before
+    assert logging.getLogger("product_cls").handlers == [] and warnings.filters == filters
+    assert not GlobalHydra.instance().is_initialized() and HydraConfig.instance().cfg is None
+    assert capsys.readouterr() == ("", "")
+
+
+def test_models_name_pictures(at_home: Path, pictures: list[Path]) -> None:
+    model = product_cls.load("multirun/shop", device="cpu")
+    image = Image.open(pictures[1])
+    mixed = [str(pictures[0]), image, np.asarray(Image.open(pictures[2]))]
+    answers = model.predict(mixed, top=2)
+    assert answers == model.predict(pictures, top=2)
+    scores = model.scores(pictures)
+    assert scores.dtype == np.float32 and scores.shape == (3, len(model.classes))
+    assert scores.sum(axis=1) == pytest.approx(1)
+    for row, labels in zip(scores, answers, strict=True):
+        best = np.argsort(-row, kind="stable")[:2]
+        assert labels == [(model.classes[k], pytest.approx(float(row[k]))) for k in best]
+    table = model.predict(pictures, top=1, as_frame=True)
+    assert list(table.columns) == ["image", "label_1", "score_1"]
+    assert list(table["label_1"]) == [labels[0][0] for labels in answers]
+    vectors = model.embed(pictures)
+    assert vectors.dtype == np.float32 and len(vectors) == 3
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    single = product_cls.load(f"{folder_name(0)}/checkpoints/best.ckpt", tta=["identity"])
+    assert single.classes == model.classes
+
+
+def test_predictions_are_a_table(at_home: Path) -> None:
+    table = product_cls.read_predictions(folder_name(0), "val")
+    assert list(table.columns[:2]) == ["id", "target"]
+    classes = ["0", "1", "2", "10"]
+    assert list(table.columns[-4:]) == classes and set(table["target"]) <= set(classes)
+    assert table[classes].dtypes.eq(np.float32).all()
+    right = (table[classes].idxmax(axis=1) == table["target"]).mean()
+    run = product_cls.Run(Path(folder_name(0)))
+    assert right == pytest.approx(run.metrics["val"]["accuracy"])
+    plain = run.predictions("val", tta=False)
+    assert (plain["id"] == table["id"]).all() and not plain[classes].equals(table[classes])
+
+
+def test_ensemble_is_the_commands_table(at_home: Path) -> None:
+    from product_cls.ensemble.__main__ import main
+
+    table = product_cls.ensemble([folder_name(0), folder_name(1)], device="cpu")
+    assert table["run"].iloc[-1] == "ensemble of 2 runs (mean)"
+    whole = product_cls.ensemble(["multirun/shop"], device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["ensemble", "runs=multirun/shop", "device=cpu"])
+        main()
+    written = pd.read_csv("multirun/shop/ensemble/table.csv").query("tta")
+    assert written["run"].tolist() == whole["run"].tolist()
+
+
+def test_mistakes_are_value_errors_of_one_sentence(
+    at_home: Path, tiny_root: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    model = product_cls.load(folder_name(0), device="cpu")
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    failed = [*words(at_home, tiny_root), "name=failed", "fold=7"]
+    for sentence, call in (
+        ("There is no folder or file no_such.", lambda: product_cls.load("no_such")),
+        ("empty", lambda: model.predict([])),
+        (f"Picture 2 ({broken}) cannot be decoded", lambda: model.predict([pictures[0], broken])),
+        ("pass a list", lambda: model.predict(pictures[0])),
+        ("top=0; allowed: 1 or more.", lambda: model.predict(pictures, top=0)),
+        ("The list of runs is empty", lambda: product_cls.ensemble([])),
+        ("There is no folder nowhere.", lambda: product_cls.ensemble(["nowhere"])),
+        ("There is no folder nowhere.", lambda: product_cls.read_predictions("nowhere")),
+        ("split=tst; the run", lambda: product_cls.read_predictions(folder_name(0), "tst")),
+        ("Did you mean 'optimizer.lr'?", lambda: product_cls.compose("optimizer.lrr=1")),
+        ("sweep=ablation is a set of runs", lambda: product_cls.compose("sweep=ablation")),
+        ("Missing: data.file=...", lambda: product_cls.train(product_cls.compose("data=csv"))),
+        ("fold=7 does not exist", lambda: product_cls.train(product_cls.compose(*failed))),
+        ("failed: fold=7 does not exist", lambda: product_cls.load("multirun/failed")),
+        (
+            "failed: fold=7 does not exist",
+            lambda: product_cls.read_predictions(product_cls.runs("multirun/failed")["run"][0]),
+        ),
+    ):
+        with pytest.raises(UserError) as caught:
+            call()  # type: ignore[no-untyped-call]
+        assert isinstance(caught.value, ValueError)
+        assert sentence in str(caught.value) and "\n" not in str(caught.value), caught.value
+
+
+def test_own_groups_and_classes(
+    at_home: Path, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "augment").mkdir()
+    (tmp_path / "augment" / "mine.yaml").write_text("defaults: [none]\n")
+    option = "augment=mine"
+    with pytest.raises(UserError, match="augment=mine; allowed: autoaugment"):
+        product_cls.compose(option)
+    plain = product_cls.compose("augment=none").augment
+    assert product_cls.compose(option, f"--config-dir={tmp_path}").augment == plain
+    assert product_cls.compose("--config-dir", str(tmp_path), option).augment == plain
+    monkeypatch.setenv("PRODUCT_CLS_CONF", str(tmp_path))
+    assert product_cls.compose(option).augment == plain
+    monkeypatch.setenv("PRODUCT_CLS_CONF", str(tmp_path / "no"))
+    with pytest.raises(UserError, match=r"PRODUCT_CLS_CONF=.*no: there is no such folder"):
+        product_cls.compose()
+
+
+def test_names_are_those_of_the_api_module() -> None:
+    import product_cls.api
+
+    assert product_cls.__all__ == product_cls.api.__all__
+    assert set(product_cls.__all__) <= set(dir(product_cls))
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        product_cls.lode  # noqa: B018
+    assert (ROOT / "product_cls" / "py.typed").is_file()

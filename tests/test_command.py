@@ -1,0 +1,133 @@
+"""The console command `product-cls`: subcommands, help, mistakes, sweeps and own config groups."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from runs_in_process import ROOT, TINY
+
+from product_cls.__main__ import COMMANDS, main
+from product_cls.runs.folder import RunFolder
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "type[Command]":
+    Command.patch, Command.captured = monkeypatch, capsys
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return Command
+
+
+class Command:
+    """`product-cls WORDS` in this process: its exit status, output and errors."""
+
+    patch: pytest.MonkeyPatch
+    captured: pytest.CaptureFixture[str]
+
+    @classmethod
+    def call(cls, *words: str) -> tuple[int, str, str]:
+        cls.patch.setattr(sys, "argv", ["/usr/bin/product-cls", *words])
+        status = 0
+        try:
+            main()
+        except SystemExit as error:
+            status = int(error.code or 0)
+        return status, *cls.captured.readouterr()
+
+
+def typed(*words: str, cwd: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "product_cls", *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",)])
+def test_help_lists_all_commands(command: type[Command], words: Sequence[str]) -> None:
+    status, text, errors = command.call(*words)
+    assert (status, errors) == (0, "")
+    for name in COMMANDS:
+        assert f"\n  {name} " in text
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("predikt",), "error: There is no command 'predikt'; did you mean 'predict'?\n"),
+        (("zzz",), "error: There is no command 'zzz'; known: train, ensemble, predict, "),
+        (("predict", "checkpiont=x"), "error: Unknown key 'checkpiont'; known keys: checkpoint, "),
+        (("report", "models", "run=x"), "error: Unknown key 'run'; known keys: runs, "),
+    ],
+)
+def test_mistakes_cost_one_sentence(
+    command: type[Command], words: Sequence[str], sentence: str
+) -> None:
+    status, text, errors = command.call(*words)
+    assert (status, text) == (2, "") and errors.startswith(sentence) and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "train"])
+def test_each_command_explains_itself(command: type[Command], name: str) -> None:
+    status, text, errors = command.call(*name.split(), "--help")
+    assert (status, errors) == (0, "") and text.startswith(f"product-cls {name} key=value ...\n")
+
+
+def test_version(command: type[Command]) -> None:
+    assert command.call("--version")[1].count(".") == 2
+
+
+def cpu_seconds(*words: str) -> float:
+    """Of the fastest of three calls; the wall clock of a busy machine says little."""
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert typed(*words).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(spent)
+
+
+def test_help_answers_at_once() -> None:
+    assert cpu_seconds("--help") < 1
+    assert cpu_seconds("predict", "--help") < 1.5
+    assert cpu_seconds("train", "--help") < 3
+
+
+@pytest.mark.slow
+def test_train_is_the_application_of_train_py(tmp_path: Path, tiny_root: Path) -> None:
+    """Outside the checkout, with own groups, a class of the current folder, and a sweep."""
+    own = tmp_path / "own"
+    (own / "optimizer").mkdir(parents=True)
+    (own / "optimizer" / "mine.yaml").write_text(
+        "_target_: my_optimizers.Slow\n_partial_: true\nlr: 0.001\nweight_decay: 0.0\n"
+    )
+    (tmp_path / "my_optimizers.py").write_text(
+        "import torch\nclass Slow(torch.optim.SGD):\n    pass\n"
+    )
+    words = [
+        *("-m", *TINY, "fold=0,1", "optimizer=mine", "logger=none", "name=own"),
+        *(f"data.root={tiny_root}", "trainer.limit_train_batches=1", "hydra.launcher.jobs=1"),
+    ]
+    done = typed("train", *words, cwd=tmp_path, PRODUCT_CLS_CONF=str(own))
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = sorted((tmp_path / "multirun" / "own").glob("*/status.json"))
+    assert [RunFolder(run.parent).state().kind for run in runs] == ["done", "done"]
+    assert "2 jobs: 2 done." in done.stdout
+    again = typed("train", *words, f"--config-dir={own}", cwd=tmp_path)
+    assert "2 jobs: 2 skipped." in again.stdout, again.stdout + again.stderr
+
+
+def test_missing_own_folder_is_one_sentence(tmp_path: Path) -> None:
+    done = typed("train", "--cfg", "job", PRODUCT_CLS_CONF=str(tmp_path / "no"))
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: PRODUCT_CLS_CONF={tmp_path / 'no'}: there is no such folder; name one that holds "
+        "config groups.\n"
+    )
