@@ -139,8 +139,8 @@ def prepare(plan: RunPlan, folder: RunFolder) -> tuple[ProductModule, ProductDat
     fresh = plan.action == "fresh"
     if moved := folder.begin(plan.fingerprint, fresh=fresh, halved=plan.halved):
         log.warning(
-            "Moved the results of the previous run, which had other settings or data, to %s (only "
-            "the latest are kept); name=... keeps both.",
+            "Moved the previous run's results to %s (only the latest are kept); name=... keeps "
+            "both.",
             moved,
         )
     # With the batch size that was asked for, by which a report finds the run; metrics.json has the
