@@ -80,13 +80,12 @@ def check_weight_count(loss: nn.Module, classes: int) -> None:
 
 
 def check_smoothing(loss: nn.Module) -> None:
-    """Refuse a label smoothing outside [0, 1] before pictures are decoded.
+    """Refuse a label smoothing of torch's cross entropy outside [0, 1] before pictures are decoded.
 
     Raises:
         ValueError: about the argument ``label_smoothing`` of the loss or of a part of it.
     """
     for name, part in loss_parts(loss).items():
-        smoothing = getattr(part, "label_smoothing", 0.0)
-        if not 0 <= smoothing <= 1:
+        if isinstance(part, nn.CrossEntropyLoss) and not 0 <= part.label_smoothing <= 1:
             argument = f"{name}.label_smoothing".removeprefix(".")
-            raise ValueError(f"{argument}={smoothing}; allowed: 0 to 1.")
+            raise ValueError(f"{argument}={part.label_smoothing}; allowed: 0 to 1.")

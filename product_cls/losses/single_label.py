@@ -80,6 +80,8 @@ class FocalLoss(nn.Module):
         super().__init__()
         if gamma < 0:
             raise ValueError(f"gamma={gamma}; allowed: 0 or more.")
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing={label_smoothing}; allowed: 0 to 1.")
         self.gamma, self.label_smoothing = gamma, label_smoothing
         weights = None if weight is None else torch.as_tensor(weight, dtype=torch.float32)
         if weights is not None and not bool(((weights >= 0) & weights.isfinite()).all()):

@@ -1,4 +1,4 @@
-"""Settings of one of several heads, and labels as names."""
+"""Settings of one of several heads, its class weights, and labels as names."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,12 @@ import pandas as pd
 from torch import nn
 
 from product_cls.core.arguments import renamed_arguments
-from product_cls.losses.class_weights import check_smoothing
+from product_cls.losses.class_weights import (
+    check_smoothing,
+    check_weight_count,
+    class_weights,
+    set_class_weights,
+)
 from product_cls.losses.multi_label import takes_one_label
 
 SETTINGS = ("column", "classes", "loss", "weight", "class_weights")
@@ -116,6 +121,32 @@ def check_head_loss(loss: nn.Module) -> None:
         )
     with renamed_arguments("loss"):
         check_smoothing(loss)
+
+
+def set_head_weights(head: Head, labels: "pd.Series[str]") -> None:
+    """Set the class weights of a head's loss, if its settings ask for them.
+
+    Args:
+        head: with classes; its loss is changed.
+        labels: of the training pictures, known ones only.
+
+    Raises:
+        ValueError: the loss has weights for another number of classes or does not take the weights,
+            or a class has no training picture.
+    """
+    with renamed_arguments(f"{head.argument}.loss"):
+        check_weight_count(head.loss, len(head.classes))
+    if head.class_weights is None:
+        return
+    argument = f"{head.argument}.class_weights"
+    counts = labels.value_counts().reindex(head.classes, fill_value=0)
+    if (counts == 0).any():
+        raise ValueError(
+            f"{argument}={head.class_weights}: the class '{counts.idxmin()}' has no training "
+            f"picture; set it to null."
+        )
+    with renamed_arguments(f"{argument}={head.class_weights}", kind=argument):
+        set_class_weights(head.loss, class_weights(counts.to_numpy(), head.class_weights))
 
 
 def label_names(column: "pd.Series[Any]") -> "pd.Series[Any]":

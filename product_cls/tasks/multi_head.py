@@ -9,15 +9,18 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from product_cls.core.arguments import renamed_arguments
 from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
-from product_cls.losses.class_weights import check_weight_count, class_weights, set_class_weights
 from product_cls.losses.multi_task import known_rows, uncertainty_weighted
 from product_cls.metrics.epoch import EpochMetric, macro_f1
 from product_cls.models.heads import MultiHeadLinear
 from product_cls.tasks.base import Task
-from product_cls.tasks.head_settings import Head, check_head_loss, label_names, read_head
+from product_cls.tasks.head_settings import (
+    check_head_loss,
+    label_names,
+    read_head,
+    set_head_weights,
+)
 from product_cls.tasks.single_label import UNKNOWN, UNSEEN
 
 
@@ -137,23 +140,8 @@ class MultiHead(Task):
                     f"{head.argument}.column={head.column}: the training pictures have {count} "
                     f"{'class' if count == 1 else 'classes'} in this column; at least 2 are needed."
                 )
-            self._set_class_weights(head, known)
+            set_head_weights(head, known)
         self._set_classes(bool(training[columns].notna().all(axis=None)))
-
-    def _set_class_weights(self, head: Head, labels: "pd.Series[str]") -> None:
-        with renamed_arguments(f"{head.argument}.loss"):
-            check_weight_count(head.loss, len(head.classes))
-        if head.class_weights is None:
-            return
-        argument = f"{head.argument}.class_weights"
-        counts = labels.value_counts().reindex(head.classes, fill_value=0)
-        if (counts == 0).any():
-            raise ValueError(
-                f"{argument}={head.class_weights}: the class '{counts.idxmin()}' has no training "
-                f"picture; set it to null."
-            )
-        with renamed_arguments(f"{argument}={head.class_weights}", kind=argument):
-            set_class_weights(head.loss, class_weights(counts.to_numpy(), head.class_weights))
 
     def encode(self, samples: pd.DataFrame) -> np.ndarray:
         """int64 ``[N, H]``."""

@@ -93,7 +93,7 @@ def assemble_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd
     )
     targets, ids = task.encode(samples), samples["id"]
     parts = split_rows(folds, parse_fold(config.fold))
-    with keys_for_node(config.task):
+    with keys_for_arguments("task"):
         sentences = task.check_parts(*(targets[ids.isin(part)] for part in parts))
     for sentence in sentences:
         log.warning(sentence)

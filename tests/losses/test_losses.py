@@ -1,4 +1,4 @@
-"""Losses and weights of classes: the reference's values; triplets: what they pull together."""
+"""Losses over classes and class weights against reference values; triplets by their effect."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 from runs_in_process import train
 from torch.nn import functional as F
 
-from product_cls.losses.class_weights import class_weights, weigh
+from product_cls.losses.class_weights import class_weights, set_class_weights
 from product_cls.losses.single_label import FocalLoss, SoftF1Loss, SumLoss, TripletLoss
 
 COUNTS = [48, 48, 48, 48, 48, 12]
@@ -42,7 +42,7 @@ def test_weighted_focal_is_the_weighted_mean() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
-def test_focal_has_finite_gradients_where_it_is_sure(gamma: float) -> None:
+def test_focal_has_finite_gradients_for_probabilities_of_1(gamma: float) -> None:
     logits = torch.tensor([[200.0, 0.0], [0.0, 200.0]], requires_grad=True)
     FocalLoss(gamma)(logits, torch.tensor([0, 0])).backward()
     assert logits.grad is not None and logits.grad.isfinite().all()
@@ -63,12 +63,12 @@ def test_soft_f1_ignores_classes_that_the_batch_lacks() -> None:
     assert logits.grad is not None and bool((logits.grad[:, 0] < 0).all())
 
 
-def test_mixed_soft_f1_asks_for_the_larger_share_alone() -> None:
-    """What the docstring says of it, against cross entropy."""
+def test_mixed_soft_f1_wants_the_larger_share_only() -> None:
+    """The optimum that its docstring describes, compared with that of cross entropy."""
     torch.manual_seed(0)
     target = torch.arange(12) % 3
     other = (target + 1) % 3
-    found = {}
+    shares = {}
     for loss in (SoftF1Loss(), torch.nn.CrossEntropyLoss()):
         logits = torch.nn.Parameter(0.01 * torch.randn(12, 3))
         optimizer = torch.optim.Adam([logits], lr=0.1)
@@ -77,9 +77,9 @@ def test_mixed_soft_f1_asks_for_the_larger_share_alone() -> None:
             (0.7 * loss(logits, target) + 0.3 * loss(logits, other)).backward()
             optimizer.step()
         p = logits.softmax(1).detach()
-        found[type(loss)] = p.gather(1, target[:, None]).mean().item()
-    assert found[SoftF1Loss] > 0.99
-    assert found[torch.nn.CrossEntropyLoss] == pytest.approx(0.7, abs=0.01)
+        shares[type(loss)] = p.gather(1, target[:, None]).mean().item()
+    assert shares[SoftF1Loss] > 0.99
+    assert shares[torch.nn.CrossEntropyLoss] == pytest.approx(0.7, abs=0.01)
 
 
 def test_a_sum_of_losses() -> None:
@@ -92,9 +92,9 @@ def test_a_sum_of_losses() -> None:
     assert total == pytest.approx(0.3 * 0.8210236699 + 2 * 0.3784366072, abs=1e-9)
 
 
-def test_weights_reach_the_losses_that_take_some() -> None:
+def test_class_weights_reach_all_parts_that_take_them() -> None:
     focal, plain = FocalLoss(), torch.nn.CrossEntropyLoss()
-    weigh(focal, WEIGHT.numpy())
+    set_class_weights(focal, WEIGHT.numpy())
     assert focal(LOGITS, TARGET).item() == FocalLoss(weight=WEIGHT)(LOGITS, TARGET).item()
     assert "weight" in focal.state_dict()  # so that it moves with the module
     total = SumLoss(
@@ -103,31 +103,31 @@ def test_weights_reach_the_losses_that_take_some() -> None:
             "soft_f1": {"loss": SoftF1Loss(), "weight": 1.0},
         }
     )
-    weigh(total, WEIGHT.numpy())
+    set_class_weights(total, WEIGHT.numpy())
     assert plain.weight is not None and plain.weight.equal(WEIGHT)
 
 
 def test_wrong_losses(refused) -> None:  # type: ignore[no-untyped-def]
-    with refused("loss.gamma=-1"):
+    with refused("gamma=-1"):
         FocalLoss(gamma=-1)
-    with refused("loss.label_smoothing=1.5; allowed: 0 to 1"):
+    with refused("label_smoothing=1.5; allowed: 0 to 1"):
         FocalLoss(label_smoothing=1.5)
-    with refused("loss.weight=[1.0, -1.0]; allowed: 0 or more"):
+    with refused("weight=[1.0, -1.0]; allowed: 0 or more"):
         FocalLoss(weight=[1, -1])
-    with refused("loss.eps=0"):
+    with refused("eps=0"):
         SoftF1Loss(eps=0)
     plain = torch.nn.CrossEntropyLoss()
-    with refused("no loss with a weight above 0"):
+    with refused("losses={a}; allowed: at least one loss with a weight above 0"):
         SumLoss({"a": {"loss": plain, "weight": 0}, "b": None})
-    with refused("loss.losses.a.weight=-1; allowed: 0 or more"):
+    with refused("losses.a.weight=-1; allowed: 0 or more"):
         SumLoss({"a": {"loss": plain, "weight": -1}})
-    with refused("loss.losses.a has the keys loss, wieght"):
+    with refused("losses.a={loss, wieght}; allowed: the two keys loss and weight"):
         SumLoss({"a": {"loss": plain, "wieght": 1}})
-    with refused("SoftF1Loss takes no weights of classes"):
-        weigh(SoftF1Loss(), WEIGHT.numpy())
+    with refused("SoftF1Loss takes no class weights"):
+        set_class_weights(SoftF1Loss(), WEIGHT.numpy())
     over_embeddings = torch.nn.Identity()
     over_embeddings.on_embeddings = True  # type: ignore[assignment]
-    with refused("loss.losses.triplet is a loss over embeddings"):
+    with refused("losses.triplet.loss=Identity is over embeddings"):
         SumLoss({"triplet": {"loss": over_embeddings, "weight": 1}})
 
 
@@ -152,7 +152,7 @@ def test_wrong_smoothing_within_a_sum(
     smoothing = "loss.losses.cross_entropy.loss.label_smoothing=2"
     with pytest.raises(SystemExit):
         train(tmp_path / "run", tiny_root, "loss=sum", smoothing)
-    assert "loss.label_smoothing=2; allowed: 0 to 1." in caplog.text
+    assert f"{smoothing}; allowed: 0 to 1." in caplog.text
 
 
 def test_log_weights() -> None:
@@ -173,14 +173,14 @@ def test_inverse_weights_are_in_the_ratio_of_the_counts() -> None:
 
 
 def test_wrong_weights(refused) -> None:  # type: ignore[no-untyped-def]
-    with refused("class_weights=cube", "log, inverse, effective"):
+    with refused("kind=cube", "log, inverse, effective"):
         class_weights([1, 2], "cube")
     with refused("at least 1 training picture"):
         class_weights([1, 0])
-    with refused("TripletMarginLoss takes no weights"):
-        weigh(torch.nn.TripletMarginLoss(), np.ones(2, np.float32))
-    with refused("Both loss.weight and task.weights"):
-        weigh(torch.nn.CrossEntropyLoss(weight=torch.ones(2)), np.ones(2, np.float32))
+    with refused("TripletMarginLoss takes no class weights"):
+        set_class_weights(torch.nn.TripletMarginLoss(), np.ones(2, np.float32))
+    with refused("the loss has its own weight already"):
+        set_class_weights(torch.nn.CrossEntropyLoss(weight=torch.ones(2)), np.ones(2, np.float32))
 
 
 def test_triplets() -> None:
@@ -196,7 +196,7 @@ def test_triplets() -> None:
 
 def test_wrong_triplets(refused) -> None:  # type: ignore[no-untyped-def]
     pytest.importorskip("pytorch_metric_learning")
-    with refused("loss.mining=soft", "hard, semihard, all"):
+    with refused("mining=soft", "hard, semihard, all"):
         TripletLoss(mining="soft")
-    with refused("loss.margin=0"):
+    with refused("margin=0"):
         TripletLoss(margin=0)

@@ -1,4 +1,4 @@
-"""Losses over several labels: torch's and torchvision's values, and mixed targets."""
+"""Losses over several labels against torch and torchvision, and with mixed targets."""
 
 import math
 
@@ -9,15 +9,14 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from product_cls.core.errors import UserError
 from product_cls.data.mix import Mix
 from product_cls.losses.multi_label import (
     AsymmetricLoss,
     FocalBCELoss,
-    balance,
+    balanced_weights,
+    set_present_weights,
     takes_one_label,
     takes_several_labels,
-    weigh_present,
 )
 from product_cls.losses.single_label import FocalLoss, SumLoss
 
@@ -35,7 +34,7 @@ def test_gamma_0_is_binary_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize(("gamma", "alpha"), [(2.0, None), (2.0, 0.25), (0.5, 0.7)])
-def test_focal_is_torchvisions(gamma: float, alpha: float | None) -> None:
+def test_focal_equals_torchvision(gamma: float, alpha: float | None) -> None:
     expected = sigmoid_focal_loss(LOGITS, TARGET, -1 if alpha is None else alpha, gamma, "mean")
     assert FocalBCELoss(gamma, alpha)(LOGITS, TARGET).item() == pytest.approx(expected.item())
 
@@ -48,12 +47,12 @@ def test_asymmetric_by_hand() -> None:
         shifted = max(p - 0.05, 0)
         values.append(-(1 - p) * math.log(p) if there else -(shifted**4) * math.log(1 - shifted))
     assert AsymmetricLoss()(LOGITS, TARGET).item() == pytest.approx(np.mean(values))
-    # An absent label that is as good as excluded counts nothing.
+    # An absent label with a probability below clip does not count.
     assert AsymmetricLoss()(torch.tensor([[-4.0]]), torch.tensor([[0.0]])).item() == 0
 
 
 @pytest.mark.parametrize("loss", [FocalBCELoss(0.5), AsymmetricLoss(0.5, 0.5), AsymmetricLoss()])
-def test_gradients_are_finite_where_it_is_sure(loss: nn.Module) -> None:
+def test_gradients_are_finite_for_probabilities_of_0_and_1(loss: nn.Module) -> None:
     logits = torch.tensor([[200.0, -200.0, 200.0, -200.0]], requires_grad=True)
     loss(logits, torch.tensor([[1.0, 0.0, 0.0, 1.0]])).backward()
     assert logits.grad is not None and logits.grad.isfinite().all()
@@ -61,16 +60,16 @@ def test_gradients_are_finite_where_it_is_sure(loss: nn.Module) -> None:
 
 def test_balanced_weights_are_absent_by_present() -> None:
     targets = np.array([[1, 0], [0, 0], [1, 1], [0, 0], [0, 0]])
-    assert balance(targets).tolist() == [1.5, 4.0]
+    assert balanced_weights(targets).tolist() == [1.5, 4.0]
     for loss in (nn.BCEWithLogitsLoss(), FocalBCELoss(gamma=0.0), AsymmetricLoss(0, 0, 0)):
-        weigh_present(loss, balance(targets))
+        set_present_weights(loss, balanced_weights(targets))
         logits, target = LOGITS[:, :2], TARGET[:, :2]
         each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         weights = torch.where(target > 0, torch.tensor([1.5, 4.0]), 1.0)
         assert loss(logits, target).item() == pytest.approx((each * weights).mean().item())
 
 
-def test_mixed_loss_is_that_of_mixed_targets_with_weights_too() -> None:
+def test_mixed_loss_equals_that_of_mixed_targets() -> None:
     """Binary cross entropy is linear in the target, so lam * a + (1 - lam) * b is the loss of the
     shares of both pictures' labels."""
     loss = nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.5, 4.0, 0.5], dtype=torch.float64))
@@ -94,15 +93,18 @@ def test_which_losses_take_several_labels() -> None:
 
 def test_wrong_values() -> None:
     for make, words in (
-        (lambda: FocalBCELoss(-1), "loss.gamma=-1"),
-        (lambda: FocalBCELoss(2, 2), "loss.alpha=2; allowed: 0 to 1, or null"),
-        (lambda: AsymmetricLoss(gamma_neg=-1), "loss.gamma_neg=-1"),
-        (lambda: AsymmetricLoss(clip=1), "loss.clip=1"),
-        (lambda: weigh_present(nn.CrossEntropyLoss(), np.ones(2)), "takes no weights of labels"),
+        (lambda: FocalBCELoss(-1), "gamma=-1"),
+        (lambda: FocalBCELoss(2, 2), "alpha=2; allowed: 0 to 1, or null"),
+        (lambda: AsymmetricLoss(gamma_neg=-1), "gamma_neg=-1"),
+        (lambda: AsymmetricLoss(clip=1), "clip=1"),
         (
-            lambda: weigh_present(nn.BCEWithLogitsLoss(pos_weight=torch.ones(2)), np.ones(2)),
-            "Both loss.pos_weight and task.weights",
+            lambda: set_present_weights(nn.CrossEntropyLoss(), np.ones(2)),
+            "takes no weights of labels",
+        ),
+        (
+            lambda: set_present_weights(nn.BCEWithLogitsLoss(pos_weight=torch.ones(2)), np.ones(2)),
+            "the loss has its own pos_weight already",
         ),
     ):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(ValueError, match=words):
             make()

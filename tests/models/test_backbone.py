@@ -1,4 +1,4 @@
-"""Where weights come from. Nothing here reaches the network: HF_HUB_OFFLINE is set."""
+"""Sources of weights. Nothing here reaches the network, because HF_HUB_OFFLINE is set."""
 
 import logging
 from pathlib import Path
@@ -8,15 +8,16 @@ import pytest
 import timm
 import torch
 
-from product_cls.core.errors import UserError
 from product_cls.models.backbone import build_backbone, normalization
 
 TINY = "test_efficientnet"
 
 
 def gap(backbone: torch.nn.Module) -> float:
-    """How far activations lie from what batch norms remember, in standard deviations, summed over
-    layers: small where every weight is in its place."""
+    """Mean distance of activations from the running means of batch norms, in standard deviations.
+
+    It is small if every weight is in its place.
+    """
     gaps: list[float] = []
 
     def look(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -35,7 +36,7 @@ def gap(backbone: torch.nn.Module) -> float:
 
 
 def test_packaged_weights_are_in_their_places() -> None:
-    """Against a control whose kernels of equal shape are exchanged among each other."""
+    """Compared with a control whose kernels of equal shape are swapped."""
     backbone, weights = build_backbone("tf_efficientnet_lite0", "package")
     assert (weights.source, weights.fallback) == ("package", False)
     right = gap(backbone)
@@ -63,7 +64,7 @@ def test_every_package_maps_onto_its_backbone(n: int) -> None:
     assert normalization(backbone, weights) == ((0.5,) * 3, (0.5,) * 3)
 
 
-def test_auto_says_loudly_when_it_falls_back(caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_warns_when_it_falls_back_to_random_weights(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         _, weights = build_backbone("efficientnet_b0", "auto")
     assert weights.record() == {"asked": "auto", "source": "none", "fallback": True}
@@ -71,17 +72,19 @@ def test_auto_says_loudly_when_it_falls_back(caplog: pytest.LogCaptureFixture) -
 
 
 def test_hub_out_of_reach_is_one_sentence() -> None:
-    with pytest.raises(UserError, match=r"No pretrained weights of 'efficientnet_b0' from the mod"):
+    with pytest.raises(ValueError, match="weights=hub: no pretrained weights of 'efficientnet_b0'"):
         build_backbone("efficientnet_b0", "hub")
 
 
 def test_unknown_backbone_gives_hints() -> None:
-    with pytest.raises(UserError, match="'efficientnet_b99' is unknown"):
+    with pytest.raises(ValueError, match="backbone=efficientnet_b99 is unknown"):
         build_backbone("efficientnet_b99", "none")
 
 
 def test_no_package_for_other_networks() -> None:
-    with pytest.raises(UserError, match="No package holds weights of 'efficientnet_b0'"):
+    with pytest.raises(
+        ValueError, match="weights=package: no package holds weights of 'efficientnet_b0'"
+    ):
         build_backbone("efficientnet_b0", "package")
 
 
@@ -89,7 +92,7 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     source, _ = build_backbone(TINY, "none")
     torch.save(source.state_dict(), tmp_path / "w.pt")
-    # A checkpoint of ours keeps the backbone under a prefix, beside other things.
+    # Checkpoints of runs have a prefix before the backbone, and other weights.
     state = {f"network.backbone.{k}": v for k, v in source.state_dict().items()}
     torch.save({"state_dict": state | {"network.head.bias": torch.ones(1)}}, tmp_path / "w.ckpt")
     for name in ("w.pt", "w.ckpt"):
@@ -101,12 +104,12 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     other = timm.create_model("test_resnet", num_classes=0, global_pool="")
     torch.save(other.state_dict(), tmp_path / "other.pt")
-    with pytest.raises(UserError, match=r"does not fit 'test_efficientnet'"):
+    with pytest.raises(ValueError, match=r"does not fit 'test_efficientnet'"):
         build_backbone(TINY, str(tmp_path / "other.pt"))
     (tmp_path / "text.pt").write_text("no weights")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(ValueError, match="cannot be read"):
         build_backbone(TINY, str(tmp_path / "text.pt"))
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(ValueError, match="no such file"):
         build_backbone(TINY, "nowhere.pt")
 
 

@@ -1,4 +1,4 @@
-"""ArcFace: values of the reference implementation, and agreement with pytorch-metric-learning."""
+"""ArcFace against a reference implementation and pytorch-metric-learning; linear heads."""
 
 import math
 
@@ -19,7 +19,7 @@ TARGET = torch.tensor([0, 1, 2])
 
 
 def head_with_cosines(cosine: torch.Tensor, **arguments: object) -> tuple[ArcMargin, torch.Tensor]:
-    """A head and one embedding a row for which it sees just these cosines."""
+    """A head and embeddings, one per row, that have exactly these cosines."""
     rows, classes = cosine.shape
     arc = ArcMargin(classes + rows, classes, **arguments)  # type: ignore[arg-type]
     with torch.no_grad():
@@ -36,7 +36,7 @@ def test_arcface_values() -> None:
     assert F.cross_entropy(logits, TARGET).item() == pytest.approx(21.0901926, abs=1e-4)
     easy = ArcMargin(4, 3, easy_margin=True).logits(COSINE, TARGET)
     assert easy.diagonal().tolist() == pytest.approx([29.664510, -42.75, 38.561229], abs=1e-4)
-    # The same from embeddings, and without a target no margin.
+    # The same from embeddings; without a target there is no margin.
     arc, embedding = head_with_cosines(cosine)
     assert torch.allclose(arc(7.0 * embedding), 45.0 * cosine, atol=1e-4)
     expected = ArcMargin(4, 3).logits(cosine, TARGET)
@@ -124,7 +124,7 @@ def test_detached_head_leaves_the_embedding_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "words"),
     [
         ({"margin": 2.0}, "margin=2.0"),
         ({"margin": -0.1}, "margin=-0.1"),
@@ -133,19 +133,19 @@ def test_detached_head_leaves_the_embedding_alone() -> None:
         ({"subcenters": 0}, "subcenters=0"),
     ],
 )
-def test_wrong_values(arguments: dict[str, object], said: str, refused) -> None:  # type: ignore[no-untyped-def]
-    with refused(said):
+def test_wrong_values(arguments: dict[str, object], words: str, refused) -> None:  # type: ignore[no-untyped-def]
+    with refused(words):
         ArcMargin(4, 3, **arguments)  # type: ignore[arg-type]
 
 
-def test_learned_variances_are_bounded_and_find_back() -> None:
+def test_learned_variances_are_bounded_and_keep_a_gradient() -> None:
     head = MultiHeadLinear(4, [3, 2], uncertain=True)
     assert head(torch.zeros(5, 4)).shape == (5, 5)
     assert head.raw is not None and head.log_variance.tolist() == [0, 0]
     with torch.no_grad():
         head.raw.copy_(torch.tensor([0.1, -8.0]))
     variance = head.log_variance
-    assert variance[0].item() == pytest.approx(0.1, abs=1e-4)  # the formula's s, near 0
+    assert variance[0].item() == pytest.approx(0.1, abs=1e-4)  # about the identity near 0
     assert -MOST_LOG_VARIANCE < variance[1].item() < -0.9 * MOST_LOG_VARIANCE
     variance.sum().backward()
     assert head.raw.grad is not None and head.raw.grad[1] > 0.01

@@ -1,4 +1,4 @@
-"""Our AdamP against the package whose steps it takes, and against AdamW."""
+"""AdamP against the `adamp` package and AdamW."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,8 +39,8 @@ def of_the_whole(w: Tensor) -> Tensor:
 
 def weights(dtype: torch.dtype = torch.float64) -> list[torch.nn.Parameter]:
     shapes = [(3, 4), (5,), (6, 2, 3, 3), (4, 1, 3, 3), (1, 7), (2, 1)]
-    made = [torch.linspace(-1, 1, torch.Size(shape).numel()).reshape(shape) for shape in shapes]
-    return [torch.nn.Parameter(one.to(dtype) + 0.05) for one in made]
+    tensors = [torch.linspace(-1, 1, torch.Size(shape).numel()).reshape(shape) for shape in shapes]
+    return [torch.nn.Parameter(tensor.to(dtype) + 0.05) for tensor in tensors]
 
 
 def descend(
@@ -53,7 +53,7 @@ def descend(
 
 
 def trajectory(kind: Callable[..., Any], loss: Loss, dtype: torch.dtype, **changed: Any) -> Tensor:
-    """All weights in a line after 5 steps."""
+    """All weights after 5 steps, concatenated."""
     parameters = weights(dtype)
     descend(parameters, kind(parameters, **(DEFAULTS | changed)), loss, 5)
     return torch.cat([p.detach().flatten() for p in parameters])
@@ -67,7 +67,7 @@ def trajectory(kind: Callable[..., Any], loss: Loss, dtype: torch.dtype, **chang
         {"weight_decay": 0.0},
         {"nesterov": True},
         {"delta": 5.0, "wd_ratio": 0.5},  # nearly everything is projected
-        {"delta": 0.0},  # nothing is
+        {"delta": 0.0},  # nothing is projected
         {"eps": 1e-2, "betas": (0.5, 0.9)},
     ],
     ids=str,
@@ -82,7 +82,7 @@ def test_equals_the_package(loss: Loss, changed: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("loss", [of_rows, of_the_whole])
-def test_what_is_compared_was_projected(loss: Loss) -> None:
+def test_projection_fires_in_the_comparison(loss: Loss) -> None:
     adamw = trajectory(torch.optim.AdamW, loss, torch.float64)
     assert (trajectory(AdamP, loss, torch.float64) - adamw).abs().max() > 1e-4
 
@@ -104,7 +104,7 @@ def test_projection_keeps_the_norm_of_scale_invariant_weights() -> None:
 
 
 def test_groups_and_weights_that_join_later() -> None:
-    """Each group has its own rates, and a thawed backbone counts its own steps."""
+    """Each group has its own rates, and a thawed backbone has its own step count."""
     ended = []
     for kind in (AdamP, PackageAdamP):
         parameters = weights()
@@ -125,7 +125,7 @@ def test_groups_and_weights_that_join_later() -> None:
 
 
 @pytest.mark.parametrize(("first", "then"), [(PackageAdamP, AdamP), (AdamP, PackageAdamP)])
-def test_each_goes_on_from_the_others_checkpoint(first: Any, then: Any) -> None:
+def test_checkpoints_work_in_both_directions(first: Any, then: Any) -> None:
     whole = weights()
     descend(whole, PackageAdamP(whole, **DEFAULTS), of_rows, 5)
     parameters = weights()
@@ -152,10 +152,10 @@ def test_channels_last_weights_take_the_same_step() -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ({"lr": -1.0}, ("optimizer.lr=-1; it must be above 0",)),
-        ({"betas": (0.9, 1.0)}, ("optimizer.betas=[0.9, 1.0]",)),
-        ({"eps": 0.0}, ("optimizer.eps=0.0",)),
-        ({"weight_decay": -0.1}, ("optimizer.weight_decay=-0.1",)),
+        ({"lr": -1.0}, ("lr=-1; allowed: above 0",)),
+        ({"betas": (0.9, 1.0)}, ("betas=[0.9, 1.0]",)),
+        ({"eps": 0.0}, ("eps=0.0",)),
+        ({"weight_decay": -0.1}, ("weight_decay=-0.1",)),
     ],
 )
 def test_bad_values(refused: Any, arguments: dict[str, Any], parts: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Which parameter learns how fast: decay of layers, the head's rate, a frozen backbone."""
+"""Learning rates of parameters: layer decay, the head's rate, and a frozen backbone."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def test_layers_learn_slower_the_further_they_are_from_the_head() -> None:
     assert max(backbone_depths(network).values()) == 6
 
 
-def test_the_head_has_a_rate_of_its_own() -> None:
+def test_head_lr_applies_to_everything_after_the_backbone() -> None:
     network = tiny()
     found = rates(network, parameter_groups(network, 0.1, 0.01, Finetune(head_lr=0.2)))
     assert found[HEAD] == (0.2, 0.1) and found["head.bias"] == found["pool.p"] == (0.2, 0.0)
@@ -75,12 +75,12 @@ def test_the_head_has_a_rate_of_its_own() -> None:
 def test_layers_of_unknown_order(refused) -> None:  # type: ignore[no-untyped-def]
     network = torch.nn.Module()
     network.backbone = torch.nn.Linear(2, 2)
-    with refused("finetune.layer_decay", "Linear", "null"):
+    with refused("timm does not know the order of the layers of Linear", "null"):
         backbone_depths(network)
 
 
 class Rates(Callback):
-    """Notes the groups' rates of each step, and what is frozen."""
+    """Records the groups' rates in each step, and whether the backbone is frozen."""
 
     seen: list[list[float]]
     modes: list[tuple[bool, bool]]
@@ -101,7 +101,7 @@ WATCH = "+callbacks={rates: {_target_: test_groups.Rates}}"
 
 
 @pytest.mark.parametrize("optimizer", ["adamp", "sam"])
-def test_schedules_act_on_all_rates_alike(tmp_path: Path, tiny_root: Path, optimizer: str) -> None:
+def test_schedules_scale_all_rates_equally(tmp_path: Path, tiny_root: Path, optimizer: str) -> None:
     train(
         tmp_path / "run",
         tiny_root,
@@ -124,7 +124,7 @@ def moved(run: RunFolder, before: dict[str, torch.Tensor]) -> set[str]:
     return {name for name in before if not after[name].equal(before[name])}
 
 
-def test_a_frozen_backbone_stays_bit_by_bit_as_it_was(tmp_path: Path, tiny_root: Path) -> None:
+def test_a_frozen_backbone_does_not_change_by_a_bit(tmp_path: Path, tiny_root: Path) -> None:
     debug = ("trainer=debug", "trainer.accelerator=cpu", "seed=5", WATCH)
     run = train(tmp_path / "run", tiny_root, *debug, "finetune.freeze=all")
     assert Rates.modes == [(False, False)] * 2
@@ -146,7 +146,7 @@ def test_frozen_for_the_first_epochs_then_learning_and_resumed(
     assert "only the head learns" not in caplog.text
 
 
-def test_frozen_throughout_is_said(
+def test_warning_about_a_backbone_that_never_thaws(
     tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     debug = ("trainer=debug", "trainer.accelerator=cpu")
@@ -164,7 +164,7 @@ def test_frozen_throughout_is_said(
         (("finetune.freeze=-1",), "finetune.freeze=-1; allowed: a number of epochs, or all"),
         (("finetune.freeze=some",), "finetune.freeze=some"),
         (("finetune.freeze=true",), "finetune.freeze=True"),
-        (("finetune.freeze=all", "finetune.layer_decay=0.8"), "changes nothing"),
+        (("finetune.freeze=all", "finetune.layer_decay=0.8"), "layer_decay=0.8 has no effect"),
         (("+finetune.thaw=1",), "unexpected keyword argument 'thaw'"),
     ],
 )

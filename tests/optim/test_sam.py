@@ -1,4 +1,4 @@
-"""SAM: the reference implementation's steps, and what a run makes of it."""
+"""SAM against a reference implementation, and in runs."""
 
 import json
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from product_cls.optim.sam import SAM, frozen_statistics, same_draws
 from product_cls.optim.schedules import polynomial
 from product_cls.training.module import ProductModule
 
-# Three steps on f = w' diag(1, 2, .5) w / 2 from [1, -2, 3], SGD lr .1 momentum .9: where the
-# second gradient is taken, and the weights after the step.
+# Three steps on f = w' diag(1, 2, .5) w / 2 from [1, -2, 3], SGD lr .1 momentum .9: the perturbed
+# weights, and the weights after the step.
 SAM_STEPS = [
     ([1.0113960576, -2.0455842306, 3.0170940865], [0.8988603942, -1.5908831539, 2.8491452957]),
     ([0.9113440876, -1.6350726579, 2.8689302681], [0.7167003403, -0.8956634608, 2.5699295484]),
     ([0.7321590446, -0.9343010776, 2.5976453025], [0.4795403873, -0.0831055215, 2.1887531107]),
 ]
-# The same, adaptive with rho 2.
+# The same for ASAM with rho 2.
 ASAM_STEPS = [
     ([1.2166121444, -5.4657943109, 5.9242639498], [0.8783387856, -0.9068411378, 2.7037868025]),
     ([1.2103597870, -1.6376486590, 7.5462542400], [0.6478077139, 0.4045315699, 2.0598822128]),
@@ -50,7 +50,7 @@ def step(sam: SAM, *parts: torch.nn.Parameter) -> torch.Tensor:
 
 
 def start() -> list[torch.nn.Parameter]:
-    """The toy's weights in two parameters: the norm is over all of them together."""
+    """The weights of the toy problem in two parameters, because the norm is over both."""
     w = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
     return [torch.nn.Parameter(w[:1].clone()), torch.nn.Parameter(w[1:].clone())]
 
@@ -69,7 +69,7 @@ def test_reference_steps(rho: float, adaptive: bool, steps: list[tuple[list[floa
 
 @pytest.mark.parametrize("cleans", [True, False])
 def test_a_closure_is_called_at_both_weights(cleans: bool) -> None:
-    """Also one that only adds to the gradients, after a first one taken by hand."""
+    """Also a closure that only adds to the gradients, after a first gradient taken by hand."""
     parts, losses = start(), []
     sam = SAM(parts, torch.optim.SGD, lr=0.1, momentum=0.9)
 
@@ -91,7 +91,7 @@ def test_a_closure_is_called_at_both_weights(cleans: bool) -> None:
         assert torch.cat(parts).tolist() == pytest.approx(after, abs=1e-9)
 
 
-def test_weights_come_back_bit_by_bit_and_no_gradient_moves_nothing() -> None:
+def test_weights_are_restored_to_the_bit_and_a_gradient_of_0_moves_nothing() -> None:
     torch.manual_seed(0)
     w, unused = torch.nn.Parameter(torch.randn(50)), torch.nn.Parameter(torch.ones(2))
     sam = SAM([w, unused], torch.optim.SGD, rho=1.0, lr=0.1)
@@ -108,8 +108,8 @@ def test_weights_come_back_bit_by_bit_and_no_gradient_moves_nothing() -> None:
 
 
 @pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam, AdamP])
-def test_state_makes_a_round_trip(tmp_path: Path, base: type) -> None:
-    """Stopped after two steps and taken up by another optimiser, scheduler included."""
+def test_state_continues_in_another_optimizer(tmp_path: Path, base: type) -> None:
+    """Stopped after two steps and continued by another optimiser, with its scheduler."""
     arguments = {"lr": 0.1, **({"momentum": 0.9} if base is torch.optim.SGD else {})}
 
     def begin(parts: list[torch.nn.Parameter]) -> tuple:  # type: ignore[type-arg]
@@ -150,17 +150,17 @@ def test_statistics_and_draws() -> None:
     assert second.equal(first)
     assert all(value.equal(once[name]) for name, value in net.state_dict().items())
     assert int(net[0].num_batches_tracked) == 1
-    assert not net(x).equal(first)  # the next batch's draws are others
+    assert not net(x).equal(first)  # the next batch draws other masks
     assert int(net[0].num_batches_tracked) == 2
 
 
 def test_rho(refused) -> None:  # type: ignore[no-untyped-def]
-    with refused("optimizer.rho=0; it must be above 0"):
+    with refused("rho=0; allowed: above 0"):
         SAM(start(), torch.optim.SGD, rho=0, lr=0.1)
 
 
 class Watch(Callback):
-    """Notes what clipping sees, and how often batch norms were updated."""
+    """Records the gradient norms that clipping sees, and the updates of batch norms."""
 
     clipped: list[float]
     tracked: list[int]
@@ -202,7 +202,7 @@ def test_a_run_takes_two_passes_of_one_batch_a_step(
     )
     assert [second for second, *_ in passes] == [False, True] * 3
     for (_, image, loss), (_, again, higher) in zip(passes[::2], passes[1::2], strict=True):
-        assert image is again and higher > loss  # with equal dropout, uphill is up
+        assert image is again and higher > loss  # with equal dropout, the uphill loss is higher
     assert Watch.tracked == Watch.steps == [1, 2, 3]
     assert len(Watch.clipped) == 3 and min(Watch.clipped) > 1e-3
     assert run.metrics()["steps"] == 3
@@ -217,7 +217,7 @@ def test_a_run_takes_two_passes_of_one_batch_a_step(
 
 
 def test_clipping_bounds_the_gradient_of_the_step(tmp_path: Path, tiny_root: Path) -> None:
-    """By SGD without momentum, so that the weights tell the gradient."""
+    """With SGD without momentum, because then the weights show the gradient."""
     overrides = (
         "optimizer=sam_sgd",
         "optimizer.momentum=0",
@@ -255,9 +255,9 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, tiny_root: Path) -> None:
 def test_the_second_pass_is_synchronised_and_drops_the_same(
     tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a strategy of several ranks would have it: `block_backward_sync` is DDP's `no_sync`.
+    """With a strategy of several ranks, whose `block_backward_sync` is DDP's `no_sync`.
 
-    With a rho of nothing, the losses differ by nothing where dropout is the same.
+    With a tiny rho, the two losses are equal if dropout draws the same masks.
     """
     synced = True
     seen: list[tuple[bool, bool]] = []
@@ -300,7 +300,7 @@ def test_the_second_pass_is_synchronised_and_drops_the_same(
     [
         (("trainer.accumulate_grad_batches=2",), "accumulate_grad_batches=2 does not go with SAM"),
         (("trainer.precision=16-mixed",), "trainer.precision=16-mixed does not go with SAM"),
-        (("optimizer.rho=-1",), "optimizer.rho=-1; it must be above 0"),
+        (("optimizer.rho=-1",), "optimizer.rho=-1; allowed: above 0"),
         (("+optimizer.speed=3",), "unexpected keyword argument 'speed'"),
     ],
 )

@@ -5,7 +5,6 @@ import itertools
 import pytest
 import torch
 
-from product_cls.core.errors import UserError
 from product_cls.optim.schedules import (
     constant,
     cosine,
@@ -62,7 +61,7 @@ def test_polynomial_after_a_warm_up() -> None:
 
 
 @pytest.mark.parametrize(("period", "multiplier"), [(10, 1), (5, 2), (7, 3)])
-def test_restarts_are_those_of_torch(period: int, multiplier: int) -> None:
+def test_restarts_equal_those_of_torch(period: int, multiplier: int) -> None:
     total = {1: 40, 2: 35, 3: 28}[multiplier]  # whole cycles
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
     torchs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(
@@ -88,7 +87,7 @@ def test_peaks_fall_by_the_decay() -> None:
     [
         (30, [0, 10, 20]),
         (33, [0, 10, 20]),  # the last cycle is lengthened
-        (36, [0, 10, 20, 30]),  # half of another fits: it is shortened
+        (36, [0, 10, 20, 30]),  # half of another one fits, so it is shortened
         (4, [0]),
     ],
 )
@@ -101,7 +100,7 @@ def test_the_last_cycle_ends_with_the_run(total: int, peaks: list[int]) -> None:
 
 
 @pytest.mark.parametrize("period", [0.3333, 1 / 3, 0.3334])
-def test_thirds_need_not_be_exact(period: float) -> None:
+def test_rounded_thirds_make_three_cycles(period: float) -> None:
     rates = walk(cosine_restarts, 2000, total_steps=2000, period=period, end_lr=1e-6)
     assert sum(later > earlier for earlier, later in itertools.pairwise(rates)) < 10
     assert max(rates[-20:]) < 1e-4  # a restart would be near .01
@@ -134,12 +133,12 @@ def test_schedulers_reach_their_ends() -> None:
         (cosine, {"warmup": 1.5}, "warmup=1.5"),
         (polynomial, {"power": 0}, "power=0"),
         (polynomial, {"warmup": -0.1}, "warmup=-0.1"),
-        (cosine_restarts, {"period": 0}, r"scheduler.period=0; allowed: above 0 and up to 1"),
+        (cosine_restarts, {"period": 0}, r"period=0; allowed: above 0 and up to 1"),
         (cosine_restarts, {"period": 0.5, "multiplier": 0.5}, "multiplier=0.5; allowed: 1 or more"),
         (cosine_restarts, {"period": 0.5, "decay": 0}, "decay=0; allowed: above 0 and up to 1"),
         (cosine_restarts, {"period": 0.5, "end_lr": 1}, "end_lr=1; allowed: 0 to"),
     ],
 )
 def test_values_out_of_range(make, arguments, words) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(ValueError, match=words):
         walk(make, 1, total_steps=10, **arguments)

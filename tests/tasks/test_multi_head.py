@@ -1,4 +1,4 @@
-"""Several labels a picture: masks, weights, numbers of combined classes, measures, refusals."""
+"""Several labels a picture: missing labels, weights, combined classes, metrics and refusals."""
 
 import itertools
 from collections.abc import Mapping
@@ -41,13 +41,13 @@ def every() -> pd.DataFrame:
 
 @pytest.fixture
 def task(every: pd.DataFrame) -> MultiHead:
-    made = MultiHead(PEOPLE)
-    made.fit(every)
-    return made
+    fitted_task = MultiHead(PEOPLE)
+    fitted_task.fit(every)
+    return fitted_task
 
 
 def sure(task: MultiHead, target: np.ndarray) -> np.ndarray:
-    """Scores that decide for ``target``."""
+    """Scores of 1 for the labels of ``target``."""
     parts = [np.eye(len(head.classes))[t] for head, t in zip(task.heads, target.T, strict=True)]
     return np.concatenate(parts, axis=1).astype(np.float32)
 
@@ -99,8 +99,8 @@ def test_blended_scores_sum_to_one_for_each_head(task: MultiHead) -> None:
     assert task.best(squeezed).tolist() == task.best(scores).tolist()
 
 
-def test_what_votes_are_weighed_by(task: MultiHead) -> None:
-    """Of each known label the probability that its head gives to it."""
+def test_true_label_scores(task: MultiHead) -> None:
+    """The probability that the head gives to each known label."""
     scores = np.arange(16).reshape(2, 8) / 100  # 3 masks, 2 genders, 3 ages
     rows, likely = task.true_label_scores(scores, np.array([[2, 0, 1], [-1, 1, -2]]))
     assert rows.tolist() == [0, 0, 0, 1]
@@ -197,7 +197,7 @@ def test_mixed_pictures_with_missing_labels() -> None:
     loss = lam * task.loss(logits, target) + (1 - lam) * task.loss(logits, other)
     loss.backward()
     assert loss.isfinite() and logits.grad is not None and logits.grad.isfinite().all()
-    # A row learns from both of its labels, where it has them.
+    # A row learns from each of its two labels that is known.
     learns = (target >= 0) | (other >= 0)
     assert logits.grad.view(4, 2, 2).ne(0).any(dim=2).tolist() == learns.tolist()
 
@@ -211,7 +211,7 @@ def test_learned_weights_follow_their_formula_and_find_its_minimum() -> None:
         nn.functional.cross_entropy(logits[:, columns], target[:, k]).item()
         for k, columns in enumerate((slice(0, 2), slice(2, 5)))
     ]
-    assert task.loss(logits, target).item() == pytest.approx(sum(each), abs=1e-6)  # s begins at 0
+    assert task.loss(logits, target).item() == pytest.approx(sum(each), abs=1e-6)  # s starts at 0
     (raw,) = (p for name, p in module.named_parameters() if name == "raw")
     optimiser = torch.optim.SGD([raw], lr=0.2)
     for _ in range(800):
@@ -225,7 +225,7 @@ def test_learned_weights_follow_their_formula_and_find_its_minimum() -> None:
     assert task.loss(logits, target).item() == pytest.approx(value, abs=1e-5)
 
 
-def test_learned_weights_stay_finite_where_nothing_is_left_to_learn() -> None:
+def test_learned_weights_stay_finite_for_losses_of_0() -> None:
     task = fitted(table(a=["x", "y"], b=["u", "v"]), uncertainty=True)
     task.head(4)
     assert task._module is not None
@@ -240,14 +240,14 @@ def test_learned_weights_stay_finite_where_nothing_is_left_to_learn() -> None:
     assert task._module.log_variance.min() >= -MOST_LOG_VARIANCE
 
 
-# --- measures
+# --- metrics
 
 
-def test_measures_are_scikit_learns() -> None:
+def test_metrics_equal_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     samples = table(**{name: list("xyzxyzxyz") for name in "ab"})
     task = fitted(samples)
-    # Class 2 of head b is neither decided nor right: left out.
+    # Class 2 of head b is neither decided nor true, so macro F1 leaves it out.
     target = np.stack([rng.integers(0, 3, 60), rng.integers(0, 2, 60)], axis=1)
     decided = np.where(rng.random((60, 2)) < 0.7, target, np.stack([target[:, 0] ** 2 % 3] * 2, 1))
     decided[:, 1] = np.minimum(decided[:, 1], 1)
@@ -262,17 +262,19 @@ def test_measures_are_scikit_learns() -> None:
     assert values["accuracy"] == pytest.approx((target == decided).all(axis=1).mean())
 
 
-def test_measures_leave_out_missing_labels() -> None:
+def test_metrics_leave_out_missing_labels() -> None:
     task = fitted(table(a=["x", "y", None], b=["u", "v", "u"]))
     target = np.array([[0, 0], [1, -1], [-1, -1], [-2, 1]])
     decided = np.array([[0, 0], [1, 1], [0, 0], [0, 1]])
     values = task.evaluate(sure(task, decided), target)
-    # The third picture has no label; the fourth one of a class that has no score: wrong.
+    # The third picture has no label; the fourth has one that training does not have: wrong.
     assert values["accuracy"] == pytest.approx(2 / 3)
     assert values["a/accuracy"] == pytest.approx(2 / 3)
     assert values["b/accuracy"] == values["b/f1"] == 1
     assert values["a/f1"] == pytest.approx((2 / 3 + 1 + 0) / 3)
-    assert values["f1"] == pytest.approx((1 + 0 + 0) / 3)  # x/u right; x/v for (unseen)/v
+    assert values["f1"] == pytest.approx(
+        (1 + 0 + 0) / 3
+    )  # x/u is right; x/v is decided for (unseen)/v
     assert task.evaluate(sure(task, decided[2:3]), target[2:3]) == {}
     partly = task.evaluate(sure(task, decided[1:2]), target[1:2])
     assert set(partly) == {"accuracy", "mean_f1", "a/accuracy", "a/f1"}
@@ -290,104 +292,125 @@ def test_metrics_are_over_the_epoch_not_means_of_batches() -> None:
     assert computed == pytest.approx(whole, abs=1e-6)
     metrics.reset()
     metrics.update(torch.from_numpy(sure(task, decided[:1])), torch.full((1, 2), -1))
-    assert metrics.compute()["f1"].isnan()  # what checkpoints are chosen by is always there
+    assert metrics.compute()["f1"].isnan()  # the monitored metric is never missing
 
 
-# --- what is refused
+# --- refusals
 
 
 @pytest.mark.parametrize(
     ("heads", "arguments", "parts"),
     [
-        ({}, {}, ("task.heads names no head",)),
-        ({"a": None}, {}, ("task.heads names no head",)),
-        ("ab", {}, ("task.heads=ab", "[names]")),
-        (["a", "a"], {}, ("task.heads=['a', 'a']", "each once")),
-        ({"a": {"column": "b"}, "b": {}}, {}, ("heads a and b", "same column 'b'")),
-        ({"a": {"weight": 2}, "b": {}}, {"uncertainty": True}, ("task.heads.a.weight=2",)),
-        (["a"], {"uncertainty": "maybe"}, ("task.uncertainty=maybe", "true or false")),
-        ({"a": {"weight": 0}}, {}, ("task.heads.a.weight=0", "task.heads.a=null")),
-        ({"a": {"weight": "much"}}, {}, ("task.heads.a.weight=much",)),
-        ({"a": {"color": 1}}, {}, ("task.heads.a has 'color'", "column, classes, loss")),
-        ({"a": 3}, {}, ("task.heads.a has '3'",)),
-        ({"a": {"classes": ["x"]}}, {}, ("task.heads.a.classes=['x']", "two or more")),
-        ({"a": {"classes": "xy"}}, {}, ("task.heads.a.classes=xy",)),
-        ({"a=b": {}}, {}, ("a head 'a=b'", "letters")),
-        ({"prediction": {}}, {}, ("a head 'prediction'",)),
+        ({}, {}, ("heads=", "names no head")),
+        ({"a": None}, {}, ("heads=", "names no head")),
+        ("ab", {}, ("heads=ab", "[names]")),
+        (["a", "a"], {}, ("heads=['a', 'a']", "each once")),
+        (
+            {"a": {"column": "b"}, "b": {}},
+            {},
+            ("heads.b.column=b is also the column of the head a",),
+        ),
+        (
+            {"a": {"weight": 2}, "b": {}},
+            {"uncertainty": True},
+            ("heads.a.weight=2", "uncertainty=true"),
+        ),
+        (["a"], {"uncertainty": "maybe"}, ("uncertainty=maybe", "true or false")),
+        ({"a": {"weight": 0}}, {}, ("heads.a.weight=0; allowed: above 0", "null")),
+        ({"a": {"weight": "much"}}, {}, ("heads.a.weight=much",)),
+        ({"a": {"color": 1}}, {}, ("heads.a.color=1", "column, classes, loss")),
+        ({"a": 3}, {}, ("heads.a=3",)),
+        ({"a": {"classes": ["x"]}}, {}, ("heads.a.classes=['x']", "two or more")),
+        ({"a": {"classes": "xy"}}, {}, ("heads.a.classes=xy",)),
+        ({"a=b": {}}, {}, ("heads=a=b;", "letters")),
+        ({"prediction": {}}, {}, ("heads=prediction;",)),
         (
             {"a": {"loss": nn.CrossEntropyLoss(label_smoothing=2.0)}},
             {},
-            ("loss.label_smoothing=2.0",),
+            ("heads.a.loss.label_smoothing=2.0",),
         ),
     ],
 )
-def test_settings_that_cannot_be(
+def test_refused_settings(
     heads: Any, arguments: Mapping[str, Any], parts: tuple[str, ...], refused: Any
 ) -> None:
     with refused(*parts):
         MultiHead(heads, **arguments)
 
 
-@pytest.mark.parametrize("heads", [["a"], {"a": {"loss": nn.BCEWithLogitsLoss()}}])
-def test_a_loss_over_independent_labels_is_refused(heads: Any, refused: Any) -> None:
+@pytest.mark.parametrize(
+    ("heads", "argument"),
+    [(["a"], "loss=SumLoss"), ({"a": {"loss": nn.BCEWithLogitsLoss()}}, "heads.a.loss=BCEWithLo")],
+)
+def test_a_loss_over_independent_labels_is_refused(heads: Any, argument: str, refused: Any) -> None:
     parts = {
         "classes": {"loss": nn.CrossEntropyLoss(), "weight": 1},
         "labels": {"loss": nn.BCEWithLogitsLoss(), "weight": 1},
     }
-    with refused("task.heads.a", "task=multi_label"):
+    with refused(argument, "the multi_label task"):
         MultiHead(heads, SumLoss(parts))
 
 
 def test_a_loss_over_embeddings_is_refused(refused: Any) -> None:
     loss = nn.CrossEntropyLoss()
     loss.on_embeddings = True  # type: ignore[assignment]
-    with refused("task.heads.a", "over embeddings"):
+    with refused("loss=CrossEntropyLoss is over embeddings"):
         MultiHead(["a"], loss)
+    with refused("heads.a.loss=CrossEntropyLoss is over embeddings"):
+        MultiHead({"a": {"loss": loss}}, loss)
 
 
 @pytest.mark.parametrize(
     ("heads", "loss", "parts"),
     [
-        (["c"], None, ("task.heads.c: 'c' is no column", "id, split, a, b")),
-        ({"a": {"column": "c"}}, None, ("task.heads.a: 'c' is no column",)),
-        (["a", "b"], None, ("task.heads.b", "1 classes", "at least 2")),
-        ({"a": {"classes": ["x", "z"]}}, None, ("'1.jpg' has the a 'y'", "x, z")),
+        (["c"], None, ("heads.c.column=c is no column", "id, split, a, b")),
+        ({"a": {"column": "c"}}, None, ("heads.a.column=c is no column",)),
+        (["a", "b"], None, ("heads.b.column=b", "1 class in", "at least 2")),
+        (
+            {"a": {"classes": ["x", "z"]}},
+            None,
+            ("heads.a.classes=[x, z] lacks 'y', the a of '1.jpg'",),
+        ),
         (
             {"a": {"class_weights": "log"}},
             SoftF1Loss(),
-            ("SoftF1Loss takes no weights", "task.heads.a.class_weights=null"),
+            ("heads.a.class_weights=log: SoftF1Loss takes no class weights", "null"),
         ),
-        ({"a": {"class_weights": "big"}}, None, ("task.heads.a.class_weights=big; allowed: log",)),
+        ({"a": {"class_weights": "big"}}, None, ("heads.a.class_weights=big; allowed: log",)),
         (
             {"a": {"classes": ["x", "y", "z"], "class_weights": "log"}},
             None,
-            ("task.heads.a.class_weights=log", "'z' has no training picture"),
+            ("heads.a.class_weights=log", "'z' has no training picture"),
         ),
-        (["a"], FocalLoss(weight=[1.0, 2.0, 3.0]), ("task.heads.a", "3 weights for 2 classes")),
+        (
+            ["a"],
+            FocalLoss(weight=[1.0, 2.0, 3.0]),
+            ("heads.a.loss.weight=", "3 weights for 2 classes"),
+        ),
         (
             {"a": {"class_weights": "log"}},
             FocalLoss(weight=[1.0, 2.0]),
-            ("Both loss.weight and task.heads.a.class_weights",),
+            ("heads.a.class_weights=log: the loss has its own weight already",),
         ),
     ],
 )
-def test_samples_that_do_not_fit(
+def test_refused_samples(
     heads: Any, loss: nn.Module | None, parts: tuple[str, ...], refused: Any
 ) -> None:
     with refused(*parts):
         fitted(table(a=["x", "y", "x"], b=["u", "u", None]), heads, loss=loss)
 
 
-def test_a_head_that_the_fold_leaves_without_labels(refused: Any) -> None:
+def test_warnings_and_refusals_about_a_fold_without_labels(refused: Any) -> None:
     task = fitted(table(a=["x", "y", "x"], b=["u", "v", None]))
     both = np.array([[0, 0], [1, 1]])
     assert task.check_parts(both, both) == []
-    with refused("None of the 2 pictures to learn from", "'b'", "task.heads.b=null"):
+    with refused("heads.b.column=b: none of the 2 training pictures", "null"):
         task.check_parts(np.array([[0, -1], [1, -1]]), both)
-    (said,) = task.check_parts(both, np.array([[0, -1]]))
-    assert "'b': no held-out picture has a label" in said
-    with refused("No held-out picture has a label", "fold=all"):
+    (warning,) = task.check_parts(both, np.array([[0, -1]]))
+    assert "'b': no held-out picture has a label" in warning
+    with refused("No held-out picture has a label", "another fold"):
         task.check_parts(both, np.array([[-1, -1]]))
     assert task.check_parts(both, both[:0]) == []  # fold=all
-    (said,) = task.check_parts(np.array([[0, 0], [0, 1]]), both)
-    assert said == "Head 'a': no picture to learn from shows y."
+    (warning,) = task.check_parts(np.array([[0, 0], [0, 1]]), both)
+    assert warning == "Head 'a': no training picture shows y."

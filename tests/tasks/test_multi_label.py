@@ -1,4 +1,4 @@
-"""Several labels a picture: targets, what is decided, and what is refused."""
+"""Several labels a picture: targets, decisions, weights and refusals."""
 
 import json
 
@@ -28,23 +28,23 @@ SAMPLES = pd.DataFrame(
 
 @pytest.fixture
 def task() -> MultiLabel:
-    made = MultiLabel()
-    made.fit(SAMPLES)
-    return made
+    fitted = MultiLabel()
+    fitted.fit(SAMPLES)
+    return fitted
 
 
-def test_labels_are_the_columns_that_mean_nothing_else(task: MultiLabel) -> None:
+def test_labels_are_all_columns_without_another_role(task: MultiLabel) -> None:
     assert task.classes == ["cat", "dog"] == task.stratify_by(SAMPLES)
     target = task.encode(SAMPLES)
     assert target.dtype == np.int64
     assert target.tolist() == [[1, 0], [0, 1], [1, 1], [1, 0], [-1, -1]]
-    turned = MultiLabel(["dog", "cat"])
-    turned.fit(SAMPLES)
-    assert turned.encode(SAMPLES)[0].tolist() == [0, 1]
-    assert turned.label != task.label  # folds of other labels have another file
+    reordered = MultiLabel(["dog", "cat"])
+    reordered.fit(SAMPLES)
+    assert reordered.encode(SAMPLES)[0].tolist() == [0, 1]
+    assert reordered.label != task.label  # other labels have another folds file
 
 
-def test_scores_are_probabilities_of_their_own(task: MultiLabel) -> None:
+def test_scores_are_independent_probabilities(task: MultiLabel) -> None:
     scores = task.scores(torch.tensor([[0.0, 2.0], [-2.0, 2.0]]).bfloat16()).numpy()
     assert scores.dtype == np.float32
     assert scores == pytest.approx(np.array([[0.5, 0.8808], [0.1192, 0.8808]]), abs=1e-4)
@@ -65,48 +65,48 @@ def test_pictures_with_unknown_labels_are_not_counted(task: MultiLabel) -> None:
     assert task.evaluate(scores[4:], task.encode(SAMPLES)[4:]) == {}
 
 
-def test_validation_measures_what_metrics_say(task: MultiLabel) -> None:
+def test_validation_metrics_equal_evaluate(task: MultiLabel) -> None:
     rng = np.random.default_rng(0)
     scores = rng.random((40, 2)).astype(np.float32)
     target = (rng.random((40, 2)) < scores).astype(np.int64)
     metrics = task.metrics()
     for rows in (slice(0, 16), slice(16, 32), slice(32, 40)):
         metrics.update(torch.from_numpy(scores[rows]), torch.from_numpy(target[rows]))
-    found = {name: value.item() for name, value in metrics.compute().items()}
-    assert found == pytest.approx(task.evaluate(scores, target), abs=1e-6)
+    computed = {name: value.item() for name, value in metrics.compute().items()}
+    assert computed == pytest.approx(task.evaluate(scores, target), abs=1e-6)
     metrics.reset()
     metrics.update(torch.tensor([[0.9, 0.1]]), torch.tensor([[1, 0]]))
     assert metrics.compute()["accuracy"].item() == 1
 
 
-def test_validation_joins_what_several_processes_measure(task: MultiLabel) -> None:
+def test_validation_metrics_join_all_ranks(task: MultiLabel) -> None:
     metrics = task.metrics()
-    [measure] = metrics.values()
-    # torchmetrics then hands over joined tensors in place of lists of batches.
-    measure.dist_sync_fn = lambda part, group=None: [part, part]
-    measure.distributed_available_fn = lambda: True
+    [metric] = metrics.values()
+    # torchmetrics then passes joined tensors instead of lists of batches.
+    metric.dist_sync_fn = lambda part, group=None: [part, part]
+    metric.distributed_available_fn = lambda: True
     scores, target = torch.tensor([[0.9, 0.2], [0.1, 0.6]]), torch.tensor([[1, 0], [1, 1]])
     metrics.update(scores, target)
-    found = {name: value.item() for name, value in metrics.compute().items()}
-    assert found == pytest.approx(task.evaluate(scores.numpy(), target.numpy()), abs=1e-6)
+    computed = {name: value.item() for name, value in metrics.compute().items()}
+    assert computed == pytest.approx(task.evaluate(scores.numpy(), target.numpy()), abs=1e-6)
 
 
-def test_labels_that_a_fold_does_not_teach_are_named(task: MultiLabel) -> None:
+def test_warnings_about_labels_that_a_fold_cannot_teach(task: MultiLabel) -> None:
     held_out = np.array([[0, 0], [1, 1]])
     assert task.check_parts(np.array([[1, 0], [0, 1]]), held_out) == []
     assert task.check_parts(np.array([[1, 0], [1, 0]]), held_out) == [
-        "Label 'cat': every picture to learn from has it.",
-        "Label 'dog': no picture to learn from has it.",
+        "Label 'cat': every training picture has it.",
+        "Label 'dog': no training picture has it.",
     ]
 
 
-def test_what_votes_are_weighed_by(task: MultiLabel) -> None:
+def test_true_label_scores(task: MultiLabel) -> None:
     scores = np.array([[0.9, 0.2], [0.4, 0.7]])
-    rows, likely = task.true_label_scores(scores, np.array([[1, 0], [0, -1]]))
-    assert rows.tolist() == [0, 0, 1] and likely.tolist() == pytest.approx([0.9, 0.8, 0.6])
+    rows, probability = task.true_label_scores(scores, np.array([[1, 0], [0, -1]]))
+    assert rows.tolist() == [0, 0, 1] and probability.tolist() == pytest.approx([0.9, 0.8, 0.6])
 
 
-def test_weights_make_up_for_rarity() -> None:
+def test_balanced_weights_make_up_for_rarity() -> None:
     task = MultiLabel(weights="balanced")
     task.fit(SAMPLES)
     logits, target = torch.tensor([[0.3, -0.2]]), torch.tensor([[1, 1]])
@@ -116,13 +116,15 @@ def test_weights_make_up_for_rarity() -> None:
     )
 
 
-def test_given_weights_of_present_labels() -> None:
+def test_weights_of_present_labels_from_a_list() -> None:
     task = MultiLabel(weights=[3, 0.5])
     task.fit(SAMPLES)
     logits, target = torch.tensor([[0.3, -0.2]]), torch.tensor([[1, 1]])
     each = nn.functional.softplus(-logits) * torch.tensor([3, 0.5])
     assert task.loss(logits, target).item() == pytest.approx(each.mean().item())
-    with pytest.raises(UserError, match=r"has 3 numbers for 2 labels \(cat, dog\)"):
+    with pytest.raises(
+        ValueError, match=r"weights=\[1, 2, 3\] has 3 numbers for 2 labels \(cat, dog\)"
+    ):
         MultiLabel(weights=[1, 2, 3]).fit(SAMPLES)
 
 
@@ -134,31 +136,33 @@ def test_spec_rebuilds_the_task_with_its_thresholds(task: MultiLabel) -> None:
     assert again.decide(np.array([[0.4, 0.6]])).tolist() == ["cat"]
 
 
-def test_answers_for_people(task: MultiLabel) -> None:
+def test_table_and_captions(task: MultiLabel) -> None:
     columns, lines = task.describe(np.array([[0.6, 0.9], [0.1, 0.2]], np.float32), 5)
     assert columns["labels"].tolist() == ["cat dog", ""]
     assert columns["dog"].tolist() == pytest.approx([0.9, 0.2])
     assert lines == [["dog  90%", "cat  60%"], ["(none)"]]
 
 
-def test_what_is_refused() -> None:
-    with pytest.raises(UserError, match=r"loss=CrossEntropyLoss .* bce, bce_focal, asymmetric"):
+def test_refused_settings_and_samples() -> None:
+    with pytest.raises(ValueError, match=r"loss=CrossEntropyLoss .* bce, bce_focal, asymmetric"):
         MultiLabel(loss=nn.CrossEntropyLoss())
-    with pytest.raises(UserError, match="loss=AsymmetricLoss is for several labels"):
+    with pytest.raises(ValueError, match="loss=AsymmetricLoss is for several labels"):
         SingleLabel(loss=AsymmetricLoss())
     for weights in ("log", [1, 0], [1, "much"]):
-        with pytest.raises(UserError, match=r"task.weights=.*; allowed: balanced, a list of numbe"):
+        with pytest.raises(ValueError, match=r"weights=.*; allowed: balanced, a list of numbe"):
             MultiLabel(weights=weights)
     for labels in (["cat"], ["cat", "cat"]):
-        with pytest.raises(UserError, match="2 or more names, each once"):
+        with pytest.raises(ValueError, match=r"labels=.*2 or more names, each once"):
             MultiLabel(labels)
-    with pytest.raises(UserError, match=r"'cow', which is no column of the samples; .* cat, dog"):
+    with pytest.raises(
+        ValueError, match=r"labels=.* 'cow' is no column of the samples; .* cat, dog"
+    ):
         MultiLabel(["cat", "cow"]).fit(SAMPLES)
     with pytest.raises(UserError, match="2 or more label columns; the samples have cat"):
         MultiLabel().fit(SAMPLES.drop(columns="dog"))
     with pytest.raises(UserError, match=r"'price' holds '3' \(row 2 of the table\)"):
         MultiLabel().fit(SAMPLES.assign(price=[1, 3, 0, 1, 0]))
-    for name in ("image", "index", "labels"):  # these would replace a column of the files
+    for name in ("image", "index", "labels"):  # columns of submissions and predictions
         with pytest.raises(UserError, match=f"cannot be called '{name}'"):
             MultiLabel().fit(SAMPLES.rename(columns={"dog": name}))
     with pytest.raises(UserError, match="every training picture has the label 'pet'"):

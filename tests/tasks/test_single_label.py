@@ -5,7 +5,7 @@ import torch
 from conftest import Refused
 
 from product_cls.core.errors import UserError
-from product_cls.losses.single_label import FocalLoss, SumLoss, TripletLoss
+from product_cls.losses.single_label import FocalLoss, SoftF1Loss, SumLoss, TripletLoss
 from product_cls.tasks import build_task
 from product_cls.tasks.single_label import SingleLabel
 
@@ -20,9 +20,9 @@ SAMPLES = pd.DataFrame(
 
 @pytest.fixture
 def task() -> SingleLabel:
-    made = SingleLabel()
-    made.fit(SAMPLES)
-    return made
+    fitted = SingleLabel()
+    fitted.fit(SAMPLES)
+    return fitted
 
 
 def test_classes_in_natural_order(task: SingleLabel) -> None:
@@ -36,7 +36,7 @@ def test_unlabelled_pictures_are_not_counted_and_unseen_products_are_wrong(
     assert target[:5].tolist() == [1, 0, 2, 0, -1]
     assert target[5] < -1
     scores = np.eye(3, dtype=np.float32)[[1, 0, 2, 0, 0, 0]]
-    # 4 right; the fifth has no label; the sixth is of a product that has no score.
+    # Four are right; the fifth has no label; the sixth has one without a score.
     assert task.evaluate(scores, target) == {"accuracy": pytest.approx(4 / 5)}
     assert task.evaluate(scores[4:5], target[4:5]) == {}
 
@@ -67,24 +67,27 @@ def test_spec_rebuilds_the_task(task: SingleLabel) -> None:
     again = build_task(task.spec())
     assert isinstance(again, SingleLabel)
     assert (again.classes, again.label) == (task.classes, task.label)
-    with pytest.raises(UserError, match=r"task 'os' is unknown; known: .*single_label"):
+    with pytest.raises(
+        UserError,
+        match=r"task 'os' is unknown; known: multi_head, multi_label, retrieval, single_label\.",
+    ):
         build_task({"name": "os"})
 
 
 def test_missing_label_column(task: SingleLabel) -> None:
-    with pytest.raises(UserError, match=r"task.label 'brand' is no column .* id, split, label"):
+    with pytest.raises(ValueError, match=r"label=brand is no column .* id, split, label"):
         SingleLabel(label="brand").fit(SAMPLES)
 
 
 def test_labels_that_cannot_be_learned(refused: Refused) -> None:
     samples = pd.DataFrame({"id": ["x", "y", "z"], "split": "train", "brand": ["A", None, "B"]})
-    with refused("1 training pictures have no brand", "the first is 'y'", "task=multi_head"):
+    with refused("label=brand: 1 training pictures", "the first is 'y'", "multi_head"):
         SingleLabel("brand").fit(samples)
-    with refused("'brand' has the class A only"):
+    with refused("label=brand has only one class, A"):
         SingleLabel("brand").fit(samples[:1])
 
 
-def test_weights_of_classes_count_in_the_loss() -> None:
+def test_class_weights_count_in_the_loss() -> None:
     samples = pd.DataFrame({"label": list("aaaaaaab"), "split": "train"})
     logits, target = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])
     plain, weighted = SingleLabel(), SingleLabel(weights="inverse")
@@ -99,18 +102,23 @@ def test_weights_of_classes_count_in_the_loss() -> None:
 def test_losses_that_do_not_fit_the_classes(refused: Refused) -> None:
     three = FocalLoss(weight=[1.0, 2.0, 3.0])
     samples = pd.DataFrame({"label": list("ab"), "split": "train"})
-    for loss in (three, SumLoss({"focal": {"loss": three, "weight": 1}})):
-        with refused("loss.weight has 3 weights for 2 classes"):
+    total = SumLoss({"focal": {"loss": three, "weight": 1}})
+    for loss, argument in ((three, "loss.weight="), (total, "loss.losses.focal.loss.weight=")):
+        with refused(argument, "has 3 weights for 2 classes"):
             SingleLabel(loss=loss).fit(samples)
     parts = (torch.nn.CrossEntropyLoss(), torch.nn.BCEWithLogitsLoss())
     mixed = SumLoss({str(k): {"loss": part, "weight": 1} for k, part in enumerate(parts)})
-    with refused("loss=SumLoss is for several labels", "task=multi_label"):
+    with refused("loss=SumLoss is for several labels", "the multi_label task"):
         SingleLabel(loss=mixed)
-    with refused("task.weights=cube; allowed: log, inverse, effective"):
+    with refused("weights=cube; allowed: log, inverse, effective"):
         SingleLabel(weights="cube").fit(samples)
+    with refused("weights=log: SoftF1Loss takes no class weights"):
+        SingleLabel(loss=SoftF1Loss(), weights="log").fit(samples)
+    with refused("weights=log: the loss has its own weight already"):
+        SingleLabel(loss=FocalLoss(weight=[1.0, 2.0]), weights="log").fit(samples)
 
 
 def test_a_loss_over_embeddings_is_refused() -> None:
     pytest.importorskip("pytorch_metric_learning")
-    with pytest.raises(UserError, match="task=retrieval"):
+    with pytest.raises(ValueError, match=r"loss=TripletLoss .* the retrieval task"):
         SingleLabel(loss=TripletLoss())

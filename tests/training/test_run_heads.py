@@ -205,15 +205,24 @@ def test_every_loss_mixed_with_labels_missing(tmp_path: Path, catalogue: Path, l
     ("override", "words"),
     [
         ("task.heads=???", "Missing: task.heads=..."),
-        ("task.heads=[way,brnad]", "task.heads.brnad: 'brnad' is no column"),
-        ("+task.heads.wya.weight=2", "task.heads.wya: 'wya' is no column"),
-        ("+task.heads.b={column:way}", "The heads way and b are of the same column 'way'"),
-        ("task.heads={way:{classes:[level,steep]},tone:{}}", "has the way 'slant'; allowed"),
+        ("task.heads=[way,brnad]", "task.heads.brnad.column=brnad is no column"),
+        ("+task.heads.wya.weight=2", "task.heads.wya.column=wya is no column"),
+        (
+            "+task.heads.b={column:way}",
+            "task.heads.b.column=way is also the column of the head way",
+        ),
+        (
+            "task.heads={way:{classes:[level,steep]},tone:{}}",
+            "task.heads.way.classes=[level, steep] lacks 'slant', the way of",
+        ),
         ("+task.heads.way.weight=2 task.uncertainty=true", "task.heads.way.weight=2"),
-        ("task.heads={way:{class_weights:log},tone:{}} loss=soft_f1", "takes no weights"),
+        (
+            "task.heads={way:{class_weights:log},tone:{}} loss=soft_f1",
+            "task.heads.way.class_weights=log: SoftF1Loss takes no class weights",
+        ),
         ("data.per_class=2", "data.per_class=2 is for one label a picture"),
         ("tta=[rot90] data.size=[32,24]", "32 x 24 pixels on their side"),
-        ("loss=triplet", "over embeddings, which task=retrieval has"),
+        ("loss=triplet", "loss=TripletLoss is over embeddings, which only the retrieval task has"),
     ],
 )
 def test_wrong_values_are_one_sentence(
