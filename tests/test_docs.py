@@ -187,9 +187,20 @@ def test_pages_that_code_and_settings_name_exist() -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_that_pages_name_exist(page: Path) -> None:
+    """Paths in backticks, from the repository or, as in the architecture page, from the package."""
+    names = re.findall(r"`([\w/]+/[\w/]+\.(?:py|yaml|sh|json|toml))`", page.read_text())
+    for name in names:
+        if not {"my_conf", "NAME"} & set(re.split(r"[/.]", name)):
+            assert (ROOT / name).is_file() or (ROOT / "product_cls" / name).is_file(), name
+
+
 def test_every_page_is_in_the_navigation() -> None:
     text = (ROOT / "mkdocs.yml").read_text()
-    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    docs = ROOT / "docs"
+    pages = {file.relative_to(docs).as_posix() for file in docs.rglob("*.md")}
+    pages |= {f"notebooks/{file.stem}.md" for file in (docs / "notebooks").glob("*.ipynb")}
     assert set(re.findall(r": ([\w/-]+\.md)$", text, re.MULTILINE)) == pages
 
 
@@ -202,8 +213,8 @@ def test_the_site_builds(tmp_path: Path) -> None:
 
     config = load_config(str(ROOT / "mkdocs.yml"), strict=True, site_dir=str(tmp_path))
     build(config)
-    for page in ("index.html", "guides/data/index.html", "reference/api/index.html"):
-        html = (tmp_path / page).read_text()
+    for page in ("index", "guides/data/index", "notebooks/first_shop/index", "reference/api/index"):
+        html = (tmp_path / f"{page}.html").read_text()
         assert not re.findall(r'(?:<script[^>]*src|<link[^>]*stylesheet[^>]*href)="https?://', html)
     assert 'id="product_cls.api.train"' in html  # from its docstring
 
