@@ -12,10 +12,11 @@ from typing import Any
 
 # huggingface_hub reads this when it is imported, before any fixture runs.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# For torch, here and in processes that tests start. Tiny networks gain nothing from a second thread,
-# and on a busy machine waiting threads make them ten times slower.
+# For torch, here and in processes that tests start. Tiny networks gain nothing from a second
+# thread, and on a busy machine waiting threads make them ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# In the background of a script, SIGINT is ignored, and processes that tests start would inherit that.
+# In the background of a script, SIGINT is ignored, and processes that tests start would inherit
+# that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
