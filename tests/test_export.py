@@ -1,4 +1,4 @@
-"""Checkpoints as ONNX files: the same scores, and what goes before them written inside."""
+"""Exported ONNX files: the scores of the checkpoint, and metadata on preprocessing."""
 
 import json
 import sys
@@ -59,7 +59,7 @@ def test_exported_network_gives_pytorchs_scores(
     session = onnxruntime.InferenceSession(out.read_bytes(), providers=["CPUExecutionProvider"])
     told = {k: json.loads(v) for k, v in session.get_modelmeta().custom_metadata_map.items()}
     assert told["task"] == name and told["channels"] == "RGB"
-    # A user's own code, from the metadata alone.
+    # User code that relies on the metadata alone.
     pictures = sorted((tiny_root / "test").glob("*.jpg"))[:5]
     resized = [resize(load_picture(path), tuple(told["size"]), told["fit"]) for path in pictures]
     images = np.stack(resized).transpose(0, 3, 1, 2)

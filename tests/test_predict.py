@@ -1,4 +1,4 @@
-"""Naming the products in a user's own pictures."""
+"""The predict command."""
 
 import shutil
 from collections.abc import Callable

@@ -68,7 +68,7 @@ def train(config: DictConfig | Mapping[str, Any], *, folder: str | Path | None =
     with _logged(run.folder), run_interpolations(path, override_dirname):
         quiet_libraries()
         try:
-            train_in(config, run.folder)
+            train_in(config, RunFolder(path.absolute()))
         except SystemExit as error:
             raise RuntimeError(f"The run ended with exit status {error.code}.") from error
     return run

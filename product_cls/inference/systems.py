@@ -127,9 +127,9 @@ class PictureModel(ABC):
                 shape: torch.stack([by_shape[shape] for by_shape in batch.values()])
                 for shape in shapes
             }
-            given = [pictures[number] for number in batch]
+            inputs = [pictures[number] for number in batch]
             yield PictureBatch(
-                images, [Path(p) if isinstance(p, str | Path) else None for p in given]
+                images, [Path(p) if isinstance(p, str | Path) else None for p in inputs]
             )
 
 

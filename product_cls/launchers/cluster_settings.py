@@ -1,4 +1,4 @@
-"""Settings of the cluster launchers, under ``hydra.launcher``; docs/guides/clusters.md gives examples.
+"""Settings of the cluster launchers (``hydra.launcher``); see docs/guides/clusters.md.
 
 The keys are those of Hydra's plugins for submitit and Ray. These settings replace the plugins' own,
 which have the same names, with defaults that suit training.

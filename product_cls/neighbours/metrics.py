@@ -43,8 +43,8 @@ def retrieval_measures(
     values, counts = np.unique(gallery_labels, return_counts=True)
     wanted = counts[np.searchsorted(values, labels)]
     k = min(max(*recall, int(wanted.max())), len(gallery))
-    found = search_exact(queries[known], gallery, k, device=device)
-    right = gallery_labels[found.position] == labels[:, None]
+    neighbours = search_exact(queries[known], gallery, k, device=device)
+    right = gallery_labels[neighbours.position] == labels[:, None]
     rank = np.arange(1, k + 1)
     precision = np.where(right & (rank <= wanted[:, None]), right.cumsum(axis=1) / rank, 0.0)
     result = {f"recall@{k}": float(right[:, :k].any(axis=1).mean()) for k in recall}

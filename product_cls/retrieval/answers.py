@@ -71,24 +71,24 @@ def named_table(
 
 
 def neighbour_table(
-    index: GalleryIndex, queries: Sequence[Query], answers: np.ndarray, found: NeighbourMatches
+    index: GalleryIndex, queries: Sequence[Query], answers: np.ndarray, matches: NeighbourMatches
 ) -> pd.DataFrame:
     """One row per picture: its name, its label (if any label is known), answer and neighbours.
 
     Args:
         queries: N pictures.
         answers: names of the products, ``[N]``.
-        found: k neighbours of each.
+        matches: k neighbours of each.
     """
     table = pd.DataFrame({"image": [query.name for query in queries]})
     if any(query.label is not None for query in queries):
         table["label"] = [query.label or "" for query in queries]
-    table["prediction"], table["similarity"] = answers, found.similarity[:, 0].round(4)
+    table["prediction"], table["similarity"] = answers, matches.similarity[:, 0].round(4)
     classes = np.array(index.classes)
-    for k in range(found.target.shape[1]):
-        table[f"id_{k + 1}"] = index.id[found.picture[:, k]]
-        table[f"label_{k + 1}"] = classes[found.target[:, k]]
-        table[f"similarity_{k + 1}"] = found.similarity[:, k].round(4)
+    for k in range(matches.target.shape[1]):
+        table[f"id_{k + 1}"] = index.id[matches.picture[:, k]]
+        table[f"label_{k + 1}"] = classes[matches.target[:, k]]
+        table[f"similarity_{k + 1}"] = matches.similarity[:, k].round(4)
     return table
 
 
@@ -103,17 +103,17 @@ def is_right(query: Query, answer: str, classes: Collection[str]) -> bool | None
 
 
 def sheet_row(
-    index: GalleryIndex, query: Query, answer: str, found: NeighbourMatches, row: int
+    index: GalleryIndex, query: Query, answer: str, matches: NeighbourMatches, row: int
 ) -> list[SheetCell]:
     truth = [] if query.label is None else [f"is {query.label}"]
     lines = [answer, *truth, query.name]
     cells = [SheetCell(query.path, lines, is_right(query, answer, index.classes))]
-    for k in range(min(SHOWN_NEIGHBOURS, found.target.shape[1])):
-        label, picture = index.classes[found.target[row, k]], found.picture[row, k]
+    for k in range(min(SHOWN_NEIGHBOURS, matches.target.shape[1])):
+        label, picture = index.classes[matches.target[row, k]], matches.picture[row, k]
         cells.append(
             SheetCell(
                 Path(index.path[picture]),
-                (label, f"similarity {found.similarity[row, k]:.3f}", index.id[picture]),
+                (label, f"similarity {matches.similarity[row, k]:.3f}", index.id[picture]),
                 None if query.label is None else label == query.label,
             )
         )
@@ -131,13 +131,15 @@ def bias_note(refining: Sequence[str]) -> str:
 
 
 def accuracy_sentence(queries: Sequence[Query], answers: np.ndarray, classes: Sequence[str]) -> str:
-    known = set(classes)
-    pairs = [(q, is_right(q, answer, known)) for q, answer in zip(queries, answers, strict=True)]
+    class_names = set(classes)
+    pairs = [
+        (q, is_right(q, answer, class_names)) for q, answer in zip(queries, answers, strict=True)
+    ]
     right = [value for _, value in pairs if value is not None]
     if not right:
         return "No accuracy: there is no counted picture with a known label."
     words = f"accuracy {np.mean(right):.1%} of {len(right)} pictures with a known label"
-    outside = [value for query, value in pairs if query.label and query.label not in known]
+    outside = [value for query, value in pairs if query.label and query.label not in class_names]
     if outside:
         words += (
             f"; {len(outside)} of them show products that are not in the index, "

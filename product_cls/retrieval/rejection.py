@@ -88,17 +88,17 @@ def leave_class_out(
     own = pictures[query_labels]
     voters = min(vote.k, len(gallery))
     reach = max(int(own.max(initial=0)) + 1, voters)
-    found = search_exact(queries, gallery, reach, device=device)
-    labels = gallery_labels[found.position]
+    neighbours = search_exact(queries, gallery, reach, device=device)
+    labels = gallery_labels[neighbours.position]
     other = (labels == query_labels[:, None]).argmin(axis=1)[:, None]
     scores = vote.scores(
-        found.similarity[:, :voters], labels[:, :voters], len(pictures), class_scores
+        neighbours.similarity[:, :voters], labels[:, :voters], len(pictures), class_scores
     )
     known = own > 0
     return LeaveClassOut(
-        known_similarity=found.similarity[known, 0],
+        known_similarity=neighbours.similarity[known, 0],
         known_right=(scores.argmax(axis=1) == query_labels)[known],
-        unknown_similarity=np.take_along_axis(found.similarity, other, axis=1)[:, 0],
+        unknown_similarity=np.take_along_axis(neighbours.similarity, other, axis=1)[:, 0],
     )
 
 

@@ -123,7 +123,7 @@ def main() -> None:
         device=device,
     )
     with keys_for_arguments():
-        found = find_neighbours(
+        matches = find_neighbours(
             index,
             embedded.embedding,
             vote.k,
@@ -134,17 +134,19 @@ def main() -> None:
             reranked=arguments.rerank,
             device=device,
         )
-    scores = vote.scores(found.similarity, found.target, len(index.classes), embedded.class_scores)
+    scores = vote.scores(
+        matches.similarity, matches.target, len(index.classes), embedded.class_scores
+    )
     answers = np.array(index.classes, object)[scores.argmax(axis=1)]
     if threshold is not None:
-        answers[found.similarity[:, 0] < threshold] = UNKNOWN
+        answers[matches.similarity[:, 0] < threshold] = UNKNOWN
     answered = [queries[row] for row in embedded.row]
-    table = neighbour_table(index, answered, answers, found)
+    table = neighbour_table(index, answered, answers, matches)
     write_text_whole(out / "neighbours.csv", table.to_csv(index=False))
     named = named_table(answered, answers, *top_k(scores, index.classes, arguments.top))
     write_text_whole(out / "predictions.csv", named.to_csv(index=False))
     picked = np.unique(np.linspace(0, len(answered) - 1, arguments.shown).round().astype(int))
-    sheet = neighbour_sheet([sheet_row(index, answered[k], answers[k], found, k) for k in picked])
+    sheet = neighbour_sheet([sheet_row(index, answered[k], answers[k], matches, k) for k in picked])
     sheet.save(out / "contact_sheet.png")
 
     for row, why in embedded.unreadable.items():

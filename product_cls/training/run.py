@@ -139,8 +139,8 @@ def prepare(plan: RunPlan, folder: RunFolder) -> tuple[ProductModule, ProductDat
     fresh = plan.action == "fresh"
     if moved := folder.begin(plan.fingerprint, fresh=fresh, halved=plan.halved):
         log.warning(
-            "Moved the results of the previous run, which had other settings or data, to %s (only "
-            "the latest are kept); name=... keeps both.",
+            "Moved the previous run's results to %s (only the latest are kept); name=... keeps "
+            "both.",
             moved,
         )
     # With the batch size that was asked for, by which a report finds the run; metrics.json has the
@@ -245,12 +245,14 @@ def refuse_sweep_without_multirun() -> None:
     Without ``-m`` Hydra ignores the sweep's parameters and starts one run of the defaults.
 
     Raises:
-        UserError: the config has ``hydra.sweeper.params`` and this is a single run. The launcher's
-            jobs, which set ``hydra.mode=RUN``, are exempt.
+        UserError: the config has ``hydra.sweeper.params`` and this is a single run. The jobs of
+            sweeps and searches, which have a job number, are exempt.
     """
     hydra = HydraConfig.get()
     swept = hydra.sweeper.get("params")
-    if not swept or hydra.mode == RunMode.MULTIRUN or "hydra.mode=RUN" in hydra.overrides.hydra:
+    # Not by hydra.mode=RUN, which Hydra itself adds to every command without -m.
+    is_job = any(word.startswith("hydra.job.num=") for word in hydra.overrides.hydra)
+    if not swept or hydra.mode == RunMode.MULTIRUN or is_job:
         return
     typed = [str(word) for word in hydra.overrides.task]
     sources = [w for w in typed if w.lstrip("+").startswith(("sweep=", "experiment="))]

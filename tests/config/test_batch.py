@@ -1,4 +1,4 @@
-"""Pictures a step: counted, halved, and what learning rates follow from them."""
+"""Pictures a step: their number, halving, and the learning rates that follow."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,15 +37,15 @@ def test_pictures_of_a_step(composed: Composed) -> None:
     ("size", "per_class", "times"),
     [(12, "null", 2), (7, "null", 0), (1, "null", 0), (24, 3, 2), (16, 4, 1), (8, 4, 0)],
 )
-def test_how_often_a_batch_can_be_halved(
+def test_number_of_halvings(
     composed: Composed, size: int, per_class: int | str, times: int
 ) -> None:
-    """Of pictures dealt by class: two whole classes or more are left."""
+    """With ``per_class``, a halved batch must hold two whole classes or more."""
     config = OmegaConf.create(composed(f"data.batch_size={size}", f"data.per_class={per_class}"))
     assert can_halve(config, times) and not can_halve(config, times + 1)
 
 
-def test_learning_rates_by_the_pictures_of_a_step(composed: Composed, refused: Refused) -> None:
+def test_learning_rates_follow_the_pictures_a_step(composed: Composed, refused: Refused) -> None:
     def scaled(*overrides: str) -> tuple[Any, str | None]:
         config = OmegaConf.create(composed("trainer=ddp", "optimizer.lr=1e-3", *overrides))
         settings, notes = derive_settings(config)

@@ -1,4 +1,4 @@
-"""What `python train.py` says of itself, and of a key that it does not know."""
+"""The help of `python train.py`, and its hint for an unknown key."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Every file in conf/sweep composes with each of the values it names, and names every schedule."""
+"""Every file in conf/sweep composes with each of its values; none misses a schedule."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def params(sweep: str) -> dict[str, str]:
 
 
 def choices(key: str, values: str) -> list[str]:
-    """The overrides that Hydra's sweeper makes of one line."""
+    """The overrides that Hydra's sweeper creates from one line."""
     (override,) = OverridesParser.create().parse_overrides([f"{key}={str(values).strip()}"])
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
@@ -27,7 +27,7 @@ def group(name: str) -> set[str]:
 
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_every_value_composes(composed: Any, sweep: str) -> None:
-    """All choices of a group; of plain values, the grammar, and one of them."""
+    """All choices of a group; for plain values, the grammar and one value."""
     once = [choices(key, values)[-1] for key, values in params(sweep).items()]
     assert composed(f"sweep={sweep}", *once)["name"] == sweep
     for key, values in params(sweep).items():
@@ -42,6 +42,6 @@ def test_no_schedule_or_optimizer_is_left_out() -> None:
 
 @pytest.mark.parametrize("folder", ["sweep", "experiment"])
 def test_recipes_leave_the_launcher_to_the_command(folder: str) -> None:
-    """Settings of one launcher, `jobs` say, are errors with another."""
+    """Settings of one launcher, such as `jobs`, are errors with another."""
     for path in (ROOT / "conf" / folder).glob("*.yaml"):
         assert "launcher" not in (yaml.safe_load(path.read_text()) or {}).get("hydra", {}), path

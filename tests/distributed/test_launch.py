@@ -1,4 +1,4 @@
-"""Runs on several devices, here CPU processes: what they learn, and what happens when one dies."""
+"""Runs on several devices, here CPU processes: equal results, and failing ranks."""
 
 import json
 import logging
@@ -34,8 +34,8 @@ from product_cls.training.build import build_network
 from product_cls.training.rank_worker import report_failure
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-# 28 pictures to learn from; 7 held out, of which one process takes 4, two batches of 3, and the
-# other 3, one batch.
+# 28 training pictures. Of 7 validation pictures one rank takes 4, in two batches, and the other 3,
+# in one batch.
 UNEVEN = ("data.limit=35", "folds.n_splits=5", "trainer.log_every_n_steps=1", "optimizer.lr=0.01")
 
 
@@ -45,7 +45,7 @@ def curve(run: RunFolder, name: str) -> np.ndarray:
 
 @pytest.mark.slow
 def test_two_processes_learn_as_one_with_twice_the_batch(tmp_path: Path, tiny_root: Path) -> None:
-    # Without batch norm, dropout and mixing, which see other pictures together or draw by rank.
+    # Without batch norm, dropout and mixing, which depend on the batch or on the rank.
     settings = (
         *UNEVEN,
         "model.backbone=test_efficientnet_gn",
@@ -75,8 +75,8 @@ def test_two_processes_learn_as_one_with_twice_the_batch(tmp_path: Path, tiny_ro
 
 
 @pytest.mark.slow
-def test_what_ranks_validate_is_what_is_kept(tmp_path: Path, tiny_root: Path) -> None:
-    """Averaged weights, batch norms that each rank has of its own, and a shared gallery."""
+def test_predictions_match_the_validation_of_the_ranks(tmp_path: Path, tiny_root: Path) -> None:
+    """With averaged weights, batch norms that differ between ranks, and a shared gallery."""
     run = train(
         tmp_path / "run",
         tiny_root,
@@ -141,21 +141,23 @@ def write_cause(place: Path, rank: int, **fields: Any) -> None:
     ],
 )
 def test_a_dead_rank_is_noticed_and_blamed(tmp_path: Path, ending: str, error: str) -> None:
-    """The other one has missed it first, as ranks in a collective do."""
+    """The other rank reports a lost connection first, as ranks in a collective do."""
     write_cause(tmp_path, 0, text="failed: Connection closed by peer", lost=True)
     ranks = {0: process("sys.exit(1)"), 1: process(f"time.sleep(0.5); {ending}")}
     with pytest.raises(RankFailed, match=error):
         _watch(ranks, tmp_path, 2)
 
 
-def test_the_first_of_several_errors_is_told(tmp_path: Path) -> None:
+def test_the_earliest_cause_is_reported(tmp_path: Path) -> None:
     write_cause(tmp_path, 0, text="failed: later", at=2.0)
     write_cause(tmp_path, 1, text="failed: first", at=1.0)
     with pytest.raises(RankFailed, match="Rank 1 of 2 failed: first"):
         _watch({0: process("sys.exit(1)"), 1: process("sys.exit(1)")}, tmp_path, 2)
 
 
-def test_sentences_and_lack_of_memory_stay_what_they_are(tmp_path: Path, refused: Refused) -> None:
+def test_user_errors_and_out_of_memory_errors_keep_their_type(
+    tmp_path: Path, refused: Refused
+) -> None:
     write_cause(tmp_path, 0, kind="user", text="Lower optimizer.lr.")
     with refused("Lower optimizer.lr."):
         _watch({0: process("sys.exit(1)")}, tmp_path, 2)
@@ -164,7 +166,7 @@ def test_sentences_and_lack_of_memory_stay_what_they_are(tmp_path: Path, refused
         _watch({0: process("sys.exit(1)")}, tmp_path, 2)
 
 
-def test_a_rank_that_was_told_to_end_shows_no_traceback(
+def test_a_stopped_rank_prints_no_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report_failure(tmp_path, 1, KeyboardInterrupt())
@@ -176,7 +178,7 @@ def test_a_rank_that_was_told_to_end_shows_no_traceback(
 def test_no_rank_outlives_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, composed: Callable[..., dict[str, Any]]
 ) -> None:
-    """Interrupted while it waits: the ranks, which ignore Ctrl-C, are ended."""
+    """Interrupted while it waits, the run stops its ranks, which ignore Ctrl-C."""
     started: list[subprocess.Popen[bytes]] = []
     real = subprocess.Popen
 
@@ -195,10 +197,10 @@ def test_no_rank_outlives_the_run(
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_slurms_variables_are_not_believed(
+def test_slurm_variables_are_ignored(
     monkeypatch: pytest.MonkeyPatch, composed: Callable[..., dict[str, Any]], count: int
 ) -> None:
-    """In a batch script with --ntasks=4 Lightning would take each process for one of four."""
+    """In a batch script with --ntasks=4, Lightning would expect four ranks."""
     for name, value in {
         "SLURM_NTASKS": "4",
         "SLURM_JOB_NAME": "batch",
@@ -211,7 +213,7 @@ def test_slurms_variables_are_not_believed(
     assert isinstance(environment, LightningEnvironment)
 
 
-def test_runs_that_several_devices_refuse(
+def test_runs_that_do_not_suit_several_devices(
     tmp_path: Path,
     tiny_root: Path,
     caplog: pytest.LogCaptureFixture,
@@ -223,15 +225,15 @@ def test_runs_that_several_devices_refuse(
     assert "sync_batchnorm=true" in refusal(
         run, tiny_root, caplog, *DDP, "trainer.sync_batchnorm=true"
     )
-    run = tmp_path / "none"  # what is wrong with the machines is said before anything is moved
+    run = tmp_path / "none"  # a wrong environment is refused before anything is moved
     for number in ("", "first"):
         monkeypatch.setenv("NODE_RANK", number)
-        said = refusal(run, tiny_root, caplog, *DDP, "trainer.num_nodes=2")
-        assert "NODE_RANK=0 to 1" in said and "MASTER_PORT" in said
+        sentence = refusal(run, tiny_root, caplog, *DDP, "trainer.num_nodes=2")
+        assert "NODE_RANK=0 to 1" in sentence and "MASTER_PORT" in sentence
         assert not (run / "config.yaml").exists()
 
 
-def test_settings_that_several_devices_refuse(
+def test_settings_that_do_not_suit_several_devices(
     monkeypatch: pytest.MonkeyPatch,
     composed: Callable[..., dict[str, Any]],
     refused: Refused,

@@ -1,5 +1,6 @@
-"""Values of the votes are those of the published implementations."""
+"""Soft votes, with values of the published implementations, and the ensemble command."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,10 @@ import pandas as pd
 import pytest
 from runs_in_process import train
 
+from product_cls.core.arrays import StoredArray
 from product_cls.core.errors import UserError
 from product_cls.ensemble.__main__ import main
+from product_cls.ensemble.blend_folders import blend_folders
 from product_cls.ensemble.members import load_members
 from product_cls.ensemble.system import Blended, blend_runs
 from product_cls.ensemble.table import ensemble_table, group_votes
@@ -93,7 +96,9 @@ def test_blended_scores_are_probabilities_whatever_the_method() -> None:
 
 
 def test_other_ids_or_classes_are_refused() -> None:
-    with pytest.raises(UserError, match=r"'one' and 'two' .* other pictures \(3 and 3 ids, 2 in"):
+    with pytest.raises(
+        UserError, match=r"'one' and 'two' .* different pictures \(3 and 3 ids, 2 in"
+    ):
         align([("one", made(A)), ("two", made(B, ids="xyw"))])
     with pytest.raises(UserError, match=r"'one' and 'two' .* classes differ .*only one has 'c'"):
         align([("one", made(A)), ("two", made(B, classes="abd"))])
@@ -106,7 +111,7 @@ def test_other_ids_or_classes_are_refused() -> None:
         align([("one", made(A)), ("two", several)])
 
 
-def test_out_of_fold_blends_where_folds_meet() -> None:
+def test_out_of_fold_blends_runs_of_the_same_fold() -> None:
     parts = [
         ("b0 fold 0", made(A[:2], ids="xy")),
         ("b0 fold 1", made(A[2:], ids="z")),
@@ -191,7 +196,7 @@ def test_groups_of_folds_get_their_own_vote(sweep: Path) -> None:
     ]
 
 
-def test_runs_given_one_by_one_are_named_by_their_folders(sweep: Path) -> None:
+def test_single_run_folders_name_the_runs(sweep: Path) -> None:
     roots = [sweep / "fold=0", sweep / "fold=1"]
     runs, _ = load_members(roots)
     assert [run.name for run in runs] == [str(root) for root in roots]
@@ -203,6 +208,45 @@ def test_a_run_of_weight_zero_is_left_out(sweep: Path) -> None:
     blended = blend_runs(runs, "mean", [1, 0]).splits
     assert blended["test"].scores == pytest.approx(runs[0].splits["test"].scores, abs=1e-6)
     assert blended["val"].id.tolist() == runs[0].splits["val"].id.tolist()
+
+
+def test_blend_folders_writes_nothing_unless_asked(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(sweep.rglob("*"))
+    result = blend_folders([sweep], device="cpu", out=tmp_path / "out")
+    again = blend_folders([str(sweep)], weights=[1, 1], device="cpu")
+    assert sorted(sweep.rglob("*")) == before and capsys.readouterr().out == ""
+    stored = Predictions.load(tmp_path / "out" / "predictions" / "test.npz")
+    np.testing.assert_array_equal(result.splits["test"].scores, stored.scores)
+    np.testing.assert_array_equal(again.splits["test"].scores, stored.scores)
+    assert [reason.split(" ")[0] for reason in result.left_out] == ["a", "debug"]
+    assert pd.read_csv(tmp_path / "out" / "table.csv").shape == result.table().shape
+    with pytest.raises(UserError, match="runs is empty"):
+        blend_folders([])
+
+
+def test_scores_of_one_run_are_in_memory_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    for k in range(6):
+        made(A if k % 2 else B).save(tmp_path / f"{k}.npz")
+        runs.append((str(k), Predictions.load(tmp_path / f"{k}.npz", stored=True)))
+    references: list[weakref.ref[np.ndarray]] = []
+    counts = []
+    read = StoredArray.read
+
+    def counted(stored: StoredArray) -> np.ndarray:
+        array = read(stored)
+        references.append(weakref.ref(array))
+        counts.append(sum(reference() is not None for reference in references))
+        return array
+
+    monkeypatch.setattr(StoredArray, "read", counted)
+    blended = blend_predictions(runs)
+    assert len(counts) == 2 * 6 and max(counts) <= 2  # the next is read before the last is freed
+    assert blended.scores == pytest.approx((A + B) / 2, abs=1e-6)
 
 
 def test_wrong_commands(sweep: Path, tmp_path: Path, command: Command) -> None:

@@ -1,4 +1,4 @@
-"""Retrieval runs joined, and their share beside softmax runs."""
+"""Joined retrieval runs, and their share beside softmax runs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_two_weak_systems_joined_see_what_neither_sees() -> None:
     joined = join_runs([one, two], "test")
     assert (joined.scores.argmax(1) == joined.target).all()
     assert joined.embedding is None and joined.class_scores is None
-    # By hand: cosines of joined features are means of cosines.
+    # The cosine of joined embeddings is the mean of the cosines.
     cosine = sum(
         run.splits["test"].embedding @ run.gallery.embedding.T  # type: ignore[operator]
         for run in (one, two)
@@ -81,7 +81,7 @@ def test_two_weak_systems_joined_see_what_neither_sees() -> None:
     nearest = np.argsort(-cosine[0])[:3]
     votes = np.bincount(one.gallery.target[nearest], cosine[0][nearest], minlength=3)
     assert joined.scores[0] == pytest.approx(votes / votes.sum(), abs=1e-5)
-    # Of weight 0, the other one does not matter.
+    # A run of weight 0 has no influence.
     alone = join_runs([one, two], "test", [1, 0])
     assert alone.scores == pytest.approx(join_runs([one], "test").scores, abs=1e-6)
 
@@ -97,7 +97,7 @@ def test_held_out_pictures_are_joined_fold_by_fold() -> None:
     assert val.scores[:15] == pytest.approx(first.scores)
 
 
-def test_share_is_the_better_systems(refused) -> None:  # type: ignore[no-untyped-def]
+def test_better_system_gets_the_share(refused) -> None:  # type: ignore[no-untyped-def]
     ids = [f"{k}-{k % 3}" for k in range(12)]
     truth = np.arange(12) % 3
     good = predicted(ids, probabilities(truth, 0.9))
@@ -112,7 +112,7 @@ def test_share_is_the_better_systems(refused) -> None:  # type: ignore[no-untype
     assert share == 0.5 and errors.argmin() == 10 and len(errors) == 21
     mixed = blend_share(good, bad, 0.25)
     assert mixed.scores[0, 0] == pytest.approx(0.75 * 0.9 + 0.25 * 0.05, abs=1e-6)
-    with refused("the softmax runs", "the retrieval runs", "other pictures"):
+    with refused("the softmax runs", "the retrieval runs", "different pictures"):
         blend_share(good, predicted(["x-0"], probabilities(truth[:1], 0.9)), 0.5)
 
 

@@ -77,7 +77,7 @@ def test_uneven_seeds_count_as_one_fold_each() -> None:
     assert found.runs[0] == found.runs[4] == pytest.approx(found.runs[1] / 2)
 
 
-def test_a_useless_group_gets_nothing_and_val_is_cross_fitted() -> None:
+def test_useless_group_gets_no_weight_and_val_is_cross_fitted() -> None:
     runs = made_runs(6.0, 0.0)
     found = find_weights(runs, "greedy", "mean")
     assert found.runs == pytest.approx([2, 2, 0, 0])
@@ -148,7 +148,7 @@ def test_weights_of_runs_with_several_labels(task: str, measure: str, how: str) 
     assert weighed.scores == pytest.approx(good.scores, abs=0.03)
 
 
-def test_no_gain_is_said() -> None:
+def test_lack_of_gain_is_reported() -> None:
     runs = made_runs(2.0, 2.0)
     found = find_weights(runs, "greedy", "mean")
     before, after = (
@@ -164,7 +164,7 @@ def test_one_fold_is_divided_at_random() -> None:
     assert "5 random parts of one fold" in find_weights(runs, "greedy", "mean").sentences[1]
 
 
-def test_views_that_only_the_test_shows_are_warned_of() -> None:
+def test_warning_about_views_that_only_the_test_has() -> None:
     def seen(run: Member, val: list[int], test: list[int]) -> Member:
         views = {"val": np.resize(val, 200), "test": np.resize(test, 50)}
         return replace(run, splits={k: replace(run.splits[k], view=views[k]) for k in views})
@@ -178,11 +178,11 @@ def test_views_that_only_the_test_shows_are_warned_of() -> None:
     assert "folds.strategy=view" not in last([0], [0, 30, 60])  # which these folds do
 
 
-def test_what_weights_cannot_be_found_for(refused: Refused) -> None:
+def test_runs_without_weights_to_find(refused: Refused) -> None:
     runs = made_runs()
     with refused("weights=best; allowed: greedy, optimised, [one number a run], or null"):
         find_weights(runs, "best", "mean")
-    with refused("weights=greedy", "method=mean, not of method=gmean"):
+    with refused("weights=greedy", "method=mean, not for method=gmean"):
         find_weights(runs, "greedy", "gmean")
     with refused("one only: good"):
         find_weights(runs[:2], "greedy", "mean")
@@ -201,7 +201,7 @@ def test_what_weights_cannot_be_found_for(refused: Refused) -> None:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """Member folders of two models over two folds, without training."""
+    """Run folders of two models over two folds, without training."""
     for name, skill in (("good", 3.0), ("bad", 0.5)):
         for fold in (0, 1):
             folder = RunFolder(tmp_path / "sweep" / f"fold={fold},model={name}")

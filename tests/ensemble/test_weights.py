@@ -45,7 +45,7 @@ def test_weights_are_shares(tune: Tune) -> None:
 
 
 @BOTH
-def test_a_useless_model_gets_nothing(tune: Tune) -> None:
+def test_useless_model_gets_no_weight(tune: Tune) -> None:
     """It gives 1 % to the truth of 10 classes, whatever the picture shows."""
     good = made(0, [4.0])
     assert tune(np.vstack([good, np.full_like(good, 0.01)])) == pytest.approx([1, 0], abs=1e-6)

@@ -1,4 +1,4 @@
-"""Exact search in blocks: what it finds, whatever the blocks, and what it never holds."""
+"""Exact search in blocks: results do not depend on the blocks, and memory stays small."""
 
 import tracemalloc
 import warnings
@@ -24,7 +24,7 @@ def random_rows(seed: int, rows: int, dimension: int = 24) -> np.ndarray:
 
 
 def brute_force(queries: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The whole matrix in float64; equal float32 similarities by position."""
+    """Search with the whole matrix in float64; ties in float32 are ordered by position."""
     similarity = (queries.astype(np.float64) @ gallery.astype(np.float64).T).astype(np.float32)
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(similarity, order, axis=1), order
@@ -41,14 +41,14 @@ def test_agrees_with_brute_force(k: int) -> None:
     assert (np.diff(found.similarity, axis=1) <= 0).all()
 
 
-def test_a_device_without_float64_leaves_the_search_to_the_cpu() -> None:
+def test_device_without_float64_searches_on_the_cpu() -> None:
     queries, gallery = random_rows(0, 4), random_rows(1, 30)
     found = search_exact(queries, gallery, 3, device=torch.device("mps"))
     np.testing.assert_array_equal(found.position, brute_force(queries, gallery, 3)[1])
 
 
 @pytest.mark.parametrize("blocks", BLOCKS)
-def test_blocks_change_no_position(blocks: tuple[int, int]) -> None:
+def test_positions_do_not_depend_on_block_sizes(blocks: tuple[int, int]) -> None:
     queries, gallery = random_rows(2, 15), random_rows(3, 51)
     gallery = np.concatenate([gallery, gallery[::-1]])  # each row twice
     sizes = {"query_block": blocks[0], "gallery_block": blocks[1]}
@@ -59,7 +59,7 @@ def test_blocks_change_no_position(blocks: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("blocks", BLOCKS)
-def test_order_of_what_float32_cannot_tell_apart(blocks: tuple[int, int]) -> None:
+def test_order_of_rows_that_float32_cannot_distinguish(blocks: tuple[int, int]) -> None:
     """Rows 1e-7 apart in similarity, the best last: float32 sums of 3,000 terms mix them up."""
     rng = np.random.default_rng(4)
     queries = normalised(np.abs(rng.normal(size=(5, 3000))))
@@ -69,21 +69,21 @@ def test_order_of_what_float32_cannot_tell_apart(blocks: tuple[int, int]) -> Non
     np.testing.assert_array_equal(found.position, brute_force(queries, gallery, 4)[1])
 
 
-def test_of_equal_rows_the_lower_position_comes_first() -> None:
+def test_equal_rows_are_ordered_by_position() -> None:
     gallery = np.tile(random_rows(5, 1), (500, 1))  # a network that learnt nothing
     found = search_exact(gallery[:3], gallery, 4)
     assert found.position.tolist() == [[0, 1, 2, 3]] * 3
     np.testing.assert_allclose(found.similarity, 1, atol=1e-6)
 
 
-def test_the_farthest_row_beside() -> None:
+def test_farthest_row() -> None:
     queries, gallery = random_rows(6, 20), random_rows(7, 90)
     nearest, farthest = nearest_and_farthest(queries, gallery, 3, query_block=6, gallery_block=11)
     np.testing.assert_allclose(farthest, (queries @ gallery.T).min(axis=1), atol=1e-6)
     np.testing.assert_array_equal(nearest.position, search_exact(queries, gallery, 3).position)
 
 
-def test_reduced_precision_of_training_is_not_used_and_comes_back() -> None:
+def test_reduced_precision_is_switched_off_and_restored() -> None:
     queries, gallery = random_rows(8, 30, 256), random_rows(9, 60, 256)
     before = torch.get_float32_matmul_precision()
     try:
@@ -127,7 +127,7 @@ class LargestTensor(TorchFunctionMode):
         return result
 
 
-def test_never_the_whole_matrix() -> None:
+def test_whole_matrix_is_never_built() -> None:
     queries, gallery = random_rows(14, 1000, 8), random_rows(15, 1500, 8)
     search_exact(queries[:5], gallery, 2)  # what torch loads at its first call is none of ours
     tracemalloc.start()

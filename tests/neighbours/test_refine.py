@@ -1,4 +1,4 @@
-"""Refinements against plain implementations, and on galleries whose truth is known."""
+"""Refinements against plain implementations, and on galleries with known labels."""
 
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def test_query_expansion_by_hand() -> None:
     np.testing.assert_allclose(found, normalised(query + gallery[0] + gallery[1]), atol=1e-6)
 
 
-def test_copies_do_not_stand_in_for_the_row_itself() -> None:
+def test_copies_do_not_replace_the_row_itself() -> None:
     gallery = np.concatenate([np.tile(angles(0), (15, 1)), angles(20)])
     found = augment_database(gallery, neighbours=2)
     np.testing.assert_allclose(found[:15], gallery[:15], atol=1e-6)  # the mean of three equals
@@ -112,7 +112,9 @@ def dense_rerank(
     ("k1", "k2", "lam", "each"),
     [(20, 6, 0.3, 6), (5, 1, 0.0, 6), (7, 3, 0.5, 6), (4, 9, 0.3, 6), (50, 6, 0.1, 1)],
 )
-def test_reranking_agrees_with_the_dense_one(k1: int, k2: int, lam: float, each: int) -> None:
+def test_reranking_agrees_with_a_dense_implementation(
+    k1: int, k2: int, lam: float, each: int
+) -> None:
     (queries, _), (gallery, _) = noisy(3, 1, 0.2), noisy(4, each, 0.2)
     found = rerank(queries, gallery, len(gallery), k1=k1, k2=k2, lam=lam, candidates=200)
     wanted = 1 - dense_rerank(queries, gallery, k1, k2, lam)

@@ -1,4 +1,4 @@
-"""The same call over FAISS: agreement, recall, files, growth."""
+"""FAISS searchers: agreement with exact search, recall, files, added rows."""
 
 import sys
 from pathlib import Path

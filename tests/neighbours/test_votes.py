@@ -1,4 +1,4 @@
-"""Votes of neighbours; the winners' one with the reference's numbers."""
+"""Votes of neighbours; the winners' vote with the reference's numbers."""
 
 import numpy as np
 import pytest
@@ -33,12 +33,12 @@ def test_scores_are_shares(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nearest", "weighted", "winners"])
-def test_who_does_not_vote(kind: str) -> None:
+def test_neighbours_that_do_not_vote(kind: str) -> None:
     similarity = np.array([[0.5, 0.4, -0.3], [-0.1, -0.2, -0.3], [0, -0.2, -0.3], [0.9, 0.8, 0.7]])
     labels = np.array([[-1, 2, 1], [3, 1, 2], [-1, 2, 1], [-1, -1, -1]])
     scores = Vote(kind).scores(similarity, labels, 4, np.full((4, 4), 0.25))
     assert scores[0].tolist() == [0, 0, 1, 0]  # unknown label, negative cosine
-    # Nobody votes: the nearest neighbour with a label names the class.
+    # If no neighbour votes, the nearest labelled neighbour decides.
     assert scores[1].tolist() == [0, 0, 0, 1]
     assert scores[2].tolist() == [0, 0, 1, 0]
     assert scores[3].tolist() == [0.25] * 4  # no label at all: nothing is known

@@ -78,9 +78,9 @@ def test_known_effects_are_recovered(whole: Path) -> None:
     experiment = read_experiment(whole)
     summary = summarise_experiment(experiment, published=RECIPE_A)
     truth = np.array(list(EFFECTS.values()))
-    found = summary.differences
-    assert found.estimate == pytest.approx(truth, abs=0.02)
-    assert (found.low[1:] < truth[1:]).all() and (truth[1:] < found.high[1:]).all()
+    differences = summary.differences
+    assert differences.estimate == pytest.approx(truth, abs=0.02)
+    assert (differences.low[1:] < truth[1:]).all() and (truth[1:] < differences.high[1:]).all()
     assert summary.verdict[:3] == ["", "helps", "helps"]
     assert summary.published[:2].tolist() == [91.457, 81.510]
     assert summary.tau is not None and summary.tau.count == 9

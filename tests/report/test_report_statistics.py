@@ -74,25 +74,25 @@ def table(differences: np.ndarray, products: int = 20, size: int = 50) -> np.nda
 
 def test_difference_from_seeds_alone_is_the_paired_t_test() -> None:
     moved = np.array([0.02, 0.05, 0.03])
-    found = compare_rows(table(np.repeat(moved[:, None], 20, 1)), np.full(20, 50), 0)
+    result = compare_rows(table(np.repeat(moved[:, None], 20, 1)), np.full(20, 50), 0)
     expected = stats.ttest_1samp(moved, 0)
-    assert found.p[1] == pytest.approx(expected.pvalue, rel=1e-6)
+    assert result.p[1] == pytest.approx(expected.pvalue, rel=1e-6)
     interval = expected.confidence_interval()
-    assert (found.low[1], found.high[1]) == pytest.approx((interval.low, interval.high), abs=1e-6)
-    assert found.estimate.tolist() == [0, pytest.approx(moved.mean())]
-    assert np.isnan(found.p[0])
+    assert (result.low[1], result.high[1]) == pytest.approx((interval.low, interval.high), abs=1e-6)
+    assert result.estimate.tolist() == [0, pytest.approx(moved.mean())]
+    assert np.isnan(result.p[0])
 
 
 def test_difference_from_products_alone_is_the_bootstrap_over_products() -> None:
     by_product = np.random.default_rng(0).normal(0.03, 0.05, 40)
-    found = compare_rows(
+    result = compare_rows(
         table(np.repeat(by_product[None], 3, 0), products=40), np.full(40, 50), 0, draws=20_000
     )
     expected = stats.t.interval(0.95, 39, by_product.mean(), stats.sem(by_product))
-    assert (found.low[1], found.high[1]) == pytest.approx(expected, abs=0.002)
+    assert (result.low[1], result.high[1]) == pytest.approx(expected, abs=0.002)
     exact = stats.ttest_1samp(by_product, 0).pvalue
     # Conservative in the far tails, which resamples do not reach.
-    assert exact < found.p[1] < 0.005
+    assert exact < result.p[1] < 0.005
 
 
 def test_noise_within_products_is_not_counted_twice() -> None:
@@ -101,8 +101,8 @@ def test_noise_within_products_is_not_counted_twice() -> None:
     widths, seeds_alone = [], []
     for _ in range(40):
         noise = rng.normal(0, 0.1, (3, 200))
-        found = compare_rows(table(noise, products=200), np.full(200, 50), 0, draws=300)
-        widths.append(found.high[1] - found.low[1])
+        result = compare_rows(table(noise, products=200), np.full(200, 50), 0, draws=300)
+        widths.append(result.high[1] - result.low[1])
         low, high = stats.t.interval(0.95, 2, 0, stats.sem(noise.mean(axis=1)))
         seeds_alone.append(high - low)
     assert np.mean(widths) == pytest.approx(np.mean(seeds_alone), rel=0.1)
@@ -125,19 +125,19 @@ def test_missing_runs_leave_the_remaining_pairs() -> None:
     hits = rng.binomial(50, 0.8, (4, 3, 30)).astype(float)
     hits[1, 2] = hits[0, 0] = NAN  # row 1 shares only seed 1 with the baseline
     hits[2] = NAN
-    found = compare_rows(hits, np.full(30, 50), 0)
-    assert found.pairs.tolist() == [0, 1, 0, 2]
-    assert found.estimate[1] == pytest.approx((hits[1, 1] - hits[0, 1]).sum() / 1500)
+    result = compare_rows(hits, np.full(30, 50), 0)
+    assert result.pairs.tolist() == [0, 1, 0, 2]
+    assert result.estimate[1] == pytest.approx((hits[1, 1] - hits[0, 1]).sum() / 1500)
     # Row 1 has one pair; the variance between seeds comes from row 3.
-    assert found.low[1] < found.estimate[1] < found.high[1]
-    assert np.isnan([found.estimate[2], found.p[2], found.low[2]]).all()
+    assert result.low[1] < result.estimate[1] < result.high[1]
+    assert np.isnan([result.estimate[2], result.p[2], result.low[2]]).all()
 
 
 def test_one_run_a_row_has_no_interval() -> None:
     hits = np.random.default_rng(0).binomial(50, 0.8, (3, 1, 30)).astype(float)
-    found = compare_rows(hits, np.full(30, 50), 0)
-    assert np.isnan(found.p).all() and np.isnan(found.low).all()
-    assert not np.isnan(found.estimate).any()
+    result = compare_rows(hits, np.full(30, 50), 0)
+    assert np.isnan(result.p).all() and np.isnan(result.low).all()
+    assert not np.isnan(result.estimate).any()
 
 
 def test_same_input_same_output_whatever_the_order_of_calls() -> None:
@@ -154,12 +154,12 @@ def test_tau_equals_scipys_and_its_interval_widens_with_noise() -> None:
     for noise in (0.001, 0.01, 0.05):
         share = published[:, None, None] / 100 + rng.normal(0, noise, (9, 3, 1))
         hits = (share * 50).clip(0, 50) * np.ones(40)
-        found = rank_agreement(hits, np.full(40, 50), published, draws=400)
-        assert found is not None and found.count == 9
+        result = rank_agreement(hits, np.full(40, 50), published, draws=400)
+        assert result is not None and result.count == 9
         expected = stats.kendalltau(hits.sum(axis=(1, 2)), published).statistic
-        assert found.value == pytest.approx(expected)
-        assert found.low <= found.high
-        widths.append(found.high - found.low)
+        assert result.value == pytest.approx(expected)
+        assert result.low <= result.high
+        widths.append(result.high - result.low)
     assert widths == sorted(widths)
 
 

@@ -1,4 +1,4 @@
-"""Features of several networks as one."""
+"""Joined embeddings and galleries of several networks."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def made(seed: int, dimension: int = 6) -> Gallery:
     )
 
 
-def test_by_hand() -> None:
+def test_join_by_hand() -> None:
     joined = join_embeddings([np.array([[3.0, 4.0]]), np.array([[0.0, 5.0]])], [1, 2])
     assert joined.dtype == np.float32
     assert joined[0] == pytest.approx(np.array([0.6, 0.8, 0, 2]) / np.sqrt(5), abs=1e-7)
@@ -67,7 +67,7 @@ def test_wrong_weights(refused: Refused, weights: list[float], words: str) -> No
         join_embeddings([np.ones((3, 2)), np.ones((3, 2))], weights)
 
 
-def test_features_follow_the_first_runs_order() -> None:
+def test_joined_galleries_keep_the_first_runs_order() -> None:
     first, second = made(0), made(1, dimension=3)
     order = np.array([4, 2, 0, 1, 3])
     joined = join_galleries([("a", first), ("b", second.rows(order))], [2, 1])

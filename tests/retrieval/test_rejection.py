@@ -17,7 +17,7 @@ def cosines(*degrees: float) -> np.ndarray:
     return np.cos(np.deg2rad(degrees))
 
 
-def test_a_class_is_taken_out() -> None:
+def test_leave_class_out_by_hand() -> None:
     gallery, labels = angles(0, 5, 10, 60, 90), np.array([3, 3, 3, 1, 1])
     queries, truth = angles(1, 58, 40, 200), np.array([3, 1, 3, 7])
     found = leave_class_out(queries, truth, gallery, labels, Vote("nearest", 1))
@@ -37,14 +37,14 @@ def test_a_class_is_taken_out() -> None:
         (Vote("winners", 3), [True, True]),
     ],
 )
-def test_right_is_what_the_vote_says(vote: Vote, right: list[bool]) -> None:
+def test_answers_come_from_the_vote(vote: Vote, right: list[bool]) -> None:
     gallery, labels = angles(0, 4, 5, 40, 41), np.array([1, 0, 0, 1, 1])
     # Nearest is class 1, of the three nearest two are of class 0, of all three of class 1.
     queries, truth = angles(1, 1), np.array([0, 1])
     head = np.array([[0.9, 0.1], [0.2, 0.8]])
     found = leave_class_out(queries, truth, gallery, labels, vote, class_scores=head)
     assert found.known_right.tolist() == right
-    # Whoever votes: the threshold is on the best similarity.
+    # The threshold applies to the best similarity, whatever the vote.
     np.testing.assert_allclose(found.known_similarity, cosines(1, 1), atol=1e-6)
     np.testing.assert_allclose(found.unknown_similarity, cosines(1, 3), atol=1e-6)
 
@@ -89,7 +89,7 @@ def test_without_unknown_queries_or_right_answers() -> None:
     assert np.isfinite(found.precisions).all() and np.isfinite(found.recalls).all()
 
 
-def test_an_unknown_product_is_refused_and_known_ones_are_answered() -> None:
+def test_unknown_products_are_rejected_and_known_ones_answered() -> None:
     """Six classes a right angle apart: 30 degrees of noise are known, strangers are not."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(6), 8)

@@ -1,4 +1,4 @@
-"""Naming the products in pictures by an index, products added later too."""
+"""Naming products with an index, including products added later."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ NEW = "10"  # the product that training does not see
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> RunFolder:
-    """A run on the tiny data without one of its products; of that, test pictures stay."""
+    """A run on the tiny data without training pictures of one product."""
     root = shutil.copytree(tiny_root, tmp_path_factory.mktemp("search") / "data")
     shutil.rmtree(root / "train" / NEW)
     return train(root.parent / "run", root, *INDEXED, "trainer.max_epochs=6")
@@ -39,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def index(run: RunFolder) -> Path:
-    """Of the three products that training saw; not to be changed."""
+    """An index of the three trained products; read-only."""
     out = run.path.parent / "products"
     build(Arguments(runs=str(run.path), out=str(out)))
     return out
@@ -47,7 +47,7 @@ def index(run: RunFolder) -> Path:
 
 @pytest.fixture(scope="module")
 def grown(index: Path, tiny_root: Path) -> Path:
-    """The same with the fourth product, by 5 pictures."""
+    """The same index with 5 pictures of the fourth product."""
     new = index.parent / "new" / NEW
     new.mkdir(parents=True)
     for n in range(5):
@@ -79,7 +79,7 @@ def read(file: Path) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("vote", ["weighted", "nearest", "winners"])
-def test_search_says_what_the_run_said(
+def test_search_reproduces_the_runs_predictions(
     run: RunFolder, index: Path, asked: Path, tmp_path: Path, command: Command, vote: str
 ) -> None:
     words = (
@@ -110,7 +110,7 @@ def test_search_says_what_the_run_said(
         assert sheet.width < 4 * 220 + 60  # a query and three neighbours
 
 
-def test_the_index_says_how_to_vote(
+def test_default_vote_is_the_indexs(
     run: RunFolder, asked: Path, tmp_path: Path, command: Command
 ) -> None:
     out = tmp_path / "products"
@@ -143,7 +143,7 @@ def test_a_product_added_later_is_found(
     assert of["after"]["id_1"][new].str.startswith("new/10/").all()
 
 
-def test_winners_note_products_that_no_head_knows(
+def test_note_about_products_that_no_head_knows(
     grown: Path, asked: Path, tmp_path: Path, command: Command
 ) -> None:
     status, output, _ = command(
@@ -178,7 +178,7 @@ def test_below_the_threshold_the_answer_is_unknown(
     assert ((table["similarity"] < tuned.threshold) == (table["prediction"] == "unknown")).all()
 
 
-def test_folders_named_by_products_are_labels(
+def test_folders_named_after_products_are_labels(
     index: Path, tiny_root: Path, tmp_path: Path, command: Command
 ) -> None:
     images = tmp_path / "images"
@@ -196,7 +196,7 @@ def test_folders_named_by_products_are_labels(
     status, output, _ = command(f"index={index}", f"images={images}", f"out={tmp_path / 'out'}")
     assert status == 0 and "LEFT OUT, cannot be decoded: 0/cut.jpg" in output
     assert "accuracy 50.0% of 2 pictures" in output
-    # A copy of a picture of the gallery finds that.
+    # A copy of a gallery picture finds the picture.
     table = pd.read_csv(tmp_path / "out" / "neighbours.csv")
     assert table["id_1"].tolist() == 3 * ["train/0/3.jpg"]
     assert table["similarity"].tolist() == pytest.approx([1, 1, 1], abs=1e-4)
@@ -225,7 +225,7 @@ def test_pictures_of_the_index_do_not_answer_for_themselves(
     if refined != "prototypes=true":
         ids = table[["id_1", "id_2", "id_3"]]
         assert not ids.eq(table["image"], axis=0).any(axis=None)
-    # Those that bear on their own answer all the same do not count.
+    # Refinements let them influence their own answers, so the accuracy excludes them.
     counted = table if refined is None else table[:12]
     right = counted["prediction"] == counted["label"]
     assert f"accuracy {right.mean():.1%} of {len(counted)} pictures" in output

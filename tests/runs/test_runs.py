@@ -10,7 +10,7 @@ from product_cls.runs.folder import RunFolder, RunState, find_runs
 CONFIG = {"seed": 0, "name": "a", "data": {"size": 96, "num_workers": 0}}
 
 
-def test_fingerprint_is_about_what_is_computed() -> None:
+def test_fingerprint_covers_settings_that_change_results() -> None:
     mark = fingerprint(CONFIG, "samples")
     assert mark == fingerprint(CONFIG | {"name": "b", "rerun": True}, "samples")
     assert mark == fingerprint(CONFIG | {"data": {"num_workers": 4, "size": 96}}, "samples")
@@ -50,7 +50,7 @@ def test_results_of_other_settings_are_set_aside(tmp_path: Path) -> None:
     assert [found.path for found in find_runs(tmp_path)] == [tmp_path]
 
 
-def test_a_start_that_came_to_nothing_replaces_no_results(tmp_path: Path) -> None:
+def test_leftovers_without_results_replace_no_results(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.begin("f", fresh=True)
     run.metrics_file.write_text('{"value": 1}')
@@ -66,7 +66,7 @@ def test_a_start_that_came_to_nothing_replaces_no_results(tmp_path: Path) -> Non
     assert (tmp_path / ".replaced" / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_half_written_status_is_no_status(tmp_path: Path) -> None:
+def test_a_damaged_status_counts_as_missing(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.status_file.write_text('{"state": "do')
     assert run.status() == {}
@@ -116,7 +116,7 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
     assert len(caught) == 1
 
 
-def test_find_runs_says_what_is_missing(tmp_path: Path) -> None:
+def test_find_runs_refuses_folders_without_runs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no folder"):
         find_runs(tmp_path / "absent")
     with pytest.raises(UserError, match="No run in"):

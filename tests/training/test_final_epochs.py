@@ -1,4 +1,4 @@
-"""A final model trains for as long as the folds' best epochs."""
+"""A final model trains for the mean of the folds' best epochs."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ CONFIG: dict[str, Any] = {
 
 
 def fold_run(root: Path, name: str, best: int, **changed: Any) -> RunFolder:
-    """A finished run's folder, without training."""
+    """The folder of a finished run, written without training."""
     run = RunFolder(root / name)
     run.update_status(state="done")
     run.metrics_file.write_text(json.dumps({"best_epoch": best}))
@@ -48,7 +48,7 @@ def test_mean_of_best_epochs_rounded(tmp_path: Path, best: list[int], epochs: in
     assert "ignored" not in sentence
 
 
-def test_what_may_differ_counts_and_what_may_not_is_left_aside(tmp_path: Path) -> None:
+def test_folds_with_other_settings_are_ignored(tmp_path: Path) -> None:
     stop = {"early_stopping": {"monitor": "val/accuracy"}}
     fold_run(tmp_path, "fold=0", 4, seed=3, tta=["hflip"], folds={"strategy": "view"})
     fold_run(tmp_path, "fold=1", 6, data={"root": "there", "size": 96}, callbacks=stop)
@@ -59,7 +59,7 @@ def test_what_may_differ_counts_and_what_may_not_is_left_aside(tmp_path: Path) -
     assert found == 5 and "2 with other settings ignored" in sentence
 
 
-def test_what_epochs_cannot_be_taken_from(tmp_path: Path, refused: Refused) -> None:
+def test_refused_sources_of_epochs(tmp_path: Path, refused: Refused) -> None:
     with refused(f"epochs_from={tmp_path / 'absent'}: There is no folder"):
         epochs_from_folds(CONFIG, tmp_path / "absent")
     fold_run(tmp_path, "final", 12, fold="all")
@@ -76,7 +76,7 @@ def test_what_epochs_cannot_be_taken_from(tmp_path: Path, refused: Refused) -> N
         epochs_from_folds(CONFIG, tmp_path)
 
 
-def test_a_final_run_is_one_of_so_many_epochs(
+def test_a_final_run_trains_the_mean_number_of_epochs(
     tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sweep = tmp_path / "sweep"
@@ -100,7 +100,7 @@ def test_a_final_run_is_one_of_so_many_epochs(
     assert "nothing to do" in caplog.text
     assert final.best_checkpoint.stat().st_mtime_ns == written
 
-    said = refusal(tmp_path / "fold", tiny_root, caplog, "fold=0", f"epochs_from='{sweep}'")
-    assert "is for a final model, fold=all; with fold=0" in said
-    said = refusal(tmp_path / "other", tiny_root, caplog, *words[::2])
-    assert "trainer.max_epochs (3, here 1)" in said
+    sentence = refusal(tmp_path / "fold", tiny_root, caplog, "fold=0", f"epochs_from='{sweep}'")
+    assert "is for a final model, fold=all; with fold=0" in sentence
+    sentence = refusal(tmp_path / "other", tiny_root, caplog, *words[::2])
+    assert "trainer.max_epochs (3, here 1)" in sentence

@@ -1,7 +1,9 @@
-"""One run, from config to metrics and predictions; and the same command typed again."""
+"""One run from config to metrics and predictions, and repeating its command."""
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,12 @@ from product_cls.inference.predictor import Predictor
 from product_cls.training.module import ProductModule
 
 
-def test_a_run_leaves_what_the_design_says(tmp_path: Path, tiny_root: Path) -> None:
+def test_a_run_writes_all_its_files(tmp_path: Path, tiny_root: Path) -> None:
     run = train(tmp_path / "run", tiny_root)
     status, metrics = run.status(), run.metrics()
     assert status["state"] == "done" and status["error"] is None
     assert (status["epoch"], status["epochs"], status["metric"]) == (1, 1, "val/accuracy")
-    assert metrics["steps"] == 3  # 20 pictures to learn from, 8 a batch
+    assert metrics["steps"] == 3  # 20 training pictures, 8 a batch
     assert metrics["weights"] == {"asked": "none", "source": "none", "fallback": False}
     assert metrics["val"]["count"] == 20 and metrics["test"]["count"] == 32
     assert set(metrics["test"]["by_view"]) == {"0", "30", "60"}
@@ -52,7 +54,7 @@ def test_finished_runs_are_skipped_and_changed_ones_run_anew(
 ) -> None:
     run = train(tmp_path / "run", tiny_root)
     before = run.best_checkpoint.stat().st_mtime_ns
-    train(tmp_path / "run", tiny_root, "data.num_workers=1")  # changes nothing that is computed
+    train(tmp_path / "run", tiny_root, "data.num_workers=1")  # does not change results
     assert run.best_checkpoint.stat().st_mtime_ns == before
     train(tmp_path / "run", tiny_root, "optimizer.lr=0.002")
     assert run.best_checkpoint.stat().st_mtime_ns > before
@@ -97,7 +99,7 @@ def test_same_seed_same_weights_other_seed_others(tmp_path: Path, tiny_root: Pat
     assert a.equal(b) and not a.equal(c)
 
 
-def test_a_damaged_checkpoint_is_not_believed(
+def test_a_damaged_checkpoint_starts_the_run_anew(
     tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = train(tmp_path / "run", tiny_root)
@@ -231,8 +233,18 @@ def test_a_sweep_without_m_is_refused(
     assert f"python train.py -m {' '.join(words)}." in sentence
     assert not folder.exists()
     job = ("seed=0", "data=competition", "data.size=32", "model=tiny", "trainer=debug")
-    run = train(folder, tiny_root, *words, *job, "hydra.mode=RUN", "data.batch_size=8")
+    run = train(folder, tiny_root, *words, *job, "hydra.job.num=0", "data.batch_size=8")
     assert run.state().kind == "limited"
+
+
+def test_a_sweep_without_m_is_refused_on_the_command_line(tmp_path: Path) -> None:
+    """As typed: Hydra adds hydra.mode=RUN of its own, which composed configs lack."""
+    words = ("experiment=gap", "hydra.run.dir=" + str(tmp_path / "run"))
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "takes -m: python train.py -m experiment=gap." in result.stdout + result.stderr
+    assert not (tmp_path / "run" / "status.json").exists()
 
 
 def test_limit_takes_a_subset_with_a_store_of_its_own(tmp_path: Path, tiny_root: Path) -> None:
@@ -257,7 +269,7 @@ def test_every_experiment_runs_two_steps(tmp_path: Path, tiny_root: Path, experi
         tmp_path / "run",
         tiny_root,
         f"experiment={experiment}",
-        "hydra.mode=RUN",  # as the launcher starts the jobs of an experiment with a sweep
+        "hydra.job.num=0",  # as the launcher starts the jobs of an experiment with a sweep
         "data=competition",
         "model=tiny",
         "trainer=debug",
@@ -288,7 +300,7 @@ def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]
 
 
 def test_other_data_or_folds_train_anew(tmp_path: Path, tiny_root: Path) -> None:
-    """Not the paths count but what is there: moved data is the same, another split is not."""
+    """The content counts and not the path: moved data is the same, another split is not."""
     run = train(tmp_path / "run", tiny_root)
     written = run.best_checkpoint.stat().st_mtime_ns
     moved = tmp_path / "moved"
@@ -324,7 +336,7 @@ def test_early_stopping_survives_an_interruption_before_predicting(
     overrides = (
         "callbacks=early_stopping",
         "callbacks.early_stopping.patience=1",
-        "+callbacks.early_stopping.min_delta=2",  # nothing is ever enough
+        "+callbacks.early_stopping.min_delta=2",  # no improvement is large enough
         "trainer.max_epochs=5",
     )
     run = train(tmp_path / "run", tiny_root, *overrides)
@@ -335,8 +347,8 @@ def test_early_stopping_survives_an_interruption_before_predicting(
     assert (run.metrics()["epochs"], run.metrics()["steps"]) == (2, 6)
 
 
-def test_averaged_weights_are_what_checkpoints_hold(tmp_path: Path, tiny_root: Path) -> None:
-    """With decay 0 the average is the newest weights, with decay 1 it lags behind them."""
+def test_checkpoints_hold_averaged_weights(tmp_path: Path, tiny_root: Path) -> None:
+    """With decay 0 the average equals the newest weights; with decay 1 it lags behind."""
     overrides = ("seed=3", "optimizer.lr=0.01", "callbacks=ema")
     still = train(tmp_path / "still", tiny_root, *overrides, "callbacks.ema.decay=1")
     follows = train(tmp_path / "follows", tiny_root, *overrides, "callbacks.ema.decay=0")
@@ -347,7 +359,7 @@ def test_averaged_weights_are_what_checkpoints_hold(tmp_path: Path, tiny_root: P
 
 
 class NoRoom(Callback):
-    """Out of memory when an epoch begins, as long as batches are larger than ``fits``."""
+    """Runs out of memory at the start of ``epoch`` while batches are larger than ``fits``."""
 
     def __init__(self, epoch: int, fits: int) -> None:
         self.epoch, self.fits = epoch, fits
@@ -362,9 +374,7 @@ def no_room(epoch: int) -> str:
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_batches_that_do_not_fit_are_halved_where_asked(
-    tmp_path: Path, tiny_root: Path, epoch: int
-) -> None:
+def test_batches_that_do_not_fit_are_halved(tmp_path: Path, tiny_root: Path, epoch: int) -> None:
     settings = (no_room(epoch), "trainer.max_epochs=2", "oom_retries=2")
     run = train(tmp_path / "run", tiny_root, *settings)
     assert run.status()["state"] == "done" and run.status()["halved"] == 2
@@ -376,19 +386,19 @@ def test_batches_that_do_not_fit_are_halved_where_asked(
         "step": 8,
         "halved": 2,
     }
-    assert metrics["steps"] == 6 and metrics["epochs"] == 2  # as many as with whole batches
+    assert metrics["steps"] == 6 and metrics["epochs"] == 2  # as without halving
     before = run.best_checkpoint.stat().st_mtime_ns
-    train(run.path, tiny_root, *settings)  # the same command: nothing to do
+    train(run.path, tiny_root, *settings)  # the same command again has nothing to do
     assert run.best_checkpoint.stat().st_mtime_ns == before
 
 
-def test_batches_are_not_halved_more_often_than_asked(
+def test_batches_are_halved_at_most_oom_retries_times(
     tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = tmp_path / "run"
-    said = refusal(run, tiny_root, caplog, no_room(0))
-    assert said == "Out of GPU memory; lower data.batch_size=8 or set oom_retries=1."
-    said = refusal(run, tiny_root, caplog, no_room(0), "oom_retries=1")
-    assert said == "Out of GPU memory even with data.batch_size=8 halved once."
-    said = refusal(run, tiny_root, caplog, "optimizer=sam", "oom_retries=1")
-    assert "oom_retries=1 does not go with SAM" in said
+    sentence = refusal(run, tiny_root, caplog, no_room(0))
+    assert sentence == "Out of GPU memory; lower data.batch_size=8 or set oom_retries=1."
+    sentence = refusal(run, tiny_root, caplog, no_room(0), "oom_retries=1")
+    assert sentence == "Out of GPU memory even with data.batch_size=8 halved once."
+    sentence = refusal(run, tiny_root, caplog, "optimizer=sam", "oom_retries=1")
+    assert "oom_retries=1 does not go with SAM" in sentence

@@ -1,4 +1,4 @@
-"""Runs of task=multi_head: what they leave, what blends and predicts, and how they resume."""
+"""Runs of task=multi_head: their files, voting, prediction and resuming."""
 
 import csv
 import shutil
@@ -43,7 +43,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Path:
-    """As recipe D's: two sizes and another network, on the same fold."""
+    """Like recipe D: two sizes and another network on the same fold."""
     root = tmp_path_factory.mktemp("sweep") / "people"
     train(root / "data.size=[48,40]", people, *PEOPLE, "data.size=[48,40]")
     train(root / "default", people, *PEOPLE, "optimizer.lr=0.01")
@@ -51,7 +51,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Path:
     return root
 
 
-def test_a_run_leaves_scores_a_head(sweep: Path) -> None:
+def test_predictions_hold_the_scores_of_each_head(sweep: Path) -> None:
     run = RunFolder(sweep / "default")
     metrics, val = run.metrics(), Predictions.load(run.predictions_file("val"))
     assert run.status()["metric"] == "val/f1"
@@ -91,8 +91,8 @@ def test_weighted_vote_over_sizes(sweep: Path, run_command: Prepare) -> None:
         words = (f"runs={sweep}", "weights=[.4,.4,.2]", f"method={method}", f"out={sweep / method}")
         status, output, errors = command(*words)
         assert status == 0, errors
-    said = " ".join(output.split())  # a long title is wrapped
-    assert " f1 in %, with TTA" in said and "mask/f1 in %, with TTA" in said
+    text = " ".join(output.split())  # a long title is wrapped
+    assert " f1 in %, with TTA" in text and "mask/f1 in %, with TTA" in text
     names = ("data.size=[48,40]", "default", "model=other")  # in the order of the table
     runs = [Predictions.load(RunFolder(sweep / n).predictions_file("test")) for n in names]
     blended = Predictions.load(sweep / "mean" / "predictions" / "test.npz")
@@ -180,7 +180,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal", "soft_f1", "sum"])
 def test_every_loss_mixed_with_labels_missing(tmp_path: Path, catalogue: Path, loss: str) -> None:
-    """A CSV in which no label is complete; one head has a loss of its own."""
+    """No label is complete in this CSV, and one head has its own loss."""
     pictures = sorted((catalogue / "train").rglob("*.jpg"))
     table = pd.DataFrame({"path": [str(path) for path in pictures]})
     table["way"] = [int(path.parent.name) % 2 for path in pictures]
@@ -237,8 +237,8 @@ def test_wrong_values_are_one_sentence(
     words_typed = override.split()
     if not words_typed[0].startswith("task.heads="):
         words_typed.insert(0, "task.heads={way:{},tone:{}}")
-    said = refusal(tmp_path / "run", catalogue, caplog, "task=multi_head", *words_typed)
-    assert words in said
+    sentence = refusal(tmp_path / "run", catalogue, caplog, "task=multi_head", *words_typed)
+    assert words in sentence
 
 
 EXPERIMENTS = {
@@ -264,12 +264,12 @@ def test_every_experiment_runs_two_steps(
     assert run.metrics()["steps"] == 2
 
 
-def test_people_in_several_folds_are_warned_of(
+def test_groups_in_several_folds_cause_a_warning(
     tmp_path: Path, people: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     samples, task = read_people(people), MultiHead(["mask", "gender"])
     task.fit(samples)
-    for strategy, said in (("stratified_group", 0), ("stratified", 1)):
+    for strategy, warnings in (("stratified_group", 0), ("stratified", 1)):
         config = OmegaConf.create(
             {
                 "folds": {"strategy": strategy, "n_splits": 3, "seed": 0, "file": None},
@@ -280,7 +280,9 @@ def test_people_in_several_folds_are_warned_of(
         )
         caplog.clear()
         build_folds(config, samples, task)
-        assert caplog.text.count("folds.strategy=stratified_group keeps each in one fold") == said
+        assert (
+            caplog.text.count("folds.strategy=stratified_group keeps each in one fold") == warnings
+        )
 
 
 def test_people_are_augmented_by_their_recipe(composed: Callable[..., dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Several labels a picture, from config to submission."""
+"""Runs of task=multi_label, from config to submission."""
 
 import json
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, letters: Path) -> Path:
     return root
 
 
-def test_a_run_says_all_measures(sweep: Path) -> None:
+def test_metrics_hold_all_measures(sweep: Path) -> None:
     run = RunFolder(sweep / "fold=0")
     metrics = run.metrics()
     assert run.status()["metric"] == "val/accuracy"
@@ -85,11 +85,11 @@ def test_the_ensemble_tunes_thresholds_out_of_fold(
     sample = pd.read_csv(letters / "sample_submission.csv")
     assert submission.columns.tolist() == sample.columns.tolist()
     assert submission["index"].tolist() == sample["index"].tolist()
-    said = submission[list(ALPHABET)].to_numpy()
+    submitted = submission[list(ALPHABET)].to_numpy()
     # The file carries the thresholds that decided.
-    assert np.array_equal(said, blended.scores > blended.make_task().thresholds)
+    assert np.array_equal(submitted, blended.scores > blended.make_task().thresholds)
     assert table.loc["per_label (used)", "test accuracy"] == pytest.approx(
-        100 * (said == blended.target).mean(), abs=1e-3
+        100 * (submitted == blended.target).mean(), abs=1e-3
     )
     words = (f"runs={sweep}", f"out={tmp_path}", "thresholds=half", "method=logits")
     assert ensemble(*words)[0] == 0
@@ -153,7 +153,7 @@ def test_blends_keep_probabilities_of_their_own() -> None:
     assert np.isfinite(sure).all() and sure[0, 0] > 0.99
 
 
-def test_thresholds_where_there_is_nothing_to_tune_on() -> None:
+def test_thresholds_without_pictures_to_tune_on() -> None:
     test = {"test": made([[0.9, 0.8]])}
     decisions = tune_decisions(test, None)
     assert decisions is not None and decisions.how == "half"
@@ -165,7 +165,7 @@ def test_thresholds_where_there_is_nothing_to_tune_on() -> None:
 
 
 def test_tuned_thresholds_are_measured_on_other_pictures() -> None:
-    """Scores that say nothing: tuned on them, thresholds fit the chance in them."""
+    """On random scores, tuned thresholds overfit."""
     rng = np.random.default_rng(0)
     scores = rng.random((60, 2)).astype(np.float32)
     target = rng.integers(2, size=(60, 2))

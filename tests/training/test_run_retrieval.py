@@ -1,4 +1,4 @@
-"""Runs of task=retrieval: what they leave, and what their numbers mean."""
+"""Runs of task=retrieval: their files and their metrics."""
 
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def test_metrics_name_both_systems(finished: RunFolder) -> None:
         (("task.gallery_every=2",), "val/class_accuracy", "class_accuracy"),
     ],
 )
-def test_the_best_epoch_is_chosen_by_what_answers(
+def test_the_vote_selects_the_best_epoch(
     tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...], metric: str, value: str
 ) -> None:
     run = train(

@@ -1,4 +1,4 @@
-"""Training from shards: the command that writes them, and runs like those of the data itself."""
+"""Training from shards: the command that writes them, and runs that equal those on the data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_the_command_writes_what_training_reads(
     assert text.rstrip().endswith(f"python train.py data=streaming data.root={out}")
     run = train(tmp_path / "run", out, "data=streaming", "trainer=debug", "trainer.accelerator=cpu")
     assert run.status()["state"] == "done"
-    for wrong, said in {
+    for wrong, sentence in {
         "model=b0": "model=b0 has no effect on shards; allowed beside out=...",
         "data=streaming": "in shards already",
         "data.limit=20": "data.limit=20 has no effect on shards; set it to null here, and give",
@@ -42,11 +42,13 @@ def test_the_command_writes_what_training_reads(
         "side=4": "side=4",
     }.items():
         status, _, errors = call(f"out={tmp_path / 'no'}", *words, wrong)
-        assert status == 2 and said in errors and errors.count("\n") == 1, errors
+        assert status == 2 and sentence in errors and errors.count("\n") == 1, errors
     assert not (tmp_path / "no").exists()
 
 
-def test_a_run_is_that_of_the_data_itself(tmp_path: Path, tiny_root: Path, shards: Path) -> None:
+def test_a_run_on_shards_equals_one_on_the_data(
+    tmp_path: Path, tiny_root: Path, shards: Path
+) -> None:
     settings = ("data.limit=30", "fold=1")
     stored = train(tmp_path / "stored", tiny_root, *settings)
     streamed = train(tmp_path / "streamed", shards, "data=streaming", *settings)
@@ -77,7 +79,7 @@ def test_resumed_from_an_address_equals_uninterrupted(tmp_path: Path, shards: Pa
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "sentence"),
     [
         (("data.on_unreadable=drop",), "data.on_unreadable=drop has no effect on shards"),
         (("data.stream.window=0",), "data.stream.window=0; allowed"),
@@ -87,12 +89,12 @@ def test_resumed_from_an_address_equals_uninterrupted(tmp_path: Path, shards: Pa
         (("data.stream.cache_gb=1e-6", "data.root=file://{}"), "data.stream.cache_gb=1e-06 holds"),
     ],
 )
-def test_settings_that_shards_do_not_go_with(
+def test_settings_that_shards_refuse(
     tmp_path: Path,
     shards: Path,
     caplog: pytest.LogCaptureFixture,
     overrides: tuple[str, ...],
-    said: str,
+    sentence: str,
 ) -> None:
     words = [word.format(shards) for word in overrides]
-    assert said in refusal(tmp_path / "run", shards, caplog, "data=streaming", *words)
+    assert sentence in refusal(tmp_path / "run", shards, caplog, "data=streaming", *words)

@@ -158,9 +158,9 @@ def add_products(arguments: Arguments) -> None:
     GalleryIndex.open(folder)  # before a lock file is left beside a damaged index
     with lock_index(folder):
         index = GalleryIndex.open(folder)
-        known = set(index.path.tolist())
+        indexed = set(index.path.tolist())
         products = list_products(new)
-        fresh = [(path, label) for path, label in products if str(path) not in known]
+        fresh = [(path, label) for path, label in products if str(path) not in indexed]
         if not fresh:
             raise UserError(f"All {len(products)} pictures in {new} are in the index already.")
         embedded = embed_pictures(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from product_cls.core.errors import UserError
-from product_cls.data.readers import list_pictures
+from product_cls.data.source_files import list_pictures
 from product_cls.retrieval.index.store import GalleryIndex
 
 

@@ -107,7 +107,7 @@ def find_neighbours(
         queries = expand_queries(queries, gallery, neighbours=expand, device=device)
     if by_prototype:
         means, target = prototypes(gallery, index.target, len(index.classes))
-        members = [np.flatnonzero(index.target == one) for one in target]
+        members = [np.flatnonzero(index.target == label) for label in target]
         picture = np.array(
             [
                 rows[(gallery[rows] @ mean).argmax()]
@@ -118,20 +118,20 @@ def find_neighbours(
     wanted = k
     if own is not None and not by_prototype:
         k += own.shape[1]
-    found: Neighbours
+    matches: Neighbours
     if reranked:
         candidates = max(CANDIDATES, k)
-        found = rerank(queries, gallery, k, candidates=candidates, device=device)
+        matches = rerank(queries, gallery, k, candidates=candidates, device=device)
     elif gallery is index.embedding:
-        found = index.search(queries, k, device=device)
+        matches = index.search(queries, k, device=device)
     else:
-        found = search_exact(queries, gallery, k, device=device)
+        matches = search_exact(queries, gallery, k, device=device)
     if k > wanted:
         assert own is not None
-        is_own = (found.position[:, :, None] == own[:, None, :]).any(axis=2)
+        is_own = (matches.position[:, :, None] == own[:, None, :]).any(axis=2)
         kept = np.argsort(is_own, axis=1, kind="stable")[:, :wanted]
-        found = Neighbours(
-            np.take_along_axis(found.similarity, kept, axis=1),
-            np.take_along_axis(found.position, kept, axis=1),
+        matches = Neighbours(
+            np.take_along_axis(matches.similarity, kept, axis=1),
+            np.take_along_axis(matches.position, kept, axis=1),
         )
-    return NeighbourMatches(found.similarity, target[found.position], picture[found.position])
+    return NeighbourMatches(matches.similarity, target[matches.position], picture[matches.position])

@@ -38,9 +38,9 @@ def list_queries(source: Path, classes: Sequence[str]) -> list[Query]:
     images = list_images(source)
     labels: list[str | None] = [None] * len(images)
     if source.is_dir():
-        known = set(classes)
+        class_names = set(classes)
         tops = [path.relative_to(source).parts[0] for _, path in images]
-        labels = [top if top in known else None for top in tops]
+        labels = [top if top in class_names else None for top in tops]
     elif source.suffix.lower() == ".csv":
         table = pd.read_csv(source, dtype=str, keep_default_na=False)
         if "label" in table:

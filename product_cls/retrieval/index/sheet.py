@@ -56,7 +56,7 @@ def neighbour_sheet(rows: Sequence[Sequence[SheetCell]]) -> Image.Image:
         GAP + k * (SIDE + 2 * FRAME + GAP) + (AFTER_QUERY if k else 0) for k in range(columns)
     ]
     for k, x in enumerate(starts):
-        title = f"neighbour {k}" if k else "picture, and what it is named"
+        title = f"neighbour {k}" if k else "picture and its answer"
         draw.text((x, GAP // 2), title, GREY, load_font(SMALL, serif=False))
     line = starts[0] + SIDE + 2 * FRAME + (GAP + AFTER_QUERY) // 2
     draw.line([(line, GAP), (line, sheet.height - GAP)], PALE)

@@ -112,10 +112,10 @@ def weigh_runs(runs: Sequence[EmbeddedRun], weights: Sequence[float] | None) -> 
     Raises:
         UserError: weights of the wrong number or sign.
     """
-    chosen = check_weights(weights, len(runs), [run.source.name for run in runs])
+    checked = check_weights(weights, len(runs), [run.source.name for run in runs])
     return [
         replace(run, source=replace(run.source, weight=float(weight)))
-        for run, weight in zip(runs, chosen, strict=True)
+        for run, weight in zip(runs, checked, strict=True)
         if weight > 0
     ]
 

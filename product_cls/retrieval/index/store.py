@@ -160,8 +160,8 @@ class GalleryIndex:
         """
         if self.kind == "exact":
             return search_exact(queries, self.embedding, k, device=device)
-        found = self.open_searcher().search(queries, k)
-        return found if self.kind != "ivfpq" else self._by_cosine(queries, found)
+        neighbours = self.open_searcher().search(queries, k)
+        return neighbours if self.kind != "ivfpq" else self._by_cosine(queries, neighbours)
 
     def open_searcher(self, *, mapped: bool = True) -> Searcher:
         """The FAISS searcher, read-only if ``mapped``.
@@ -178,13 +178,13 @@ class GalleryIndex:
             )
         return searcher
 
-    def _by_cosine(self, queries: np.ndarray, found: Neighbours) -> Neighbours:
-        similarity = np.empty_like(found.similarity)
-        size = found.position.shape[1] * self.embedding.shape[1]
+    def _by_cosine(self, queries: np.ndarray, neighbours: Neighbours) -> Neighbours:
+        similarity = np.empty_like(neighbours.similarity)
+        size = neighbours.position.shape[1] * self.embedding.shape[1]
         for rows in blocks(len(queries), max(1, GATHERED // size)):
-            gathered = self.embedding[found.position[rows]]
+            gathered = self.embedding[neighbours.position[rows]]
             similarity[rows] = np.einsum("nkd,nd->nk", gathered, queries[rows])
-        return Neighbours(similarity, found.position).best(similarity.shape[1])
+        return Neighbours(similarity, neighbours.position).best(similarity.shape[1])
 
     def with_added(
         self,

@@ -153,7 +153,7 @@ def _similarity_panel(axes: Axes, tuned: Tuned) -> None:
         histtype="step",
         color=VERMILION,
         linewidth=1.6,
-        label="product taken out of it",
+        label="product left out of it",
     )
     axes.axvline(tuned.threshold.threshold, color=INK, linewidth=1.2, linestyle="--")
     axes.annotate(

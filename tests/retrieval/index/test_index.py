@@ -47,14 +47,14 @@ def command(run_command: Callable[..., Command]) -> Command:
 
 @pytest.fixture(scope="module")
 def joint(sweep: Path) -> Path:
-    """An index of both folds, not to be changed."""
+    """An index of both folds; read-only."""
     build(Arguments(runs=str(sweep), out=str(sweep.parent / "joint")))
     return sweep.parent / "joint"
 
 
 @pytest.fixture
 def built(joint: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
+    """A writable copy of the index."""
     return shutil.copytree(joint, tmp_path / "index" / "products")
 
 
@@ -67,14 +67,14 @@ def galleries(sweep: Path) -> list[Gallery]:
 
 
 def joined(parts: list[np.ndarray], weights: list[float]) -> np.ndarray:
-    """By the book: each of length 1, weighted, side by side, of length 1."""
+    """The definition: normalise, weight, concatenate, normalise."""
     whole = np.hstack(
         [w * p / np.linalg.norm(p, axis=1)[:, None] for p, w in zip(parts, weights, strict=True)]
     )
     return whole / np.linalg.norm(whole, axis=1, keepdims=True)
 
 
-def test_joined_index_finds_what_numpy_says(sweep: Path, tmp_path: Path, command: Command) -> None:
+def test_joined_index_agrees_with_numpy(sweep: Path, tmp_path: Path, command: Command) -> None:
     out = tmp_path / "products"
     status, output, _ = command(f"runs={sweep}", f"out={out}", "weights=[1,2]")
     assert status == 0 and "40 pictures of 4 products, 32 numbers each, kind=exact" in output
@@ -96,7 +96,7 @@ def test_joined_index_finds_what_numpy_says(sweep: Path, tmp_path: Path, command
     )
 
 
-def test_opened_index_is_a_map(joint: Path) -> None:
+def test_opened_index_is_memory_mapped(joint: Path) -> None:
     index = GalleryIndex.open(joint)
     assert isinstance(index.embedding, np.memmap) and not index.embedding.flags.writeable
     assert index.embedding.dtype == np.float32
@@ -104,11 +104,11 @@ def test_opened_index_is_a_map(joint: Path) -> None:
     assert pictures.columns.tolist() == ["id", "path", "label"]
     assert pictures["label"].tolist() == [index.classes[k] for k in index.target]
     assert all(name.split("/")[1] == label for name, label in pictures[["id", "label"]].to_numpy())
-    # Beside the folder nothing stays but the lock.
+    # Only the lock file remains beside the folder.
     assert {path.name for path in joint.parent.iterdir()} == {"sweep", "joint", ".joint.lock"}
 
 
-def test_pictures_embed_as_the_runs_embedded_them(joint: Path) -> None:
+def test_embeddings_equal_those_of_the_runs(joint: Path) -> None:
     index = GalleryIndex.open(joint)
     rows = np.array([3, 17, 30])
     embedded = embed_pictures(
@@ -138,7 +138,7 @@ def test_without_tta_and_without_a_run(sweep: Path, tmp_path: Path, command: Com
 
 
 @pytest.mark.parametrize("vote", [Vote(), Vote("nearest", 1), Vote("winners", 3)])
-def test_threshold_is_tuned_on_what_each_run_held_out(
+def test_threshold_is_tuned_on_held_out_pictures(
     sweep: Path, tmp_path: Path, command: Command, vote: Vote
 ) -> None:
     out = tmp_path / "index"
@@ -194,7 +194,7 @@ def test_runs_of_one_fold_are_joined_before_they_are_pooled(sweep: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw"])
-def test_kinds_of_faiss_find_the_same(
+def test_faiss_kinds_agree(
     sweep: Path, joint: Path, tmp_path: Path, command: Command, kind: str
 ) -> None:
     pytest.importorskip("faiss")
@@ -242,9 +242,9 @@ def test_products_are_added(built: Path, tiny_root: Path, tmp_path: Path, comman
     assert index.id[-5:].tolist() == [f"new/chess/{n}.jpg" for n in range(5)]
     assert [index.classes[k] for k in index.target[40:]] == ["10"] + 5 * ["chess"]
     assert index.rejection == before.rejection and (built / "rejection.png").is_file()
-    # An index that is open already goes on as it was.
+    # An index that is already open does not change.
     assert (before.embedding == old).all()
-    # Again: only what is not there yet.
+    # A second time, only new pictures are added.
     shutil.copy(tiny_root / "test" / "4.jpg", new / "chess" / "9.jpg")
     (new / "10" / "cut.jpg").unlink()
     status, output, _ = command(f"index={built}", f"add={new}")

@@ -13,7 +13,7 @@ from product_cls.neighbours.votes import Vote
 from product_cls.retrieval.index.store import GalleryIndex, Rejection, write_index
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path) -> None:
     index = replace(made_index(7, 4), vote=Vote("nearest", 2), rejection=Rejection(0.7, 0.9, 0.8))
     write_index(index, tmp_path / "products", extras={"note.txt": b"read me"})
     opened = GalleryIndex.open(tmp_path / "products")
@@ -37,7 +37,7 @@ def test_similarities_of_ivfpq_are_cosines(tmp_path: Path) -> None:
     assert (np.diff(found.similarity, axis=1) <= 0).all()
 
 
-def test_added_rows_stand_at_the_end(refused: Refused) -> None:
+def test_added_rows_are_appended(refused: Refused) -> None:
     index = made_index(4, 2)
     new = np.array([[0.6, 0.8], [1.0, 0.0]])
     grown = index.with_added(
@@ -50,7 +50,7 @@ def test_added_rows_stand_at_the_end(refused: Refused) -> None:
         index.with_added(["2.jpg"], ["/elsewhere/2.jpg"], ["a"], new[:1])
 
 
-def test_a_write_that_fails_leaves_the_old_index(tmp_path: Path, refused: Refused) -> None:
+def test_failed_write_keeps_the_old_index(tmp_path: Path, refused: Refused) -> None:
     folder = tmp_path / "products"
     write_index(made_index(9, 4), folder)
     with refused("cannot be written", "No such file or directory"):

@@ -1,4 +1,4 @@
-"""Neighbours by neighbours: against the formulas by hand."""
+"""Refined searches of an index, against the formulas by hand."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from product_cls.retrieval.index.lookup import find_neighbours, own_rows, rows_b
 from product_cls.retrieval.index.store import GalleryIndex, write_index
 
 
-def test_prototypes_are_means_and_shown_by_their_nearest_picture() -> None:
+def test_prototypes_are_means_and_represented_by_their_nearest_picture() -> None:
     index = made_index(30, 8)
     queries = index.embedding[:6] + 0.2
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)

@@ -10,7 +10,7 @@ from product_cls.display.style import GREEN, GREY, VERMILION
 from product_cls.retrieval.index.sheet import FRAME, SIDE, SheetCell, fit_text, neighbour_sheet
 
 
-def test_sheet_says_right_and_wrong_without_colour_too(tiny_root: Path, tmp_path: Path) -> None:
+def test_sheet_marks_right_and_wrong_without_colour(tiny_root: Path, tmp_path: Path) -> None:
     picture = tiny_root / "test" / "3.jpg"
     rows = [
         [
