@@ -1,4 +1,4 @@
-"""Tiny data that all tests share, and an environment in which nothing reaches the network."""
+"""Tiny data that all tests share, and an environment without network access."""
 
 import csv
 import logging
@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-# Read when huggingface_hub is imported, which is before any fixture runs.
+# huggingface_hub reads this when it is imported, before any fixture runs.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Read by torch, here and in processes that tests start. Tiny networks gain nothing from a second
-# thread, and threads that wait for a core that something else uses cost them tenfold.
+# For torch, here and in processes that tests start. Tiny networks gain nothing from a second
+# thread, and on a busy machine waiting threads make them ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A script that starts the tests in the background leaves Ctrl-C ignored, which all processes that
-# tests start would inherit.
+# In the background of a script, SIGINT is ignored, and processes that tests start would inherit
+# that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -33,13 +33,13 @@ SIDE = 32
 
 @pytest.fixture(autouse=True)
 def same_draws() -> None:
-    """What a test draws from torch does not depend on which tests ran before it."""
+    """Random numbers from torch do not depend on the tests that ran before."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def same_handlers() -> Iterator[None]:
-    """A launcher in the tests' process sets up logging, to an output that is closed afterwards."""
+    """Removes log handlers that a launcher added, whose output is closed after the test."""
     before = list(logging.root.handlers)
     yield
     logging.root.handlers[:] = before
@@ -49,7 +49,7 @@ def same_handlers() -> Iterator[None]:
 def offline(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """W&B writes to a temporary folder and, like Hugging Face, stays off the network."""
+    """W&B writes to a temporary folder; W&B and Hugging Face stay offline."""
     folder = tmp_path_factory.getbasetemp() / "wandb"
     folder.mkdir(exist_ok=True)
     for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
@@ -119,7 +119,7 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def grocery_root() -> Path:
-    """GroceryStoreDataset, where the environment variable GROCERY_ROOT says it is."""
+    """GroceryStoreDataset, in the folder that the environment variable GROCERY_ROOT names."""
     if not (root := os.environ.get("GROCERY_ROOT")):
         pytest.skip("GROCERY_ROOT is not set: no GroceryStoreDataset to read")
     return Path(root)
@@ -129,7 +129,7 @@ def grocery_root() -> Path:
 def run_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[Callable[[], None]], Callable[..., tuple[int, str, str]]]:
-    """A `python -m ...` command in this process: from its words to exit status, output, errors."""
+    """Calls a `python -m ...` command in this process: words -> exit status, output, errors."""
 
     def prepare(main: Callable[[], None]) -> Callable[..., tuple[int, str, str]]:
         def call(*words: str) -> tuple[int, str, str]:
@@ -148,7 +148,7 @@ def run_command(
 
 @pytest.fixture
 def composed() -> Callable[..., dict[str, Any]]:
-    """From overrides to the config as `python train.py` composes it, in plain containers."""
+    """Overrides -> the config that `python train.py` composes, in plain containers."""
     from omegaconf import OmegaConf
 
     from product_cls.config.compose import compose_config

@@ -65,7 +65,7 @@ def test_packages_are_functions_in_any_order_of_imports(first: str) -> None:
         "except product_cls.UserError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    empty = "The list of runs is empty; it needs one folder or more."
+    empty = "runs is empty; it needs the folder of a run or of a sweep."
     assert done.stdout.splitlines() == [empty, empty, "There is no folder no_such_folder."]
 
 
@@ -149,12 +149,15 @@ def test_predictions_are_a_table(at_home: Path) -> None:
 def test_ensemble_is_the_commands_table(at_home: Path) -> None:
     from product_cls.ensemble.__main__ import main
 
-    table = product_cls.ensemble([folder_name(0), folder_name(1)], device="cpu")
+    folders = [folder_name(0), folder_name(1)]
+    table = product_cls.ensemble(folders, device="cpu")
     assert table["run"].iloc[-1] == "ensemble of 2 runs (mean)"
     whole = product_cls.ensemble(["multirun/shop"], device="cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["ensemble", "runs=multirun/shop", "device=cpu"])
         main()
+    product_cls.ensemble(folders, device="cpu", weights=[1, 3], out="weighted")
+    assert (at_home / "weighted" / "submission.csv").is_file()
     written = pd.read_csv("multirun/shop/ensemble/table.csv").query("tta")
     assert written["run"].tolist() == whole["run"].tolist()
 
@@ -172,7 +175,7 @@ def test_mistakes_are_value_errors_of_one_sentence(
         (f"Picture 2 ({broken}) cannot be decoded", lambda: model.predict([pictures[0], broken])),
         ("pass a list", lambda: model.predict(pictures[0])),
         ("top=0; allowed: 1 or more.", lambda: model.predict(pictures, top=0)),
-        ("The list of runs is empty", lambda: product_cls.ensemble([])),
+        ("runs is empty; it needs", lambda: product_cls.ensemble([])),
         ("There is no folder nowhere.", lambda: product_cls.ensemble(["nowhere"])),
         ("There is no folder nowhere.", lambda: product_cls.read_predictions("nowhere")),
         ("split=tst; the run", lambda: product_cls.read_predictions(folder_name(0), "tst")),

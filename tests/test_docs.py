@@ -98,7 +98,7 @@ def check_ours(name: str, words: list[str], variables: tuple[str, ...]) -> None:
 
 
 def check_settings(words: list[str], variables: tuple[str, ...]) -> None:
-    """Compose the first and the last job of a sweep."""
+    """Compose the last job of a sweep; of one over options of a group, the first, too."""
     settings = [word for word in words if word not in FLAGS]
     if "--cfg" in settings:
         at = settings.index("--cfg")
@@ -112,16 +112,17 @@ def check_settings(words: list[str], variables: tuple[str, ...]) -> None:
     overrides = OverridesParser.create().parse_overrides(settings)
     sweeps = any(override.is_sweep_override() for override in overrides)
     assert not sweeps or "-m" in words or "sweep=" in " ".join(words)
-    jobs = set()
-    for end in (0, -1):
-        jobs.add(
-            tuple(
-                f"{override.get_key_element()}={list(override.sweep_string_iterator())[end]}"
-                if override.is_sweep_override()
-                else override.input_line
-                for override in overrides
-            )
+    groups = [o for o in overrides if (ROOT / "conf" / o.get_key_element()).is_dir()]
+    ends = (0, -1) if any(override.is_sweep_override() for override in groups) else (-1,)
+    jobs = {
+        tuple(
+            f"{override.get_key_element()}={list(override.sweep_string_iterator())[end]}"
+            if override.is_sweep_override()
+            else str(override.input_line)
+            for override in overrides
         )
+        for end in ends
+    }
     with pytest.MonkeyPatch.context() as patch:
         for variable in variables:
             patch.setenv(*variable.split("=", 1))

@@ -1,6 +1,7 @@
-"""What a command imports before it begins, which every job of a sweep waits for.
+"""Imports of a command at its start, which every job of a sweep waits for.
 
-Read from the sources, for importing torch takes seconds, and what our libraries import is theirs.
+They are read from the source code, because importing torch takes seconds. Imports inside other
+libraries are not followed.
 """
 
 import ast
@@ -12,12 +13,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TORCH = {"torch", "torchvision", "timm", "torchmetrics", "pytorch_lightning", "albumentations"}
-# What few commands need: of these, whoever calls a function that does imports it there.
+# Few commands need these, so functions that use them import them.
 SELDOM = {"matplotlib", "sklearn", "scipy", "wandb", "tensorboard", "faiss", "onnx", "onnxruntime"}
 
 
 def at_import(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Import statements that run when the module does: not those inside functions."""
+    """Import statements that run when the module is imported: not those inside functions."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
@@ -29,21 +30,21 @@ def at_import(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
 
 @cache
 def imports_of(module: str) -> list[str]:
-    """What a module of ours imports, dotted; nothing for a module of others."""
-    place = ROOT / module.replace(".", "/")
+    """Modules that one of our modules imports, dotted; none for a module of a library."""
+    stem = ROOT / module.replace(".", "/")
     names = []
-    for file in (place.with_suffix(".py"), place / "__init__.py"):
+    for file in (stem.with_suffix(".py"), stem / "__init__.py"):
         for node in at_import(ast.parse(file.read_text())) if file.is_file() else ():
-            given = [alias.name for alias in node.names]
+            imported = [alias.name for alias in node.names]
             if isinstance(node, ast.ImportFrom):
                 assert node.module is not None and node.level == 0
-                given = [node.module, *(f"{node.module}.{name}" for name in given)]
-            names += given
+                imported = [node.module, *(f"{node.module}.{name}" for name in imported)]
+            names += imported
     return names
 
 
 def imported_by(start: str) -> dict[str, str]:
-    """All that importing a module of ours imports through our own modules -> where it is named."""
+    """Modules that importing one of our modules imports -> the module of ours that imports it."""
     found: dict[str, str] = {start: "the test"}
     waiting = [start]
     while waiting:
@@ -60,7 +61,12 @@ def imported_by(start: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("start", "unwanted"),
     [
-        ("train", TORCH | SELDOM | {"pandas"}),
+        ("train", TORCH | SELDOM | {"pandas", "numpy"}),
+        ("product_cls.__main__", TORCH | SELDOM | {"pandas", "numpy", "hydra", "omegaconf"}),
+        ("product_cls.stream", TORCH | SELDOM | {"pandas", "numpy"}),
+        ("product_cls.report.__main__", TORCH | SELDOM | {"pandas", "numpy"}),
+        ("hydra_plugins.product_cls_config", TORCH | SELDOM | {"pandas", "numpy"}),
+        ("hydra_plugins.product_cls_launchers", TORCH | SELDOM | {"pandas", "numpy"}),
         ("product_cls.training.run", SELDOM | {"product_cls.report"}),
         ("product_cls.tasks.single_label", SELDOM),
         ("product_cls.tasks.multi_label", SELDOM),
@@ -76,12 +82,12 @@ def imported_by(start: str) -> dict[str, str]:
 )
 def test_a_job_imports_no_more_than_it_needs(start: str, unwanted: set[str]) -> None:
     found = imported_by(start)
-    assert len(found) > 3, found
+    assert len(found) > 1, found
     assert {name: by for name, by in found.items() if name in unwanted} == {}
 
 
-def test_what_is_imported_is_found() -> None:
-    """The test above could not fail if this did not see imports of imports."""
+def test_imports_of_imports_are_seen() -> None:
+    """Otherwise the test above could not fail."""
     found = imported_by("product_cls.training.run")
     assert {"torch", "pytorch_lightning", "albumentations", "product_cls.data.store"} <= set(found)
     assert found["albumentations"].startswith("product_cls.data.")

@@ -62,37 +62,41 @@ class Run:
 
 
 def ensemble(
-    runs: Sequence[str | Path], *, method: str = "mean", device: str = "auto"
+    runs: Sequence[str | Path],
+    *,
+    method: str = "mean",
+    weights: str | Sequence[float] | None = None,
+    device: str = "auto",
+    out: str | Path | None = None,
 ) -> pd.DataFrame:
-    """The runs of several folders blended into one system.
+    """Blend the finished runs below some folders.
 
     Args:
         runs: run or sweep folders; at least one finished run in each.
         method: ``mean``, ``gmean`` or ``sharpened`` for one label a picture; ``mean`` or
             ``logits`` for several.
+        weights: one per run, in the order of the table; ``greedy`` or ``optimised`` to find them
+            on held-out pictures; None for equal weights.
         device: where retrieval runs are searched.
+        out: folder for predictions, tables and submission, as the command writes them; None writes
+            nothing.
 
     Returns:
-        A row for each run, group of runs and the whole system; accuracies (or the task's first
-        measure) in %, with test-time augmentation.
+        A row for each run, group of runs and the whole system; the task's main measure in %, with
+        test-time augmentation.
 
     Raises:
-        UserError: no folders, a folder without a finished run, or runs that cannot be blended.
+        UserError: no folders, a folder without a finished run, runs that cannot be blended, or
+            weights that do not suit them.
     """
-    from product_cls.core.device import pick_device
-    from product_cls.ensemble.members import load_members
-    from product_cls.ensemble.system import blend_runs
-    from product_cls.ensemble.table import ensemble_table, group_votes
+    from product_cls.ensemble.blend_folders import blend_folders
 
-    roots = [Path(root) for root in _several(runs)]
-    members, left_out = load_members(roots)
-    for sentence in left_out:
+    if isinstance(runs, str | Path):
+        raise UserError(f"A single folder was passed; pass a list: ['{runs}'].")
+    result = blend_folders(runs, method=method, weights=weights, device=device, out=out)
+    for sentence in result.left_out:
         warnings.warn(f"Left out: {sentence}.", stacklevel=3)
-    where = pick_device(device)
-    blended = blend_runs(members, method, device=where)
-    votes = group_votes(members, method, where)
-    measure = next(iter(blended.splits.values())).make_task().measures[0]
-    return ensemble_table(members, blended, votes, method, tta=True, measure=measure)
+    return result.tables[result.measures[0], True]
 
 
 def read_predictions(
@@ -156,14 +160,6 @@ def runs(root: str | Path = "multirun") -> pd.DataFrame:
             row |= {key.replace(".", "/"): value for key, value in metrics.items()}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _several(runs: Sequence[str | Path]) -> Sequence[str | Path]:
-    if isinstance(runs, str | Path):
-        raise UserError(f"A single folder was passed; pass a list: ['{runs}'].")
-    if not len(runs):
-        raise UserError("The list of runs is empty; it needs one folder or more.")
-    return runs
 
 
 def _overrides(folder: RunFolder) -> list[str]:

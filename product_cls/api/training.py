@@ -32,8 +32,8 @@ def compose(*words: str) -> DictConfig:
     run = compose_run(words)
     if run.sweep is not None:
         raise UserError(
-            f"sweep={run.sweep} is a set of runs, and compose makes the config of one; run the "
-            f"sweep by `product-cls train -m sweep={run.sweep}`."
+            f"sweep={run.sweep} is a set of runs, and compose makes the config of one; train the "
+            f"set by `product-cls train -m {' '.join(words)}`."
         )
     # In __dict__, past DictConfig's own attributes, which are the config's keys.
     vars(run.config)[COMPOSED] = (run, _content(run.config))
@@ -68,7 +68,7 @@ def train(config: DictConfig | Mapping[str, Any], *, folder: str | Path | None =
     with _logged(run.folder), run_interpolations(path, override_dirname):
         quiet_libraries()
         try:
-            train_in(config, run.folder)
+            train_in(config, RunFolder(path.absolute()))
         except SystemExit as error:
             raise RuntimeError(f"The run ended with exit status {error.code}.") from error
     return run

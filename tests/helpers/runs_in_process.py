@@ -1,5 +1,4 @@
-"""Runs in this process: composing the config and training as `python train.py` does, without the
-seconds that a new process spends on imports."""
+"""Runs in this process, as `python train.py` does them, without the imports of a new process."""
 
 import logging
 from pathlib import Path
@@ -26,7 +25,7 @@ TINY = (
     "folds.n_splits=2",
 )
 RETRIEVAL = ("task=retrieval", "model.pooling=gem", "task.embedding=16")
-# An index wants similarities that differ: after an epoch of the default all are above .99.
+# An index needs similarities that differ; after one epoch with defaults, all are above .99.
 INDEXED = (
     *RETRIEVAL,
     "task.gallery_every=0",
@@ -38,7 +37,7 @@ INDEXED = (
 
 
 def train(folder: Path, data: Path, *overrides: str) -> RunFolder:
-    """Run in ``folder`` on the competition's layout at ``data``; ``overrides`` come last.
+    """Train in ``folder`` on the competition's layout at ``data``; ``overrides`` come last.
 
     Raises:
         SystemExit: as `python train.py` would exit.
@@ -61,7 +60,7 @@ def train(folder: Path, data: Path, *overrides: str) -> RunFolder:
 
 
 class Stop(Callback):
-    """Ends a run in the middle of an epoch, as a crash would, while it is ``armed``."""
+    """Raises in the middle of an epoch, as a crash would, while ``armed``."""
 
     armed = False
 
@@ -74,7 +73,7 @@ class Stop(Callback):
 
 
 def train_interrupted(folder: Path, data: Path, *overrides: str, epoch: int) -> RunFolder:
-    """``train``, ended in the middle of ``epoch`` (counted from 0) and typed again."""
+    """``train``, interrupted in the middle of ``epoch`` (counted from 0) and then resumed."""
     stop = f"+callbacks.stop={{_target_: runs_in_process.Stop, epoch: {epoch}}}"
     Stop.armed = True
     try:
@@ -91,7 +90,7 @@ def train_interrupted(folder: Path, data: Path, *overrides: str, epoch: int) -> 
 
 
 def refusal(run: Path, data: Path, caplog: pytest.LogCaptureFixture, *overrides: str) -> str:
-    """The sentence that a run with a mistake ends with."""
+    """The error message of a run that is refused."""
     caplog.clear()
     with pytest.raises(SystemExit) as exit_:
         train(run, data, *overrides)
@@ -103,6 +102,6 @@ def refusal(run: Path, data: Path, caplog: pytest.LogCaptureFixture, *overrides:
 
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:
-    """Of its last epoch, by name."""
+    """Weights after the last epoch, by name."""
     checkpoint = torch.load(run.last_checkpoint, weights_only=True)
     return dict(checkpoint["state_dict"])
