@@ -18,7 +18,8 @@ from common import paired_seconds, ratio, report, waves
 
 from product_cls.core.cli import guard, parse_arguments
 from product_cls.core.errors import UserError
-from product_cls.export import Scorer, export_onnx, open_session
+from product_cls.inference.onnx_export import Scorer, export_onnx
+from product_cls.inference.onnx_model import open_session
 from product_cls.inference.predictor import Predictor
 from product_cls.models.network import Network
 from product_cls.tasks import build_task

@@ -81,7 +81,7 @@ def stages(
         with console.open("wb") as output:
             process = Popen(command, env=environment, stdin=DEVNULL, stdout=output, stderr=output)
     else:
-        process = source.copy(command, environment, console)
+        process = source.fork(command, environment, console)
     assert process is not None
     _, status, used = os.wait4(process.pid, 0)
     if status != 0:

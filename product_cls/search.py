@@ -1,4 +1,4 @@
-"""The former name of ``python -m product_cls.tune``, kept for commands that are already written."""
+"""Forwards ``python -m product_cls.search``, the former name of ``python -m product_cls.tune``."""
 
 from product_cls.core.cli import guard
 from product_cls.tune.__main__ import main

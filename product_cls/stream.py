@@ -9,26 +9,15 @@ import json
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
-import product_cls.launchers.processes  # noqa: F401  (conf/config.yaml names its launcher)
-from product_cls.config.border import keys_for_arguments
-from product_cls.config.checks import check_config
-from product_cls.config.instantiate import build
-from product_cls.config.resolvers import register_resolvers
 from product_cls.core.cli import MISSING, guard, parse_arguments
-from product_cls.core.errors import UserError, reason
-from product_cls.data.stream.reading import INDEX, SAMPLES
-from product_cls.data.stream.writing import write_stream
+from product_cls.core.errors import UserError
 
 PROG = "python -m product_cls.stream"
-CONF = Path(__file__).parents[1] / "conf"
 # Settings of loading and training, which shards do not depend on.
 LOADING = [f"data.{key}" for key in ("size", "fit", "batch_size", "per_class", "num_workers")]
 
@@ -49,7 +38,7 @@ class Arguments:
     side: int | None = None
 
 
-def compose_data(words: list[str]) -> DictConfig:
+def compose_data(words: list[str]) -> "DictConfig":
     """Compose the config that train.py would have for words that select data.
 
     Raises:
@@ -66,7 +55,10 @@ def compose_data(words: list[str]) -> DictConfig:
                 f"{', '.join(f'{f.name}=...' for f in fields(Arguments))}: data=..., "
                 f"data.KEY=..., experiment=..., paths.cache=...."
             )
-    config = _compose(words)
+    from product_cls.config.checks import check_config
+    from product_cls.config.compose import compose_config
+
+    config = compose_config(words)
     check_config(config)
     if config.data.get("stream") is not None:
         raise UserError("data=streaming is in shards already; name the data to write into shards.")
@@ -78,22 +70,21 @@ def compose_data(words: list[str]) -> DictConfig:
     return config
 
 
-def _compose(words: list[str]) -> DictConfig:
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", words)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"train.py would refuse this: {reason(error)}.") from None
-
-
 def main() -> None:
     """Entry point of ``python -m product_cls.stream``."""
     names = {field.name for field in fields(Arguments)}
     words = sys.argv[1:]
     own = [word for word in words if word.partition("=")[0] in names or word in ("-h", "--help")]
     arguments = parse_arguments(Arguments, own, prog=PROG)
+
+    # Imported here, so that --help and mistakes do not wait for torch.
+    import pandas as pd
+
+    from product_cls.config.border import keys_for_arguments
+    from product_cls.config.instantiate import build
+    from product_cls.data.stream.reading import INDEX, SAMPLES
+    from product_cls.data.stream.writing import write_stream
+
     config = compose_data([word for word in words if word not in own])
     samples: pd.DataFrame = build(config.data.samples)
     out = Path(arguments.out).expanduser()

@@ -90,7 +90,7 @@ def test_a_network_that_differs_is_not_written(
 ) -> None:
     pytest.importorskip("onnx", reason="the extra `export` is not installed")
     pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
-    monkeypatch.setattr("product_cls.export.TOLERANCE", -1.0)
+    monkeypatch.setattr("product_cls.inference.onnx_export.TOLERANCE", -1.0)
     file = checkpoint(tmp_path / "best.ckpt", TASKS["single_label"])
     out = tmp_path / "model.onnx"
     status, _, errors = run_command(main)(f"checkpoint={file}", f"out={out}")

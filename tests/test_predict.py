@@ -139,5 +139,5 @@ def test_devices(monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
     assert pick_device("auto") == pick_device("cuda") == torch.device("cuda")
     assert pick_device("cuda:1") == torch.device("cuda:1")
     for name in ("cuda:2", "cuda:128", "cuda:999999999999"):
-        with refused(f"device={name}: there are GPUs up to cuda:1 here"):
+        with refused(f"device={name}: the last GPU here is cuda:1"):
             pick_device(name)

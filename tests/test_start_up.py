@@ -67,6 +67,11 @@ def imported_by(start: str) -> dict[str, str]:
         ("product_cls.tasks.multi_head", SELDOM),
         ("product_cls.tasks.retrieval", SELDOM),
         ("product_cls.optim.adamp", SELDOM),
+        ("product_cls.predict", TORCH | SELDOM | {"pandas", "numpy"}),
+        ("product_cls.export", TORCH | SELDOM | {"pandas", "numpy"}),
+        ("product_cls.ensemble.__main__", TORCH | SELDOM | {"pandas", "numpy"}),
+        ("product_cls.retrieval.search", TORCH | SELDOM | {"pandas", "numpy"}),
+        ("product_cls.retrieval.index.__main__", TORCH | SELDOM | {"pandas", "numpy"}),
     ],
 )
 def test_a_job_imports_no_more_than_it_needs(start: str, unwanted: set[str]) -> None:

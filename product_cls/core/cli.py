@@ -7,7 +7,7 @@ folders are named ``fold=0,model=b0``, so paths to them must pass through untouc
 import inspect
 import sys
 from collections.abc import Callable
-from typing import TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 from omegaconf import MISSING, OmegaConf
@@ -16,6 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from product_cls.core.errors import UserError
 
 T = TypeVar("T")
+
+CONSOLE = "product-cls"  # the console command, which sets sys.argv[0] to "product-cls SUBCOMMAND"
 
 
 def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str) -> T:
@@ -34,6 +36,7 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
         UserError: a word without ``=``, an unknown key, a value of another type, a missing key.
     """
     words = sys.argv[1:] if argv is None else argv
+    prog = sys.argv[0] if sys.argv[0].startswith(f"{CONSOLE} ") else prog
     defaults = OmegaConf.structured(schema)
     keys = [str(key) for key in defaults]
     kinds = get_type_hints(schema)
@@ -75,6 +78,17 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
         raise UserError(f"Bad value: {_first_line(error)}.") from None
 
 
+def check_at_least_one(arguments: Any, *keys: str) -> None:
+    """Refuse values below 1.
+
+    Raises:
+        UserError: naming the first such key.
+    """
+    for key in keys:
+        if getattr(arguments, key) < 1:
+            raise UserError(f"{key}={getattr(arguments, key)}; allowed: 1 or more.")
+
+
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0].rstrip(".")
 
@@ -91,4 +105,4 @@ def guard(main: Callable[[], None]) -> None:
         raise SystemExit(130) from None
 
 
-__all__ = ["MISSING", "guard", "parse_arguments"]
+__all__ = ["CONSOLE", "MISSING", "check_at_least_one", "guard", "parse_arguments"]

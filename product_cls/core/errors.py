@@ -1,4 +1,4 @@
-"""The one exception that is shown to users as a sentence, without a traceback."""
+"""The exception whose message is shown to users without a traceback."""
 
 import re
 
@@ -6,9 +6,11 @@ LOGIN = re.compile(r"(?<=:/)(/?)[^\s/]*@")
 
 
 class UserError(ValueError):
-    """A mistake the user can mend: one sentence with what was wrong, where, and what is allowed.
+    """A mistake that the user can fix.
 
-    Logins in its addresses are left out.
+    Args:
+        sentence: one sentence that says what was wrong, where, and what is allowed. Logins in its
+            addresses are removed.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -16,11 +18,14 @@ class UserError(ValueError):
 
 
 def without_login(text: str) -> str:
-    """A text for others to see: each ``https://NAME:PASSWORD@HOST`` in it is ``https://HOST``."""
+    """A text without logins: each ``https://NAME:PASSWORD@HOST`` becomes ``https://HOST``."""
     return LOGIN.sub(r"\1", text)
 
 
 def reason(error: BaseException) -> str:
-    """What another library's exception says, on one line and without a full stop and logins, to end
-    a sentence of ours with."""
+    """The message of another library's exception, to end a sentence with.
+
+    Returns:
+        One line without a full stop or logins; the exception's class name if it has no message.
+    """
     return without_login(" ".join(str(error).split()).rstrip(".")) or type(error).__name__

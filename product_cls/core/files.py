@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and digests of plain data."""
+"""Atomic file writes, and digests of plain data."""
 
 import hashlib
 import json
@@ -12,12 +12,17 @@ from product_cls.core.errors import UserError
 
 
 def write_text_whole(path: Path, text: str) -> None:
-    """Write beside and rename, so that a reader sees the old text or the new, never a part."""
+    """Write a text file (UTF-8) atomically: readers see the old text or the new, never a part.
+
+    Args:
+        path: the file; missing folders are created.
+        text: its new content.
+    """
     write_bytes_whole(path, text.encode())
 
 
 def write_bytes_whole(path: Path, content: bytes) -> None:
-    """The same for what is no text."""
+    """Write a file atomically: see ``write_text_whole``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_bytes(content)
@@ -25,31 +30,38 @@ def write_bytes_whole(path: Path, content: bytes) -> None:
 
 
 def check_place(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written to, before work is put into what goes there.
+    """Check that a folder can be created and written to, before work starts on its content.
+
+    Args:
+        folder: need not exist.
 
     Raises:
-        UserError: naming the nearest folder above it that exists, and what speaks against it.
+        UserError: it cannot; the message names the nearest existing parent and the reason.
     """
-    place = Path(os.path.abspath(folder))
-    while not os.path.lexists(place):
-        place = place.parent
+    existing = Path(os.path.abspath(folder))
+    while not os.path.lexists(existing):
+        existing = existing.parent
     try:
-        # Tried, for permissions do not tell: root has all of them, and /proc takes no files.
-        with TemporaryDirectory(dir=place):
+        # Permissions are not enough: root has all of them, and /proc still takes no files.
+        with TemporaryDirectory(dir=existing):
             pass
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written ({place}: {error.strerror}); choose another place "
+            f"{folder} cannot be written ({existing}: {error.strerror}); choose another folder "
             "(out=FOLDER)."
         ) from None
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON of plain containers, as 16 hexadecimal digits."""
+    """The first 16 hexadecimal digits of the SHA-256 of a value's canonical JSON.
+
+    Args:
+        value: plain containers that JSON can hold.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, whole seconds."""
+    """The current time in UTC as ISO 8601, in whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,9 +1,9 @@
-"""Environment variables of ranks and threads, and how processes end."""
+"""Environment variables that set ranks and threads, and how processes end."""
 
 import signal
 
-# What torchrun, Lightning, Slurm and jsrun use to tell a process its rank. A job that inherits one
-# believes to be part of a larger run: it waits for the other ranks, or trains nothing as rank 1.
+# torchrun, Lightning, Slurm and jsrun tell a process its rank by these. A job that inherits one
+# takes itself for part of a larger run: it waits for the other ranks, or trains nothing as rank 1.
 RANK_VARIABLES = (
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
     *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE", "NODE_RANK"),
@@ -19,8 +19,12 @@ THREAD_VARIABLES = (
 )
 
 
-def ending(code: int) -> str:
-    """How a process ended; a negative ``code`` is the signal that killed it."""
+def describe_exit(code: int) -> str:
+    """How a process ended, in words.
+
+    Args:
+        code: its exit status; negative: the signal that killed it.
+    """
     if code == -signal.SIGKILL:
-        return "killed by SIGKILL (by the system, probably: out of memory)"
+        return "killed by SIGKILL (probably by the system: out of memory)"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"

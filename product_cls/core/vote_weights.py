@@ -1,4 +1,4 @@
-"""Weights in a vote, checked."""
+"""Checks of voting weights."""
 
 from collections.abc import Sequence
 
@@ -8,24 +8,30 @@ from product_cls.core.errors import UserError
 
 
 def check_weights(
-    weights: Sequence[float] | np.ndarray | None, runs: int, names: Sequence[str] = ()
+    weights: Sequence[float] | np.ndarray | None, count: int, names: Sequence[str] = ()
 ) -> np.ndarray:
-    """Weights of runs as given, float64 ``[runs]``; equal ones where None.
+    """Check the weights of a vote's members.
 
     Args:
-        weights: one a run, 0 or more.
-        runs: how many there are.
-        names: theirs, for the message.
+        weights: finite numbers of 0 or more, one per member; None: equal weights.
+        count: number of members.
+        names: names of the members, for the message.
+
+    Returns:
+        The weights, float64 ``[count]``, not normalised.
 
     Raises:
-        UserError: another number of them, negative or infinite ones, or nothing but 0.
+        UserError: there are not ``count`` weights, one is negative or infinite, or all are 0.
     """
     if weights is None:
-        return np.ones(runs)
-    if len(weights) != runs:
-        what = f": {', '.join(names)}" if names else "; give one for each"
-        raise UserError(f"{len(weights)} weights for {runs} runs{what}.")
-    chosen = np.asarray(weights, dtype=np.float64)
-    if not np.isfinite(chosen).all() or (chosen < 0).any() or not chosen.any():
-        raise UserError(f"weights={chosen.tolist()}; allowed: 0 or more, not all of them 0.")
-    return chosen
+        return np.ones(count)
+    if len(weights) != count:
+        members = f" for {', '.join(names)}" if names else ""
+        raise UserError(
+            f"weights={[float(weight) for weight in weights]}; allowed: {count} numbers, one "
+            f"each{members}."
+        )
+    values = np.asarray(weights, dtype=np.float64)
+    if not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        raise UserError(f"weights={values.tolist()}; allowed: 0 or more, not all of them 0.")
+    return values

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
-from product_cls.data.readers import list_pictures
+from product_cls.data.source_files import list_pictures
 
 Read = TypeVar("Read")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from product_cls.core.errors import UserError
-from product_cls.data.readers import existing_folder, read_table, require_files, require_folder
 from product_cls.data.samples import check_samples
+from product_cls.data.source_files import existing_folder, read_table, require_files, require_folder
 
 ROLES = ("id", "path", "split", "view", "group")  # columns of the sample table that are not labels
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from product_cls.core.errors import UserError
-from product_cls.data.readers import existing_folder, list_pictures, read_table, require_files
 from product_cls.data.samples import check_samples, natural_key
+from product_cls.data.source_files import existing_folder, list_pictures, read_table, require_files
 
 PERSON = re.compile(r"(?P<id>[^_]+)_(?P<gender>male|female)_(?P<race>[^_]+)_(?P<years>\d+)")
 MASKS = ("mask", "incorrect", "normal")

@@ -4,6 +4,7 @@ If the pixels that this module produces change, raise ``VERSION`` in ``store.py`
 """
 
 import re
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
@@ -46,7 +47,7 @@ def picture_file(path: str | Path) -> Path | BinaryIO:
         return BytesIO(shard.read(place[2]))
 
 
-def load_picture(path: str | Path | BinaryIO) -> np.ndarray:
+def load_picture(path: str | Path | BinaryIO | Image.Image) -> np.ndarray:
     """Decode a picture and turn it upright as its EXIF data says.
 
     Greyscale is repeated in three channels, transparent pixels are laid over white, and 16-bit
@@ -54,7 +55,8 @@ def load_picture(path: str | Path | BinaryIO) -> np.ndarray:
     truncated file as if it were whole.
 
     Args:
-        path: a file, a picture in a shard (``SHARD.tar/OFFSET+SIZE``), or an open binary file.
+        path: a file, a picture in a shard (``SHARD.tar/OFFSET+SIZE``), an open binary file, or an
+            image of Pillow, which is left open.
 
     Returns:
         RGB uint8 ``[H, W, 3]``.
@@ -64,7 +66,9 @@ def load_picture(path: str | Path | BinaryIO) -> np.ndarray:
     """
     try:
         source = picture_file(path) if isinstance(path, str | Path) else path
-        with Image.open(source) as opened:
+        with (
+            nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as opened
+        ):
             # ImageOps.exif_transpose would also rewrite the EXIF data, and fails on odd data.
             orientation: Any = opened.getexif().get(ORIENTATION)
             turn = TURNS.get(orientation)

@@ -1,28 +1,32 @@
 """Tables for terminals and for Markdown."""
 
-from typing import Any
-
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 
-def _cell(value: Any) -> str:
+def format_cell(value: object) -> str:
+    """A value as tables show it: floats with two digits, NaN as ``-``."""
     if isinstance(value, float):
         return "-" if pd.isna(value) else f"{value:.2f}"
     return str(value)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A GitHub table; numbers with two digits, missing ones as '-'."""
+    """The table in GitHub's Markdown, without its index; cells as in ``format_cell``."""
     head = "| " + " | ".join(map(str, table.columns)) + " |"
     rule = "|" + "---|" * len(table.columns)
-    rows = ["| " + " | ".join(map(_cell, row)) + " |" for row in table.itertuples(index=False)]
+    rows = [
+        "| " + " | ".join(map(format_cell, row)) + " |" for row in table.itertuples(index=False)
+    ]
     return "\n".join([head, rule, *rows]) + "\n"
 
 
 def print_table(table: pd.DataFrame, title: str) -> None:
-    """Print with aligned columns, never cut: a table in a log file has no terminal's width."""
+    """Print the table with aligned columns, without its index.
+
+    Outside a terminal, as in a log file, lines may be 200 characters wide, so that nothing is cut.
+    """
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
@@ -30,5 +34,5 @@ def print_table(table: pd.DataFrame, title: str) -> None:
     for k, column in enumerate(table.columns):
         shown.add_column(str(column), justify="left" if k == 0 else "right", overflow="fold")
     for row in table.itertuples(index=False):
-        shown.add_row(*map(_cell, row))
+        shown.add_row(*map(format_cell, row))
     console.print(shown)

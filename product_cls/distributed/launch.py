@@ -32,7 +32,7 @@ from product_cls.config.batch import world_size
 from product_cls.config.values import trainer_precision
 from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
-from product_cls.core.process_environment import RANK_VARIABLES, THREAD_VARIABLES, ending
+from product_cls.core.process_environment import RANK_VARIABLES, THREAD_VARIABLES, describe_exit
 from product_cls.optim.groups import Finetune
 from product_cls.runs.folder import RunFolder
 
@@ -241,7 +241,7 @@ def _watch(processes: Mapping[int, "subprocess.Popen[bytes]"], folder: Path, wor
         for rank, process in processes.items():
             if process.poll() and rank not in silent:
                 code = process.returncode
-                text = f"was {ending(code)}" if code < 0 else ending(code)
+                text = f"was {describe_exit(code)}" if code < 0 else describe_exit(code)
                 # A process group that loses a peer may abort the process.
                 silent[rank] = Cause(rank, "other", text, code == -SIGABRT, time.time())
         causes = list((silent | {cause.rank: cause for cause in read_causes(folder)}).values())

@@ -1,0 +1,5 @@
+"""Finished runs as one system; called, the function ``ensemble`` of the Python API."""
+
+from product_cls.core.api_packages import make_callable
+
+make_callable(__name__)

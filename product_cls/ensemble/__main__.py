@@ -2,27 +2,18 @@
 
     python -m product_cls.ensemble runs=multirun/NAME
 
-Reads only the runs' folders. The test part is blended over all runs; the validation part, where
-each run holds out other pictures, over the runs that held a picture out (out-of-fold). Softmax runs
-vote; retrieval runs are joined by their features; of both together, the share of each is tuned on
-the out-of-fold predictions.
+Reads only the runs' folders. The test part is blended over all runs. Each run holds out other
+pictures for validation, so a validation picture is blended over the runs that held it out
+(out-of-fold). Softmax runs vote; retrieval runs are joined by their embeddings; with both kinds,
+the share of each is tuned on the out-of-fold predictions.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from product_cls.core.cli import MISSING, guard, parse_arguments
-from product_cls.core.device import pick_device
-from product_cls.core.files import write_text_whole
-from product_cls.display.tables import markdown, print_table
-from product_cls.ensemble.label_thresholds import tune_decisions
-from product_cls.ensemble.members import load_all_runs
-from product_cls.ensemble.system import blend_runs
-from product_cls.ensemble.table import ensemble_table, group_votes, write_submission
-from product_cls.ensemble.tune_weights import check_numbers, find_weights
+from product_cls.runs.folder import find_runs
 
 
 @dataclass
@@ -55,69 +46,41 @@ class Arguments:
 
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.ensemble")
-    given = arguments.runs
-    roots = [Path(str(name)) for name in (given if isinstance(given, list) else [given])]
-    runs, left_out = load_all_runs(roots)
-    root = roots[0]
-    found = None
-    if isinstance(arguments.weights, str):
-        found = find_weights(runs, arguments.weights, arguments.method)
-    weights = check_numbers(arguments.weights) if found is None else found.runs
-    device = pick_device(arguments.device)
-    blended = blend_runs(runs, arguments.method, weights, arguments.share, device)
-    votes = group_votes(runs, arguments.method, device)
-    notes = []
-    if found is not None:
-        # By these very weights, validation would look better than new pictures will.
-        blended = replace(blended, splits=blended.splits | {"val": found.val})
-        notes = found.sentences
-    for sentence in [*(f"LEFT OUT: {one}." for one in left_out), *notes]:
-        print(sentence)
-    out = Path(arguments.out) if arguments.out else root / "ensemble"
-    decisions = tune_decisions(blended.splits, arguments.thresholds, arguments.goal)
-    splits = blended.splits if decisions is None else decisions.splits
-    for split, predictions in splits.items():
-        predictions.save(out / "predictions" / f"{split}.npz")
-    measures = next(iter(blended.splits.values())).make_task().measures
-    tables = {
-        (measure, tta): ensemble_table(
-            runs, blended, votes, arguments.method, tta=tta, measure=measure, weights=weights
-        )
-        for measure in measures
-        for tta in (True, False)
-    }
-    several = len(measures) > 1
-    whole = pd.concat(
-        [
-            table.assign(tta=tta, **({"measure": measure} if several else {}))
-            for (measure, tta), table in tables.items()
-        ]
+    runs = arguments.runs if isinstance(arguments.runs, list) else [arguments.runs]
+    roots = [Path(str(name)) for name in runs]
+    for root in roots:
+        find_runs(root)  # before seconds of imports
+
+    from product_cls.display.tables import print_table
+    from product_cls.ensemble.blend_folders import blend_folders, title_of
+
+    result = blend_folders(
+        roots,
+        method=arguments.method,
+        weights=arguments.weights,
+        share=arguments.share,
+        thresholds=arguments.thresholds,
+        goal=arguments.goal,
+        device=arguments.device,
     )
-    write_text_whole(out / "table.csv", whole.round(4).to_csv(index=False))
-    titles = {key: f"{key[0]} in %, {'with' if key[1] else 'without'} TTA" for key in tables}
-    pages = [
-        f"{titles[key][0].upper()}{titles[key][1:]}:\n\n{markdown(table)}"
-        for key, table in tables.items()
-    ]
-    write_text_whole(out / "table.md", "\n".join([*pages, *(f"{note}\n" for note in notes)]))
-    for key, table in tables.items():
-        # Of several measures the file has the tables without test-time augmentation.
-        if key[1] or not several:
-            print_table(table, title=f"{', '.join(map(str, roots))}: {titles[key]}")
-    files = [out / "table.csv", out / "table.md"]
-    if decisions is not None:
-        files += decisions.write(out)
-        print_table(decisions.table, title="measures in % by how labels are decided")
-    if "test" in splits:
-        write_submission(splits["test"], out / "submission.csv")
-        files.append(out / "submission.csv")
+    for sentence in [*(f"LEFT OUT: {reason}." for reason in result.left_out), *result.notes]:
+        print(sentence)
+    out = Path(arguments.out) if arguments.out else roots[0] / "ensemble"
+    files = result.write(out)
+    for (measure, tta), table in result.tables.items():
+        # With several measures, tables without test-time augmentation are in the files only.
+        if tta or len(result.measures) == 1:
+            print_table(table, title=f"{', '.join(map(str, roots))}: {title_of(measure, tta)}")
+    if result.decisions is not None:
+        print_table(result.decisions.table, title="measures in % by how labels are decided")
     print("Written: " + ", ".join(map(str, files)))
     if arguments.wandb is not None:
-        # Imported here, for others need not wait for W&B.
         from product_cls.tracking.wandb_ensemble import keep_ensemble
 
-        table = tables[measures[0], True]
-        keep_ensemble(arguments.wandb, roots, out, splits, table, asdict(arguments), weights)
+        table = result.tables[result.measures[0], True]
+        keep_ensemble(
+            arguments.wandb, roots, out, result.splits, table, asdict(arguments), result.weights
+        )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from product_cls.metrics.thresholds import (
     per_label_thresholds,
     shared_threshold,
 )
-from product_cls.tasks.multi_label import UNKNOWN, MultiLabel
+from product_cls.tasks.multi_label import UNKNOWN
 
 HOW = ("per_label", "global", "half")
 
@@ -85,7 +85,7 @@ def tune_decisions(
     if how is not None and how not in HOW:
         raise UserError(f"thresholds={how}; allowed: {', '.join(HOW)}, or null.")
     task = next(iter(splits.values())).make_task()
-    if not isinstance(task, MultiLabel):
+    if not task.multi_label:
         for key, given, default in (("thresholds", how, None), ("goal", goal, "accuracy")):
             if given != default:
                 raise UserError(f"{key}={given} is for runs of task=multi_label, not {task.name}.")

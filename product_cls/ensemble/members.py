@@ -8,14 +8,14 @@ import yaml
 
 from product_cls.core.errors import UserError
 from product_cls.inference.predictions import Predictions
-from product_cls.retrieval.gallery import Features
+from product_cls.retrieval.gallery import Gallery
 from product_cls.runs.folder import RunFolder, find_runs
 
 SPLITS = ("val", "test")
 
 
 @dataclass(frozen=True)
-class Run:
+class Member:
     """A finished run as the ensemble sees it.
 
     Attributes:
@@ -28,10 +28,10 @@ class Run:
     name: str
     group: str
     splits: dict[str, Predictions]
-    gallery: Features | None = None
+    gallery: Gallery | None = None
 
 
-def load_runs(root: Path) -> tuple[list[Run], list[str]]:
+def _load_folder(root: Path) -> tuple[list[Member], list[str]]:
     """Finished runs below ``root``, and sentences about those that are not.
 
     Raises:
@@ -44,43 +44,43 @@ def load_runs(root: Path) -> tuple[list[Run], list[str]]:
             left_out.append(f"{name} {shortcoming}")
             continue
         splits = {
-            split: Predictions.load(folder.predictions_file(split), mapped=True)
+            split: Predictions.load(folder.predictions_file(split), stored=True)
             for split in ("val", "test")
             if folder.predictions_file(split).is_file()
         }
         gallery = folder.predictions_file("gallery")
-        embedded = Features.load(gallery) if gallery.is_file() else None
-        runs.append(Run(name, _group(folder), splits, embedded))
+        embedded = Gallery.load(gallery) if gallery.is_file() else None
+        runs.append(Member(name, _group(folder), splits, embedded))
     if not runs:
         raise UserError(f"No run in {root} can be blended: {'; '.join(left_out)}.")
     return runs, left_out
 
 
-def load_all_runs(roots: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """``load_runs`` of several folders, whose runs are then named with their folder.
+def load_members(roots: Sequence[Path]) -> tuple[list[Member], list[str]]:
+    """``_load_folder`` of several folders, whose runs are then named with their folder.
 
     Raises:
         UserError: none of a folder's runs has finished, or a folder is given twice.
     """
     if len(roots) == 1:
-        return load_runs(roots[0])
+        return _load_folder(roots[0])
     if len(set(roots)) < len(roots):
         raise UserError(f"runs names a folder twice: {', '.join(map(str, roots))}.")
     runs, left_out = [], []
     for root in roots:
-        found, sentences = load_runs(root)
+        found, sentences = _load_folder(root)
         runs += [_named_with(root, run) for run in found]
         left_out += [f"{root}: {sentence}" for sentence in sentences]
     return runs, left_out
 
 
-def by_group(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def by_group(runs: Sequence[Member]) -> dict[str, list[Member]]:
     """The runs of each group, groups by name."""
     names = sorted({run.group for run in runs})
     return {name: [run for run in runs if run.group == name] for name in names}
 
 
-def _named_with(root: Path, run: Run) -> Run:
+def _named_with(root: Path, run: Member) -> Member:
     """A run with the name and group it has among those of other folders."""
     if RunFolder(root).status_file.is_file():  # the folder is the run
         return replace(run, name=str(root))

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from product_cls.ensemble.voting import blend, blend_predictions, by_fold
+from product_cls.core.vote_weights import check_weights
+from product_cls.ensemble.voting import blend_in_turn, blend_predictions, by_fold
 from product_cls.inference.align import align
 from product_cls.inference.predictions import OPTIONAL, Predictions
+from product_cls.neighbours.join import join_embeddings
 from product_cls.neighbours.votes import Vote
-from product_cls.retrieval.gallery import Features, vote_by_neighbours
-from product_cls.retrieval.join_embeddings import join_embeddings, join_features
+from product_cls.retrieval.gallery import Gallery, vote_by_neighbours
+from product_cls.retrieval.join_galleries import join_galleries
 
 SHARES = np.linspace(0, 1, 21)
 
@@ -29,7 +31,7 @@ class RetrievalRun:
 
     name: str
     splits: dict[str, Predictions]
-    gallery: Features
+    gallery: Gallery
 
 
 def join_runs(
@@ -50,14 +52,15 @@ def join_runs(
     """
     chosen = [1.0] * len(runs) if weights is None else list(weights)
     parts = align([(run.name, run.splits[split]) for run in runs])
-    gallery = join_features([(run.name, run.gallery) for run in runs], chosen)
+    gallery = join_galleries([(run.name, run.gallery) for run in runs], chosen)
     first = parts[0]
 
     def joined(name: str) -> np.ndarray:
         return join_embeddings([getattr(part, name) for part in parts], chosen)
 
     def head(name: str) -> np.ndarray:
-        return blend([getattr(part, name) for part in parts], "mean", chosen).astype(np.float32)
+        scores = (getattr(part, name) for part in parts)
+        return blend_in_turn(scores, check_weights(chosen, len(parts))).astype(np.float32)
 
     whole = replace(
         first,

@@ -8,7 +8,7 @@ import torch
 
 from product_cls.core.errors import UserError
 from product_cls.core.vote_weights import check_weights
-from product_cls.ensemble.members import SPLITS, Run
+from product_cls.ensemble.members import SPLITS, Member
 from product_cls.ensemble.retrieval_members import (
     RetrievalRun,
     blend_share,
@@ -38,7 +38,7 @@ class Blended:
 
 
 def blend_runs(
-    runs: Sequence[Run],
+    runs: Sequence[Member],
     method: str,
     weights: Sequence[float] | None = None,
     share: float | None = None,
@@ -93,7 +93,7 @@ def _held_out_by_both(
     return parts if len(parts[0].id) else (None, None)
 
 
-def _having(pairs: Sequence[tuple[Run, float]], split: str) -> list[tuple[Run, float]]:
+def _having(pairs: Sequence[tuple[Member, float]], split: str) -> list[tuple[Member, float]]:
     """Those with predictions of the split: fold=all leaves no validation part.
 
     Raises:
@@ -106,7 +106,7 @@ def _having(pairs: Sequence[tuple[Run, float]], split: str) -> list[tuple[Run, f
     return having
 
 
-def _vote(pairs: Sequence[tuple[Run, float]], split: str, method: str) -> Predictions | None:
+def _vote(pairs: Sequence[tuple[Member, float]], split: str, method: str) -> Predictions | None:
     """Softmax runs' predictions as one; None where there are none."""
     if not (having := _having(pairs, split)):
         return None
@@ -115,7 +115,7 @@ def _vote(pairs: Sequence[tuple[Run, float]], split: str, method: str) -> Predic
 
 
 def _join(
-    pairs: Sequence[tuple[Run, float]], split: str, device: torch.device | None
+    pairs: Sequence[tuple[Member, float]], split: str, device: torch.device | None
 ) -> Predictions | None:
     """Retrieval runs' predictions as one; None where there are none."""
     if not (having := _having(pairs, split)):

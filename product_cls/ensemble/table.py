@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from product_cls.core.files import write_text_whole
-from product_cls.ensemble.members import Run, by_group
+from product_cls.ensemble.members import Member, by_group
 from product_cls.ensemble.system import Blended, blend_runs
 from product_cls.inference.predictions import Predictions, summarise
 
@@ -19,7 +19,7 @@ def _row(name: str, predictions: dict[str, Predictions], measure: str) -> dict[s
     for split in ("val", "test"):
         if split not in predictions:
             continue
-        part = predictions[split]
+        part = predictions[split].in_memory()
         summary = summarise(part, part.make_task())
         row[split] = summary.get(measure)
         if split == "test":
@@ -35,7 +35,7 @@ def _mean_row(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def group_votes(
-    runs: Sequence[Run], method: str, device: torch.device | None = None
+    runs: Sequence[Member], method: str, device: torch.device | None = None
 ) -> dict[str, Blended]:
     """The blend of each group of several runs, see ``blend_runs``; none where all are one group."""
     groups = by_group(runs)
@@ -49,7 +49,7 @@ def group_votes(
 
 
 def ensemble_table(
-    runs: Sequence[Run],
+    runs: Sequence[Member],
     blended: Blended,
     votes: Mapping[str, Blended],
     method: str,

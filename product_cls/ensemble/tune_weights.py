@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from product_cls.core.errors import UserError
-from product_cls.ensemble.members import Run, by_group
+from product_cls.ensemble.members import Member, by_group
 from product_cls.ensemble.voting import blend, out_of_fold
 from product_cls.ensemble.weights import TUNERS, cross_fit, log_loss, random_parts
 from product_cls.inference.align import align
@@ -53,7 +53,7 @@ def check_numbers(weights: Any) -> list[float] | None:
     return [float(one) for one in weights]
 
 
-def find_weights(runs: Sequence[Run], how: str, method: str) -> FoundWeights:
+def find_weights(runs: Sequence[Member], how: str, method: str) -> FoundWeights:
     """Weights of least log loss on out-of-fold predictions.
 
     Args:
@@ -99,7 +99,7 @@ def find_weights(runs: Sequence[Run], how: str, method: str) -> FoundWeights:
     )
 
 
-def _check_runs(runs: Sequence[Run], how: str) -> None:
+def _check_runs(runs: Sequence[Member], how: str) -> None:
     for run in runs:
         if run.gallery is not None:
             raise UserError(
@@ -118,7 +118,7 @@ def _check_runs(runs: Sequence[Run], how: str) -> None:
         )
 
 
-def _held_out(members: dict[str, list[Run]], how: str) -> list[Predictions]:
+def _held_out(members: dict[str, list[Member]], how: str) -> list[Predictions]:
     """Each group's predictions of what it held out, all in the order of the first's."""
     parts = [
         (name, out_of_fold([(run.name, run.splits["val"]) for run in group]))
@@ -136,7 +136,7 @@ def _held_out(members: dict[str, list[Run]], how: str) -> list[Predictions]:
     return align(parts)
 
 
-def _folds(group: Sequence[Run], whole: Predictions) -> tuple[np.ndarray, str]:
+def _folds(group: Sequence[Member], whole: Predictions) -> tuple[np.ndarray, str]:
     """Which part of what was held out a picture is in, int ``[N]``, and what the parts are: the
     folds, or random ones where all is of one fold."""
     blocks = list(dict.fromkeys(frozenset(run.splits["val"].id.tolist()) for run in group))
@@ -148,7 +148,7 @@ def _folds(group: Sequence[Run], whole: Predictions) -> tuple[np.ndarray, str]:
 
 
 def _by_run(
-    runs: Sequence[Run], members: dict[str, list[Run]], weights: dict[str, float]
+    runs: Sequence[Member], members: dict[str, list[Member]], weights: dict[str, float]
 ) -> list[float]:
     """A group's weight, divided evenly over its folds and a fold's over its seeds."""
     held_out = [frozenset(run.splits["val"].id.tolist()) for run in runs]
@@ -191,10 +191,10 @@ def _compare(how: str, parts: str, val: Predictions, equal: np.ndarray) -> list[
     return sentences
 
 
-def _unseen_views(runs: Sequence[Run]) -> list[str]:
+def _unseen_views(runs: Sequence[Member]) -> list[str]:
     """A warning where the test shows other views than random folds hold out."""
 
-    def views(run: Run, split: str) -> set[str]:
+    def views(run: Member, split: str) -> set[str]:
         view = run.splits[split].view if split in run.splits else None
         return {view_name(one) for one in pd.Series(view).dropna().unique() if one != ""}
 

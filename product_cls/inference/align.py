@@ -21,7 +21,7 @@ def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
     (first_name, first), *rest = parts
     aligned = [first]
     for name, other in rest:
-        _check_alike(first_name, first, name, other)
+        check_alike(first_name, first, name, other)
         position = pd.Series(np.arange(len(other.id)), index=other.id)
         if len(other.id) != len(first.id) or not np.isin(first.id, other.id).all():
             raise UserError(
@@ -34,7 +34,7 @@ def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
     return aligned
 
 
-def _check_alike(first_name: str, first: Predictions, name: str, other: Predictions) -> None:
+def check_alike(first_name: str, first: Predictions, name: str, other: Predictions) -> None:
     """Refuse runs whose scores mean different things.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Predictions files: what a run leaves for ensembles, tables and reports."""
+"""Predictions files: a run's scores of a split, for ensembles, tables and reports."""
 
 import json
 from dataclasses import dataclass, replace
@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from product_cls.core.arrays import load_arrays, save_arrays
+from product_cls.core.arrays import StoredArray, load_arrays, save_arrays
 from product_cls.tasks import Task, build_task
 
 SCORES = ("scores", "scores_no_tta", "class_scores", "class_scores_no_tta")
-
 
 # Fields of ``Predictions`` that not every run has.
 OPTIONAL = ("view", "embedding", "embedding_no_tta", "class_scores", "class_scores_no_tta")
@@ -20,19 +19,21 @@ OPTIONAL = ("view", "embedding", "embedding_no_tta", "class_scores", "class_scor
 
 @dataclass(frozen=True)
 class Predictions:
-    """A run's scores for one split.
+    """A run's scores for one split of N pictures.
 
     Attributes:
-        id: of the samples, ``[N]``.
-        scores: float32 ``[N, C]``, averaged over the views of test-time augmentation.
-        scores_no_tta: float32 ``[N, C]``, from the picture as it is.
-        classes: names of the columns, ``[C]``.
-        task: ``Task.spec()``, from which scores can be decided and evaluated.
-        target: as the task encodes it, ``[N, ...]``; the task marks what is unknown.
-        view: the condition that shifts, ``[N]``, NaN or "" where unknown; or None.
-        embedding, embedding_no_tta: float32 ``[N, D]``, of length 1; None in tasks without.
+        id: ids of the samples, text ``[N]``.
+        scores: float32 ``[N, C]``, averaged over the views of test-time augmentation (TTA).
+        scores_no_tta: float32 ``[N, C]``, of the picture as it is.
+        classes: names of the columns, text ``[C]``.
+        task: ``Task.spec()``, from which the task that decides and evaluates is rebuilt.
+        target: ``[N, ...]`` as the task encodes it; the task marks unknown labels.
+        view: the condition that shifts, ``[N]``, NaN or "" where unknown; None without views.
+        embedding, embedding_no_tta: float32 ``[N, D]``, L2-normalised; None in tasks without.
         class_scores, class_scores_no_tta: float32 ``[N, C]``, of the head, where ``scores`` are a
             vote of neighbours; else None.
+
+    Scores may stay in the file, see ``load``: each access then reads them, and keeps nothing.
     """
 
     id: np.ndarray
@@ -48,12 +49,19 @@ class Predictions:
     class_scores_no_tta: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        assert len(self.id) == len(self.scores) == len(self.scores_no_tta) == len(self.target)
-        assert self.scores.shape[1] == len(self.classes)
+        assert len(self.id) == len(self.target)
+        for scores in (vars(self)["scores"], vars(self)["scores_no_tta"]):
+            # Those in a file were checked before they were saved.
+            if not isinstance(scores, StoredArray):
+                assert scores.shape == (len(self.id), len(self.classes))
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        return value.read() if isinstance(value, StoredArray) else value
 
     def save(self, file: Path) -> None:
-        """Write whole or not at all; no pickle in it."""
-        known = {name: getattr(self, name) for name in OPTIONAL}
+        """Write the file whole or not at all, without pickle."""
+        optional = {name: getattr(self, name) for name in OPTIONAL}
         arrays = {
             "id": self.id.astype(np.str_),
             "scores": self.scores.astype(np.float32),
@@ -62,24 +70,29 @@ class Predictions:
             "task": np.array(json.dumps(self.task)),
             "target": self.target,
         }
-        save_arrays(file, arrays | {name: a for name, a in known.items() if a is not None})
+        present = {name: array for name, array in optional.items() if array is not None}
+        save_arrays(file, arrays | present)
 
     @classmethod
-    def load(cls, file: Path, *, mapped: bool = False) -> "Predictions":
+    def load(cls, file: Path, *, stored: bool = False) -> "Predictions":
         """Read a file that ``save`` wrote.
 
         Args:
-            mapped: leave the scores in the file: read-only, and in memory only as far as there is
-                room. Fifteen runs' scores of 72,000 pictures for 1,000 classes are 8.6 GB.
+            stored: leave the scores in the file and read them on each access. Scores of 72,000
+                pictures for 1,000 classes by fifteen runs are 8.6 GB.
 
         Raises:
-            UserError: it is missing or no such file.
+            UserError: the file is missing or is no predictions file.
         """
 
-        def made(arrays: dict[str, Any]) -> "Predictions":
+        def build(arrays: dict[str, Any]) -> "Predictions":
             return cls(**arrays | {"task": json.loads(str(arrays["task"]))})
 
-        return load_arrays(file, made, "predictions file", mapped=SCORES if mapped else ())
+        return load_arrays(file, build, "predictions file", stored=SCORES if stored else ())
+
+    def in_memory(self) -> "Predictions":
+        """The same, with the scores that were left in the file read once and kept."""
+        return replace(self)
 
     def make_task(self) -> Task:
         """The task that can decide and evaluate these scores."""

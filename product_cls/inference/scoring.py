@@ -85,6 +85,44 @@ def predict_scores(
     return Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
+@torch.inference_mode()
+def predict_embeddings(
+    network: Network,
+    task: Task,
+    batches: Iterable[Mapping[str, Any]],
+    views: Sequence[str],
+    *,
+    device: torch.device,
+) -> np.ndarray:
+    """Embeddings of the N pictures of ``batches``, averaged over the views.
+
+    In tasks without embeddings of their own these are the L2-normalised pooled features, the
+    head's input.
+
+    Args:
+        network, batches, views: see ``predict_scores``.
+
+    Returns:
+        float32 ``[N, D]``, L2-normalised.
+    """
+    view_functions = build_views(views)
+    network.to(device).eval()
+
+    def embed(images: Tensor) -> list[Tensor]:
+        features = network.pooled(images).float()
+        embedding = task.embedding(network.head(features))
+        return [normalize(features, dim=1) if embedding is None else embedding]
+
+    parts = []
+    for batch in batches:
+        images = network.prepare(batch["image"].to(device))
+        by_view = [
+            _means([embed(out) for out in view(images)])[0] for view in view_functions.values()
+        ]
+        parts.append(normalize(torch.stack(by_view).mean(0), dim=1).cpu().numpy())
+    return np.concatenate(parts)
+
+
 def _means(views: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     """The mean over views of each of the tensors that a view gives."""
     return [torch.stack(same).mean(0) for same in zip(*views, strict=True)]

@@ -1,12 +1,14 @@
-"""A process that has imported what the jobs of a sweep need; each job begins as a copy of it.
+"""A fork server: imports the heavy packages once, and forks each job of a sweep from there.
 
-Importing torch, Lightning and timm is most of what a small job does. Here one process does it once,
-with the environment of the jobs, and forks. A copy becomes what the job's command would have
-become: own session, own ``console.log``, the command's words, ``__main__``. It is handed to the
-launcher, so that the launcher sees how it ends, as of a process that it started itself. The process
-is of use for that only: it starts no threads of Python's, and does not touch CUDA, which no copy
-could use. Where it cannot be had (other systems than Linux, an import that fails), jobs are started
-as commands, which gives the same runs later.
+Importing torch, Lightning and timm is most of what a small job does. Here one process imports them
+with the environment of the jobs, and forks. The forked job becomes what its command would have
+become: it has its own session and ``console.log``, the words of the command, and its own
+``__main__``. It is a child of the launcher, which can therefore wait for it as for a process that
+it started itself.
+
+The server does nothing else: it starts no Python threads and does not touch CUDA, which no forked
+job could use. Where there can be no server (other systems than Linux, an import that fails), jobs
+start as new processes. The results are the same, only later.
 """
 
 import gc
@@ -26,7 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from product_cls.core.child_processes import LIBC, die_with, end_with
+from product_cls.core.child_processes import LIBC, die_with_parent, prepare_child
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +39,10 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 READY = "ready"
 
 
-ANSWER = 60.0  # seconds for a copy to say its number, which takes milliseconds
+ANSWER = 60.0  # seconds for a forked job to send its process ID, which takes milliseconds
 
 
-# What Python puts before sys.path depends on how it was started; jobs have the launcher's.
+# Python prepends entries to sys.path depending on how it was started; jobs use the launcher's.
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from product_cls.launchers.fork_server import main; main()"
@@ -49,60 +51,61 @@ PROGRAM = (
 
 @dataclass(frozen=True)
 class ForkedJob:
-    """A job's process; of ``subprocess.Popen`` what a job needs."""
+    """The process of a forked job, with the parts of ``subprocess.Popen`` that a job needs."""
 
     pid: int
 
     def wait(self) -> int:
-        """Its exit status, negative for the signal that killed it."""
+        """Wait for the exit status; negative: the signal that killed the process."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 class ForkServer:
-    """The launcher's side: the process that is copied.
+    """The launcher's side of the fork server.
 
     Args:
-        modules: that it imports.
-        environment: of the jobs; copies may differ in what is read later, as CUDA_VISIBLE_DEVICES.
+        modules: names of the modules to import.
+        environment: environment variables of the jobs. A job may differ in those that are read
+            after the imports, such as ``CUDA_VISIBLE_DEVICES``.
     """
 
     def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.channel, theirs = socket.socketpair()
+        self.channel, server_end = socket.socketpair()
         self.channel.settimeout(ANSWER)
         self.answers = self.channel.makefile()
         self.importing = True
         path = json.dumps([entry or str(Path.cwd()) for entry in sys.path])
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, path, str(theirs.fileno()), *modules],
+            [sys.executable, "-c", PROGRAM, path, str(server_end.fileno()), *modules],
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            pass_fds=[theirs.fileno()],
-            preexec_fn=die_with(os.getpid()),
+            pass_fds=[server_end.fileno()],
+            preexec_fn=prepare_child(os.getpid()),
         )
-        theirs.close()
+        server_end.close()
 
     def ready(self) -> bool:
-        """Whether jobs can begin: it has imported all, or it has ended and they do without."""
+        """Whether jobs can start: the imports are done, or they failed and jobs go without."""
         if self.importing and select.select([self.channel], [], [], 0)[0]:
             self.importing = False
             answer = self.answers.readline().rstrip("\n")
             if answer != READY:
                 log.warning(
-                    f"hydra.launcher.preload: {answer or 'the process ended'}; each job is a new "
-                    f"process and imports for itself."
+                    f"hydra.launcher.preload: {answer or 'the process ended'}; each job starts as "
+                    f"a new process with imports of its own."
                 )
         return not self.importing
 
-    def copy(
+    def fork(
         self, command: Sequence[str], environment: Mapping[str, str], console: Path
     ) -> ForkedJob | None:
-        """A process that goes on as ``command`` with its output in ``console``.
+        """Fork a process that runs ``command`` and appends its output to ``console``.
 
         Returns:
-            None where the original has ended.
+            None if the server has ended.
         """
         request = {
             "words": list(command[1:]),
@@ -118,18 +121,18 @@ class ForkServer:
         return ForkedJob(int(answer)) if answer else None
 
     def close(self) -> None:
-        """End it; copies that have begun go on."""
+        """End the server; forked jobs go on."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        self.answers.close()  # a copy that comes too late then ends at its answer
+        self.answers.close()  # a job that is forked too late then fails to send its ID, and ends
         self.channel.close()
 
     def reap(self, jobs: Collection[int]) -> None:
-        """Let go of ended processes that jobs have left behind: here they have become children.
+        """Reap processes that jobs left behind and that became children of the launcher.
 
         Args:
-            jobs: numbers of the processes that somebody waits for.
+            jobs: process IDs to leave alone, because the launcher waits for them.
         """
         for file in Path("/proc/self/task").glob("*/children"):
             for pid in map(int, file.read_text().split()):
@@ -142,32 +145,32 @@ class ForkServer:
 def fork_server(
     modules: Sequence[str], environment: Mapping[str, str]
 ) -> Iterator[ForkServer | None]:
-    """An ``ForkServer`` for as long as the jobs run; None where there cannot be one."""
-    # Copies lose the process that forked them at once: this makes us their parent.
+    """A ``ForkServer`` while the jobs run; None without modules and on other systems than Linux."""
+    # A forked job loses its parent at once; as subreaper, this process becomes the new parent.
     if not modules or LIBC is None or LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1) != 0:
         yield None
         return
-    process = ForkServer(modules, environment)
+    server = ForkServer(modules, environment)
     try:
-        yield process
+        yield server
     finally:
-        process.close()
+        server.close()
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
 def main() -> None:
-    """The process that is copied; returns in each copy when its job is done."""
+    """The server's side: import, then fork on request; returns in a forked job when it is done."""
     channel, modules, launcher = socket.socket(fileno=int(sys.argv[2])), sys.argv[3:], os.getppid()
     try:
         for module in modules:
             importlib.import_module(module)
         if "/libcuda.so" in Path("/proc/self/maps").read_text():
-            raise RuntimeError("an import has looked for GPUs, which no copy could use")
+            raise RuntimeError("an import has loaded CUDA, so jobs could not use GPUs")
     except BaseException as error:
         channel.sendall(f"{type(error).__name__}: {error}".splitlines()[0].encode() + b"\n")
         raise
     gc.collect()
-    gc.freeze()  # a collection in a copy would write to, and so double, what they share
+    gc.freeze()  # a collection in a job would write to shared memory pages, and so copy them
     channel.sendall(f"{READY}\n".encode())
     requests = channel.makefile()
     while line := requests.readline():
@@ -180,45 +183,45 @@ def main() -> None:
 
 
 def fork_for(launcher: int) -> bool:
-    """Fork a child of the launcher's.
+    """Fork a process that becomes a child of the launcher.
 
     Args:
-        launcher: its number.
+        launcher: process ID of the launcher.
 
     Returns:
-        True in the child, False here.
+        True in the child, False in the server.
 
     Raises:
-        OSError: there is no room for another process.
+        OSError: the system allows no further process.
     """
-    if between := os.fork():
-        if os.waitpid(between, 0)[1] != 0:
-            raise OSError("no process for a job")
+    if intermediate := os.fork():
+        if os.waitpid(intermediate, 0)[1] != 0:
+            raise OSError("the system allows no further process")
         return False
-    between = os.getpid()
+    intermediate = os.getpid()
     try:
         child = os.fork()
     except OSError:
         os._exit(1)
     if child:
         os._exit(0)
-    while os.getppid() == between:  # until the system has given us to the launcher
+    while os.getppid() == intermediate:  # until the launcher is the parent
         time.sleep(0.0005)
     os.setsid()
-    end_with(launcher)
+    die_with_parent(launcher)
     return True
 
 
 def become(words: list[str], environment: dict[str, str], console: str) -> None:
-    """Go on as ``python WORDS`` would in that environment, with its output in a file."""
-    log = os.open(console, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    """Run ``python WORDS`` in this process, with its environment and its output in a file."""
+    descriptor = os.open(console, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
     os.environ.clear()
     os.environ.update(environment)
     if numpy := sys.modules.get("numpy"):
-        numpy.random.seed()  # copies would all draw the same
+        numpy.random.seed()  # or all jobs would draw the same numbers
     if words[0] == "-m":
         sys.argv = words[1:]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)

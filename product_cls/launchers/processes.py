@@ -1,12 +1,12 @@
-"""Hydra launcher ``processes``: each job of a sweep (``-m``) in a process of its own.
+"""Hydra launcher ``processes``: each job of a sweep (``-m``) runs in its own process.
 
-In one process a crash ends the whole sweep, memory and threads are left over from job to job, and
-Lightning's DDP starts ranks that walk through the sweep again. Here a job is the command that a
-user would type for it alone, with ``hydra.run.dir`` given; what it costs when it dies is that job.
+In a single process a crash ends the whole sweep, memory and threads leak from job to job, and
+Lightning's DDP starts ranks that repeat the sweep. Here a job is the command that a user would type
+for it alone, plus ``hydra.run.dir``; a crash costs only that job.
 
-Importing this module makes the launcher known to Hydra, so the entry point imports it before
-``hydra.main``; it imports neither torch nor lightning, so that a sweep starts at once. Whether a
-job is skipped, resumed or run anew is decided by the run (``runs.py``), under every launcher.
+``hydra_plugins/product_cls_launchers`` registers the launcher with Hydra. This module imports
+neither torch nor Lightning, so that a sweep starts at once. Under every launcher it is the run
+itself (``product_cls/runs``) that decides whether to skip, resume or start over.
 """
 
 import logging
@@ -18,7 +18,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobRuntime, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -30,23 +29,23 @@ from product_cls.launchers.base import (
     BASIC_SWEEPER,
     PLUGIN_MODULE,
     check_folders,
-    devices,
-    differing,
     entry_point,
+    gpus_per_job,
+    job_labels,
     job_return,
     quoted,
-    register_launchers,
 )
 from product_cls.launchers.fork_server import fork_server
 from product_cls.launchers.job import Job
+from product_cls.launchers.pool import JobPool, JobQueue
 from product_cls.launchers.resources import assign_gpus, job_environment, visible_gpus
-from product_cls.launchers.run_jobs import run_jobs
+from product_cls.launchers.table import Display
 from product_cls.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
 
-# These choose how the sweep is made, which is settled when a job starts.
+# These configure the sweep itself, so they are not passed on to its jobs.
 SWEEP_OVERRIDES = re.compile(
     r"[+~]*hydra(\.(sweep|sweeper|launcher|mode|run)\b|/(sweeper|launcher)\b)"
 )
@@ -54,22 +53,25 @@ SWEEP_OVERRIDES = re.compile(
 
 @dataclass
 class ProcessesConf:
-    """``hydra/launcher=processes``; set with ``hydra.launcher.jobs=2`` and so on."""
+    """Settings of ``hydra/launcher=processes``, under ``hydra.launcher``."""
 
     _target_: str = f"{PLUGIN_MODULE}.ProcessesLauncher"
-    jobs: int | None = None  # at once; null: as many as the GPUs suffice for, one without GPUs
-    gpus: int | None = None  # a job, where there are GPUs; null: as many as its trainer.devices
-    jobs_per_gpu: int | None = None  # jobs that share a GPU, in place of `jobs`; null: one
-    threads: int | None = None  # CPU threads a job; null: cores // jobs, or what the user has set
-    grace: float = 30.0  # seconds to finish after Ctrl-C, before SIGTERM and then SIGKILL
-    # Imported once, by a process that several jobs begin as copies of; []: each imports for itself.
+    jobs: int | None = None  # concurrent jobs; null: as many as the GPUs allow, 1 without
+    gpus: int | None = None  # GPUs of a job, if there are any; null: its trainer.devices
+    jobs_per_gpu: int | None = None  # jobs that share a GPU, instead of `jobs`; null: 1
+    threads: int | None = None  # CPU threads of a job; null: cores // jobs, or the user's
+    grace: float = 30.0  # seconds from Ctrl-C to SIGTERM, then SIGKILL
+    # Modules that a fork server imports once for all jobs; []: each job imports for itself.
     preload: list[str] = field(
         default_factory=lambda: ["product_cls.launchers.clusters", "product_cls.training.run"]
     )
 
 
 class ProcessesLauncher(Launcher):
-    """Started by Hydra's sweeper, with the fields of ``ProcessesConf``."""
+    """Runs the jobs of a sweep as processes of this machine.
+
+    Hydra's sweeper creates it with the fields of ``ProcessesConf``.
+    """
 
     def __init__(
         self,
@@ -93,14 +95,14 @@ class ProcessesLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs and print what came of each.
+        """Run the jobs and print a table of their outcomes.
 
         Returns:
-            One result a job; its ``return_value`` is the metric that the run left in its status.
+            One result per job; its ``return_value`` is the metric in the run's ``status.json``.
 
         Raises:
-            SystemExit: 2 for a mistake found before any job has started, 128 + the signal's number
-                for Ctrl-C (130), SIGTERM (143) or SIGHUP, 1 when a job failed.
+            SystemExit: 2 for a mistake found before any job starts, 128 + the signal's number for
+                Ctrl-C (130), SIGTERM (143) or SIGHUP, 1 if a job failed.
         """
         assert self.config is not None
         setup_globals()
@@ -108,43 +110,50 @@ class ProcessesLauncher(Launcher):
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         try:
             jobs = self.compose(job_overrides, initial_job_idx)
-            places = self.places(len(jobs), max(devices(job.result.cfg) for job in jobs))
+            most_gpus = max(gpus_per_job(job.hydra_result.cfg) for job in jobs)
+            gpus_of_slots = self.assign_slots(len(jobs), most_gpus)
         except UserError as error:
-            # Hydra would show it as a traceback.
+            # Hydra would print a traceback.
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None
         environments = [
-            job_environment(os.environ, gpus, threads=self.threads, at_once=len(places))
-            for gpus in places
+            job_environment(os.environ, gpus, threads=self.threads, at_once=len(gpus_of_slots))
+            for gpus in gpus_of_slots
         ]
-        log.info(f"{len(jobs)} jobs, {len(places)} at a time")
-        # A lone job has nothing to share; of env_set some is read by what would be imported before.
-        early = any(job.result.hydra_cfg.hydra.job.env_set for job in jobs)
-        modules = self.preload if len(jobs) > 1 and not early else []
-        with fork_server(modules, environments[0]) as source:
-            signum = run_jobs(jobs, environments, self.grace, source)
+        log.info(f"{len(jobs)} jobs, {len(environments)} at a time")
+        # A single job gains nothing from a fork server. With env_set neither: some variables are
+        # read by packages that the server would import before they are set.
+        sets_variables = any(job.hydra_result.hydra_cfg.hydra.job.env_set for job in jobs)
+        modules = self.preload if len(jobs) > 1 and not sets_variables else []
+        with fork_server(modules, environments[0]) as server:
+            signum = JobPool(environments, self.grace, server).run(JobQueue(jobs))
+        Display(jobs).summary(stopped=signum is not None)
         if signum is not None:
             raise SystemExit(128 + signum)
-        # A plain sweep has nothing to do with a failure but to report it, which the table has done.
-        # Optuna and others may go on (max_failure_rate), so they get the failures one by one.
+        # The basic sweeper only reports failures, and the table has done so. Others, such as
+        # Optuna's, may continue after failures (max_failure_rate), so they get each result.
         basic = self.config.hydra.sweeper.get("_target_") == BASIC_SWEEPER
         if basic and any(job.state == "failed" for job in jobs):
             raise SystemExit(1)
         return [job_return(job) for job in jobs]
 
     def compose(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
-        """Compose all jobs before one is started, so that a mistake in the last costs nothing.
+        """Compose all jobs before the first starts, so that a mistake in the last costs nothing.
+
+        Args:
+            job_overrides: overrides of each job.
+            first: number of the first job.
 
         Raises:
             UserError: two jobs share a folder, or a folder's name is too long.
             HydraException: a config cannot be composed.
         """
         assert self.config is not None and self.hydra_context is not None
-        kept = [
-            line for line in self.config.hydra.overrides.hydra if not SWEEP_OVERRIDES.match(line)
+        hydra_overrides = [
+            word for word in self.config.hydra.overrides.hydra if not SWEEP_OVERRIDES.match(word)
         ]
-        base = entry_point()
-        labels = differing(job_overrides)
+        program = entry_point()
+        labels = job_labels(job_overrides)
         jobs: list[Job] = []
         for number, (overrides, label) in enumerate(
             zip(job_overrides, labels, strict=True), start=first
@@ -156,22 +165,22 @@ class ProcessesLauncher(Launcher):
                 config.hydra.job.id = str(number)
                 config.hydra.job.num = number
             result = JobReturn(overrides=list(config.hydra.overrides.task))
-            path = self.describe(config, result)
+            path = self.fill_result(config, result)
             command = [
-                *base,
-                *kept,
+                *program,
+                *hydra_overrides,
                 *overrides,
                 f"hydra.run.dir={quoted(str(path))}",
                 f"hydra.job.num={number}",
                 f"hydra.job.id={number}",
-                "hydra.mode=RUN",  # a config that says MULTIRUN would start sweeps without end
+                "hydra.mode=RUN",  # mode MULTIRUN in the config would start sweeps recursively
             ]
             jobs.append(Job(number, label, RunFolder(path), command, result))
         check_folders(jobs)
         return jobs
 
-    def describe(self, config: DictConfig, result: JobReturn) -> Path:
-        """Fill what Hydra expects of a finished job, and return the job's folder."""
+    def fill_result(self, config: DictConfig, result: JobReturn) -> Path:
+        """Fill in the result that Hydra expects of a finished job; returns the job's folder."""
         singleton = HydraConfig.instance()
         earlier = singleton.cfg
         singleton.set_config(config)  # for ${hydra:...} in the folder's name
@@ -190,25 +199,25 @@ class ProcessesLauncher(Launcher):
         result.task_name = JobRuntime.instance().get("name")
         return path
 
-    def places(self, count: int, devices: int) -> list[str | None]:
-        """One entry for each job that may run at once: the GPUs it sees, None without GPUs.
+    def assign_slots(self, job_count: int, most_gpus: int) -> list[str | None]:
+        """The GPUs of each slot, one slot per concurrent job; None without GPUs.
 
         Args:
-            count: of jobs.
-            devices: that the job with most of them trains on.
+            job_count: number of jobs of the sweep.
+            most_gpus: the largest number of GPUs that a job trains on.
 
         Raises:
-            UserError: a number out of range, or numbers that contradict each other.
+            UserError: a setting is out of range, or settings contradict each other.
         """
-        for key, value, least in (
+        for key, value, minimum in (
             ("jobs", self.jobs, 1),
             ("gpus", self.gpus, 1),
             ("jobs_per_gpu", self.jobs_per_gpu, 1),
             ("threads", self.threads, 1),
             ("grace", self.grace, 0),
         ):
-            if value is not None and value < least:
-                raise UserError(f"hydra.launcher.{key}={value}: it must be at least {least}.")
+            if value is not None and value < minimum:
+                raise UserError(f"hydra.launcher.{key}={value}; allowed: {minimum} or more.")
         gpus = visible_gpus(os.environ)
         if self.jobs_per_gpu is not None and (self.jobs is not None or not gpus):
             raise UserError(
@@ -216,15 +225,5 @@ class ProcessesLauncher(Launcher):
                 + ("and hydra.launcher.jobs contradict each other" if gpus else "without a GPU")
                 + "; use only hydra.launcher.jobs to say how many jobs run at once."
             )
-        return assign_gpus(gpus, self.jobs, self.gpus or devices, self.jobs_per_gpu or 1)[:count]
-
-
-def register() -> None:
-    """Make ``hydra/launcher=processes`` known to Hydra; a second call changes nothing."""
-    register_launchers(ProcessesLauncher)
-    ConfigStore.instance().store(
-        group="hydra/launcher", name="processes", node=ProcessesConf, provider="product_cls"
-    )
-
-
-register()
+        slots = assign_gpus(gpus, self.jobs, self.gpus or most_gpus, self.jobs_per_gpu or 1)
+        return slots[:job_count]

@@ -1,4 +1,4 @@
-"""GPUs and threads of the jobs that run at once."""
+"""Divides GPUs and CPU threads among concurrent jobs."""
 
 import itertools
 import re
@@ -12,16 +12,19 @@ from product_cls.core.process_environment import RANK_VARIABLES, THREAD_VARIABLE
 
 
 def visible_gpus(environ: Mapping[str, str]) -> list[str]:
-    """Names of the GPUs that jobs may use, as ``CUDA_VISIBLE_DEVICES`` takes them.
+    """Names of the GPUs that jobs may use, in the form that ``CUDA_VISIBLE_DEVICES`` takes.
 
-    A ``CUDA_VISIBLE_DEVICES`` that was inherited (from a user or a cluster) is honoured, with
-    numbers or UUIDs. torch is not asked: it takes seconds to import, and a process that has touched
-    CUDA keeps memory on the GPU for as long as the sweep lasts.
+    An inherited ``CUDA_VISIBLE_DEVICES`` (from a user or a cluster) is respected, with numbers or
+    UUIDs. Asking torch would take seconds for its import, and a process that has touched CUDA would
+    hold GPU memory for the whole sweep.
+
+    Args:
+        environ: environment variables of the launcher.
     """
-    given = environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        # CUDA, too, stops at the first name that is no device: "-1" hides all.
-        names = (name.strip() for name in given.split(","))
+    inherited = environ.get("CUDA_VISIBLE_DEVICES")
+    if inherited is not None:
+        # Like CUDA, stop at the first name that is no device: "-1" hides all.
+        names = (name.strip() for name in inherited.split(","))
         return list(itertools.takewhile(re.compile(r"\d+|(GPU|MIG)-\S+").fullmatch, names))
     try:
         listing = subprocess.run(
@@ -44,19 +47,23 @@ def assign_gpus(
     *,
     key: str = "hydra.launcher.gpus, else trainer.devices",
 ) -> list[str | None]:
-    """Which GPUs each of the jobs that run at once sees: ``["2", "5"]`` for GPUs 2 and 5.
+    """GPUs of each concurrent job, as values of ``CUDA_VISIBLE_DEVICES``.
 
-    More jobs than GPUs share them evenly.
+    ``["2", "5"]`` gives GPU 2 to one job and GPU 5 to another. If there are more jobs than GPUs,
+    they share them evenly.
 
     Args:
         gpus: names from ``visible_gpus``.
-        jobs: how many at once; None: as many as the GPUs suffice for.
+        jobs: number of concurrent jobs; None: as many as the GPUs allow.
         gpus_per_job: at least 1.
-        jobs_per_gpu: that a GPU suffices for, at least 1.
-        key: what the user sets ``gpus_per_job`` with.
+        jobs_per_gpu: jobs that may share a GPU, at least 1.
+        key: the key that sets ``gpus_per_job``, for the message.
+
+    Returns:
+        One entry per concurrent job; None leaves the variable as it is.
 
     Raises:
-        UserError: a job wants more GPUs than there are.
+        UserError: a job needs more GPUs than there are.
     """
     if not gpus:
         return [None] * (jobs or 1)
@@ -74,28 +81,28 @@ def assign_gpus(
 def job_environment(
     environ: Mapping[str, str], gpus: str | None, *, threads: int | None, at_once: int
 ) -> dict[str, str]:
-    """The environment of a job.
+    """Environment variables of a job.
 
     Args:
-        environ: the launcher's own.
+        environ: those of the launcher.
         gpus: ``CUDA_VISIBLE_DEVICES``; None leaves it as it is.
-        threads: CPU threads of the job; None: an equal share of the cores, where the user has not
-            set a number. A job that runs alone is left to the libraries' own choice, as in a single
-            run, which also keeps its sums, hence its weights, the same.
-        at_once: how many jobs run at once.
+        threads: CPU threads of the job; None: an equal share of the cores, unless the user has set
+            a number. For a job that runs alone the libraries choose, as in a single run. That
+            keeps the order of its sums, and so its weights, the same.
+        at_once: number of concurrent jobs.
     """
-    result = {
+    environment = {
         key: value
         for key, value in environ.items()
         if key not in RANK_VARIABLES and not key.startswith("TORCHELASTIC_")
     }
-    result["PYTHONUNBUFFERED"] = "1"  # the last words of a killed job are in its log
+    environment["PYTHONUNBUFFERED"] = "1"  # the log of a killed job is complete
     if gpus is not None:
-        result["CUDA_VISIBLE_DEVICES"] = gpus
+        environment["CUDA_VISIBLE_DEVICES"] = gpus
     share = str(max(1, usable_cores() // at_once))
     for name in THREAD_VARIABLES:
         if threads is not None:
-            result[name] = str(threads)
+            environment[name] = str(threads)
         elif at_once > 1:
-            result.setdefault(name, share)
-    return result
+            environment.setdefault(name, share)
+    return environment

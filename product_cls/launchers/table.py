@@ -24,11 +24,15 @@ STYLES = {
 }
 
 
-REFRESH = 1.0  # seconds between two drawings of the live table
+REFRESH = 1.0  # seconds between two updates of the live table
 
 
 class Display:
-    """A live table on a terminal; elsewhere a line when a job starts and one when it ends."""
+    """A live table on a terminal; elsewhere a line when a job starts and one when it ends.
+
+    Args:
+        jobs: the rows; the sequence may grow.
+    """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = jobs
@@ -37,8 +41,7 @@ class Display:
         if sys.stdout.isatty() and self.console.is_interactive:
             self.live = Live(console=self.console, auto_refresh=False, transient=True)
         else:
-            # Files have no width: a path that is broken over two lines can be neither found nor
-            # copied.
+            # Files have no width; a path broken over two lines can neither be searched nor copied.
             self.console = Console(width=1000)
         self.drawn = 0.0
 
@@ -65,7 +68,8 @@ class Display:
 
     def ended(self, job: Job) -> None:
         if self.live is None:
-            self.say(f"{self.name(job)}: {job.state} after {elapsed(job)} {result(job)}".rstrip())
+            line = f"{self.name(job)}: {job.state} after {elapsed_time(job)} {result_text(job)}"
+            self.say(line.rstrip())
 
     def name(self, job: Job) -> str:
         return f"job {job.number} ({job.label})"
@@ -73,26 +77,31 @@ class Display:
     def refresh(self) -> None:
         if self.live is None or time.monotonic() - self.drawn < REFRESH:
             return
-        # A table that is higher than the screen cannot be redrawn.
+        # A table that is taller than the screen cannot be redrawn.
         fits = len(self.jobs) < self.console.height - 6
         shown = [job for job in self.jobs if fits or job.state == "running"]
         table = jobs_table(shown[: self.console.height - 6], logs=False)
-        table.caption = count(self.jobs)
+        table.caption = state_counts(self.jobs)
         self.live.update(table, refresh=True)
         self.drawn = time.monotonic()
 
     def summary(self, *, stopped: bool) -> None:
+        """Print the final table and the counts.
+
+        Args:
+            stopped: a signal stopped the sweep.
+        """
         self.console.print(jobs_table(self.jobs, logs=True))
-        again = ""
+        advice = ""
         if stopped:
-            again = " Interrupted: typed again, the sweep goes on."
+            advice = " Interrupted; the same command continues the sweep."
         elif any(job.state == "failed" for job in self.jobs):
-            again = " Typed again, only the failed jobs run."
-        self.say(f"{plural(len(self.jobs))}: {count(self.jobs)}.{again}")
+            advice = " The same command runs only the failed jobs again."
+        self.say(f"{number_of_jobs(len(self.jobs))}: {state_counts(self.jobs)}.{advice}")
 
 
 def jobs_table(jobs: Sequence[Job], *, logs: bool) -> Table:
-    """A row for each job; ``logs`` adds where its output is."""
+    """A table with a row per job; ``logs`` adds the paths of their output."""
     table = Table()
     for title in ("#", "job", "state", "epoch", "result", "time"):
         table.add_column(title, overflow="fold")
@@ -103,16 +112,16 @@ def jobs_table(jobs: Sequence[Job], *, logs: bool) -> Table:
         epoch = (
             f"{status['epoch']}/{status.get('epochs')}" if status.get("epoch") is not None else ""
         )
-        cells = [str(job.number), job.label, job.state, epoch, result(job), elapsed(job)]
+        cells = [str(job.number), job.label, job.state, epoch, result_text(job), elapsed_time(job)]
         if logs:
             cells.append(str(job.folder.console_file) if job.state != "queued" else "")
-        # Text, because a string's [a,b] would be read as markup.
+        # Text, because rich reads [a,b] in a string as markup.
         table.add_row(*map(Text, cells), style=STYLES.get(job.state))
     return table
 
 
-def result(job: Job) -> str:
-    """The error, or the metric (best so far) with 4 digits."""
+def result_text(job: Job) -> str:
+    """The error, or the best metric so far with 4 decimals."""
     if job.state in ("failed", "pruned"):
         return job.error
     status = job.status() if job.state != "queued" else {}
@@ -120,19 +129,20 @@ def result(job: Job) -> str:
     return "" if value is None else f"{status.get('metric', 'metric')} {value:.4f}"
 
 
-def elapsed(job: Job) -> str:
-    """Hours, minutes and seconds since the start."""
+def elapsed_time(job: Job) -> str:
+    """Time since the start as ``hours:minutes:seconds``; empty for a queued job."""
     if job.state == "queued":
         return ""
-    seconds = time.monotonic() - job.begun if job.state == "running" else job.seconds
+    seconds = time.monotonic() - job.started_at if job.state == "running" else job.seconds
     return str(timedelta(seconds=int(seconds)))
 
 
-def plural(number: int) -> str:
+def number_of_jobs(number: int) -> str:
+    """``1 job``, ``2 jobs``."""
     return f"{number} job" + ("s" if number != 1 else "")
 
 
-def count(jobs: Sequence[Job]) -> str:
-    """How many jobs are in which state: ``3 done, 1 failed``."""
+def state_counts(jobs: Sequence[Job]) -> str:
+    """The number of jobs in each state: ``3 done, 1 failed``."""
     states = [job.state for job in jobs]
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))

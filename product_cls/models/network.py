@@ -80,10 +80,15 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures float32 ``[B, 3, H, W]`` -> the head's outputs, ``[B, ...]``."""
-        pooled = self.dropout(self.pool(self._features(images)))
+        pooled = self.dropout(self.pooled(images))
         # In bfloat16, logits near 10 have steps of 1/16, which would coarsen the scores.
         with torch.autocast(images.device.type, enabled=False):
             return self.head(pooled.float())
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Normalised ``[B, 3, H, W]`` -> pooled features ``[B, F]``, the head's input."""
+        features: Tensor = self.pool(self._features(images))
+        return features
 
     def _features(self, images: Tensor) -> Tensor:
         features = self.backbone(images)

@@ -200,7 +200,7 @@ def check_search(count: int, k: int) -> None:
     if count == 0:
         raise UserError("The gallery is empty; it must have at least one embedding.")
     if not 1 <= k <= count:
-        raise UserError(f"k={k}; allowed: 1 to {count}, the size of the gallery.")
+        raise ValueError(f"k={k}; allowed: 1 to {count}, the size of the gallery.")
 
 
 def check_dimension(embeddings: np.ndarray, dimension: int, name: str) -> None:

@@ -123,11 +123,11 @@ def rerank(
     check_dimension(queries, gallery.shape[1], "queries")
     candidates = min(candidates, len(gallery))
     if not 1 <= k <= candidates:
-        raise UserError(f"k={k}; allowed: 1 to {candidates}, the candidates that are ranked anew.")
+        raise ValueError(f"k={k}; allowed: 1 to {candidates}, the candidates that are ranked anew.")
     if k1 < 1 or k2 < 1:
-        raise UserError(f"k1={k1}, k2={k2}; allowed: 1 or more.")
+        raise ValueError(f"k1={k1}, k2={k2}; allowed: 1 or more.")
     if not 0 <= lam <= 1:
-        raise UserError(f"lam={lam}; allowed: 0 to 1.")
+        raise ValueError(f"lam={lam}; allowed: 0 to 1.")
     first = search_exact(queries, gallery, candidates, device=device)
     rows = np.concatenate([queries, gallery]).astype(np.float32, copy=False)
     width = min(max(k1 + 1, k2), len(rows))
@@ -180,11 +180,11 @@ def _normalised(rows: np.ndarray) -> np.ndarray:
 
 def _check_expansion(neighbours: int, most: int, alpha: float) -> None:
     if not 1 <= neighbours <= most:
-        raise UserError(
+        raise ValueError(
             f"neighbours={neighbours}; allowed: 1 or more, and the gallery has {most} rows to join."
         )
     if not 0 <= alpha < np.inf:
-        raise UserError(f"alpha={alpha}; allowed: 0 or more.")
+        raise ValueError(f"alpha={alpha}; allowed: 0 or more.")
 
 
 def _sparse(position: np.ndarray, columns: int, values: np.ndarray) -> csr_array:

@@ -135,7 +135,7 @@ class FaissSearcher:
             block = copy_rows(queries, short, "queries")
             similarity[short], position[short] = self._search(block, k, everywhere=True)
         if (position < 0).any():
-            raise UserError(
+            raise ValueError(
                 f"kind={self.kind} does not reach k={k} rows of the gallery from each query; use a "
                 "smaller k, or kind=flat."
             )
@@ -184,13 +184,13 @@ def build_searcher(
             the kind cannot use, fewer rows than ``ivfpq`` can learn its codes from.
     """
     if kind not in KINDS:
-        raise UserError(f"kind={kind}; allowed: {', '.join(KINDS)}.")
+        raise ValueError(f"kind={kind}; allowed: {', '.join(KINDS)}.")
     count, dimension = gallery.shape
     check_search(count, 1)
     if kind == "exact":
         return ExactSearcher(gallery, device)
     if device is not None and device.type != "cpu":
-        raise UserError(
+        raise ValueError(
             f"kind={kind} runs on the CPU, not on device={device}; use kind=exact there."
         )
     faiss = _faiss()
@@ -210,7 +210,7 @@ def _trained_ivfpq(faiss: Any, gallery: np.ndarray) -> Any:
     """An empty index whose lists and codes are learnt from rows spread over the gallery."""
     count, dimension = gallery.shape
     if count < CODE_WORDS:
-        raise UserError(
+        raise ValueError(
             f"kind=ivfpq needs a gallery of at least {CODE_WORDS} embeddings to learn its codes "
             f"from, and this one has {count}; use kind=flat."
         )
@@ -237,7 +237,7 @@ def save_searcher(searcher: Searcher, file: Path) -> None:
         UserError: ``exact``, which has none: keep its gallery with ``np.save``.
     """
     if not isinstance(searcher, FaissSearcher):
-        raise UserError(
+        raise ValueError(
             f"kind={searcher.kind} has no index to save; allowed: {', '.join(INDEXES.values())}."
         )
     file.parent.mkdir(parents=True, exist_ok=True)

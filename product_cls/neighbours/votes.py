@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from product_cls.core.errors import UserError
-
 KINDS = ("nearest", "weighted", "winners")
 
 
@@ -36,9 +34,9 @@ class Vote:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise UserError(f"vote={self.kind}; allowed: {', '.join(KINDS)}.")
+            raise ValueError(f"kind={self.kind}; allowed: {', '.join(KINDS)}.")
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise UserError(f"k={self.k}; allowed: a whole number, 1 or more.")
+            raise ValueError(f"k={self.k}; allowed: a whole number, 1 or more.")
 
     def __str__(self) -> str:
         return f"vote={self.kind} k={self.k}"
@@ -86,7 +84,7 @@ class Vote:
             return votes
         if self.kind == "winners":
             if class_scores is None:
-                raise UserError("vote=winners needs class scores, which this index has none of.")
+                raise ValueError("kind=winners needs the scores of the head, and there are none.")
             sure = np.maximum(np.take_along_axis(class_scores, labels, axis=1), FLOOR)
             weight = weight ** POWERS[0] * sure.astype(np.float64) ** POWERS[1]
         np.add.at(votes, (rows, labels), weight)

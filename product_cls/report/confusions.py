@@ -1,4 +1,4 @@
-"""Products that are taken for each other, with pictures of them."""
+"""Pairs of products that the runs of a row confuse, with pictures of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,78 +12,80 @@ from product_cls.analysis.confusions import WORST, Confusion, confused_pairs
 from product_cls.analysis.samples import read_samples
 from product_cls.core.errors import reason
 from product_cls.data.pictures import place_in_shard
-from product_cls.report.experiment import Experiment, Job
+from product_cls.report.experiment import Experiment, ExperimentRun
 
 
 def worst_pairs(experiment: Experiment, row: int, most: int = WORST) -> list[Confusion]:
-    """The pairs most often confused by a row's finished runs, worst first."""
-    outcomes = [job.outcome for job in experiment.jobs[row] if job.outcome is not None]
+    """The ``most`` pairs that the finished runs of a row confuse most often, worst first."""
+    outcomes = [run.outcome for run in experiment.runs[row] if run.outcome is not None]
     return confused_pairs(experiment.pictures, outcomes, most)
 
 
 @dataclass(frozen=True)
 class Trio:
-    """Paths of three pictures; None where there is no such picture."""
+    """Paths of the three pictures of a confusion; None if there is no file.
+
+    Attributes:
+        wrong: the test picture.
+        target, decided: a training picture of each of the two products.
+    """
 
     wrong: Path | None
     target: Path | None
     decided: Path | None
 
 
-def find_pictures(
-    experiment: Experiment, job: Job, pairs: Sequence[Confusion]
-) -> tuple[list[Trio], str]:
-    """Where the pictures of confused pairs lie: the wrong one, and a training picture of each.
-
-    Args:
-        experiment: whose pictures.
-        job: whose config tells where the samples are.
-        pairs: confusions.
+def find_pictures(run: ExperimentRun, pairs: Sequence[Confusion]) -> tuple[list[Trio], str]:
+    """The pictures of confused pairs, found through the data settings of a run.
 
     Returns:
-        One trio a pair, and "" - or no trio and a sentence about what is in the way.
+        One trio a pair and "", or no trio and a sentence that says why.
     """
-    assert job.found is not None
+    assert run.settings is not None
+    folder = run.settings.folder
     try:
-        samples = read_samples(job.found.folder)
-    # Whatever it is that keeps an old run's data from being read, the report can do without.
+        samples = read_samples(folder)
+    # Readers fail in many ways on data that has moved, and the report does not depend on pictures.
     except Exception as error:
-        why = reason(error)
-        return [], f"No pictures of them: the samples of {job.row} cannot be read ({why})."
+        return [], f"No pictures: the samples of {run.row} cannot be read ({reason(error)})."
     by_id = samples.set_index("id")
     if not {pair.picture for pair in pairs} <= set(by_id.index):
-        return [], "No pictures of them: the samples now hold other pictures than the runs saw."
-    config = yaml.safe_load(job.found.folder.config_file.read_text())
+        return (
+            [],
+            "No pictures: the data has changed and lacks pictures that the runs were tested on.",
+        )
+    config = yaml.safe_load(folder.config_file.read_text())
     label = str(config["task"].get("label", "label"))
-    learned = samples[samples["split"] != "test"]
+    training = samples[samples["split"] != "test"]
     trios = []
     for pair in pairs:
         wrong = by_id.loc[pair.picture]
         view = wrong.get("view") if "view" in by_id else None
         trios.append(
             Trio(
-                _there(wrong["path"]),
-                _example(learned, label, pair.target, view),
-                _example(learned, label, pair.decided, view),
+                _existing(wrong["path"]),
+                _example(training, label, pair.target, view),
+                _example(training, label, pair.decided, view),
             )
         )
     return trios, ""
 
 
-def _example(learned: pd.DataFrame, label: str, name: str, view: object) -> Path | None:
-    """A training picture of a product, of the view nearest to ``view``."""
-    if label not in learned:
+def _example(training: pd.DataFrame, label: str, product: str, view: object) -> Path | None:
+    """A training picture of a product, from the view nearest to ``view``."""
+    if label not in training:
         return None
-    own = learned[learned[label].astype(str) == name]
-    if own.empty:
+    candidates = training[training[label].astype(str) == product]
+    if candidates.empty:
         return None
-    if isinstance(view, int | float | np.number) and "view" in own:
-        distance = (pd.to_numeric(own["view"], errors="coerce") - float(view)).abs()
-        own = own.iloc[np.argsort(distance.to_numpy(), kind="stable")]
-    return _there(own["path"].iloc[0])
+    if isinstance(view, int | float | np.number) and "view" in candidates:
+        distance = (pd.to_numeric(candidates["view"], errors="coerce") - float(view)).abs()
+        candidates = candidates.iloc[np.argsort(distance.to_numpy(), kind="stable")]
+    return _existing(candidates["path"].iloc[0])
 
 
-def _there(path: object) -> Path | None:
+def _existing(path: object) -> Path | None:
+    """The path, which may point into a shard, if its file exists."""
     place = place_in_shard(str(path))
     file = Path(str(path) if place is None else place[0])
     return Path(str(path)) if file.is_file() else None

@@ -1,4 +1,4 @@
-"""A workspace in a W&B project, and a W&B report on sweeps.
+"""Create a workspace in a W&B project and a W&B report on sweeps.
 
 python -m product_cls.report.dashboard entity=ME project=product_cls runs=multirun/ablation
 """
@@ -15,14 +15,14 @@ from product_cls.core.files import write_text_whole
 
 @dataclass
 class Arguments:
-    """Make a workspace in a W&B project and, of sweeps, a report. Needs a key (`wandb login`).
+    """Create a workspace in a W&B project and a report on sweeps. Needs a key (`wandb login`).
 
     entity: your user or team.
     project: as in logger.wandb.project.
     runs: a sweep's folder, multirun/NAME, or several, as [multirun/ablation,multirun/models]; null:
       no report.
-    out: where what is sent is written, too: workspace.json, report.json.
-    save: false writes these files alone, without network and key.
+    out: folder for copies of the workspace and the report: workspace.json, report.json.
+    save: false writes only these files, which needs neither network nor key.
     """
 
     entity: str = MISSING
@@ -35,31 +35,32 @@ class Arguments:
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.report.dashboard")
     try:
-        from product_cls.report import wandb_pages as pages
+        from product_cls.report import wandb_pages
     except ModuleNotFoundError as error:
         raise UserError(
             f"This command needs wandb-workspaces ({error.name} is not installed): "
             f'pip install -e ".[dashboard]".'
         ) from None
-    given = arguments.runs if isinstance(arguments.runs, list) else [arguments.runs]
-    sweeps = [pages.read_sweep(Path(str(root))) for root in given if root is not None]
+    roots = arguments.runs if isinstance(arguments.runs, list) else [arguments.runs]
+    sweeps = [wandb_pages.read_sweep(Path(str(root))) for root in roots if root is not None]
     views = list(dict.fromkeys(view for sweep in sweeps for view in sweep.summary.views))
-    workspace = pages.build_workspace(arguments.entity, arguments.project, views)
-    made: dict[str, Any] = {"workspace": workspace}
+    workspace = wandb_pages.build_workspace(arguments.entity, arguments.project, views)
+    documents: dict[str, Any] = {"workspace": workspace}
     if sweeps:
-        made["report"] = pages.build_report(arguments.entity, arguments.project, sweeps)
-    for name, thing in made.items():
+        report = wandb_pages.build_report(arguments.entity, arguments.project, sweeps)
+        documents["report"] = report
+    for name, document in documents.items():
         file = Path(arguments.out) / f"{name}.json"
-        write_text_whole(file, json.dumps(pages.spec(thing), indent=2) + "\n")
+        write_text_whole(file, json.dumps(wandb_pages.spec(document), indent=2) + "\n")
         print(f"Written: {file}")
         if arguments.save:
             try:
-                thing.save()
-            except Exception as error:  # of W&B, its library or the network
+                document.save()
+            except Exception as error:  # W&B, its library and the network raise many kinds
                 raise UserError(
-                    f"W&B has not taken the {name}: {reason(error)}; see {file}."
+                    f"W&B did not accept the {name}: {reason(error)}; see {file}."
                 ) from error
-            print(f"In W&B: {thing.url}")
+            print(f"In W&B: {document.url}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A sweep's folder as one object: rows (settings) x replicates (seed and fold) of jobs."""
+"""A sweep's folder as one object: rows (settings) x replicates (seed and fold) of runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,97 +11,119 @@ from product_cls.analysis.outcomes import Outcome, Pictures, check_same, read_ou
 from product_cls.core.errors import UserError
 from product_cls.report.grid import (
     REPLICATES,
-    Cell,
-    Found,
+    FactorValues,
     Grid,
+    RunSettings,
     differing,
     guess_grid,
-    read_found,
     read_grid,
+    read_settings,
     replicate_of,
 )
-from product_cls.runs.folder import find_runs
+from product_cls.runs.folder import RunState, find_runs
 
-State = Literal["done", "missing", "failed", "running", "limited", "unreadable"]
+MISSING = RunState("missing", "no run folder")
+
+NoteKind = Literal[
+    "no_plan",  # rows and replicates come from the runs found
+    "no_settings",  # a run without settings has no place
+    "duplicate",  # two runs for one place
+    "unplanned",  # runs that the sweep did not plan
+    "other_setting",  # runs differ in a setting that the sweep does not vary
+    "overlapping_folds",  # about intervals over folds
+]
 
 
 @dataclass(frozen=True)
-class Job:
-    """One cell of the experiment.
+class Note:
+    """A sentence that readers of the tables must know, with its subject."""
+
+    kind: NoteKind
+    text: str
+
+
+@dataclass(frozen=True)
+class ExperimentRun:
+    """One planned run, which may not exist.
 
     Attributes:
         row, replicate: names, as tables show them.
-        state: only ``done`` counts; ``limited`` saw a part of the pictures, ``missing`` has no run
-            folder.
-        reason: one sentence or less about a job that is not done, without a full stop.
-        found: its folder and settings; None where it is missing.
-        outcome: on the test part; None unless done.
-        status, metrics: what ``status.json`` and ``metrics.json`` say; may be empty.
+        state: results count only if its kind is ``done``.
+        settings: the run's folder and settings; None if it is missing.
+        outcome: on the test split; None unless done.
+        status, metrics: contents of ``status.json`` and ``metrics.json``; may be empty.
     """
 
     row: str
     replicate: str
-    state: State
-    reason: str = ""
-    found: Found | None = None
+    state: RunState
+    settings: RunSettings | None = None
     outcome: Outcome | None = None
     status: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def done(self) -> bool:
+        return self.state.kind == "done"
+
+    def problem(self) -> str:
+        """Why a run is not done, for tables and sentences: ``seed=2 missing: no run folder``."""
+        return f"{self.replicate} {self.state.kind}: {self.state.reason}"
+
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that the report says comes from here.
+    """All that a report knows of a sweep.
 
     Attributes:
         root: the sweep's folder.
         factors: swept keys besides seed and fold.
-        rows: names of the settings in the sweep's order, R of them.
-        cells: their values, as text.
-        replicates: names, S of them.
-        jobs: ``[R][S]``.
-        pictures: the test pictures of all finished runs.
-        notes: sentences that a reader must know.
-        fixed: overrides that all jobs share.
-        tta: whether decisions are those of test-time augmentation.
+        rows: names of the R settings, in the order of the sweep.
+        factor_values: values of the factors in each row, ``[R]``.
+        replicates: names of the S replicates.
+        runs: ``[R][S]``.
+        pictures: the N test pictures that all finished runs share.
+        notes: for readers of the tables.
+        fixed: overrides that all runs share.
+        tta: whether decisions come from scores averaged over test-time augmentation.
     """
 
     root: Path
     factors: tuple[str, ...]
     rows: list[str]
-    cells: list[Cell]
+    factor_values: list[FactorValues]
     replicates: list[str]
-    jobs: list[list[Job]]
+    runs: list[list[ExperimentRun]]
     pictures: Pictures
-    notes: list[str]
+    notes: list[Note]
     fixed: tuple[str, ...]
     tta: bool
 
     @property
     def ablation(self) -> bool:
-        """Whether rows are what is left out."""
+        """Whether each row leaves something out."""
         return self.factors == ("exclude",)
 
     def correct(self) -> np.ndarray:
-        """``[R, S, N]``, NaN where a job is not done."""
+        """Whether decisions are right, float32 ``[R, S, N]``: 0, 1, or NaN for unfinished runs."""
         shape = len(self.rows), len(self.replicates), len(self.pictures.id)
         result = np.full(shape, np.nan, dtype=np.float32)
-        for r, row in enumerate(self.jobs):
-            for s, job in enumerate(row):
-                if job.outcome is not None:
-                    result[r, s] = job.outcome.correct
+        for r, row in enumerate(self.runs):
+            for s, run in enumerate(row):
+                if run.outcome is not None:
+                    result[r, s] = run.outcome.correct
         return result
 
-    def finished(self) -> list[Job]:
-        return [job for row in self.jobs for job in row if job.state == "done"]
+    def finished(self) -> list[ExperimentRun]:
+        return [run for row in self.runs for run in row if run.done]
+
+    def unfinished(self) -> list[ExperimentRun]:
+        return [run for row in self.runs for run in row if not run.done]
 
     def averaged(self) -> str:
-        """``with`` or ``without`` test-time augmentation, as far as the scores tell."""
-        kinds = {job.found.value("tta") for job in self.finished() if job.found is not None}
-        return "without" if not self.tta or kinds == {"[identity]"} else "with"
-
-    def unfinished(self) -> list[Job]:
-        return [job for row in self.jobs for job in row if job.state != "done"]
+        """``with`` or ``without`` (test-time augmentation)."""
+        views = {run.settings.value("tta") for run in self.finished() if run.settings is not None}
+        return "without" if not self.tta or views == {"[identity]"} else "with"
 
 
 def excluded(value: str) -> list[str]:
@@ -109,75 +131,85 @@ def excluded(value: str) -> list[str]:
     return [name.strip() for name in value.strip("[]").split(",") if name.strip()]
 
 
-def row_name(factors: Sequence[str], cell: Cell) -> str:
-    """A setting in few words: the value of a single factor, ``key=value`` of several."""
+def row_name(factors: Sequence[str], values: FactorValues) -> str:
+    """A short name for a setting: the value of a single factor, ``key=value, ...`` of several."""
     if tuple(factors) == ("exclude",):
-        return " and ".join(excluded(cell[0])) or "nothing"
+        return " and ".join(excluded(values[0])) or "nothing"
     if len(factors) == 1:
-        return cell[0] or "(not set)"
-    return ", ".join(f"{key}={value}" for key, value in zip(factors, cell, strict=True)) or "all"
+        return values[0] or "(not set)"
+    return ", ".join(f"{key}={value}" for key, value in zip(factors, values, strict=True)) or "all"
 
 
-def _replicate_names(replicates: Sequence[Cell]) -> list[str]:
-    """``seed=2``, or with the fold where folds differ."""
-    told = [k for k in range(len(REPLICATES)) if any(replicate[k] for replicate in replicates)]
-    vary = [k for k in told if len({replicate[k] for replicate in replicates}) > 1] or told[:1]
+def _replicate_names(replicates: Sequence[FactorValues]) -> list[str]:
+    """``seed=2``, or ``fold=1``, or both if both vary."""
+    known = [k for k in range(len(REPLICATES)) if any(replicate[k] for replicate in replicates)]
+    vary = [k for k in known if len({replicate[k] for replicate in replicates}) > 1] or known[:1]
     return [", ".join(f"{REPLICATES[k]}={r[k]}" for k in vary) or "run" for r in replicates]
 
 
 def read_experiment(root: Path, *, tta: bool = True) -> Experiment:
-    """All runs below ``root``, finished or not, in the places the sweep had planned for them.
+    """All runs below ``root``, finished or not, in the places that the sweep planned for them.
 
     Args:
         root: a sweep's folder, ``multirun/NAME``.
-        tta: whether accuracy is that of the scores averaged over test-time augmentation.
+        tta: decide by the scores averaged over test-time augmentation.
 
     Raises:
-        UserError: no run, none finished, or finished ones that cannot stand in one table.
+        UserError: there is no run, none has finished, or finished runs were tested on different
+            pictures.
     """
-    found = [read_found(folder) for folder in find_runs(root)]
-    notes: list[str] = []
-    planned = read_grid(root)
-    grid = planned or guess_grid(found)
-    if planned is None:
+    settings = [read_settings(folder) for folder in find_runs(root)]
+    notes: list[Note] = []
+    grid = read_grid(root)
+    if grid is None:
+        grid = guess_grid(settings)
         notes.append(
-            "There is no multirun.yaml that lists the planned jobs: rows and replicates are those "
-            "of the runs found, and a setting of which no run has begun is not seen."
+            Note(
+                "no_plan",
+                "There is no multirun.yaml that lists the planned jobs. Rows and replicates come "
+                "from the runs found, so a setting without a run does not appear.",
+            )
         )
-    places, grid, strays = _place(found, grid)
-    notes += strays
-    names = [row_name(grid.factors, cell) for cell in grid.rows]
+    places, grid, place_notes = _place(settings, grid)
+    notes += place_notes
+    names = [row_name(grid.factors, values) for values in grid.rows]
     replicates = _replicate_names(grid.replicates)
-    jobs: list[list[Job]] = []
+    runs: list[list[ExperimentRun]] = []
     first: tuple[str, Pictures] | None = None
-    for cell, name in zip(grid.rows, names, strict=True):
-        jobs.append([])
+    for values, name in zip(grid.rows, names, strict=True):
+        runs.append([])
         for key, replicate in zip(grid.replicates, replicates, strict=True):
-            job, pictures = _read_job(name, replicate, places.get((cell, key)), root, tta)
-            jobs[-1].append(job)
-            if pictures is not None and job.found is not None:
-                label = _path(job.found, root)
+            run, pictures = _read_run(name, replicate, places.get((values, key)), tta)
+            runs[-1].append(run)
+            if pictures is not None and run.settings is not None:
+                path = run.settings.folder.path
+                label = path.name if path == root else str(path.relative_to(root))
                 first = first or (label, pictures)
                 check_same(*first, label, pictures)
     if first is None:
-        why = "; ".join(f"{j.row}, {j.replicate}: {j.state}" for row in jobs for j in row)
-        unread = [j.reason for row in jobs for j in row if j.state == "unreadable"]
-        why += f" ({unread[0]})" if unread else ""
-        raise UserError(f"No run in {root} is finished, so there is nothing to report: {why}.")
-    done = [job for row in jobs for job in row if job.found is not None and job.state == "done"]
-    notes += _unplanned_differences([j.found for j in done if j.found is not None], grid.factors)
+        states = "; ".join(f"{r.row}, {r.replicate}: {r.state.kind}" for row in runs for r in row)
+        unread = [r.state.reason for row in runs for r in row if r.state.kind == "unreadable"]
+        detail = f" ({unread[0]})" if unread else ""
+        raise UserError(
+            f"No run in {root} has finished, so there is nothing to report: {states}{detail}."
+        )
+    finished = [run.settings for row in runs for run in row if run.done and run.settings]
+    notes += _unplanned_differences(finished, grid.factors)
     if len({key[1] for key in grid.replicates}) > 1:
         notes.append(
-            "Replicates are folds, whose training pictures overlap: intervals tell how a result "
-            "varies over the folds of this data set, and are rather too narrow for another set."
+            Note(
+                "overlapping_folds",
+                "Replicates are folds, which share training pictures. Intervals show how a result "
+                "varies over the folds of this data set; for another data set they are too narrow.",
+            )
         )
     return Experiment(
         root=root,
         factors=grid.factors,
         rows=names,
-        cells=list(grid.rows),
+        factor_values=list(grid.rows),
         replicates=replicates,
-        jobs=jobs,
+        runs=runs,
         pictures=first[1],
         notes=notes,
         fixed=grid.fixed,
@@ -185,101 +217,92 @@ def read_experiment(root: Path, *, tta: bool = True) -> Experiment:
     )
 
 
-def _path(run: Found, root: Path) -> str:
-    path = run.folder.path
-    return path.name if path == root else str(path.relative_to(root))
-
-
 def _place(
-    found: Sequence[Found], grid: Grid
-) -> tuple[dict[tuple[Cell, Cell], Found], Grid, list[str]]:
-    """Which run fills which cell; runs that were not planned widen the grid."""
+    runs: Sequence[RunSettings], grid: Grid
+) -> tuple[dict[tuple[FactorValues, FactorValues], RunSettings], Grid, list[Note]]:
+    """The run of each (row, replicate); runs that were not planned extend the grid."""
     swept = [any(replicate[k] for replicate in grid.replicates) for k in range(len(REPLICATES))]
-    places: dict[tuple[Cell, Cell], Found] = {}
+    places: dict[tuple[FactorValues, FactorValues], RunSettings] = {}
     rows, replicates = dict.fromkeys(grid.rows), dict.fromkeys(grid.replicates)
-    notes: list[str] = []
-    strays: list[str] = []
-    for run in found:
-        if not run.settings and run.typed is None:
-            status = run.folder.status()
+    notes: list[Note] = []
+    unplanned: list[str] = []
+    for run in runs:
+        if not run.settings and run.overrides is None:
+            state = run.folder.state()
             notes.append(
-                f"{run.folder.path} is {status.get('state', 'unreadable')} and tells none of its "
-                f"settings, so it has no place in the tables: {status.get('error') or 'no reason'}."
+                Note(
+                    "no_settings",
+                    f"{run.folder.path} is {state.kind} ({state.reason or 'no reason recorded'}) "
+                    "and holds no settings, so it has no place in the tables.",
+                )
             )
             continue
-        cell = tuple(run.value(key) for key in grid.factors)
-        told = replicate_of(run)
-        replicate = tuple(value if swept[k] else "" for k, value in enumerate(told))
-        earlier = places.get((cell, replicate))
+        values = tuple(run.value(key) for key in grid.factors)
+        replicate = tuple(value if swept[k] else "" for k, value in enumerate(replicate_of(run)))
+        earlier = places.get((values, replicate))
         if earlier is not None:
             notes.append(
-                f"{run.folder.path} has the settings of {earlier.folder.path}, which is the one "
-                "reported; they differ in something that the sweep does not vary."
+                Note(
+                    "duplicate",
+                    f"{run.folder.path} has the same swept settings as {earlier.folder.path} and "
+                    "is left out; they differ in a setting that the sweep does not vary.",
+                )
             )
             continue
-        if cell not in grid.rows or replicate not in grid.replicates:
-            strays.append(run.folder.path.name)
-        places[cell, replicate] = run
-        rows.setdefault(cell)
+        if values not in grid.rows or replicate not in grid.replicates:
+            unplanned.append(run.folder.path.name)
+        places[values, replicate] = run
+        rows.setdefault(values)
         replicates.setdefault(replicate)
-    if strays:
-        notes.append(f"Not planned by the sweep's last command, but there: {'; '.join(strays)}.")
+    if unplanned:
+        sentence = f"Not planned by the sweep's last command, but found: {'; '.join(unplanned)}."
+        notes.append(Note("unplanned", sentence))
     return places, Grid(grid.factors, tuple(rows), tuple(replicates), grid.fixed), notes
 
 
-def _read_job(
-    row: str, replicate: str, found: Found | None, root: Path, tta: bool
-) -> tuple[Job, Pictures | None]:
-    if found is None:
-        return Job(row, replicate, "missing", "no run folder"), None
-    status = found.folder.status()
+def _read_run(
+    row: str, replicate: str, settings: RunSettings | None, tta: bool
+) -> tuple[ExperimentRun, Pictures | None]:
+    if settings is None:
+        return ExperimentRun(row, replicate, MISSING), None
+    folder, status = settings.folder, settings.folder.status()
     try:
-        metrics = found.folder.metrics()
+        metrics = folder.metrics()
     except UserError:
         metrics = {}
-
-    def job(state: State, reason: str, outcome: Outcome | None = None) -> Job:
-        return Job(row, replicate, state, reason, found, outcome, status, metrics)
-
-    state = status.get("state")
-    if status.get("limited"):
-        return job("limited", "saw a part of the pictures only (trainer=debug)"), None
-    if state == "failed":
-        error = " ".join(str(status.get("error") or "no reason given").split())
-        return job("failed", error.rstrip(".")), None
-    if state == "running":
-        epochs = status.get("epochs")
-        far = f"after epoch {status.get('epoch', 0)} of {epochs}" if epochs else "just begun"
-        return job("running", far), None
-    if state != "done":
-        return job("unreadable", f"{found.folder.status_file} cannot be read"), None
-    file = found.folder.predictions_file("test")
-    if not file.is_file():
-        return job("unreadable", "done, but without predictions of the test part"), None
-    try:
-        pictures, outcome = read_outcome(file, tta=tta)
-    except UserError as error:
-        return job("unreadable", str(error).rstrip(".")), None
-    return job("done", "", outcome), pictures
+    state, outcome, pictures = folder.state(), None, None
+    if state.kind == "done":
+        file = folder.predictions_file("test")
+        try:
+            if not file.is_file():
+                raise UserError("done, but without predictions of the test split")
+            pictures, outcome = read_outcome(file, tta=tta)
+        except UserError as error:
+            state = RunState("unreadable", str(error).rstrip("."))
+    return ExperimentRun(row, replicate, state, settings, outcome, status, metrics), pictures
 
 
-def _unplanned_differences(runs: Sequence[Found], factors: Sequence[str]) -> list[str]:
-    """Finished runs must differ by the factors only, else a row is compared with something else."""
+def _unplanned_differences(runs: Sequence[RunSettings], factors: Sequence[str]) -> list[Note]:
+    """A note for each setting that is no factor and still differs between finished runs.
+
+    Such a difference would be taken for an effect of the factors.
+    """
     names = [key.lstrip("+") for key in factors]
     if {"experiment", "sweep"} & set(names):
         return []  # these may set anything
     groups = tuple(f"{name.replace('/', '.')}." for name in names)
-    table = differing([run.settings for run in runs if run.settings])
     notes = []
-    for key, counts in table.items():
+    for key, counts in differing([run.settings for run in runs if run.settings]).items():
         if key in names or key in REPLICATES or key.startswith(groups):
             continue
-        if "loss" in names and key.startswith("task.loss."):  # repeats loss by interpolation
+        if "loss" in names and key.startswith("task.loss."):  # repeats `loss` by interpolation
             continue
         values = ", ".join(
-            f"{value or 'not set'} ({count} runs)" for value, count in counts.items()
+            f"{value or 'not set'} ({count} {'run' if count == 1 else 'runs'})"
+            for value, count in counts.items()
         )
-        notes.append(
-            f"The runs differ in a setting that the sweep does not vary: {key} = {values}."
+        sentence = (
+            f"Finished runs differ in a setting that the sweep does not vary: {key} = {values}."
         )
+        notes.append(Note("other_setting", sentence))
     return notes

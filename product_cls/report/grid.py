@@ -1,7 +1,7 @@
-"""What a sweep was to run: its factors and their values, as Hydra read them."""
+"""The plan of a sweep: its factors and their values, as Hydra parsed them."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,33 +12,34 @@ from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
 from product_cls.core.errors import UserError, reason
+from product_cls.core.nested import flatten
 from product_cls.runs.fingerprint import UNFINGERPRINTED
 from product_cls.runs.folder import RunFolder
 
-REPLICATES = ("seed", "fold")  # what tells runs of one setting apart
+REPLICATES = ("seed", "fold")  # keys that tell apart the runs of one setting
 
-Cell = tuple[str, ...]  # a value for each factor, as text
+FactorValues = tuple[str, ...]  # the value of each factor (or of each replicate key), as text
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Factors of a sweep and what was planned.
+    """The planned jobs of a sweep: every row with every replicate.
 
     Attributes:
-        factors: swept keys in the sweep's order, without ``REPLICATES``.
-        rows: planned settings: a value for each factor, as text, in the sweep's order.
-        replicates: planned (seed, fold); "" where not swept.
+        factors: swept keys in the order of the sweep, without ``REPLICATES``.
+        rows: planned settings in the order of the sweep, a value for each factor.
+        replicates: planned (seed, fold); "" for a key that is not swept.
         fixed: overrides that all jobs share, as typed.
     """
 
     factors: tuple[str, ...]
-    rows: tuple[Cell, ...]
-    replicates: tuple[Cell, ...]
+    rows: tuple[FactorValues, ...]
+    replicates: tuple[FactorValues, ...]
     fixed: tuple[str, ...] = ()
 
 
 def as_text(value: Any) -> str:
-    """A value as one would type it: ``[mixup,cutmix]``, ``null``, ``0.001``."""
+    """A value as a user would type it: ``[mixup,cutmix]``, ``null``, ``0.001``."""
     if isinstance(value, QuotedString):
         return str(value.text)
     if isinstance(value, list | tuple):
@@ -51,10 +52,14 @@ def as_text(value: Any) -> str:
 
 
 def read_grid(root: Path) -> Grid | None:
-    """The plan that Hydra left in ``multirun.yaml``; None where there is none to be read.
+    """The plan in ``multirun.yaml``, which Hydra leaves in the sweep's folder.
+
+    Returns:
+        None if there is no such file, or if it does not list the values of a factor (intervals,
+        ``glob``).
 
     Raises:
-        UserError: the file is there and cannot be understood.
+        UserError: the file cannot be parsed.
     """
     file = root / "multirun.yaml"
     if not file.is_file():
@@ -62,18 +67,18 @@ def read_grid(root: Path) -> Grid | None:
     try:
         hydra = yaml.safe_load(file.read_text())["hydra"]
         params = hydra["sweeper"].get("params") or {}
-        typed = [f"{k}={_typed(v)}" for k, v in params.items()] + list(hydra["overrides"]["task"])
-        overrides = OverridesParser.create().parse_overrides(typed)
-        # What is typed replaces what the sweep's file says and keeps its place, as in Hydra.
+        words = [f"{k}={_word(v)}" for k, v in params.items()] + list(hydra["overrides"]["task"])
+        overrides = OverridesParser.create().parse_overrides(words)
+        # As in Hydra, a word on the command line replaces the same key of the sweep's file and
+        # keeps its place.
         by_key = {override.get_key_element(): override for override in overrides}
         swept = {k: _values(o) for k, o in by_key.items() if o.is_sweep_override()}
     except (OSError, yaml.YAMLError, HydraException, KeyError, TypeError, AttributeError) as error:
-        why = reason(error)
         raise UserError(
-            f"{file} cannot be understood ({type(error).__name__}: {why}); without that file the "
-            "report goes by the runs it finds."
+            f"{file} cannot be parsed ({type(error).__name__}: {reason(error)}); remove the file "
+            "to report on the runs that exist."
         ) from None
-    if any(values is None for values in swept.values()):  # intervals: known once they are drawn
+    if any(values is None for values in swept.values()):
         return None
     factors = tuple(key for key in swept if key not in REPLICATES)
     return Grid(
@@ -84,85 +89,79 @@ def read_grid(root: Path) -> Grid | None:
     )
 
 
-def _typed(value: Any) -> str:
+def _word(value: Any) -> str:
     return value if isinstance(value, str) else as_text(value)
 
 
 def _values(override: Override) -> tuple[str, ...] | None:
-    """The values of a swept key; None for what cannot be listed without Hydra's config folder."""
-    if not override.is_discrete_sweep():
+    """The values of a swept key; None if only a run knows them."""
+    if not override.is_discrete_sweep():  # an interval, whose values are drawn
         return None
     try:
         return tuple(map(as_text, override.sweep_iterator()))
-    except HydraException:  # glob(*)
+    except HydraException:  # glob(*), which needs Hydra's config folder
         return None
 
 
 @dataclass(frozen=True)
-class Found:
-    """A run folder and the settings it tells.
+class RunSettings:
+    """A run folder with its settings.
 
     Attributes:
-        settings: the resolved config, flattened (``optimizer.lr``), values as text.
-        typed: its overrides (``.hydra/overrides.yaml``); None where they are not known.
+        settings: the resolved config, flattened (``optimizer.lr``), values as text; empty if the
+            run failed before it wrote any.
+        overrides: from ``.hydra/overrides.yaml``, values as text; None if that file is missing.
     """
 
     folder: RunFolder
     settings: dict[str, str]
-    typed: dict[str, str] | None
+    overrides: dict[str, str] | None
 
     def value(self, key: str) -> str:
-        """Of a factor; "" where the run does not tell."""
-        typed = self.typed or {}
-        return typed.get(key, self.settings.get(key.lstrip("+"), ""))
+        """The value of a factor; "" if the run does not have it."""
+        overrides = self.overrides or {}
+        return overrides.get(key, self.settings.get(key.lstrip("+"), ""))
 
 
-def read_found(folder: RunFolder) -> Found:
-    """The settings of a run; empty where it died before it had any."""
+def read_settings(folder: RunFolder) -> RunSettings:
+    """The settings of a run; a file that is missing or damaged leaves its part empty."""
     try:
         config = yaml.safe_load(folder.config_file.read_text())
-        settings = dict(_flat(config, ""))
+        settings = {key: as_text(value) for key, value in flatten(config).items()}
     except (OSError, yaml.YAMLError, AttributeError):
         settings = {}
     try:
         lines = yaml.safe_load((folder.path / ".hydra" / "overrides.yaml").read_text())
         parsed = OverridesParser.create().parse_overrides(lines)
-        typed = {o.get_key_element(): as_text(o.value()) for o in parsed}
+        overrides = {o.get_key_element(): as_text(o.value()) for o in parsed}
     except (OSError, yaml.YAMLError, HydraException, TypeError):
-        typed = None
-    return Found(folder, settings, typed)
+        overrides = None
+    return RunSettings(folder, settings, overrides)
 
 
-def _flat(config: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, str]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", as_text(value)
-
-
-def guess_grid(found: Sequence[Found]) -> Grid:
-    """A plan from the runs alone: keys that differ are factors, all that is there was planned."""
-    if all(run.typed is not None for run in found):
-        tables = [run.typed or {} for run in found]
+def guess_grid(runs: Sequence[RunSettings]) -> Grid:
+    """A plan from the runs alone: keys that differ are factors, and every run was planned."""
+    if all(run.overrides is not None for run in runs):
+        tables = [run.overrides or {} for run in runs]
     else:
-        tables = [run.settings for run in found if run.settings]
+        tables = [run.settings for run in runs if run.settings]
     factors = tuple(
         key for key in differing(tables) if key not in REPLICATES and "hydra" not in key
     )
-    rows = dict.fromkeys(tuple(run.value(key) for key in factors) for run in found)
-    return Grid(factors, tuple(rows), tuple(dict.fromkeys(map(replicate_of, found))))
+    rows = dict.fromkeys(tuple(run.value(key) for key in factors) for run in runs)
+    return Grid(factors, tuple(rows), tuple(dict.fromkeys(map(replicate_of, runs))))
 
 
-def replicate_of(run: Found) -> Cell:
+def replicate_of(run: RunSettings) -> FactorValues:
     """(seed, fold) of a run."""
     return tuple(run.value(key) for key in REPLICATES)
 
 
 def differing(tables: Sequence[Mapping[str, str]]) -> dict[str, dict[str, int]]:
-    """Keys that are not the same in all tables: key -> value -> in how many.
+    """The keys whose values are not the same in all tables, without ``UNFINGERPRINTED``.
 
-    Keys that do not change what a run computes are left out; "" stands for a missing key.
+    Returns:
+        Key -> value -> number of tables with it; "" stands for a missing key.
     """
     keys = dict.fromkeys(key for table in tables for key in table)
     result: dict[str, dict[str, int]] = {}

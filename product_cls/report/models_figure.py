@@ -11,10 +11,10 @@ from product_cls.display.style import BLUE, GREY, INK, ORANGE, SHADES, SHAPES, V
 
 
 def models_figure(table: pd.DataFrame) -> Figure:
-    """Single runs and votes of every model; beside them the votes by view.
+    """Single runs and votes of every model and, beside them, the votes by view.
 
     Args:
-        table: of ``models.models_table``.
+        table: from ``model_votes.models_table``.
     """
     views = [str(column) for column in table if str(column).startswith("vote view ")]
     size = (10.0 if views else 6.5, 0.5 * len(table) + 1.7)
@@ -25,12 +25,13 @@ def models_figure(table: pd.DataFrame) -> Figure:
     for k, view in enumerate(views):
         look = SHAPES[k % len(SHAPES)], SHADES[k % len(SHADES)]
         name = view.removeprefix("vote ")
-        apart = y + 0.16 * (k - (len(views) - 1) / 2)  # near a ceiling they would hide one another
-        panels[1].plot(table[view], apart, look[0], color=look[1], markersize=6, label=name)
+        # Shifted apart, because views near 100 % would hide each other.
+        shifted = y + 0.16 * (k - (len(views) - 1) / 2)
+        panels[1].plot(table[view], shifted, look[0], color=look[1], markersize=6, label=name)
         panels[1].set_xlabel("vote with TTA by view, test accuracy (%)", fontsize=9)
     for axes in panels:
         open_panel(axes)
-        # Below the panel, by inches, so that it stands clear of the labels at any height.
+        # Half an inch below the panel, clear of the axis labels whatever the height.
         below: dict[str, Any] = {
             "loc": "upper center",
             "bbox_to_anchor": (0.5, -0.5 / (size[1] - 1.2)),

@@ -1,4 +1,4 @@
-"""What a reader must know to read the tables, in sentences: what is missing, what a number is."""
+"""Sentences around the tables: which runs are missing, and how to read the numbers."""
 
 import numpy as np
 
@@ -6,74 +6,76 @@ from product_cls.report.experiment import Experiment
 from product_cls.report.statistics import LEVEL
 from product_cls.report.summary import Summary
 
-FEW = 20  # products; measured with 12 that rows suit unevenly: an error rate of 5.6 % for 5
+# Below this many products, statistics are marked as approximate: with 12 products that suit the
+# rows unevenly, the error rate was 5.6 % where 5 % is nominal.
+FEW = 20
 
 
 def headline(experiment: Experiment) -> str:
-    """What the page is about, in one line."""
+    """How many runs have finished, when and on which devices; one line without a full stop."""
     done = experiment.finished()
     total = len(experiment.rows) * len(experiment.replicates)
-    days = sorted({str(job.status.get("finished") or "")[:10] for job in done} - {""})
+    days = sorted({str(run.status.get("finished") or "")[:10] for run in done} - {""})
     when = "" if not days else f"; {days[0]}" if len(days) == 1 else f"; {days[0]} to {days[-1]}"
-    devices = sorted({str(job.metrics["device"]) for job in done if job.metrics.get("device")})
+    devices = sorted({str(run.metrics["device"]) for run in done if run.metrics.get("device")})
     where = f"; {', '.join(devices)}" if devices else ""
     return f"{len(done)} of {total} runs finished{when}{where}"
 
 
 def gaps(experiment: Experiment) -> list[str]:
-    """A sentence for each row that lacks runs; it stands above every table."""
+    """A sentence for each row with unfinished runs; shown above every table."""
     total, sentences = len(experiment.replicates), []
-    for name, jobs in zip(experiment.rows, experiment.jobs, strict=True):
-        lacking = [job for job in jobs if job.state != "done"]
-        if lacking:
-            why = "; ".join(f"{job.replicate} {job.state}: {job.reason}" for job in lacking)
-            sentences.append(f"{name}: {total - len(lacking)} of {total} runs; {why}.")
+    for name, runs in zip(experiment.rows, experiment.runs, strict=True):
+        if unfinished := [run for run in runs if not run.done]:
+            problems = "; ".join(run.problem() for run in unfinished)
+            sentences.append(f"{name}: {total - len(unfinished)} of {total} runs; {problems}.")
     return sentences
 
 
 def method_notes(experiment: Experiment, summary: Summary) -> list[str]:
-    """What the numbers are and how they were had, for below the table."""
+    """How the numbers of the table were computed and how to read them; shown below it."""
     pictures = experiment.pictures
-    count = len(pictures.id)
     products = int(pictures.product.max()) + 1
-    replicates = ", ".join(experiment.replicates)
     notes = [
-        f"Accuracy in % on {count:,} test pictures of {products:,} products, "
-        f"{experiment.averaged()} test-time augmentation; runs: {replicates}; "
-        "sd: standard deviation between runs. 95 % (runs): interval of the mean over runs on these "
-        "pictures, with the variance between runs pooled over the rows (a row's own where that is "
-        "larger).",
+        f"Accuracy in % on {len(pictures.id):,} test pictures of {products:,} products, "
+        f"{experiment.averaged()} test-time augmentation. "
+        f"Runs: {', '.join(experiment.replicates)}. sd: standard deviation between runs. "
+        "95 % (runs): confidence interval of the mean over runs on these pictures; the variance "
+        "between runs is pooled over the rows, and a row keeps its own where that is larger.",
     ]
     if len(experiment.rows) > 1:
         base = experiment.rows[summary.baseline]
         if experiment.ablation and base == "nothing":
             base = "nothing left out"
         notes.append(
-            f"Differences in points to '{base}', same seeds and same pictures; their interval is "
-            f"over runs and {summary.unit} ({summary.unit} resampled, Student's t between runs), "
-            "each row by itself; p-values are corrected for all rows planned (Holm), and a verdict "
-            f"means a corrected p below {LEVEL:g}. 'Not shown' is no proof of no effect: the "
-            "interval tells which effects remain possible."
+            f"Differences to '{base}' are in points, paired by seed and picture. Their 95 % "
+            f"confidence intervals are over runs and {summary.unit} ({summary.unit} resampled, "
+            "Student's t between runs), without correction for the number of rows. p-values are "
+            "corrected for all planned rows (Holm), and a verdict needs a corrected p below "
+            f"{LEVEL:g}. 'Not shown' does not prove that there is no effect: the interval shows "
+            "which effects remain possible."
         )
         if products < FEW:
             notes.append(
-                f"With {products} products what other products would bring is known roughly: "
-                "p-values and intervals are approximate."
+                f"With only {products} products, p-values and intervals are approximate: how other "
+                "products would differ is only roughly known."
             )
         if experiment.ablation:
             notes.append("'helps': accuracy is lower without the step; 'hurts': it is higher.")
         if np.isnan(summary.differences.p).all():
             notes.append(
-                "No row has two finished runs beside the baseline's, so nothing is known of the "
-                "variance between runs: no intervals, no p-values."
+                "There are no intervals and no p-values, because no row shares two finished "
+                "replicates with the baseline: the variance between runs is unknown."
             )
     if not np.isnan(summary.published).all():
-        notes.append("Published: one run a row, leaderboard of the competition; other pictures.")
+        notes.append(
+            "Published: one run a row, on the competition's leaderboard, which uses other pictures."
+        )
     if summary.tau is not None:
         tau = summary.tau
-        between = "" if np.isnan(tau.low) else f" (95 %: {tau.low:.2f} to {tau.high:.2f})"
+        interval = "" if np.isnan(tau.low) else f" (95 %: {tau.low:.2f} to {tau.high:.2f})"
         notes.append(
-            f"Kendall's tau of the measured with the published order of {tau.count} rows: "
-            f"{tau.value:.2f}{between}; 1 is the same order, 0 none in common."
+            f"Kendall's tau between the measured and the published order of {tau.count} rows: "
+            f"{tau.value:.2f}{interval}; 1 means the same order, 0 no agreement."
         )
     return notes

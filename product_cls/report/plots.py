@@ -1,5 +1,8 @@
-"""Figures of an experiment. Colours are those of Okabe and Ito, which colour-blind readers can tell
-apart; what a colour says, a shape or a word says too, so that a grey print loses nothing."""
+"""Plots of an experiment.
+
+Colours are from Okabe and Ito's palette, which colour-blind readers can distinguish. A shape or a
+word repeats the meaning of every colour, so that a black-and-white print loses nothing.
+"""
 
 from collections.abc import Sequence
 
@@ -19,17 +22,15 @@ from product_cls.display.style import (
     SHAPES,
     VERMILION,
 )
-from product_cls.report.experiment import Experiment, Job
+from product_cls.report.experiment import Experiment, ExperimentRun
 from product_cls.report.summary import Summary, p_word
 
 VERDICTS = {"helps": BLUE, "better": BLUE, "hurts": VERMILION, "worse": VERMILION}
-
-
-NARROW = 1.5  # inches a panel of learning curves
+CURVE_HEIGHT = 1.5  # of a panel of learning curves, in inches
 
 
 def _dots_panel(axes: Axes, x: str) -> None:
-    """A panel of dots: no frame but the scale below, faint lines to read it by."""
+    """Style a dot plot: no frame except the axis below, and faint vertical grid lines."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(GREY)
     axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
@@ -40,7 +41,7 @@ def _dots_panel(axes: Axes, x: str) -> None:
 
 
 def result_figure(experiment: Experiment, summary: Summary) -> Figure:
-    """Accuracy of every row, and its difference to the baseline beside the published one."""
+    """Accuracy of every row and, beside it, its difference to the baseline: measured, published."""
     count = len(experiment.rows)
     paired = count > 1
     height = 0.34 * count + 1.75
@@ -85,7 +86,7 @@ def _accuracy_panel(axes: Axes, experiment: Experiment, summary: Summary) -> Non
     y = np.arange(len(experiment.rows))
     axes.hlines(y, 100 * rows.low, 100 * rows.high, color=INK, linewidth=1.6, label="95 % interval")
     for s in range(len(experiment.replicates)):
-        # Runs stand below the line, so that they do not hide the mean.
+        # Runs are drawn below the interval, so that they do not hide the mean.
         axes.plot(
             100 * summary.accuracy[:, s],
             y + 0.22,
@@ -112,17 +113,17 @@ def _difference_panel(axes: Axes, experiment: Experiment, summary: Summary) -> N
     base = experiment.rows[summary.baseline]
     against = "nothing left out" if experiment.ablation and base == "nothing" else base
     _dots_panel(axes, f"difference to {against} (points)")
-    found = summary.differences
+    differences = summary.differences
     axes.axvline(0, color=GREY, linewidth=1)
     for k in range(len(experiment.rows)):
-        if k == summary.baseline or not found.pairs[k]:
+        if k == summary.baseline or not differences.pairs[k]:
             continue
         colour = VERDICTS.get(summary.verdict[k], GREY)
         shown = summary.verdict[k] in VERDICTS
-        low, high = 100 * found.low[k], 100 * found.high[k]
+        low, high = 100 * differences.low[k], 100 * differences.high[k]
         axes.hlines(k, low, high, color=colour, linewidth=1.8)
         axes.plot(
-            100 * found.estimate[k],
+            100 * differences.estimate[k],
             k,
             "o",
             color=colour,
@@ -189,12 +190,12 @@ def view_figure(experiment: Experiment, summary: Summary) -> Figure:
     return figure
 
 
-def read_curve(job: Job, column: str) -> pd.Series | None:
-    """A column of a run's ``logs/metrics.csv`` by epoch (from 1); None where there is none."""
-    if job.found is None:
+def read_curve(run: ExperimentRun, column: str) -> pd.Series | None:
+    """A column of a run's ``logs/metrics.csv`` by epoch (from 1); None if it has no such column."""
+    if run.settings is None:
         return None
     try:
-        table = pd.read_csv(job.found.folder.path / "logs" / "metrics.csv")
+        table = pd.read_csv(run.settings.folder.path / "logs" / "metrics.csv")
         values = table[["epoch", column]].dropna()
     except (OSError, ValueError, KeyError):
         return None
@@ -204,21 +205,23 @@ def read_curve(job: Job, column: str) -> pd.Series | None:
 def curves_figure(
     experiment: Experiment, baseline: int, column: str, scale: float
 ) -> Figure | None:
-    """Learning curves, a panel a row, the baseline's runs in each for comparison.
+    """Learning curves: a panel a row, each with the baseline's runs in grey for comparison.
 
     Args:
         column: of ``logs/metrics.csv``.
-        scale: 100 for shares that are shown in per cent.
+        scale: factor of the values; 100 shows shares in per cent.
 
     Returns:
-        None where no run has such a log.
+        None if no run has logged the column.
     """
-    curves = [[read_curve(job, column) for job in row] for row in experiment.jobs]
+    curves = [[read_curve(run, column) for run in row] for row in experiment.runs]
     if all(curve is None for row in curves for curve in row):
         return None
     columns = min(5, len(curves))
     lines = -(-len(curves) // columns)
-    figure = Figure(figsize=(max(2.05 * columns, 5), NARROW * lines + 0.7), layout="constrained")
+    figure = Figure(
+        figsize=(max(2.05 * columns, 5), CURVE_HEIGHT * lines + 0.7), layout="constrained"
+    )
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes in panels[len(curves) :]:
         axes.set_visible(False)
@@ -228,7 +231,7 @@ def curves_figure(
                 axes.plot(curve.index, scale * curve, color="#b0b0b0", linewidth=0.9)
         for curve in row:
             if curve is not None:
-                # A single epoch is a point, which a line would not show.
+                # A line through a single epoch would be invisible.
                 mark = "o" if len(curve) == 1 else ""
                 axes.plot(curve.index, scale * curve, color=BLUE, linewidth=1.1, marker=mark)
         axes.set_title(experiment.rows[k], fontsize=8, color=INK, pad=3)
@@ -242,8 +245,8 @@ def curves_figure(
     return figure
 
 
-def monitored(jobs: Sequence[Job]) -> str:
-    """The validation metric that the runs watched."""
+def monitored(runs: Sequence[ExperimentRun]) -> str:
+    """The validation metric that the runs monitored."""
     return next(
-        (str(job.status["metric"]) for job in jobs if job.status.get("metric")), "val/accuracy"
+        (str(run.status["metric"]) for run in runs if run.status.get("metric")), "val/accuracy"
     )

@@ -1,11 +1,11 @@
-"""Published results that measured ones are shown beside."""
+"""Published results, shown beside measured ones."""
 
 from collections.abc import Mapping
 
 from product_cls.core.errors import UserError
 
-# Recipe A: EfficientNet, mixup and cutmix; leaderboard accuracy in per cent when steps are left
-# out, one run each. Keys are what `exclude` holds, in any order.
+# Recipe A (EfficientNet, mixup and cutmix) with steps left out: leaderboard accuracy in per cent,
+# one run each. Keys are the names in `exclude`, in any order.
 RECIPE_A: Mapping[frozenset[str], float] = {
     frozenset(): 91.457,
     frozenset({"mixup", "cutmix"}): 81.510,
@@ -22,17 +22,17 @@ RECIPE_A: Mapping[frozenset[str], float] = {
 # Recipe A by network: vote of five folds with test-time augmentation, Adam; leaderboard accuracy in
 # per cent. Keys are names of `model`.
 MODELS: Mapping[str, float] = {"b0": 94.233, "b1": 94.404, "b2": 94.603}
-# Of the same source, in points: what the vote adds to one fold, and test-time augmentation.
+# From the same source, in points: gain of the vote over one fold, gain of test-time augmentation.
 VOTE_GAIN, TTA_GAIN = (2.0, 3.0), 0.02
 
 TABLES = {"recipe_a": RECIPE_A}
 
 
 def published_table(name: str) -> Mapping[frozenset[str], float]:
-    """A table by name; ``none`` is an empty one.
+    """A published table by name: accuracy in per cent by excluded steps; ``none`` is empty.
 
     Raises:
-        UserError: there is no such table.
+        UserError: an unknown name.
     """
     if name == "none":
         return {}

@@ -1,33 +1,34 @@
-"""What an experiment with few seeds can say: pure functions on arrays.
+"""Statistics of experiments with few seeds: pure functions on arrays.
 
-An experiment is ``hits[row, seed, product]``, the number of test pictures of a product that a run
-got right; NaN where the run is missing. All rows saw the same seeds and the same pictures, so they
-are compared in pairs. Two things vary: the seed (other weights, order, augmentation) and the
-products that happen to be photographed; pictures of one product are right or wrong together, so the
-product is the unit, not the picture.
+An experiment is ``hits[row, seed, product]``: the number of test pictures of a product that a run
+classified correctly, NaN for a missing run. All rows share seeds and pictures, so comparisons are
+paired. There are two sources of variation: the seed (weights, order, augmentation) and the choice
+of products. Pictures of one product are right or wrong together, so the unit is the product, not
+the picture.
 
-How the deviation of a measured difference from the true one is distributed:
+The error of a measured difference has two parts:
 
-* Products are resampled with replacement, all their pictures and all rows at once (cluster
-  bootstrap; Davison & Hinkley 1997, section 3.8). What varies from seed to seed within products is
-  taken out of its spread, because the seeds' part holds it already: in a two-way layout
-  ``Var(mean) = (MS_seed + MS_product - MS_rest) / (seeds * products)``.
-* Seeds cannot be resampled when there are three: of 27 resamples a ninth holds one seed only, the
-  spread comes out a third too small, and it is not known to be so. Their part is Student's t on the
-  variance between seeds. Two degrees of freedom would find next to nothing, so that variance is
-  pooled over the rows, as analysis of variance does; a row whose own variance is larger than the
-  pooled one keeps its own, so that a noisy row does not borrow the calm of the others. Differences
-  share the baseline's runs, hence are correlated by a half, and the pool of k of them is worth
+* Products: they are resampled with replacement, each with all its pictures and all rows at once
+  (cluster bootstrap; Davison & Hinkley 1997, section 3.8). Variation between seeds within products
+  is removed from the bootstrap's spread, because the part of the seeds contains it already: in a
+  two-way layout ``Var(mean) = (MS_seed + MS_product - MS_rest) / (seeds * products)``.
+* Seeds: three are too few to resample. A ninth of the 27 resamples holds a single seed, and the
+  spread comes out a third too small without any sign of it. Their part is Student's t on the
+  variance between seeds. With two degrees of freedom it would detect next to nothing, so the
+  variance is pooled over the rows, as in the analysis of variance. A row with a variance above the
+  pooled one keeps its own, so that a noisy row does not profit from stable ones. Differences share
+  the baseline's runs and are therefore correlated by one half; the pool of k of them has
   4 / (k + 3) of its nominal degrees of freedom (Satterthwaite 1946).
-* The two parts are added as independent: Student's t convolved with the bootstrap. Where the second
-  is normal this is the distribution of Behrens and Fisher, whose tests are conservative (Robinson
-  1976, Annals of Statistics 4(5)).
 
-``tests/report/test_report_calibration.py`` measures it on tables whose truth is known: with no
-effect, 3 seeds and 10 rows, 1 to 2 % of the tables have a verdict (nominal: 5 %), also with a
-baseline that varies twice as much as other rows; intervals hold the truth in 97 %.
-With runs that vary by 0.7 points a row that costs 10 points is always found, one that costs 4.2 in
-9 of 10 tables, one that costs 1 hardly ever: that takes more seeds.
+The two parts are added as independent: Student's t convolved with the bootstrap. If the bootstrap
+is normal, this is the Behrens-Fisher distribution, whose tests are conservative (Robinson 1976,
+Annals of Statistics 4(5)).
+
+``tests/report/test_report_calibration.py`` measures the method on tables with a known truth. With
+no effect, 3 seeds and 10 rows, 1 to 2 % of the tables have a verdict (nominal: 5 %), also if the
+baseline varies twice as much as the other rows; intervals contain the truth in 97 %. If runs vary
+by 0.7 points, a loss of 10 points is always detected, a loss of 4.2 points in 9 of 10 tables, and a
+loss of 1 point hardly ever: that needs more seeds.
 """
 
 from dataclasses import dataclass
@@ -37,21 +38,22 @@ from scipy.special import ndtri, stdtr, stdtrit
 from scipy.stats import kendalltau
 
 DRAWS = 2000  # resamples of products
-ATOMS = 256  # quantiles that stand for them; Student's t smooths what lies between
-SMOOTH = 0.2  # least width of the seeds' part, of the products' standard deviation
-BATCH = 10_000_000  # numbers held at once while resampling
-LEVEL = 0.05  # of verdicts, for the family of all rows, and of intervals, each by itself
+ATOMS = 256  # quantiles that represent the resamples; Student's t smooths between them
+SMOOTH = 0.2  # least scale of the seeds' part, relative to the products' standard deviation
+BATCH = 10_000_000  # most numbers in memory at once while resampling
+LEVEL = 0.05  # family-wise for the verdicts of all rows; for each interval by itself
 
 
 def count_hits(correct: np.ndarray, product: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Right pictures by product, and pictures by product.
+    """Sum correct decisions by product.
 
     Args:
-        correct: ``[..., N]``, 0 to 1, NaN in all pictures of a run that is missing.
-        product: int ``[N]``, 0 to C - 1; ``arange(N)`` makes every picture its own unit.
+        correct: float ``[..., N]``, 0 to 1; NaN for all pictures of a missing run.
+        product: int ``[N]``, 0 to C - 1 without gaps; ``arange(N)`` makes every picture its own
+            unit.
 
     Returns:
-        ``hits[..., C]`` and ``sizes[C]``.
+        Hits, float ``[..., C]``, and the pictures of each product, int ``[C]``.
     """
     sizes = np.bincount(product)
     order = np.argsort(product, kind="stable")
@@ -61,14 +63,14 @@ def count_hits(correct: np.ndarray, product: np.ndarray) -> tuple[np.ndarray, np
 
 
 def seed_variance(values: np.ndarray) -> tuple[np.ndarray, float]:
-    """Variance between seeds of each row: the pooled one, or the row's own where that is larger.
+    """Variance between seeds of each row: pooled over the rows, or the row's own if that is larger.
 
     Args:
-        values: ``[R, S]``, NaN where there is none.
+        values: float ``[R, S]``, NaN if missing.
 
     Returns:
-        The variance of a single seed's value, ``[R]``, and its degrees of freedom (see above); NaN
-        and 0 where no row has two values.
+        The variance of a single seed's value, float ``[R]``, and its degrees of freedom (see the
+        top of this file); NaN and 0 if no row has two values.
     """
     freedom = np.maximum((~np.isnan(values)).sum(axis=1) - 1, 0)
     if not freedom.any():
@@ -81,7 +83,7 @@ def seed_variance(values: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def known_mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Mean of what is not NaN; NaN, without a warning, where all is."""
+    """Mean of the values that are not NaN; NaN, without a warning, if all are."""
     count = (~np.isnan(values)).sum(axis=axis)
     total = np.nansum(values, axis=axis)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
@@ -89,9 +91,13 @@ def known_mean(values: np.ndarray, axis: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class RowSummary:
-    """Accuracy of each row, ``[R]`` each; ``sd`` has ddof 1 and is NaN below two runs.
+    """Accuracy of each row over its seeds, ``[R]`` each.
 
-    ``low`` to ``high`` is the 95 % interval of the mean over seeds, on these very pictures.
+    Attributes:
+        mean: NaN without runs.
+        sd: standard deviation between runs (ddof 1); NaN for fewer than two runs.
+        low, high: 95 % interval of the mean over seeds, for these pictures.
+        count: finished runs.
     """
 
     mean: np.ndarray
@@ -102,7 +108,7 @@ class RowSummary:
 
 
 def summarise_rows(accuracy: np.ndarray) -> RowSummary:
-    """Mean, standard deviation and interval over seeds, of accuracies ``[R, S]``."""
+    """Mean, standard deviation and interval over seeds of accuracies, float ``[R, S]``."""
     count = (~np.isnan(accuracy)).sum(axis=1)
     mean = known_mean(accuracy, axis=1)
     squares = np.nansum((accuracy - mean[:, None]) ** 2, axis=1)
@@ -115,12 +121,12 @@ def summarise_rows(accuracy: np.ndarray) -> RowSummary:
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far measured differences may lie from the true ones: t * scale + an atom.
+    """Distribution of measured minus true differences: Student's t times ``scale``, plus an atom.
 
     Attributes:
-        scale: ``[R]``, of the seeds' part.
-        freedom: of Student's t.
-        atoms: ``[ATOMS, R]``, equally likely values of the products' part.
+        scale: of the seeds' part, ``[R]``.
+        freedom: degrees of freedom of Student's t.
+        atoms: equally likely values of the products' part, ``[ATOMS, R]``.
     """
 
     scale: np.ndarray
@@ -128,13 +134,13 @@ class Deviation:
     atoms: np.ndarray
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
-        """P(deviation <= x), for one ``x`` a row."""
-        scale = np.maximum(self.scale, 1e-9)  # runs that agree in everything
+        """P(deviation <= x) of each row, for ``x [R]``."""
+        scale = np.maximum(self.scale, 1e-9)  # it is 0 if runs agree in everything
         result: np.ndarray = stdtr(self.freedom, (x - self.atoms) / scale).mean(axis=0)
         return result
 
     def quantile(self, q: float) -> np.ndarray:
-        """Inverse of ``cdf`` for each row, by bisection."""
+        """Inverse of ``cdf`` at ``q`` for each row, ``[R]``, by bisection."""
         reach = np.abs(self.atoms).max(axis=0)
         reach = reach + np.maximum(self.scale, 1e-9) * abs(stdtrit(self.freedom, min(q, 1 - q)))
         low, high = -reach, reach
@@ -147,13 +153,13 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Differences:
-    """Paired differences to the baseline, ``[R]`` each; NaN where nothing can be said.
+    """Paired differences to the baseline, ``[R]`` each; NaN if they cannot be computed.
 
     Attributes:
         estimate: mean over the seeds that both rows have; 0 for the baseline.
-        low, high: 95 % interval over seeds and products, each row by itself.
-        p: two-sided, of no difference, before any correction; NaN for the baseline.
-        pairs: seeds that both rows have.
+        low, high: 95 % interval over seeds and products, without correction for several rows.
+        p: two-sided p-value for no difference, without correction; NaN for the baseline.
+        pairs: number of seeds that both rows have.
     """
 
     estimate: np.ndarray
@@ -172,19 +178,19 @@ def compare_rows(
     seed: int = 0,
     intervals: bool = True,
 ) -> Differences:
-    """Every row against the baseline: same seeds, same pictures (method: top of this file).
+    """Compare every row with the baseline on the same seeds and pictures (method: top of file).
 
     Args:
-        hits: ``[R, S, C]``, NaN where a run is missing.
-        sizes: pictures of each product, ``[C]``.
-        baseline: which row.
+        hits: right decisions, float ``[R, S, C]``; NaN for missing runs.
+        sizes: pictures of each product, int ``[C]``.
+        baseline: position of the row.
         draws: resamples of products.
-        seed: of the resampling; the same numbers give the same result.
+        seed: of the resampling.
         intervals: False leaves ``low`` and ``high`` NaN and saves most of the time.
     """
     pairs_of = hits - hits[baseline]
     values = pairs_of.sum(axis=2) / sizes.sum()  # [R, S]
-    values[baseline] = np.nan  # 0 by definition: tells nothing about seeds
+    values[baseline] = np.nan  # 0 by definition, so it carries no information on seeds
     estimate, pairs = known_mean(values, axis=1), (~np.isnan(values)).sum(axis=1)
     rows = np.flatnonzero(pairs)
     variance, freedom = seed_variance(values)
@@ -193,8 +199,8 @@ def compare_rows(
     if freedom and len(sizes) > 1:
         atoms = _product_atoms(pairs_of[rows], values[rows], sizes, draws, seed)
         scale = np.sqrt(variance[rows] / pairs[rows])
-        # Beyond the farthest resample the bootstrap knows no probability but 0. Student's t, kept
-        # at a least width, gives it tails (a smoothed bootstrap: Silverman & Young 1987).
+        # Beyond its farthest resample, the bootstrap gives probability 0. A minimal scale of
+        # Student's t gives it tails (smoothed bootstrap: Silverman & Young 1987).
         scale = np.maximum(scale, SMOOTH * atoms.std(axis=0))
         deviation = Deviation(scale, freedom, atoms)
         below = deviation.cdf(estimate[rows])
@@ -209,15 +215,15 @@ def compare_rows(
 def _product_atoms(
     pairs_of: np.ndarray, values: np.ndarray, sizes: np.ndarray, draws: int, seed: int
 ) -> np.ndarray:
-    """Deviations that other products would bring, ``[ATOMS, R]``, centred.
+    """Deviations from resampling products, float ``[ATOMS, R]``, centred.
 
     Args:
         pairs_of: differences of hits, ``[R, S, C]``.
-        values: their sums over the number of pictures, ``[R, S]``.
+        values: their sums divided by the number of pictures, ``[R, S]``.
     """
     units = len(sizes)
     mean = known_mean(pairs_of, axis=1)  # [R, C]
-    # Each product's part in the deviation, seed by seed, without the seed's own mean.
+    # Each product's contribution to the deviation, seed by seed, without the seed's mean.
     parts = (pairs_of - values[:, :, None] * sizes) / sizes.sum()
     total = (known_mean(parts, axis=1) ** 2).sum(axis=1)
     pairs = (~np.isnan(values)).sum(axis=1)
@@ -226,18 +232,18 @@ def _product_atoms(
     share = np.divide(total - within, total, out=np.zeros(len(mean)), where=total > 0)
     resampled = _resample(mean, sizes, draws, np.random.default_rng(seed))
     resampled -= resampled.mean(axis=0)
-    # units - 1: a resample of n values has (n - 1) / n of their variance.
+    # units - 1, because resampling n values gives (n - 1) / n of their variance.
     resampled *= np.sqrt(np.maximum(share, 0) * units / (units - 1))
     ranks = (np.arange(ATOMS) + 0.5) / ATOMS
     atoms: np.ndarray = np.quantile(resampled, ranks, axis=0)
-    # With few products their own variance is not known well either: tails of Student's t.
+    # The variance of few products is not known well either, hence the tails of Student's t.
     return atoms * (stdtrit(units - 1, ranks) / ndtri(ranks))[:, None]
 
 
 def _resample(
     sums: np.ndarray, sizes: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Accuracies of resampled products, ``[draws, R]``, of sums ``[R, C]``."""
+    """Accuracies over resampled products, ``[draws, R]``, from their hits ``[R, C]``."""
     units, parts = len(sizes), []
     step = max(1, BATCH // units)
     for start in range(0, draws, step):
@@ -247,23 +253,29 @@ def _resample(
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """P-values corrected for their number (Holm 1979): no family-wise error above the level.
+    """Correct p-values for their number (Holm 1979), which bounds the family-wise error rate.
 
-    NaN, of a comparison that was planned and cannot be made yet, counts as one of them and stays
-    NaN: the rows that came first must not be judged more mildly than they will be in the end.
+    A NaN stands for a planned comparison that cannot be made yet. It counts and stays NaN, so that
+    rows that finish early are not judged more leniently than at the end.
+
+    Args:
+        p: float ``[K]``, 0 to 1.
+
+    Returns:
+        Float64 ``[K]``, 0 to 1.
     """
     p = np.asarray(p, dtype=float)
-    known = np.where(np.isnan(p), 1.0, p)
-    order = np.argsort(known, kind="stable")
-    stepped = np.maximum.accumulate(known[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(known)
+    filled = np.where(np.isnan(p), 1.0, p)
+    order = np.argsort(filled, kind="stable")
+    stepped = np.maximum.accumulate(filled[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(filled)
     adjusted[order] = np.minimum(stepped, 1)
     return np.where(np.isnan(p), np.nan, adjusted)
 
 
 @dataclass(frozen=True)
 class Tau:
-    """Kendall's rank correlation (tau-b) with its 95 % interval, of ``count`` rows."""
+    """Kendall's rank correlation (tau-b) over ``count`` rows, with its 95 % interval."""
 
     value: float
     low: float
@@ -274,18 +286,19 @@ class Tau:
 def rank_agreement(
     hits: np.ndarray, sizes: np.ndarray, other: np.ndarray, *, draws: int = DRAWS, seed: int = 0
 ) -> Tau | None:
-    """How far the order of the rows agrees with another order, for instance the published one.
+    """Agreement of the order of the rows with another order, such as the published one.
 
-    The interval: products are resampled, and each row's mean moves by the noise of its seeds; what
-    a seed does to all rows alike does not change their order and is left out of it. The other order
-    is taken as it is.
+    For the interval, products are resampled and the mean of each row varies by the noise of its
+    seeds. A seed's effect on all rows alike does not change their order and is left out. The other
+    order counts as exact.
 
     Args:
-        hits: ``[R, S, C]``, without the row that others are compared with.
-        other: ``[R]``, for instance published scores.
+        hits: float ``[R, S, C]``, without the baseline.
+        sizes: pictures of each product, int ``[C]``.
+        other: float ``[R]``, such as published accuracies.
 
     Returns:
-        None where fewer than three rows have a value in both.
+        None if fewer than three rows have a value in both.
     """
     accuracy = hits.sum(axis=2) / sizes.sum()
     rows = ~np.isnan(known_mean(accuracy, axis=1)) & ~np.isnan(other)
@@ -293,7 +306,7 @@ def rank_agreement(
     if rows.sum() < 3:
         return None
     value = float(kendalltau(known_mean(accuracy, axis=1), other).statistic)
-    # Without what all rows share in a seed.
+    # Without the effect of a seed that all rows share.
     variance, freedom = seed_variance(accuracy - known_mean(accuracy, axis=0))
     if not freedom:
         return Tau(value, np.nan, np.nan, int(rows.sum()))

@@ -1,4 +1,4 @@
-"""An experiment's numbers as tables and sentences; the same for terminal, Markdown and HTML."""
+"""The statistics of an experiment, and its tables for terminal, Markdown, HTML and CSV."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,19 +25,22 @@ from product_cls.report.statistics import (
 
 @dataclass(frozen=True)
 class Summary:
-    """What the experiment showed. Accuracies are shares of 1; arrays are ``[R]``.
+    """The results of an experiment with R rows, S replicates and V views.
+
+    Accuracies and differences are shares, 0 to 1; arrays are float64 ``[R]`` unless told otherwise.
 
     Attributes:
         baseline: position of the row that others are compared with.
-        accuracy: of each run, ``[R, S]``.
-        rows: mean, spread and interval.
+        accuracy: of each run, ``[R, S]``; NaN if it has not finished.
+        rows: mean, standard deviation and interval of each row.
         differences: to the baseline, paired.
-        p: of the differences, corrected for the number of rows planned (Holm).
-        verdict: a word a row; "" for the baseline, "no run" without a pair of runs.
-        published: per cent, NaN where unknown.
-        tau: agreement of the measured with the published order; None without one.
-        unit: what was resampled beside the runs: ``products`` or ``pictures``.
-        views: names of views and accuracy by view, ``[R, V]``, mean over the finished runs.
+        p: p-values of the differences, corrected for the number of planned rows (Holm).
+        verdict: a word a row; "" for the baseline.
+        published: in per cent; NaN if unknown.
+        tau: agreement of the measured with the published order; None without published values.
+        unit: resampled for intervals over pictures: ``products`` or ``pictures``.
+        views: names of the V views; empty if there is only one.
+        by_view: accuracy by view, ``[R, V]``, mean over the finished runs.
     """
 
     baseline: int
@@ -54,19 +57,24 @@ class Summary:
 
 
 def find_baseline(experiment: Experiment, name: str | None) -> int:
-    """The row to compare with: by name, else "nothing left out", else the first.
+    """Position of the baseline: by name, else the row that leaves nothing out, else the first.
 
     Raises:
         UserError: there is no such row.
     """
     if name is None:
-        empty = [k for k, row in enumerate(experiment.rows) if row == "nothing"]
-        return empty[0] if experiment.ablation and empty else 0
-    for k, (row, cell) in enumerate(zip(experiment.rows, experiment.cells, strict=True)):
-        typed = ",".join(f"{f}={v}" for f, v in zip(experiment.factors, cell, strict=True))
-        if name in (row, typed, ",".join(cell)):
+        complete = [k for k, row in enumerate(experiment.rows) if row == "nothing"]
+        return complete[0] if experiment.ablation and complete else 0
+    for k, row in enumerate(experiment.rows):
+        if name in (row, _typed(experiment, k), ",".join(experiment.factor_values[k])):
             return k
-    raise UserError(f"baseline={name} is no row; the rows are: {'; '.join(experiment.rows)}.")
+    raise UserError(f"baseline={name}; allowed, a row of the table: {'; '.join(experiment.rows)}.")
+
+
+def _typed(experiment: Experiment, row: int) -> str:
+    """A row as overrides: ``exclude=[mixup],optimizer.lr=0.1``."""
+    values = experiment.factor_values[row]
+    return ",".join(f"{key}={value}" for key, value in zip(experiment.factors, values, strict=True))
 
 
 def summarise_experiment(
@@ -76,68 +84,71 @@ def summarise_experiment(
     published: Mapping[frozenset[str], float] | None = None,
     by_product: bool = True,
 ) -> Summary:
-    """All numbers of the report.
+    """Compute all numbers of the report.
 
     Args:
         experiment: with at least one finished run.
         baseline: a row's name.
-        published: scores in per cent by what is left out.
+        published: accuracy in per cent by excluded steps.
         by_product: resample products with all their pictures, which are right or wrong together;
-            False treats every picture as independent of all others.
+            False treats pictures as independent.
 
     Raises:
-        UserError: no such baseline, or published numbers for a sweep that is no ablation.
+        UserError: no such baseline, or published numbers for a sweep that is not an ablation.
     """
     if published and not experiment.ablation:
         raise UserError(
-            "published=recipe_a is a table of what is left out, but this sweep varies "
+            "published=recipe_a needs a sweep over exclude alone, but this sweep varies "
             f"{' and '.join(experiment.factors) or 'only seeds or folds'}; use published=none."
         )
-    chosen = find_baseline(experiment, baseline)
+    base = find_baseline(experiment, baseline)
     pictures, correct = experiment.pictures, experiment.correct()
     units = pictures.product if by_product else np.arange(len(pictures.id))
     hits, sizes = count_hits(correct, units)
     accuracy = hits.sum(axis=2) / sizes.sum()
-    differences = compare_rows(hits, sizes, chosen)
-    others = np.arange(len(experiment.rows)) != chosen
+    differences = compare_rows(hits, sizes, base)
+    others = np.arange(len(experiment.rows)) != base
     p = np.full(len(experiment.rows), np.nan)
     p[others] = holm(differences.p[others])
     table = published or {}
-    known = np.full(len(p), np.nan)
-    for k, cell in enumerate(experiment.cells if table else []):
-        known[k] = table.get(frozenset(excluded(cell[0])), np.nan)
+    published_accuracy = np.full(len(p), np.nan)
+    for k, values in enumerate(experiment.factor_values if table else []):
+        published_accuracy[k] = table.get(frozenset(excluded(values[0])), np.nan)
     views = sorted({view for view in pictures.view if view}, key=natural_key)
     views = views if len(views) > 1 else []
     parts = [correct[:, :, pictures.view == view].mean(axis=2) for view in views]
     return Summary(
-        baseline=chosen,
+        baseline=base,
         accuracy=accuracy,
         rows=summarise_rows(accuracy),
         differences=differences,
         p=p,
-        verdict=[_verdict(experiment.ablation, differences, p, k, chosen) for k in range(len(p))],
-        published=known,
-        tau=rank_agreement(hits[others], sizes, known[others]) if table else None,
+        verdict=[_verdict(experiment.ablation, differences, p, k, base) for k in range(len(p))],
+        published=published_accuracy,
+        tau=rank_agreement(hits[others], sizes, published_accuracy[others]) if table else None,
         unit="products" if by_product else "pictures",
         views=views,
         by_view=np.array([known_mean(part, axis=1) for part in parts]).T.reshape(len(p), -1),
     )
 
 
-def _verdict(ablation: bool, found: Differences, p: np.ndarray, row: int, baseline: int) -> str:
-    """``helps``: what this row leaves out helps, for without it accuracy is lower."""
+def _verdict(
+    ablation: bool, differences: Differences, p: np.ndarray, row: int, baseline: int
+) -> str:
+    """A word for a row. In an ablation it judges the excluded step: ``helps`` means that accuracy
+    is lower without it."""
     if row == baseline:
         return ""
-    if not found.pairs[row]:
+    if not differences.pairs[row]:
         return "no pair of runs"
     if not p[row] < LEVEL:
         return "not shown"
     lower, higher = ("helps", "hurts") if ablation else ("worse", "better")
-    return lower if found.estimate[row] < 0 else higher
+    return lower if differences.estimate[row] < 0 else higher
 
 
 def runs_word(count: int, planned: int) -> str:
-    """``3``, or ``2 of 3`` where runs are missing."""
+    """``3``, or ``2 of 3`` if runs are missing."""
     return str(count) if count == planned else f"{count} of {planned}"
 
 
@@ -155,13 +166,13 @@ def result_table(experiment: Experiment, summary: Summary) -> pd.DataFrame:
             "95 % (runs)": _interval(rows.low[k], rows.high[k]),
         }
         if paired:
-            own = k == summary.baseline
+            is_base = k == summary.baseline
             line |= {
-                "difference": "" if own else _signed(differences.estimate[k]),
+                "difference": "" if is_base else _signed(differences.estimate[k]),
                 f"95 % (runs, {summary.unit})": ""
-                if own
+                if is_base
                 else _interval(differences.low[k], differences.high[k], "+"),
-                "p (Holm)": "" if own else p_word(summary.p[k]),
+                "p (Holm)": "" if is_base else p_word(summary.p[k]),
                 "verdict": summary.verdict[k],
             }
         if published:
@@ -177,30 +188,28 @@ def result_table(experiment: Experiment, summary: Summary) -> pd.DataFrame:
 
 
 def csv_table(experiment: Experiment, summary: Summary) -> pd.DataFrame:
-    """The same and more, as numbers: per cent and points; a column a run and a view."""
+    """All results as numbers, in per cent and points, with a column a run and a column a view."""
     rows, differences = summary.rows, summary.differences
     base = summary.published[summary.baseline]
     lines = []
     for k, name in enumerate(experiment.rows):
-        own = k == summary.baseline
+        is_base = k == summary.baseline
         line: dict[str, object] = {
             "row": name,
-            "setting": ",".join(
-                f"{f}={v}" for f, v in zip(experiment.factors, experiment.cells[k], strict=True)
-            ),
+            "setting": _typed(experiment, k),
             "runs": int(rows.count[k]),
             "planned": len(experiment.replicates),
             "accuracy": 100 * rows.mean[k],
             "sd": 100 * rows.sd[k],
             "low": 100 * rows.low[k],
             "high": 100 * rows.high[k],
-            "pairs": "" if own else int(differences.pairs[k]),
+            "pairs": "" if is_base else int(differences.pairs[k]),
             "difference": 100 * differences.estimate[k],
             "difference_low": 100 * differences.low[k],
             "difference_high": 100 * differences.high[k],
             "p": differences.p[k],
             "p_holm": summary.p[k],
-            "verdict": "baseline" if own else summary.verdict[k],
+            "verdict": "baseline" if is_base else summary.verdict[k],
             "published": summary.published[k],
             "published_difference": summary.published[k] - base,
         }
@@ -208,17 +217,13 @@ def csv_table(experiment: Experiment, summary: Summary) -> pd.DataFrame:
             line[f"accuracy {replicate}"] = 100 * summary.accuracy[k, s]
         for v, view in enumerate(summary.views):
             line[f"accuracy view {view}"] = 100 * summary.by_view[k, v]
-        line["not done"] = "; ".join(
-            f"{job.replicate} {job.state}: {job.reason}"
-            for job in experiment.jobs[k]
-            if job.state != "done"
-        )
+        line["not done"] = "; ".join(run.problem() for run in experiment.runs[k] if not run.done)
         lines.append(line)
     return pd.DataFrame(lines)
 
 
 def view_table(experiment: Experiment, summary: Summary) -> pd.DataFrame:
-    """Accuracy in per cent by view, mean over the finished runs; empty without views."""
+    """Accuracy in per cent by view, mean over the finished runs; empty for a single view."""
     columns = {f"view {view}": 100 * summary.by_view[:, v] for v, view in enumerate(summary.views)}
     return pd.DataFrame(
         {
@@ -233,7 +238,7 @@ def view_table(experiment: Experiment, summary: Summary) -> pd.DataFrame:
 
 
 def p_word(p: float) -> str:
-    """As papers print it: ``.010``, ``< .001``, ``1``."""
+    """A p-value as papers print it: ``.010``, ``< .001``, ``1``; ``-`` for NaN."""
     if np.isnan(p):
         return "-"
     return "< .001" if p < 0.001 else "1" if p > 0.9995 else f"{p:.3f}".removeprefix("0")

@@ -8,15 +8,15 @@ from product_cls.display.style import BLUE, GREY, INK, PALE, VERMILION, open_pan
 
 
 def validation_figure(table: pd.DataFrame, unseen: str) -> Figure:
-    """Both kinds of validation against the test, a point a setting.
+    """Both kinds of validation against the test, one point of each kind a setting.
 
     Args:
-        table: of ``validation.Study``, in per cent.
-        unseen: names of the views that training never saw; "" leaves that panel out.
+        table: ``validation_study.Study.table``, in per cent.
+        unseen: names of the test views that training never saw; "" leaves their panel out.
     """
     targets = {"test": "test accuracy (%), all views"}
     if unseen:
-        targets["unseen"] = f"test accuracy (%) at view {unseen}, in no training part"
+        targets["unseen"] = f"test accuracy (%) at view {unseen}, in no training split"
     figure = Figure(figsize=(4.9 * len(targets), 5.2), layout="constrained")
     panels = figure.subplots(1, len(targets), squeeze=False)[0]
     for axes, (target, label) in zip(panels, targets.items(), strict=True):
@@ -28,7 +28,7 @@ def validation_figure(table: pd.DataFrame, unseen: str) -> Figure:
         pad = 0.06 * max(high - low, 1.0)
         ends = [low - pad, high + pad]
         axes.plot(ends, ends, "--", color=GREY, linewidth=1, label="validation = test")
-        # Both points of a setting stand at one height: the line is how much they disagree.
+        # The two points of a setting share a height; the line between them is their disagreement.
         axes.hlines(y, table["held_out"], table["random"], color=PALE, linewidth=1.2)
         axes.plot(
             table["random"], y, "o", color=BLUE, markerfacecolor="white", label="random folds"

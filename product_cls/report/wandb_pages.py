@@ -1,7 +1,7 @@
-"""What W&B shows of sweeps: a workspace for a project, and a report with a chapter a sweep.
+"""A W&B workspace for a project, and a W&B report with a chapter a sweep.
 
-Charts are W&B's own, of the runs that it has. What takes statistics (error bars over seeds, paired
-differences, votes) is computed from the run folders and stands in the report as tables.
+W&B draws the charts from the runs it holds. Statistics that it cannot compute (intervals over
+seeds, paired differences, votes) come from the run folders and appear as tables.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from product_cls.core.errors import UserError
 from product_cls.display.tables import markdown
 from product_cls.report.confusions import worst_pairs
 from product_cls.report.experiment import Experiment, read_experiment
-from product_cls.report.models import models_table, read_votes, readers_table
+from product_cls.report.model_votes import models_table, read_votes, readers_table
 from product_cls.report.notes import gaps, headline, method_notes
 from product_cls.report.published import published_table
 from product_cls.report.summary import (
@@ -31,7 +31,7 @@ from product_cls.tracking.findings import pairs_table
 
 STEP = wr.Metric("trainer/global_step")
 ACCURACY = "result/test/accuracy"
-# What a swept group of the config is called in a run's own config.
+# Key in a run's own config that identifies a swept config group.
 KEYS = {
     "model": "model.backbone",
     "data": "data.name",
@@ -42,7 +42,7 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's folder and what was computed from it; its name is the group in W&B."""
+    """The results of a sweep; its name is the group in W&B."""
 
     name: str
     experiment: Experiment
@@ -50,10 +50,10 @@ class Sweep:
 
 
 def read_sweep(root: Path) -> Sweep:
-    """The runs below ``root``, as ``python -m product_cls.report`` sees them.
+    """The results of the runs below ``root``, as ``python -m product_cls.report`` computes them.
 
     Raises:
-        UserError: nothing there to report.
+        UserError: no run has finished.
     """
     experiment = read_experiment(root)
     published = published_table("recipe_a" if experiment.ablation else "none")
@@ -61,11 +61,11 @@ def read_sweep(root: Path) -> Sweep:
 
 
 def build_workspace(entity: str, project: str, views: Sequence[str] = ()) -> ws.Workspace:
-    """Curves, test results and wrong pictures of a project's runs.
+    """A workspace with curves, test results and mistakes of a project's runs.
 
     Args:
         entity: a user or team of W&B.
-        views: of the test part, for a chart that has them side by side.
+        views: of the test split; they add a chart of accuracy by view.
     """
     by_view: list[Any] = [f"result/test/view_{view}/accuracy" for view in views]
     test: list[Any] = [wr.BarPlot(title="Test accuracy", metrics=[ACCURACY])]
@@ -99,8 +99,8 @@ def build_workspace(entity: str, project: str, views: Sequence[str] = ()) -> ws.
 
 
 def build_report(entity: str, project: str, sweeps: Sequence[Sweep]) -> wr.Report:
-    """A chapter a sweep: its table with error bars, votes of model sizes, views, confused products,
-    and W&B's charts of its runs."""
+    """A report with a chapter a sweep: results with intervals, votes of models, accuracy by view,
+    confused products, and W&B's charts of the runs."""
     blocks: list[Any] = [wr.TableOfContents()]
     for sweep in sweeps:
         blocks += _chapter(sweep)
@@ -113,9 +113,9 @@ def build_report(entity: str, project: str, sweeps: Sequence[Sweep]) -> wr.Repor
 def _chapter(sweep: Sweep) -> list[Any]:
     experiment, summary = sweep.experiment, sweep.summary
     blocks: list[Any] = [wr.H1(sweep.name), wr.P(f"{headline(experiment)}.")]
-    said: list[Any] = [*gaps(experiment), *experiment.notes]
-    if said:
-        blocks.append(wr.UnorderedList(said))
+    notes: list[Any] = [*gaps(experiment), *(note.text for note in experiment.notes)]
+    if notes:
+        blocks.append(wr.UnorderedList(notes))
 
     def add(title: str, table: pd.DataFrame) -> None:
         if not table.empty:
@@ -123,8 +123,7 @@ def _chapter(sweep: Sweep) -> list[Any]:
 
     add("Test accuracy in %", result_table(experiment, summary))
     blocks += [wr.P(sentence) for sentence in method_notes(experiment, summary)]
-    if votes := _votes(experiment):
-        add("Model sizes: one fold, votes and test-time augmentation", votes[0])
+    add("Models: one fold, votes and test-time augmentation", _votes(experiment))
     add("Test accuracy in % by view", view_table(experiment, summary))
     pairs = worst_pairs(experiment, summary.baseline)
     add(f"Products taken for each other: {experiment.rows[summary.baseline]}", pairs_table(pairs))
@@ -132,16 +131,17 @@ def _chapter(sweep: Sweep) -> list[Any]:
     return blocks
 
 
-def _votes(experiment: Experiment) -> list[pd.DataFrame]:
-    """The table of model sizes, where the sweep is one of models and folds."""
+def _votes(experiment: Experiment) -> pd.DataFrame:
+    """The table of the models report; empty if the sweep does not vary models and folds, or if its
+    runs cannot vote together."""
     try:
-        return [readers_table(models_table(experiment, read_votes(experiment)))]
-    except UserError:  # it is not, or its runs cannot vote together
-        return []
+        return readers_table(models_table(experiment, read_votes(experiment)))
+    except UserError:
+        return pd.DataFrame()
 
 
 def _charts(sweep: Sweep) -> wr.PanelGrid:
-    # Of the report's own project; to name it would ask W&B for it.
+    # The report's own project is the default; naming it would send a request to W&B.
     runs = wr.Runset(
         name=sweep.name,
         filters=[expr.Metric("Group") == sweep.name, expr.Metric("JobType") != "ensemble"],
@@ -164,18 +164,18 @@ def _charts(sweep: Sweep) -> wr.PanelGrid:
 
 
 def _group_key(experiment: Experiment) -> str | None:
-    """The key of W&B's config that tells the rows apart; None where no single one does."""
+    """The key of W&B's config that distinguishes the rows; None if no single key does."""
     if len(experiment.factors) != 1:
         return None
     factor = experiment.factors[0].lstrip("+")
     key = KEYS.get(factor, factor)
-    known = experiment.finished()[0].found
-    return key if known is not None and key in known.settings else None
+    run = experiment.finished()[0].settings
+    return key if run is not None and key in run.settings else None
 
 
-def spec(made: ws.Workspace | wr.Report) -> dict[str, Any]:
-    """What would be sent to W&B."""
-    plain: dict[str, Any] = made._to_model().model_dump(
+def spec(document: ws.Workspace | wr.Report) -> dict[str, Any]:
+    """The document in plain containers, as it is sent to W&B."""
+    plain: dict[str, Any] = document._to_model().model_dump(
         mode="json", by_alias=True, exclude_none=True
     )
     return plain

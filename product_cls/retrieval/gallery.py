@@ -14,7 +14,7 @@ from product_cls.neighbours.votes import Vote
 
 
 @dataclass(frozen=True)
-class Features:
+class Gallery:
     """A gallery: pictures whose label is known, embedded.
 
     Attributes:
@@ -47,7 +47,7 @@ class Features:
         save_arrays(file, {**text, "target": self.target.astype(np.int64), **vectors})
 
     @classmethod
-    def load(cls, file: Path) -> "Features":
+    def load(cls, file: Path) -> "Gallery":
         """Read a file that ``save`` wrote.
 
         Raises:
@@ -55,16 +55,16 @@ class Features:
         """
         return load_arrays(file, lambda arrays: cls(**arrays), "file of gallery embeddings")
 
-    def rows(self, rows: np.ndarray) -> "Features":
+    def rows(self, rows: np.ndarray) -> "Gallery":
         """Some rows, by position or mask."""
         names = ("id", "path", "target", "embedding", "embedding_no_tta")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
-    def without(self, ids: np.ndarray) -> "Features":
+    def without(self, ids: np.ndarray) -> "Gallery":
         """All but these ids: of validation pictures, which must not find themselves."""
         return self.rows(~np.isin(self.id, ids))
 
-    def without_tta(self) -> "Features":
+    def without_tta(self) -> "Gallery":
         """The same, with the embeddings of the pictures as they are."""
         return replace(self, embedding=self.embedding_no_tta)
 
@@ -100,7 +100,7 @@ def neighbour_scores(
 
 
 def vote_by_neighbours(
-    head: Predictions, gallery: Features, vote: Vote, device: torch.device | None = None
+    head: Predictions, gallery: Gallery, vote: Vote, device: torch.device | None = None
 ) -> Predictions:
     """Predictions of the head with the neighbours' vote in their place.
 
@@ -137,7 +137,7 @@ def vote_by_neighbours(
 
 
 def retrieval_summary(
-    predictions: Predictions, gallery: Features, device: torch.device | None = None
+    predictions: Predictions, gallery: Gallery, device: torch.device | None = None
 ) -> dict[str, float]:
     """What a run's metrics say beside the vote's accuracy; empty where labels are unknown.
 

@@ -101,7 +101,7 @@ def leave_class_out(
     )
 
 
-def tune_threshold(
+def tune_rejection_threshold(
     known_similarity: np.ndarray,
     known_right: np.ndarray,
     unknown_similarity: np.ndarray,

@@ -252,6 +252,17 @@ class MultiHead(Task):
         ]
         return "/".join(names)
 
+    def ranked(self, scores: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
+        """Each head's best class, as ``HEAD=CLASS``; ``top`` is for tasks of one label."""
+        classes, blocks = self._blocks(np.asarray(self.classes)), self._blocks(scores)
+        return [
+            [
+                (str(names[k]), float(block[row, k]))
+                for names, block, k in zip(classes, blocks, best, strict=True)
+            ]
+            for row, best in enumerate(self.best(scores))
+        ]
+
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
         """Metrics of all heads.
 

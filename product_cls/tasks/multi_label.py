@@ -178,6 +178,17 @@ class MultiLabel(Task):
         names = np.asarray(self.classes)
         return np.array([" ".join(names[row]) for row in above_threshold(scores, self.thresholds)])
 
+    def ranked(self, scores: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
+        """All labels above their thresholds; ``top`` is for tasks of one label."""
+        return [
+            [(self.classes[k], float(row[k])) for k in np.argsort(-row, kind="stable") if above[k]]
+            for row, above in zip(scores, above_threshold(scores, self.thresholds), strict=True)
+        ]
+
+    def target_name(self, target: np.ndarray) -> str:
+        """The labels that are present, joined by spaces."""
+        return " ".join(np.asarray(self.classes)[target == 1])
+
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
         """``multi_label_metrics`` over the pictures whose labels are all known."""
         known = (target != UNKNOWN).all(axis=1)

@@ -43,6 +43,19 @@ class Presentation(Decoder):
         ]
         return table, captions
 
+    def ranked(self, scores: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
+        """Labels with their scores, best first, for each picture.
+
+        Args:
+            scores: ``[N, C]``.
+            top: labels at most, 1 or more.
+        """
+        names, values = top_k(scores, self.classes, top)
+        return [
+            [(str(name), float(value)) for name, value in zip(*row, strict=True)]
+            for row in zip(names, values, strict=True)
+        ]
+
 
 def top_k(scores: np.ndarray, classes: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
     """The ``k`` best classes and their scores.

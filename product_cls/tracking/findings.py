@@ -15,7 +15,7 @@ from product_cls.core.errors import UserError
 from product_cls.data.pictures import load_picture
 from product_cls.inference.predictions import Predictions, view_name
 from product_cls.neighbours.exact import search_exact
-from product_cls.retrieval.gallery import Features
+from product_cls.retrieval.gallery import Gallery
 from product_cls.runs.folder import RunFolder
 from product_cls.tasks.multi_label import UNKNOWN, MultiLabel
 
@@ -87,12 +87,12 @@ def find(folder: RunFolder, samples: pd.DataFrame) -> Findings:
         folder.metrics(),
         folder.predictions_file("test"),
         samples,
-        Features.load(gallery) if gallery.is_file() else None,
+        Gallery.load(gallery) if gallery.is_file() else None,
     )
 
 
 def find_in(
-    record: Mapping[str, Any], file: Path, samples: pd.DataFrame, gallery: Features | None = None
+    record: Mapping[str, Any], file: Path, samples: pd.DataFrame, gallery: Gallery | None = None
 ) -> Findings:
     """What there is to show of metrics and a predictions file, which may be missing.
 
@@ -154,7 +154,7 @@ def _wrong(
     return rows, pictures.name[missed], outcome.decided[missed], pairs
 
 
-def _neighbours(shown: Predictions, gallery: Features | None) -> list[list[Neighbour]]:
+def _neighbours(shown: Predictions, gallery: Gallery | None) -> list[list[Neighbour]]:
     if gallery is None or shown.embedding is None or not len(shown.id):
         return [[] for _ in shown.id]
     count = min(NEIGHBOURS, len(gallery.id))

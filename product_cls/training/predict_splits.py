@@ -15,7 +15,7 @@ from product_cls.inference.predictions import Predictions, summarise
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.scoring import Scores, predict_scores
 from product_cls.models.network import Network
-from product_cls.retrieval.gallery import Features, retrieval_summary, vote_by_neighbours
+from product_cls.retrieval.gallery import Gallery, retrieval_summary, vote_by_neighbours
 from product_cls.runs.folder import RunFolder
 from product_cls.tasks import Task
 from product_cls.training.plan import RunPlan
@@ -104,11 +104,11 @@ def _in_order(scores: Scores, index: np.ndarray) -> Scores:
     return Scores(**columns)
 
 
-def _gallery(data: ProductDataModule, parts: Sequence[Scores], task: Task) -> Features:
+def _gallery(data: ProductDataModule, parts: Sequence[Scores], task: Task) -> Gallery:
     """Embeddings of the labelled pictures: the training and the validation split."""
     index = np.concatenate([part.index for part in parts])
     rows = data.samples.iloc[index]
-    return Features(
+    return Gallery(
         id=rows["id"].to_numpy(dtype=np.str_),
         path=np.array([os.path.abspath(path) for path in rows["path"]]),
         target=data.targets[index],

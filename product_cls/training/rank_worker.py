@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from product_cls.core.child_processes import die_with
+from product_cls.core.child_processes import prepare_child
 from product_cls.core.files import write_text_whole
 from product_cls.runs.folder import RunFolder
 
@@ -28,7 +28,7 @@ LOST = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset)|Broken pipe")
 
 def main() -> None:
     folder, parent, rank = Path(sys.argv[1]), int(sys.argv[2]), int(os.environ["RANK"])
-    die_with(parent)()
+    prepare_child(parent)()
     # Ctrl-C reaches all processes of a terminal; the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

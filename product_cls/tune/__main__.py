@@ -1,12 +1,12 @@
-"""Find hyper-parameters: trials of train.py, chosen by Optuna, each in a process of its own.
+"""Search for hyperparameters: Optuna draws trials of train.py, and each runs in its own process.
 
     python -m product_cls.tune study=rates trials=30 jobs=2 experiment=grocery data.root=FOLDER
 
-A trial is a run like any other, in ``multirun/<study>/trial=007``, and knows nothing of the search:
-its epochs are read from its ``status.json``, and a trial that the pruner gives up is stopped as by
-Ctrl-C. ``multirun/<study>/study.db`` (SQLite) remembers all; typed again, the search goes on.
-(Hydra's Optuna sweeper, 1.3.0, wants Optuna 2, knows no pruning, and waits for the slowest of a
-batch.)
+A trial is an ordinary run, in ``multirun/<study>/trial=007``, and knows nothing of the search. The
+search reads its epochs from ``status.json`` and stops a pruned trial as Ctrl-C would. The study is
+in ``multirun/<study>/study.db`` (SQLite); the same command continues the search.
+
+Hydra's Optuna sweeper, 1.3.0, needs Optuna 2, cannot prune, and waits for the slowest of a batch.
 """
 
 import os
@@ -24,23 +24,23 @@ PROG = "python -m product_cls.tune"
 
 @dataclass
 class Arguments:
-    """Search for hyper-parameters; other words are settings of train.py that all trials share.
+    """Search for hyperparameters; other words are settings of train.py that all trials share.
 
-    study: the folder below multirun/; typed again, the search goes on.
-    trials: how many in all, those of earlier calls counted in; failed ones count after the first
-      that succeeded.
-    space: what is varied: a file in conf/search, or FILE.yaml.
-    jobs: trials at once; null: as many as there are GPUs, one without.
-    gpus: of a trial, where there are GPUs; null: as many as its trainer.devices.
+    study: name of a folder in multirun/; the same command continues the search.
+    trials: number of trials in total, including those of earlier calls; failed trials count after
+      the first success.
+    space: search space: the name of a file in conf/search, or FILE.yaml.
+    jobs: concurrent trials; null: as many as the GPUs allow, 1 without GPUs.
+    gpus: GPUs of a trial, if there are any; null: its trainer.devices.
     threads: CPU threads of a trial; null: cores // jobs.
-    prune: when a trial is given up early, by the best validation result of its epochs so far:
-      median (it is below the median of earlier trials), halving (asynchronous successive halving),
+    prune: which trials stop early, by the best validation result of their epochs so far:
+      median (below the median of earlier trials), halving (asynchronous successive halving),
       none.
-    warmup: a trial is given up after epoch warmup + 1 at the earliest; the first epochs order
-      trials badly (docs/results/search.md).
-    startup: trials drawn at random, before TPE models what is good; as many are to be complete
-      before median prunes.
-    sampler_seed: of what is drawn; with jobs=1 the same search tries the same values.
+    warmup: a trial is pruned after epoch warmup + 1 at the earliest; the first epochs say little
+      about the final order (docs/results/search.md).
+    startup: number of random trials before TPE models the results; the median pruner waits for as
+      many complete trials.
+    sampler_seed: seed of the drawn values; with jobs=1 the same search tries the same values.
     grace: seconds for a trial to end after Ctrl-C.
     """
 
@@ -58,20 +58,20 @@ class Arguments:
 
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:
-    """Our own arguments, and those of train.py."""
-    known = {field.name for field in fields(Arguments)}
-    own = [word for word in words if word.partition("=")[0] in known or word in ("-h", "--help")]
+    """Split the words of the command into those of the search and those of train.py."""
+    names = {field.name for field in fields(Arguments)}
+    own = [word for word in words if word.partition("=")[0] in names or word in ("-h", "--help")]
     return own, [word for word in words if word not in own]
 
 
 def main() -> None:
     own, shared = split_words(sys.argv[1:])
     arguments = parse_arguments(Arguments, own, prog=PROG)
-    at_least = dict.fromkeys(("trials", "jobs", "gpus", "threads", "startup"), 1)
-    for name, least in (at_least | {"warmup": 0, "grace": 0}).items():
+    minima = dict.fromkeys(("trials", "jobs", "gpus", "threads", "startup"), 1)
+    for name, minimum in (minima | {"warmup": 0, "grace": 0}).items():
         value = getattr(arguments, name)
-        if value is not None and value < least:
-            raise UserError(f"{name}={value}; allowed: {least} or more.")
+        if value is not None and value < minimum:
+            raise UserError(f"{name}={value}; allowed: {minimum} or more.")
     if not 0 <= arguments.sampler_seed < 2**32:
         raise UserError(f"sampler_seed={arguments.sampler_seed}; allowed: 0 to {2**32 - 1}.")
     if not arguments.study or "/" in arguments.study:
@@ -99,28 +99,28 @@ def main() -> None:
         prune=arguments.prune,
         warmup=arguments.warmup,
     )
-    places = assign_gpus(
+    gpus_of_slots = assign_gpus(
         visible_gpus(os.environ),
         arguments.jobs,
-        arguments.gpus or search.devices,
+        arguments.gpus or search.gpus_per_trial,
         key="gpus, else trainer.devices",
     )
     environments = [
-        job_environment(os.environ, gpus, threads=arguments.threads, at_once=len(places))
-        for gpus in places
+        job_environment(os.environ, gpus, threads=arguments.threads, at_once=len(gpus_of_slots))
+        for gpus in gpus_of_slots
     ]
     modules = ProcessesConf().preload if arguments.trials > 1 else []
     with search.opened():
-        with fork_server(modules, environments[0]) as source:
-            signum = run_trials(search, arguments.trials, environments, arguments.grace, source)
-        found = report(search)
+        with fork_server(modules, environments[0]) as server:
+            signum = run_trials(search, arguments.trials, environments, arguments.grace, server)
+        has_best = report(search)
         failure = shortfall(search, arguments.trials) if signum is None else None
     if signum is not None:
-        print("Interrupted: typed again, the search goes on.", file=sys.stderr)
+        print("Interrupted; the same command continues the search.", file=sys.stderr)
         raise SystemExit(128 + signum)
     if failure is not None:
         print(f"error: {failure}", file=sys.stderr)
-    if not found:
+    if not has_best:
         raise SystemExit(1)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a study, in the colours of the other reports."""
+"""Plots of a study, in the colours of the other reports."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,22 +17,22 @@ from product_cls.display.style import BLUE, GREY, INK, VERMILION, open_panel
 def figures(
     study: optuna.Study, space: Mapping[str, BaseDistribution], importances: Mapping[str, float]
 ) -> dict[str, Figure]:
-    """Pictures by name; that of importances where there are any.
+    """All plots of a study by name.
 
     Args:
-        study: with at least one complete trial.
-        space: what was varied.
-        importances: share of each key, summing to 1.
+        study: has at least one complete trial.
+        space: distributions by key of train.py.
+        importances: importance of each key, summing to 1; if empty, its plot is left out.
     """
-    drawn = {
+    plots = {
         "history": history_figure(study),
         "epochs": epochs_figure(study),
         "slices": slices_figure(study, space),
         "parallel": parallel_figure(study, space),
     }
     if importances:
-        drawn["importances"] = importances_figure(importances)
-    return drawn
+        plots["importances"] = importances_figure(importances)
+    return plots
 
 
 def _trials(study: optuna.Study, state: TrialState) -> list[FrozenTrial]:
@@ -40,7 +40,7 @@ def _trials(study: optuna.Study, state: TrialState) -> list[FrozenTrial]:
 
 
 def _reached(trial: FrozenTrial) -> float:
-    """The best value of a trial, of the epochs that it had."""
+    """The best value of a trial's epochs; NaN without any."""
     if trial.value is not None:
         return float(trial.value)
     return max(trial.intermediate_values.values(), default=float("nan"))
@@ -60,7 +60,7 @@ def _dots(axes: Axes, x: Sequence[Any], trials: Sequence[FrozenTrial], complete:
 
 
 def history_figure(study: optuna.Study) -> Figure:
-    """Every trial's value in the order of the trials, and the best so far."""
+    """The value of each trial in order, and the best value so far."""
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
     open_panel(axes, "trial", "best validation value")
@@ -76,7 +76,7 @@ def history_figure(study: optuna.Study) -> Figure:
 
 
 def epochs_figure(study: optuna.Study) -> Figure:
-    """Best validation value so far by epoch, a line a trial; where a pruned one ends."""
+    """Best validation value so far by epoch: a line per trial, with a cross where it was pruned."""
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
     open_panel(axes, "epoch", "best validation value so far")
@@ -99,11 +99,11 @@ def epochs_figure(study: optuna.Study) -> Figure:
 
 
 def importances_figure(importances: Mapping[str, float]) -> Figure:
-    """The share of each key, the largest on top."""
+    """A bar per key, the most important on top."""
     ordered = sorted(importances.items(), key=lambda item: item[1])
     figure = Figure(figsize=(6.0, 0.36 * len(ordered) + 0.9), layout="constrained")
     axes = figure.subplots()
-    open_panel(axes, "share of the differences between trials", "")
+    open_panel(axes, "importance", "")
     keys, shares = zip(*ordered, strict=True)
     axes.barh(keys, shares, color=BLUE, height=0.6)
     axes.set_xlim(0, 1)
@@ -111,7 +111,7 @@ def importances_figure(importances: Mapping[str, float]) -> Figure:
 
 
 def slices_figure(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> Figure:
-    """A panel a key: the value of each trial by what was drawn."""
+    """A panel per key: the value of each trial against the key's value."""
     columns = min(len(space), 3)
     lines = -(-len(space) // columns)
     figure = Figure(figsize=(2.9 * columns + 0.5, 2.5 * lines), layout="constrained")
@@ -140,7 +140,7 @@ def slices_figure(study: optuna.Study, space: Mapping[str, BaseDistribution]) ->
 
 
 def parallel_figure(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> Figure:
-    """A line a complete trial through what was drawn; the better, the darker."""
+    """Parallel coordinates: a line per complete trial through its values; better is darker."""
     trials = sorted(_trials(study, TrialState.COMPLETE), key=_reached)
     keys = list(space)
     figure = Figure(figsize=(1.7 * (len(keys) + 1) + 1.0, 3.8), layout="constrained")
@@ -148,9 +148,9 @@ def parallel_figure(study: optuna.Study, space: Mapping[str, BaseDistribution]) 
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     values = np.array([_reached(trial) for trial in trials])
     spread = values.max() - values.min()
-    share = (values - values.min()) / spread if spread else np.ones(len(values))
-    for trial, goodness in zip(trials, share, strict=True):
-        # A gap where nothing was drawn, in a study of before such trials were left out.
+    scaled = (values - values.min()) / spread if spread else np.ones(len(values))
+    for trial, goodness in zip(trials, scaled, strict=True):
+        # Studies of earlier versions may have trials that lack values; their lines have gaps.
         line = [
             _place(space[key], trial.params[key]) if key in trial.params else np.nan for key in keys
         ]
@@ -185,7 +185,7 @@ def parallel_figure(study: optuna.Study, space: Mapping[str, BaseDistribution]) 
 
 
 def _place(distribution: Any, value: Any) -> float:
-    """Where a value lies between the lowest, 0, and the highest, 1; of choices, by their order."""
+    """A value's height on its axis, 0 (lowest) to 1 (highest); choices are in their order."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.to_internal_repr(value) / max(1, len(distribution.choices) - 1)
     low, high = distribution.low, distribution.high
@@ -197,7 +197,7 @@ def _place(distribution: Any, value: Any) -> float:
 
 
 def _scale(distribution: Any) -> list[tuple[float, str]]:
-    """Heights and words that an axis is read by."""
+    """Heights, 0 to 1, and labels of an axis."""
     if isinstance(distribution, CategoricalDistribution):
         return [(_place(distribution, choice), str(choice)) for choice in distribution.choices]
     ends = (distribution.low, distribution.high)

@@ -1,4 +1,4 @@
-"""What came of a study: a table, pictures and the command of the best trial."""
+"""The results of a study: a table, plots and the command of the best trial."""
 
 import warnings
 from typing import Any
@@ -17,9 +17,9 @@ SHOWN = 10  # trials in the table that is printed
 
 
 def trials_table(search: Search) -> pd.DataFrame:
-    """A row a trial, the best first, then pruned, failed and unfinished ones.
+    """A row per trial: complete ones from best to worst, then pruned, failed and unfinished ones.
 
-    ``value`` is the best validation result: of all epochs, for a pruned trial of those that it had.
+    ``value`` is the best validation result of the trial's epochs.
     """
     rows = []
     for trial in search.study.get_trials(deepcopy=False):
@@ -27,7 +27,7 @@ def trials_table(search: Search) -> pd.DataFrame:
         rows.append(
             {
                 "trial": trial.number,
-                "state": word(trial),
+                "state": state_name(trial),
                 "value": trial.value
                 if trial.value is not None
                 else max(steps.values(), default=None),
@@ -44,8 +44,8 @@ def trials_table(search: Search) -> pd.DataFrame:
     return ranked.drop(columns="rank").reset_index(drop=True)
 
 
-def word(trial: FrozenTrial) -> str:
-    """A trial's state; one that still runs when nothing runs has been interrupted."""
+def state_name(trial: FrozenTrial) -> str:
+    """A trial's state; ``interrupted`` for one that is running in the study but not in fact."""
     names = {
         TrialState.COMPLETE: "complete",
         TrialState.PRUNED: "pruned",
@@ -55,17 +55,17 @@ def word(trial: FrozenTrial) -> str:
 
 
 def shown_value(value: Any) -> Any:
-    """Numbers with 4 digits: a learning rate of 0.0003 would read 0.00 otherwise."""
+    """A value for display, with 4 significant digits: 2 decimals would show 0.0003 as 0.00."""
     if value is None or value != value:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def report(search: Search) -> bool:
-    """Write ``table.csv``, ``table.md`` and pictures into the study's folder, print the best.
+    """Write ``table.csv``, ``table.md`` and plots to the study's folder, and print the best trial.
 
     Returns:
-        Whether there is a best one: some trial is complete.
+        Whether any trial is complete, so that there is a best one.
     """
     if not search.study.get_trials(deepcopy=False):
         return False
@@ -80,24 +80,24 @@ def report(search: Search) -> bool:
     print(f"{len(table)} trials: {counts} -> {search.folder / 'table.md'}")
     complete = search.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
-        print("No trial is complete, so there is no best one and nothing to draw.")
+        print("No trial is complete, so there is no best trial and nothing to plot.")
         return False
-    # Only here: matplotlib takes a while to import.
+    # matplotlib is slow to import.
     from product_cls.display.style import png
     from product_cls.tune.figures import figures
 
-    drawn = figures(search.study, search.space, importances(search.study))
-    for name, figure in drawn.items():
+    plots = figures(search.study, search.space, importances(search.study))
+    for name, figure in plots.items():
         write_bytes_whole(search.folder / f"{name}.png", png(figure))
-    print(f"Pictures: {', '.join(f'{name}.png' for name in drawn)}")
+    print(f"Plots: {', '.join(f'{name}.png' for name in plots)}")
     best = search.study.best_trial
-    print(f"Best: trial {best.number}, {best.value:.4f}. Train it again, in a folder of its own:")
+    print(f"Best: trial {best.number}, {best.value:.4f}. To train it again in its own folder:")
     print(search.command(best))
     return True
 
 
 def shortfall(search: Search, total: int) -> str | None:
-    """Why a search that nobody interrupted has not come to ``total`` trials; None where it has."""
+    """Why a search ended with fewer than ``total`` trials, as a sentence; None if it did not."""
     if search.missing(total) <= 0:
         return None
     last = search.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))[-1]
@@ -105,16 +105,19 @@ def shortfall(search: Search, total: int) -> str | None:
     error = str(last.user_attrs["error"]).rstrip(".")
     return (
         f"{FAILURES} trials have failed and none has succeeded; the last: {error} (log: {log}). "
-        "Mended and typed again, the search goes on."
+        "Fix the cause and run the same command to continue the search."
     )
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """How much of the trials' differences each key accounts for (Watanabe et al. 2023, PED-ANOVA),
-    summing to 1; empty where the trials are too few or too alike to tell."""
+    """The importance of each key for the trials' values (Watanabe et al. 2023, PED-ANOVA).
+
+    Returns:
+        Importances that sum to 1; empty if the trials are too few or too similar.
+    """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # too few: all would come out equal
+            warnings.simplefilter("error", UserWarning)  # too few trials: all would be equal
             return optuna.importance.get_param_importances(study)
     except (RuntimeError, ValueError, UserWarning):
         return {}

@@ -1,5 +1,4 @@
-"""What a search varies: from a file in ``conf/search`` to Optuna's distributions and back to words
-of a command."""
+"""Search spaces: read from ``conf/search`` as Optuna's distributions, written as overrides."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,33 +12,32 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from product_cls.config.compose import conf_folder
 from product_cls.core.errors import UserError, reason
-
-SPACES = Path(__file__).parents[2] / "conf" / "search"
-
 
 FORMS = "{low: 0.1, high: 1, log: true}, {low: 1, high: 9, step: 2} or a list"
 
 
 def read_space(name: str) -> dict[str, BaseDistribution]:
-    """The search space by key of train.py.
+    """Read a search space: distributions by key of train.py.
 
     Args:
         name: a file in ``conf/search`` without its suffix, or the path of a YAML file.
 
     Raises:
-        UserError: there is no such file, or a key's values have none of the known forms.
+        UserError: there is no such file, or the values of a key have an unknown form.
     """
-    file = Path(name) if name.endswith((".yaml", ".yml")) else SPACES / f"{name}.yaml"
+    folder = conf_folder() / "search"
+    file = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     try:
         content = yaml.safe_load(file.read_text())
     except OSError:
-        known = ", ".join(sorted(path.stem for path in SPACES.glob("*.yaml")))
-        raise UserError(f"space={name}: there is no {file}; known: {known}, FILE.yaml.") from None
+        names = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        raise UserError(f"space={name}: there is no {file}; allowed: {names}, FILE.yaml.") from None
     except yaml.YAMLError as error:
         raise UserError(f"{file} is not YAML: {reason(error)}.") from None
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{file} names no key to vary, such as optimizer.lr: {FORMS}.")
+        raise UserError(f"{file} names no key to vary; write, for example, optimizer.lr: {FORMS}.")
     return {str(key): _distribution(file, str(key), value) for key, value in content.items()}
 
 
@@ -51,19 +49,19 @@ def _distribution(file: Path, key: str, value: Any) -> BaseDistribution:
         low, high = settings.pop("low"), settings.pop("high")
         if all(isinstance(x, int) for x in (low, high, settings.get("step", 1))):
             return IntDistribution(low, high, **settings)
-        # YAML reads 1e-4 as a word and 1.0e-4 as a number.
+        # YAML reads 1e-4 as text and 1.0e-4 as a number.
         return FloatDistribution(float(low), float(high), **settings)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file}: {key}: {value} is not {FORMS} ({reason(error)}).") from None
 
 
-def words(params: Mapping[str, Any]) -> list[str]:
-    """Values of a trial as overrides of train.py."""
-    return [f"{key}={word(value)}" for key, value in params.items()]
+def overrides(params: Mapping[str, Any]) -> list[str]:
+    """The values of a trial as overrides of train.py."""
+    return [f"{key}={override_value(value)}" for key, value in params.items()]
 
 
-def word(value: Any) -> str:
-    """A value in Hydra's grammar, numbers with 10 digits."""
+def override_value(value: Any) -> str:
+    """A value in Hydra's grammar; numbers have 10 significant digits."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"{value:.10g}" if isinstance(value, float) else str(value)

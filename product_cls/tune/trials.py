@@ -1,4 +1,4 @@
-"""Runs the trials of a study, a few at a time, and gives up those that are not worth their time."""
+"""Runs the trials of a study, a few at a time, and stops unpromising ones early."""
 
 import signal
 import time
@@ -11,25 +11,66 @@ from optuna.trial import Trial, TrialState
 from product_cls.core.files import now
 from product_cls.launchers.fork_server import ForkServer
 from product_cls.launchers.job import Job
-from product_cls.launchers.run_jobs import POLL, signals_noted, stop
-from product_cls.launchers.table import Display
+from product_cls.launchers.pool import JobPool
 from product_cls.tune.study import Search, is_result
 
-# Failed trials that end a search in which none has succeeded. Some fail by what was drawn (out of
-# memory, a loss that became nan), others because none can succeed (a folder that is not there).
+# A search without a success ends after this many failures. Some trials fail because of their values
+# (out of memory, a NaN loss), others because none can succeed (a missing folder).
 FAILURES = 5
 
 
 @dataclass
-class Running:
-    """A trial whose process runs."""
+class RunningTrial:
+    """A trial whose job runs."""
 
     trial: Trial
-    job: Job
-    environment: Mapping[str, str]
-    epoch: int = 0  # the last that was told to the study
-    given_up: str = ""  # why it was asked to end
-    forced: float = float("inf")  # time.monotonic() from when it is no longer asked
+    epoch: int = 0  # the last epoch reported to the study
+    prune_reason: str = ""  # why it was told to stop
+    kill_at: float = float("inf")  # time.monotonic() of SIGKILL, for a trial that does not stop
+
+
+class TrialQueue:
+    """Supplies the trials of a search to a ``JobPool``.
+
+    Trials that an earlier search left unfinished come first.
+
+    Args:
+        search: an open search.
+        total: trials that the study should have in the end.
+        grace: seconds from SIGINT to SIGKILL for a pruned trial.
+    """
+
+    def __init__(self, search: Search, total: int, grace: float) -> None:
+        self.search, self.total, self.grace = search, total, grace
+        self.jobs: list[Job] = []  # all that were started
+        self.unfinished = deque(search.interrupted())
+        self.running: dict[int, RunningTrial] = {}  # by number
+        self.missing, self.failures = search.missing(total), 0
+
+    def has_next(self) -> bool:
+        """False after ``FAILURES``, until a trial that still runs succeeds."""
+        hopeless = self.failures >= FAILURES and self.search.first_success() is None
+        return not hopeless and (bool(self.unfinished) or self.missing > 0)
+
+    def next_job(self) -> Job:
+        if self.unfinished:
+            trial, epoch = self.unfinished.popleft()
+        else:
+            trial, epoch = self.search.ask(), 0
+            self.missing -= 1
+        job = self.search.job(trial)
+        self.running[job.number] = RunningTrial(trial, epoch)
+        self.jobs.append(job)
+        return job
+
+    def on_poll(self, job: Job) -> None:
+        watch(self.running[job.number], job, self.grace)
+
+    def on_end(self, job: Job) -> None:
+        running = self.running.pop(job.number)
+        conclude(self.search, running.trial, job, prune_reason=running.prune_reason)
+        self.missing = self.search.missing(self.total)
+        self.failures += job.state == "failed"
 
 
 def run_trials(
@@ -37,100 +78,52 @@ def run_trials(
     total: int,
     environments: Sequence[Mapping[str, str]],
     grace: float,
-    original: ForkServer | None = None,
+    server: ForkServer | None = None,
 ) -> int | None:
     """Run trials until the study has ``total``, or ``FAILURES`` have failed and none succeeded.
 
-    Interrupted ones of earlier searches go first.
+    Trials that a signal stops stay open in the study, and the next search resumes them.
 
     Args:
-        environments: one for each trial that may run at once.
-        grace: seconds of a trial to end after SIGINT.
-        original: what trials are copies of; None: each is a new process.
+        search: an open search.
+        total: trials that the study should have in the end.
+        environments: environment variables, one mapping per concurrent trial.
+        grace: seconds for a trial to end after SIGINT.
+        server: forks the trials; None: each is a new process.
 
     Returns:
         The signal that stopped the search, or None.
     """
-    free = deque(environments)
-    running: list[Running] = []
-    jobs: list[Job] = []
-    again = deque(search.interrupted())
-    missing, failures = search.missing(total), 0
-
-    def wanted() -> bool:
-        hopeless = failures >= FAILURES and search.first_success() is None
-        return not hopeless and (bool(again) or missing > 0)
-
-    with signals_noted() as received, Display(jobs) as display:
-
-        def concluded(trial: Trial, job: Job, given_up: str) -> None:
-            nonlocal missing, failures
-            conclude(search, trial, job, given_up=given_up)
-            display.ended(job)
-            missing, failures = search.missing(total), failures + (job.state == "failed")
-
-        try:
-            # After FAILURES what still runs ends first: if it succeeds, the search goes on.
-            while (wanted() or running) and not received:
-                ready = original is None or original.ready()
-                while ready and free and wanted():
-                    if again:
-                        trial, epoch = again.popleft()
-                    else:
-                        trial, epoch, missing = search.ask(), 0, missing - 1
-                    job = search.job(trial)
-                    jobs.append(job)
-                    job.start(free[0], original)
-                    display.started(job)
-                    if job.process is None:
-                        concluded(trial, job, "")
-                    else:
-                        running.append(Running(trial, job, free.popleft(), epoch))
-                for each in list(running):
-                    watch(each, grace)
-                    if each.job.ended(interrupted=False):
-                        running.remove(each)
-                        free.append(each.environment)
-                        concluded(each.trial, each.job, each.given_up)
-                if original is not None:
-                    original.reap([each.job.process.pid for each in running if each.job.process])
-                display.refresh()
-                time.sleep(POLL)
-            if received and running:
-                display.say(f"Stopping, within {grace:g} seconds; again: at once.")
-        finally:
-            # Their trials stay open in the study, so that the next search goes on with them.
-            stop([each.job for each in running], grace, received)
-    return received[0][0] if received else None
+    return JobPool(environments, grace, server).run(TrialQueue(search, total, grace))
 
 
-def watch(each: Running, grace: float) -> None:
-    """Tell the study of a new epoch, and end the trial if it is not worth more."""
-    if each.given_up:
-        if time.monotonic() > each.forced:
-            each.job.send(signal.SIGKILL)
+def watch(running: RunningTrial, job: Job, grace: float) -> None:
+    """Report a new epoch to the study, and stop the trial if the study prunes it."""
+    if running.prune_reason:
+        if time.monotonic() > running.kill_at:
+            job.send(signal.SIGKILL)
         return
-    status = each.job.status()
+    status = job.status()
     epoch, value = status.get("epoch"), status.get("value")
-    if not isinstance(epoch, int) or epoch <= each.epoch or not is_result(value):
+    if not isinstance(epoch, int) or epoch <= running.epoch or not is_result(value):
         return
-    each.epoch = epoch
-    each.trial.report(value, epoch)
-    if epoch < status.get("epochs", 0) and each.trial.should_prune():
-        each.given_up = f"given up after epoch {epoch}, {status['metric']} {value:.4f}"
-        each.forced = time.monotonic() + grace
-        each.job.send(signal.SIGINT)
+    running.epoch = epoch
+    running.trial.report(value, epoch)
+    if epoch < status.get("epochs", 0) and running.trial.should_prune():
+        running.prune_reason = f"stopped after epoch {epoch}, {status['metric']} {value:.4f}"
+        running.kill_at = time.monotonic() + grace
+        job.send(signal.SIGINT)
 
 
-def conclude(search: Search, trial: Trial, job: Job, *, given_up: str) -> None:
-    """Write into the study, and for a pruned trial into its run, what came of it."""
+def conclude(search: Search, trial: Trial, job: Job, *, prune_reason: str) -> None:
+    """Record the outcome of a trial in the study, and for a pruned trial in its run folder."""
     value = job.folder.status().get("value")
     if job.state in ("done", "skipped") and is_result(value):
         search.study.tell(trial, value)
-    elif given_up and job.state != "done":
-        job.state, job.error = "pruned", given_up
+    elif prune_reason and job.state != "done":
+        job.state, job.error = "pruned", prune_reason
         job.folder.update_status(
-            state="failed", error=f"Pruned by the search: {given_up}.", finished=now()
+            state="failed", error=f"Pruned by the search: {prune_reason}.", finished=now()
         )
         search.study.tell(trial, state=TrialState.PRUNED)
     else:

@@ -1,4 +1,4 @@
-"""Batches: their contract, and augmentation that no worker, epoch or interruption disturbs."""
+"""Batches: their contents, and augmentation that does not depend on workers or interruptions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +44,7 @@ def store(samples: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Im
 
 @pytest.fixture(scope="module")
 def same_picture(samples: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
-    """A store in which all pictures are the same, so that only the draws differ."""
+    """A store of identical pictures, so that only the draws differ."""
     alike = samples.assign(path=samples["path"][0])
     return build_store(alike, tmp_path_factory.mktemp("alike") / "store", (32, 32))
 
@@ -57,7 +57,7 @@ def module(samples: pd.DataFrame, store: ImageStore, **options: Any) -> ProductD
 
 
 def pictures(loader: DataLoader[Any], epoch: int) -> dict[int, bytes]:
-    """Row of the sample table -> its picture, of one epoch as Lightning runs it."""
+    """Row of the sample table -> its picture, for one epoch as Lightning runs it."""
     assert isinstance(loader.sampler, EpochSampler)
     loader.sampler.set_epoch(epoch)
     return {
@@ -73,11 +73,11 @@ def order(loader: DataLoader[Any], epoch: int) -> list[int]:
     return [int(index) for batch in loader for index in batch["index"]]
 
 
-# --- what a batch is
+# --- batches
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batch(samples: pd.DataFrame, store: ImageStore, workers: int) -> None:
+def test_contents_of_batches(samples: pd.DataFrame, store: ImageStore, workers: int) -> None:
     data = module(samples, store, num_workers=workers)
     for split in ("train", "val", "test"):
         loader = data.loader(split)
@@ -92,7 +92,7 @@ def test_batch(samples: pd.DataFrame, store: ImageStore, workers: int) -> None:
                 expected = store.pixels[store.rows([row["id"]])[0]]
                 assert (image.numpy().transpose(1, 2, 0) == expected).all()
                 seen.append(row["id"])
-        # Unaugmented, in order, nothing left out.
+        # Unaugmented, in order and complete.
         assert seen == list(data.ids[split])
         assert (data.indices(split) == [samples["id"].tolist().index(i) for i in seen]).all()
 
@@ -111,7 +111,7 @@ def test_only_training_is_shuffled_and_augmented(samples: pd.DataFrame, store: I
     assert not data.test_dataloader().persistent_workers
 
 
-def test_nothing_held_out(samples: pd.DataFrame, store: ImageStore) -> None:
+def test_without_validation_pictures(samples: pd.DataFrame, store: ImageStore) -> None:
     train, val = split_rows(make_folds(samples, "stratified", label="label"), "all")
     data = module(samples, store, train_ids=train, val_ids=val)
     assert data.val_dataloader() == []
@@ -138,7 +138,9 @@ def test_no_last_training_batch_of_one(
     assert sum(len(batch["index"]) for batch in data.loader("train")) == count
 
 
-def test_dropped_picture_is_drawn_from_the_whole(samples: pd.DataFrame, store: ImageStore) -> None:
+def test_a_different_picture_is_dropped_in_each_epoch(
+    samples: pd.DataFrame, store: ImageStore
+) -> None:
     data = module(samples, store)
     data.ids["train"] = data.ids["train"][:9]
     left_out = [
@@ -153,16 +155,17 @@ def test_dropped_picture_is_drawn_from_the_whole(samples: pd.DataFrame, store: I
         ({"batch_size": 0}, "batch_size=0; allowed: 1 or more"),
         ({"num_workers": -1}, "num_workers=-1; allowed: 0 or more"),
         ({"train_ids": np.array(["train/0/0.jpg"])}, "1 training pictures"),
+        ({"per_class": 3}, "batch_size=4 cannot hold 3 pictures"),  # now, not inside Trainer.fit
     ],
 )
-def test_mistakes(
+def test_bad_arguments(
     samples: pd.DataFrame, store: ImageStore, refused: Any, options: dict[str, Any], part: str
 ) -> None:
     with refused(part):
         module(samples, store, **options)
 
 
-# --- what augmentation depends on: seed, epoch and picture, and nothing else (trap 1)
+# --- augmentation depends on seed, epoch and picture alone
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -173,7 +176,7 @@ def test_draws_differ_between_pictures_workers_and_epochs(
     assert loader.persistent_workers == (workers > 0)
     first, second = pictures(loader, 0), pictures(loader, 1)
     assert len(first) == 32
-    # All pictures are one and the same: what differs was drawn. Two workers have 4 batches each.
+    # The pictures are identical, so only draws can differ. Each of two workers has 4 batches.
     assert len({*first.values(), *second.values()}) == 64
 
 
@@ -191,12 +194,12 @@ def test_draws_do_not_depend_on_persistent_workers(
     samples: pd.DataFrame, store: ImageStore
 ) -> None:
     data = module(samples, store, num_workers=2)
-    lasting = data.train_dataloader()
-    assert isinstance(lasting.dataset, PictureDataset)
+    persistent = data.train_dataloader()
+    assert isinstance(persistent.dataset, PictureDataset)
     sampler = EpochSampler(32, shuffle=True, seed=0)
-    fleeting = DataLoader(lasting.dataset, batch_size=4, sampler=sampler, num_workers=2)
+    restarted = DataLoader(persistent.dataset, batch_size=4, sampler=sampler, num_workers=2)
     for epoch in (0, 1):
-        assert pictures(lasting, epoch) == pictures(fleeting, epoch)
+        assert pictures(persistent, epoch) == pictures(restarted, epoch)
 
 
 def test_draws_do_not_depend_on_batch_size_or_global_seeds(
@@ -207,7 +210,7 @@ def test_draws_do_not_depend_on_batch_size_or_global_seeds(
     assert pictures(module(samples, store, batch_size=8).train_dataloader(), 0) == expected
 
 
-def test_a_seed_repeats(samples: pd.DataFrame, store: ImageStore) -> None:
+def test_a_seed_is_repeatable(samples: pd.DataFrame, store: ImageStore) -> None:
     def two_epochs(seed: int) -> list[Any]:
         loader = module(samples, store, num_workers=2, seed=seed).train_dataloader()
         return [(pictures(loader, epoch), order(loader, epoch)) for epoch in (0, 1)]
@@ -224,11 +227,11 @@ def test_epochs_can_be_resumed(samples: pd.DataFrame, store: ImageStore) -> None
     assert (order(resumed, 3), pictures(resumed, 3)) == history[3]
 
 
-def test_sampler_keeps_the_epoch_it_began_with() -> None:
+def test_sampler_keeps_the_epoch_it_started_with() -> None:
     sampler = EpochSampler(4, shuffle=True, seed=0)
-    begun = iter(sampler)
+    started = iter(sampler)
     sampler.set_epoch(1)
-    assert {epoch for _, epoch in begun} == {0}
+    assert {epoch for _, epoch in started} == {0}
     assert {epoch for _, epoch in sampler} == {1} and len(sampler) == 4
 
 
@@ -243,7 +246,7 @@ def test_derived_seeds() -> None:
 
 
 class Recorder(LightningModule):
-    """Learns nothing; keeps what it is shown."""
+    """Learns nothing; records its training batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -277,7 +280,7 @@ def fit(data: ProductDataModule, folder: Path, epochs: int, resume: Path | None 
     return recorder
 
 
-def test_lightning_counts_the_epochs_and_resumes_them(
+def test_epochs_under_lightning_and_after_resuming(
     samples: pd.DataFrame, store: ImageStore, tmp_path: Path
 ) -> None:
     whole = fit(module(samples, store), tmp_path / "whole", 3).seen
@@ -291,7 +294,7 @@ def test_lightning_counts_the_epochs_and_resumes_them(
 
 
 def dealt(make: Callable[[int, int], EpochSampler], ranks: int, batch: int) -> list[list[set[int]]]:
-    """Each rank's batches, of the second epoch."""
+    """The batches of each rank in the second epoch."""
     result = []
     for rank in range(ranks):
         sampler = make(rank, ranks)
@@ -303,7 +306,7 @@ def dealt(make: Callable[[int, int], EpochSampler], ranks: int, batch: int) -> l
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_ranks_together_see_the_batches_of_one_process(ranks: int) -> None:
+def test_ranks_split_the_batches_of_one_process(ranks: int) -> None:
     def make(rank: int, ranks: int) -> EpochSampler:
         return EpochSampler(29, shuffle=True, seed=3, rank=rank, world_size=ranks)
 
@@ -312,12 +315,12 @@ def test_ranks_together_see_the_batches_of_one_process(ranks: int) -> None:
     assert {len(part) for part in parts} == {len(parts[0])}
     joined = [set.union(*batches) for batches in zip(*parts, strict=True)]
     assert joined[:-1] == whole[:-1]
-    # The fewer than `ranks` that are left over in the last batch are left out; none comes twice.
+    # The remainder of fewer than `ranks` pictures is dropped; no picture comes twice.
     assert joined[-1] <= whole[-1] and len(whole[-1] - joined[-1]) == 29 % ranks
     assert sum(len(batch) for part in parts for batch in part) == 29 - 29 % ranks
 
 
-def test_ranks_hold_out_every_picture_once() -> None:
+def test_ranks_validate_every_picture_once() -> None:
     def make(rank: int, ranks: int) -> EpochSampler:
         return EpochSampler(29, shuffle=False, seed=3, rank=rank, world_size=ranks)
 
@@ -326,7 +329,7 @@ def test_ranks_hold_out_every_picture_once() -> None:
     assert [len(part) for part in parts] == [10, 10, 9]
 
 
-def test_ranks_keep_pictures_of_a_class_together(refused: Refused) -> None:
+def test_ranks_keep_hands_of_a_class_together(refused: Refused) -> None:
     labels = np.repeat(np.arange(6), [4, 5, 8, 8, 9, 12])
 
     def make(rank: int, ranks: int) -> EpochSampler:

@@ -1,4 +1,4 @@
-"""Folds: who is held out when, and that the file is believed only where it fits."""
+"""Folds: which samples are held out, and that the file is used only for its own samples."""
 
 import warnings
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_stratified_group_keeps_groups_together() -> None:
     assert folds.value_counts().min() >= 20
 
 
-def test_view_holds_out_one_view_a_fold(samples: pd.DataFrame) -> None:
+def test_view_holds_out_one_view_per_fold(samples: pd.DataFrame) -> None:
     folds = make_folds(samples, "view", label="label")
     view = samples.set_index("id")["view"]
     for k, pitch in enumerate((0, 30)):
@@ -88,7 +88,7 @@ def test_fold_out_of_range(samples: pd.DataFrame, refused: Any, fold: Any) -> No
         split_rows(folds, fold)
 
 
-def test_what_cannot_be_split(samples: pd.DataFrame, refused: Any) -> None:
+def test_samples_that_cannot_be_split(samples: pd.DataFrame, refused: Any) -> None:
     with refused("n_splits=5 exceeds the pictures of 2 classes", "'b' with 3"):
         make_folds(table("aaaaabbbcccc"), "stratified", n_splits=5, label="label")
     with refused("n_splits=1; allowed: 2 or more"):
@@ -105,7 +105,7 @@ def test_what_cannot_be_split(samples: pd.DataFrame, refused: Any) -> None:
         make_folds(samples, "random", label="label")  # type: ignore[arg-type]
 
 
-def test_groups_that_do_not_stay_together() -> None:
+def test_groups_in_several_folds() -> None:
     samples = table("abababab", group=list("uuvvwwxx"))
     folds = pd.Series([0, 1, 0, 0, 1, 1, 0, 1], index=samples["id"])
     assert groups_in_several_folds(samples, folds) == 2
@@ -113,7 +113,7 @@ def test_groups_that_do_not_stay_together() -> None:
 
 
 def test_group_that_holds_a_whole_class(refused: Any) -> None:
-    """Held out, it would leave nothing of the class to learn from."""
+    """Holding it out would leave none of the class to learn from."""
     samples = table("aaaabbbb", group=[0, 0, 1, 1, 2, 2, 2, 2])
     with refused("'b'", "one group"):
         make_folds(samples, "stratified_group", n_splits=2, label="label")
@@ -121,12 +121,12 @@ def test_group_that_holds_a_whole_class(refused: Any) -> None:
 
 def test_file_is_kept_byte_for_byte(samples: pd.DataFrame, tmp_path: Path) -> None:
     file = tmp_path / "cache" / "folds.csv"
-    made = load_or_make_folds(file, samples, "stratified", n_splits=4, seed=3)
+    written_folds = load_or_make_folds(file, samples, "stratified", n_splits=4, seed=3)
     written, when = file.read_bytes(), file.stat().st_mtime_ns
     read = load_or_make_folds(file, samples, "stratified", n_splits=4, seed=3)
-    pd.testing.assert_series_equal(made, read)
+    pd.testing.assert_series_equal(written_folds, read)
     assert file.read_bytes() == written and file.stat().st_mtime_ns == when
-    # What the file says counts, not what scikit-learn would say today.
+    # The file counts, not what scikit-learn would return today.
     lines = written.decode().splitlines()
     name, _, fold = lines[2].rpartition(",")
     lines[2] = f"{name},{(int(fold) + 1) % 4}"
@@ -149,11 +149,11 @@ def test_file_of_other_samples_or_settings_is_refused(
     assert file.read_bytes() == before
 
 
-def test_more_test_pictures_leave_the_folds_alone(samples: pd.DataFrame, tmp_path: Path) -> None:
+def test_test_pictures_do_not_change_the_folds(samples: pd.DataFrame, tmp_path: Path) -> None:
     file = tmp_path / "folds.csv"
-    made = load_or_make_folds(file, samples, "stratified")
+    written_folds = load_or_make_folds(file, samples, "stratified")
     fewer = samples.drop(samples.index[samples["split"] == "test"][:5])
-    pd.testing.assert_series_equal(load_or_make_folds(file, fewer, "stratified"), made)
+    pd.testing.assert_series_equal(load_or_make_folds(file, fewer, "stratified"), written_folds)
 
 
 def test_users_own_file(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> None:
@@ -164,7 +164,7 @@ def test_users_own_file(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> 
     folds = load_or_make_folds(file, samples, "stratified", n_splits=5)
     assert folds.index.tolist() == ids.tolist()
     assert folds.tolist() == (np.arange(40) % 3).tolist()
-    # Reading needs no right to write there.
+    # Reading needs no write permission.
     assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
     mine.iloc[1:].to_csv(file, index=False)
     with refused(str(file), "other ids"):
@@ -185,7 +185,7 @@ def test_users_own_file(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> 
         b"\xff\xd8\xff",
     ],
 )
-def test_file_that_is_none(
+def test_file_that_is_not_a_folds_file(
     samples: pd.DataFrame, tmp_path: Path, refused: Any, content: bytes
 ) -> None:
     file = tmp_path / "folds.csv"
@@ -201,10 +201,10 @@ def test_file_that_is_none(
 def test_any_id_survives_the_file(tmp_path: Path, name: str) -> None:
     samples = table("aabb" * 3)
     samples["id"] = [name.format(n=n) for n in range(11)] + ["NA"]
-    made = load_or_make_folds(tmp_path / "folds.csv", samples, "stratified", n_splits=3)
+    written_folds = load_or_make_folds(tmp_path / "folds.csv", samples, "stratified", n_splits=3)
     read = load_or_make_folds(tmp_path / "folds.csv", samples, "stratified", n_splits=3)
-    assert made.index.tolist() == read.index.tolist() == samples["id"].tolist()
-    assert made.tolist() == read.tolist()
+    assert written_folds.index.tolist() == read.index.tolist() == samples["id"].tolist()
+    assert written_folds.tolist() == read.tolist()
 
 
 def test_file_that_cannot_be_written(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> None:
@@ -216,8 +216,8 @@ def test_file_that_cannot_be_written(samples: pd.DataFrame, tmp_path: Path, refu
         load_or_make_folds(tmp_path / "folds.csv", samples, "stratified")
 
 
-def test_a_moved_validation_part_is_another_split(tmp_path: Path, refused: Any) -> None:
-    """What the strategy reads is part of the file's fingerprint, not only ids and labels."""
+def test_a_changed_validation_part_is_another_split(tmp_path: Path, refused: Any) -> None:
+    """All columns that the strategy reads are part of the file's fingerprint."""
     file = tmp_path / "folds.csv"
     rows = [("a", "train", "x"), ("b", "val", "x"), ("c", "train", "y"), ("d", "val", "y")]
     samples = pd.DataFrame(rows, columns=["id", "split", "label"])
@@ -228,7 +228,7 @@ def test_a_moved_validation_part_is_another_split(tmp_path: Path, refused: Any) 
 
 
 def people(count: int, rng: np.random.Generator, missing: float = 0.0) -> pd.DataFrame:
-    """Seven pictures a person with mask, gender and age; of each label a share is missing."""
+    """Seven pictures per person with mask, gender and age; a share of each label is missing."""
     rows = []
     for person in range(count):
         gender, age = rng.choice(["male", "female"]), rng.choice(["<30", "30-59", ">=60"])
@@ -244,7 +244,7 @@ HEADS = ("mask", "gender", "age")
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.3])
-def test_several_labels_are_stratified_together_and_people_kept_whole(missing: float) -> None:
+def test_several_labels_are_stratified_and_people_stay_in_one_fold(missing: float) -> None:
     samples = people(100, np.random.default_rng(0), missing)
     folds = make_folds(samples, "stratified_group", n_splits=5, seed=1, label=HEADS)
     assert folds.groupby(samples.set_index("id")["group"]).nunique().max() == 1
@@ -257,8 +257,8 @@ def test_several_labels_are_stratified_together_and_people_kept_whole(missing: f
             assert (share - whole).abs().max() < 0.08
 
 
-def test_rare_combinations_of_labels_are_no_obstacle(tmp_path: Path, refused: Any) -> None:
-    """But a class of one label must be somewhere to learn from and somewhere to hold out."""
+def test_rare_combinations_of_labels_are_allowed(tmp_path: Path, refused: Any) -> None:
+    """But every class needs a picture to learn from and one to hold out."""
     samples = table("aaaaaabb", other=list("uuuuvvuv"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -273,7 +273,7 @@ def test_rare_combinations_of_labels_are_no_obstacle(tmp_path: Path, refused: An
         make_folds(grouped, "stratified_group", n_splits=2, label=("label", "other"))
     with refused("n_splits=5 exceeds the pictures of 4 classes", "at most 4"):
         make_folds(samples, "stratified", n_splits=5, label=("label", "other"))
-    # What the labels are is part of the file's fingerprint.
+    # The label columns are part of the file's fingerprint.
     file = tmp_path / "folds.csv"
     load_or_make_folds(file, samples, "stratified", n_splits=3, label=("label", "other"))
     with refused("made for other samples"):
@@ -281,7 +281,7 @@ def test_rare_combinations_of_labels_are_no_obstacle(tmp_path: Path, refused: An
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_stratified_folds_are_those_of_scikit_learn(seed: int) -> None:
+def test_stratified_folds_equal_scikit_learns(seed: int) -> None:
     draw = np.random.default_rng(seed)
     labels = np.concatenate([draw.choice(list("zbxa"), 203), ["rare", "rare", "rare"]])
     labels = draw.permutation(labels)

@@ -1,4 +1,4 @@
-"""Pictures to be named, in batches."""
+"""New pictures to predict, in batches."""
 
 import threading
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from product_cls.data.incoming import read_batches
 
 
-def test_next_batch_is_decoded_while_the_network_works_on_one() -> None:
+def test_the_next_batch_is_decoded_in_the_background() -> None:
     begun = threading.Event()
 
     def picture(path: Path) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The letters contest's layout: what it becomes, and the sentence that each mistake gets."""
+"""The letters contest's layout: its sample table, and one sentence for each mistake."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def write(file: Path, rows: Iterable[Sequence[Any]]) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Pictures 0 to 3 to learn from, 4 and 5 to predict, in an order that is not theirs."""
+    """Training pictures 0 to 3 and test pictures 4 and 5, in shuffled order."""
     for split, numbers in (("train", range(4)), ("test", (4, 5))):
         (tmp_path / split).mkdir()
         for n in numbers:
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
 TEST = {"test_file": "sample_submission.csv"}
 
 
-def test_both_parts(root: Path) -> None:
+def test_train_and_test_parts(root: Path) -> None:
     table = read_label_table(root, **TEST)
     assert table["id"].tolist() == [f"train/{n}" for n in range(4)] + ["test/5", "test/4"]
     assert [Path(p).name for p in table["path"]][-2:] == ["00005.png", "00004.png"]
@@ -42,7 +42,7 @@ def test_both_parts(root: Path) -> None:
     assert len(read_label_table(root)) == 4
 
 
-def test_answers_of_the_test_part(root: Path) -> None:
+def test_labels_of_the_test_part(root: Path) -> None:
     write(root / "answers.csv", [("index", "b", "a"), (4, 1, 0), (5, 0, 1)])
     table = read_label_table(root, **TEST, answers_file="answers.csv")
     assert table[["a", "b"]][4:].to_numpy().tolist() == [[1, 0], [0, 1]]
@@ -69,7 +69,7 @@ def test_an_index_of_file_numbers(root: Path, refused: Any) -> None:
         read_label_table(root, number_column="nr")
 
 
-def test_names_as_they_stand(root: Path) -> None:
+def test_an_index_of_file_names(root: Path) -> None:
     Image.new("L", (8, 8)).save(root / "train" / "cat.jpg")
     Image.new("L", (8, 8)).save(root / "train" / "dog.jpg")
     write(root / "train.csv", [("file", "a", "b"), ("cat.jpg", 1, 0), ("dog.jpg", 0, 1)])
@@ -111,7 +111,7 @@ def test_wrong_tables(root: Path, refused: Any, file: str, rows: Any, parts: lis
         read_label_table(root, **TEST, answers_file=answers)
 
 
-def test_what_is_missing(root: Path, refused: Any) -> None:
+def test_missing_files_and_columns(root: Path, refused: Any) -> None:
     with refused("root=", "nowhere: there is no such folder"):
         read_label_table(root / "nowhere")
     with refused("train_file=labels.csv: there is no", "labels.csv"):

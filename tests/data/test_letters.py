@@ -110,16 +110,17 @@ def test_noise_and_size() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"pictures": 1}, "pictures=1 .* from 2 to 99999"),
+        ({"pictures": 1}, "pictures=1; .* from 2 to 99999"),
         ({"test": -1}, "test=-1"),
-        ({"size": 31}, "size=31 .* from 32 to 1024"),
-        ({"fewest": 0}, "fewest=0 .* from 1 to 26"),
-        ({"most": 27}, "most=27 .* from 1 to 26"),
+        ({"size": 31}, "size=31; .* from 32 to 1024"),
+        ({"fewest": 0}, "fewest=0; .* from 1 to 26"),
+        ({"most": 27}, "most=27; .* from 1 to 26"),
         ({"fewest": 15}, "fewest=15 is above most=14"),
-        ({"noise": 3}, "noise=3 .* a number from 0 to 2"),
-        ({"fonts": 16}, "fonts=16 .* from 1 to 15"),
-        ({"turn": 100.0}, "turn=100.0 .* from 0 to 90"),
+        ({"noise": 3}, "noise=3; .* a number from 0 to 2"),
+        ({"fonts": 16}, "fonts=16; .* from 1 to 15"),
+        ({"turn": 100.0}, "turn=100.0; .* from 0 to 90"),
         ({"processes": 0}, "processes=0"),
+        ({"test": 99_999}, "test=99999; allowed: up to"),
     ],
 )
 def test_argument_out_of_range(tmp_path: Path, wrong: dict[str, Any], sentence: str) -> None:

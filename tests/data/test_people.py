@@ -1,4 +1,4 @@
-"""The people's layout: labels from names, and the one sentence that each mistake gets."""
+"""The people layout: labels from names, and one sentence for each mistake."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ def root(tmp_path: Path) -> Path:
     return make_people(tmp_path / "people", 12)
 
 
-def test_labels_are_in_the_names(root: Path) -> None:
+def test_labels_from_names(root: Path) -> None:
     table = read_people(root)
     learned = table[table["split"] == "train"].set_index("id")
     assert len(learned) == 12 * 7 and not any("._" in name for name in learned.index)
@@ -43,7 +43,7 @@ def test_age_groups(root: Path, years: int, group: str) -> None:
 def test_pictures_to_predict(root: Path, tmp_path: Path) -> None:
     table = read_people(root)
     test = table[table["split"] == "test"]
-    assert test["id"].tolist() == [f"test/{name}.jpg" for name in "dbeac"]  # as info.csv has them
+    assert test["id"].tolist() == [f"test/{name}.jpg" for name in "dbeac"]  # the order of info.csv
     assert test[["mask", "gender", "age_group", "label"]].isna().all(axis=None)
     assert all(Path(path).is_file() for path in test["path"])
     loose = read_people(root, test=root / "eval" / "images")
@@ -54,14 +54,14 @@ def test_pictures_to_predict(root: Path, tmp_path: Path) -> None:
     assert elsewhere["id"].tolist() == table["id"].tolist()
 
 
-def test_people_in_the_root_itself(root: Path, tmp_path: Path) -> None:
+def test_person_folders_in_the_root(root: Path, tmp_path: Path) -> None:
     here = (root / "train" / "images").rename(tmp_path / "here")
     (root / "eval").rename(here / "eval")
     table = read_people(here)
     assert (table["split"] == "train").sum() == 84 and (table["split"] == "test").sum() == 5
 
 
-def test_no_person_is_in_two_folds(root: Path) -> None:
+def test_a_person_stays_in_one_fold(root: Path) -> None:
     table = read_people(root)
     labels = ("mask", "gender", "age_group")
     folds = make_folds(table, "stratified_group", n_splits=2, seed=0, label=labels)

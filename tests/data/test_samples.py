@@ -1,4 +1,4 @@
-"""Readers: what each layout becomes, and the one sentence that each mistake gets."""
+"""Readers: the sample table of each layout, and one sentence for each mistake."""
 
 import csv
 import shutil
@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from product_cls.data.readers import (
-    list_pictures,
     read_competition,
     read_csv,
     read_folder,
@@ -23,6 +22,7 @@ from product_cls.data.samples import (
     samples_fingerprint,
     take_subset,
 )
+from product_cls.data.source_files import list_pictures
 
 
 def picture(path: Path) -> Path:
@@ -84,7 +84,7 @@ def test_competition_without_views(own_root: Path) -> None:
     assert table["label"][table["split"] == "train"].notna().all()
 
 
-def test_competition_learns_labels_from_folders_not_from_views(own_root: Path) -> None:
+def test_competition_takes_training_labels_from_folders_not_from_views(own_root: Path) -> None:
     table = pd.read_csv(own_root / "views.csv", dtype=str)
     table.loc[table["split"] == "train", "label"] = "7"
     table.to_csv(own_root / "views.csv", index=False)
@@ -220,18 +220,18 @@ def test_folder_mistakes(tmp_path: Path, refused: Any) -> None:
         read_folder(classes(tmp_path / "fine", {"a": 3, "b": 3}), test=tmp_path / "nowhere")
 
 
-def test_test_folder_must_be_loose_or_labelled_and_apart(tmp_path: Path, refused: Any) -> None:
+def test_test_folder_is_separate_and_either_loose_or_labelled(tmp_path: Path, refused: Any) -> None:
     root = classes(tmp_path / "data", {"a": 2, "b": 2})
     mixed = classes(tmp_path / "mixed", {"a": 2})
     picture(mixed / "0.jpg")
     with refused("mixed", "both"):
         read_folder(root, test=mixed)
-    inside = classes(root / "test", {"a": 2})  # would be learnt as a class 'test'
+    inside = classes(root / "test", {"a": 2})  # would be learned as a class 'test'
     with refused("inside", "test"):
         read_folder(root, test=inside)
 
 
-def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_skipped(tmp_path: Path) -> None:
     root = classes(tmp_path / ".cache" / "data", {"a": 2, "b": 2})  # hidden above the root is fine
     picture(root / "a" / ".hidden.jpg")
     picture(root / "a" / ".ipynb_checkpoints" / "0-checkpoint.jpg")
@@ -293,12 +293,12 @@ def test_csv_with_named_columns(pictures: Path) -> None:
     assert "".join(table["group"]) == "xxyyzz" and "".join(table["label"]) == "aabbab"
 
 
-def test_csv_of_several_labels_none_of_which_is_the_one(pictures: Path) -> None:
+def test_csv_with_several_labels(pictures: Path) -> None:
     rows = six(["path", "mask", "age"], ["on", "off", "", "", "", ""], ["1", "", "2", "2", "3", ""])
     table = read_csv(write_csv(pictures / "all.csv", rows), label_column=None)
     assert set(table["split"]) == {"train"} and "label" not in table
     assert table["mask"].isna().sum() == 4
-    # As they are written: '01' is another label than '1', and a missing one makes no '1.0' of it.
+    # Labels stay as written: '01' differs from '1', and a missing label makes no '1.0' of '1'.
     rows = six(["path", "code"], ["01", "1", "1.50", "2", "01", ""])
     table = read_csv(write_csv(pictures / "all.csv", rows), label_column=None)
     assert table["code"].tolist()[:5] == ["01", "1", "1.50", "2", "01"]
@@ -316,8 +316,8 @@ def test_csv_root_and_byte_order_mark(pictures: Path) -> None:
     assert table["id"].tolist() == [f"{n}.png" for n in range(6)]
 
 
-def test_csv_with_columns_that_are_called_as_ours(pictures: Path) -> None:
-    """`id`, `label` and `split` are common names; those asked for win."""
+def test_csv_columns_with_reserved_names(pictures: Path) -> None:
+    """`id`, `label` and `split` are common names; the columns chosen for these roles win."""
     rows = six(["file", "id", "label", "breed", "split"], range(6), "xxxxxx", "aabbab", ["old"] * 6)
     table = read_csv(
         write_csv(pictures / "all.csv", rows), path_column="file", label_column="breed"
@@ -327,7 +327,7 @@ def test_csv_with_columns_that_are_called_as_ours(pictures: Path) -> None:
     assert set(table["split"]) == {"train"} and table.columns.is_unique
 
 
-def test_csv_labels_that_pandas_takes_for_missing(pictures: Path) -> None:
+def test_csv_labels_that_pandas_reads_as_missing(pictures: Path) -> None:
     rows = six(["path", "label"], ["NA", "NA", "None", "null", "None", "null"])
     table = read_csv(write_csv(pictures / "all.csv", rows))
     assert table["label"].tolist() == ["NA", "NA", "None", "null", "None", "null"]
@@ -385,7 +385,7 @@ def test_csv_with_bad_splits(
         read_csv(write_csv(pictures / "all.csv", rows), split_column="split")
 
 
-def test_csv_column_cannot_have_two_meanings(pictures: Path, refused: Any) -> None:
+def test_csv_column_cannot_have_two_roles(pictures: Path, refused: Any) -> None:
     file = write_csv(pictures / "all.csv", six(["path", "label"], "aabbab"))
     with refused("'label'", "twice"):
         read_csv(file, group_column="label")
@@ -419,7 +419,7 @@ def test_grocery_layout(tiny_grocery: Path, tmp_path: Path) -> None:
     assert table["label"].tolist()[:6] == ["Gala"] * 2 + ["Lemon Tart"] * 2 + ["Anjou"] * 2
     assert table["coarse"].tolist()[:6] == ["Apple"] * 4 + ["Pear"] * 2
     assert table["id"].iloc[0] == "train/Fruit/0_0.jpg" and table.index.is_unique
-    tiny_grocery.rename(tmp_path / "dataset")  # as in the public repository: one level down
+    tiny_grocery.rename(tmp_path / "dataset")  # one level down, as in the public repository
     pd.testing.assert_frame_equal(
         read_grocery(tmp_path).drop(columns="path"), table.drop(columns="path")
     )
@@ -477,7 +477,7 @@ def test_grocery_for_real(grocery_root: Path) -> None:
 # --- the table
 
 
-def test_fingerprint_is_of_content_not_of_place(tiny_root: Path, own_root: Path) -> None:
+def test_fingerprint_depends_on_content_not_on_location(tiny_root: Path, own_root: Path) -> None:
     here, there = read_competition(tiny_root), read_competition(own_root)
     assert samples_fingerprint(here) == samples_fingerprint(there)
     relabelled = here.assign(label=here["label"].replace("2", "1"))
@@ -485,12 +485,12 @@ def test_fingerprint_is_of_content_not_of_place(tiny_root: Path, own_root: Path)
     assert samples_fingerprint(here) != samples_fingerprint(here.iloc[:-1])
 
 
-def test_check_samples_gives_a_clean_index(tiny_root: Path) -> None:
+def test_check_samples_resets_the_index(tiny_root: Path) -> None:
     table = read_competition(tiny_root).iloc[::-1]
     assert check_samples(table, "here").index.tolist() == list(range(72))
 
 
-def test_subset_respects_labels_and_is_the_same_in_every_order() -> None:
+def test_subset_is_stratified_and_independent_of_row_order() -> None:
     counts = {"a": 60, "b": 30, "c": 10}
     table = pd.DataFrame(
         [
@@ -514,7 +514,7 @@ def test_subset_respects_labels_and_is_the_same_in_every_order() -> None:
     pd.testing.assert_frame_equal(take_subset(table, 100, label="label", seed=0), table)
 
 
-def test_subset_respects_combinations_of_labels() -> None:
+def test_subset_is_stratified_by_combinations_of_labels() -> None:
     table = pd.DataFrame(
         [
             {"id": f"{a}{b}{n}", "a": a, "b": b, "split": "train"}

@@ -1,4 +1,4 @@
-"""The order in which pictures in shards are learned from."""
+"""The order of training pictures in shards."""
 
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ def sampler(
     *, window: int = 30, shuffle: bool = True, seed: int = 0, rank: int = 0, world_size: int = 1
 ) -> tuple[ShardSampler, list[int]]:
     fetched: list[int] = []
-    made = ShardSampler(
+    shard_sampler = ShardSampler(
         SHARDS,
         OFFSETS,
         window=window,
@@ -25,17 +25,17 @@ def sampler(
         rank=rank,
         world_size=world_size,
     )
-    return made, fetched
+    return shard_sampler, fetched
 
 
-def positions(made: EpochSampler, epoch: int = 0) -> list[int]:
-    made.set_epoch(epoch)
-    drawn = list(made)
-    assert {e for _, e in drawn} == {epoch} and len(drawn) == len(made)
+def positions(order: EpochSampler, epoch: int = 0) -> list[int]:
+    order.set_epoch(epoch)
+    drawn = list(order)
+    assert {e for _, e in drawn} == {epoch} and len(drawn) == len(order)
     return [position for position, _ in drawn]
 
 
-def test_every_picture_once_in_an_order_of_seed_and_epoch_alone() -> None:
+def test_every_picture_once_in_an_order_that_depends_on_seed_and_epoch() -> None:
     orders = [positions(sampler(seed=seed)[0], epoch) for seed in (0, 1) for epoch in (0, 1)]
     assert all(sorted(order) == list(range(200)) for order in orders)
     assert len(set(map(tuple, orders))) == 4
@@ -53,7 +53,7 @@ def test_few_shards_are_in_use_at_a_time(window: int) -> None:
             assert shards_in_use(SHARDS, window) == 7 and np.mean(at_once) > 2.5
 
 
-def test_neighbours_are_others_in_each_epoch() -> None:
+def test_neighbours_differ_between_epochs() -> None:
     together = [
         {frozenset(pair) for pair in pairwise(order)}
         for order in (positions(sampler()[0], epoch) for epoch in range(2))
@@ -61,12 +61,12 @@ def test_neighbours_are_others_in_each_epoch() -> None:
     assert len(together[0] & together[1]) < 20
 
 
-def test_a_window_of_all_pictures_is_the_order_of_other_data() -> None:
+def test_a_window_of_all_pictures_gives_the_plain_order() -> None:
     plain = EpochSampler(200, shuffle=True, seed=4)
     assert positions(sampler(window=200, seed=4)[0], 3) == positions(plain, 3)
 
 
-def test_ranks_share_what_one_process_reads() -> None:
+def test_ranks_split_the_order_of_one_process() -> None:
     alone = positions(sampler()[0], 2)
     shares = [positions(sampler(rank=rank, world_size=3)[0], 2) for rank in range(3)]
     assert [len(share) for share in shares] == [66, 66, 66]
@@ -77,18 +77,18 @@ def test_ranks_share_what_one_process_reads() -> None:
     )  # none twice, none left out
 
 
-def test_not_to_learn_from_pictures_come_as_they_lie() -> None:
+def test_without_shuffling_pictures_come_in_shard_order() -> None:
     order = positions(sampler(shuffle=False)[0])
-    lie = [(SHARDS[k], OFFSETS[k]) for k in order]
-    assert lie == sorted(lie)
+    places = [(SHARDS[k], OFFSETS[k]) for k in order]
+    assert places == sorted(places)
 
 
-def test_each_shard_is_asked_for_once_and_before_it_is_due() -> None:
-    made, fetched = sampler(window=5)
-    begun: list[int] = []
-    for position, _ in made:
-        if SHARDS[position] not in begun:
-            begun.append(int(SHARDS[position]))
-        assert fetched[: len(begun)] == begun
-        assert len(fetched) == min(len(begun) + 2, 20)
+def test_each_shard_is_requested_once_and_before_it_is_due() -> None:
+    order, fetched = sampler(window=5)
+    started: list[int] = []
+    for position, _ in order:
+        if SHARDS[position] not in started:
+            started.append(int(SHARDS[position]))
+        assert fetched[: len(started)] == started
+        assert len(fetched) == min(len(started) + 2, 20)
     assert len(fetched) == 20

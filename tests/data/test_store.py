@@ -1,4 +1,4 @@
-"""The image store: right pixels, and nothing but a whole and current store is ever believed."""
+"""The image store: correct pixels, and only a complete and current store is used."""
 
 import errno
 import json
@@ -42,7 +42,7 @@ def samples(tiny_root: Path) -> pd.DataFrame:
 
 
 def plain_samples(folder: Path, count: int, side: int = 16) -> pd.DataFrame:
-    """``count`` pictures of one colour each: picture n is (n, 2n, 3n)."""
+    """``count`` single-coloured pictures: picture n is (n, 2n, 3n)."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{n}.png" for n in range(count)]
     for n, path in enumerate(paths):
@@ -56,7 +56,7 @@ def colours(store: ImageStore) -> list[tuple[int, ...]]:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """What is in ``folder`` besides locks."""
+    """Names in ``folder``, except locks."""
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
@@ -87,7 +87,7 @@ def test_palette_and_gif(tmp_path: Path) -> None:
     for name in ("p.png", "p.gif"):
         pixels = saved(tmp_path / name, picture)
         assert (pixels[0, 0] == BLUE).all() and (pixels[1:] == GREEN).all()
-    # A transparent entry of the palette, in both formats.
+    # A transparent palette entry, in both formats.
     for name in ("t.png", "t.gif"):
         pixels = saved(tmp_path / name, picture, transparency=2)
         assert (pixels[0, 0] == WHITE).all() and (pixels[1:] == GREEN).all()
@@ -149,7 +149,7 @@ def test_cmyk(tmp_path: Path, name: str, tolerance: int) -> None:
     ],
 )
 def test_exif_orientation(tmp_path: Path, orientation: int, shown: str) -> None:
-    """The table of the EXIF standard: how a picture stored as AB/CD is to be shown."""
+    """The table of the EXIF standard: how to show a picture stored as AB/CD."""
     level = dict(zip("ABCD", (10, 80, 160, 240), strict=True))
     stored = np.array([[level[c] for c in row] for row in ("AB", "CD")], np.uint8)
     exif = Image.Exif()
@@ -159,7 +159,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, shown: str) -> None:
     assert pixels[..., 0].tolist() == expected
 
 
-def test_exif_turns_the_shape_too(tmp_path: Path) -> None:
+def test_exif_orientation_swaps_the_sides(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert saved(tmp_path / "e.jpg", Image.new("RGB", (30, 20)), exif=exif).shape == (30, 20, 3)
@@ -179,8 +179,8 @@ def test_truncated_is_unreadable(tmp_path: Path, name: str) -> None:
             load_picture(truncated(tmp_path / name, keep))
 
 
-def test_odd_exif_is_no_damage(tmp_path: Path) -> None:
-    """A maker given as a fraction: ImageOps.exif_transpose raises AttributeError."""
+def test_odd_exif_data_is_harmless(tmp_path: Path) -> None:
+    """The maker is a fraction here, on which ImageOps.exif_transpose raises AttributeError."""
     maker = struct.pack("<HHI4s", 0x010F, 5, 1, bytes(4))
     orientation = struct.pack("<HHII", 0x0112, 3, 1, 6)
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + maker + orientation + bytes(4)
@@ -190,7 +190,7 @@ def test_odd_exif_is_no_damage(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_any_damage_is_an_oserror(tmp_path: Path) -> None:
-    """Pillow raises other kinds for some of these; one that got out would end the build."""
+    """Pillow raises other exceptions for some of these, which would abort the build."""
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010F] = "maker"
@@ -223,7 +223,7 @@ def test_squash_fills_the_size_and_averages() -> None:
 
 @pytest.mark.parametrize("shape", [(50, 1000), (1000, 50)])
 def test_no_aliasing_when_one_side_shrinks_and_the_other_grows(shape: tuple[int, int]) -> None:
-    """OpenCV's INTER_AREA falls back to bilinear then, which turns fine stripes into one colour."""
+    """Here INTER_AREA falls back to bilinear, which turns fine stripes into one colour."""
     stripes = np.zeros((*shape, 3), np.uint8)
     if shape[1] > shape[0]:
         stripes[:, ::2] = 200
@@ -251,13 +251,13 @@ def test_pad_repeats_the_border() -> None:
 
 
 @pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
-def test_every_shape_comes_out_at_the_size(fit: Any) -> None:
+def test_every_shape_is_resized_to_the_size(fit: Any) -> None:
     for height, width in ((1, 1), (1, 300), (300, 1), (31, 17), (32, 33), (24, 48), (97, 50)):
         assert resize(np.full((height, width, 3), 7, np.uint8), (24, 48), fit).shape == (24, 48, 3)
         assert (resize(np.full((height, width, 3), 7, np.uint8), (24, 48), fit) == 7).all()
 
 
-def test_same_size_is_untouched() -> None:
+def test_same_size_is_unchanged() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     for fit in ("squash", "crop", "pad"):
         assert (resize(noise, (9, 9), fit) == noise).all()  # type: ignore[arg-type]
@@ -281,7 +281,7 @@ def test_store_holds_the_pictures(samples: pd.DataFrame, tmp_path: Path) -> None
     assert left_behind(tmp_path / "cache") == ["store"]
 
 
-def test_current_store_is_not_built_again(tmp_path: Path) -> None:
+def test_current_store_is_not_rebuilt(tmp_path: Path) -> None:
     samples = plain_samples(tmp_path / "pics", 3)
     store = tmp_path / "store"
     build_store(samples, store, (8, 8))
@@ -290,14 +290,14 @@ def test_current_store_is_not_built_again(tmp_path: Path) -> None:
     assert (store / "pixels.npy").stat().st_ino == inode
 
 
-def test_stale_store_is_built_again(tmp_path: Path) -> None:
+def test_stale_store_is_rebuilt(tmp_path: Path) -> None:
     samples = plain_samples(tmp_path / "pics", 3)
     store = tmp_path / "store"
     old = build_store(samples, store, (8, 8))
     Image.new("RGB", (16, 16), (9, 9, 9)).save(samples["path"][1])
     os.utime(samples["path"][1], ns=(1, 1))
     assert colours(build_store(samples, store, (8, 8))) == [(0, 0, 0), (9, 9, 9), (2, 4, 6)]
-    assert colours(old)[1] == (1, 2, 3)  # who has the old one open keeps it
+    assert colours(old)[1] == (1, 2, 3)  # a process that has the old one open keeps it
     assert build_store(samples, store, (8, 10)).pixels.shape == (3, 8, 10, 3)
     assert build_store(samples[:2], store, (8, 10)).ids == ["0.png", "1.png"]
     turned = build_store(samples[::-1], store, (8, 10))
@@ -310,11 +310,11 @@ def test_stale_store_is_built_again(tmp_path: Path) -> None:
     assert (build_store(wide, store, (8, 8), fit="squash").pixels[0, :, 0] == 0).all()
 
 
-def test_half_written_leftovers_are_never_believed(tmp_path: Path) -> None:
+def test_partial_stores_are_never_used(tmp_path: Path) -> None:
     samples = plain_samples(tmp_path / "pics", 3)
     cache = tmp_path / "cache"
     expected = colours(build_store(samples, cache / "store", (8, 8)))
-    shutil.copytree(cache / "store", cache / "store.partial-1")  # of a build that was killed
+    shutil.copytree(cache / "store", cache / "store.partial-1")  # from a killed build
     (cache / "store" / "index.json").unlink()
     wrong = np.lib.format.open_memmap(cache / "store" / "pixels.npy", mode="r+")
     wrong[:] = 77
@@ -344,7 +344,7 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_damaged_store_is_built_again(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
+def test_damaged_store_is_rebuilt(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
     samples = plain_samples(tmp_path / "pics", 3)
     build_store(samples, tmp_path / "store", (8, 8))
     damage(tmp_path / "store")
@@ -353,7 +353,7 @@ def test_damaged_store_is_built_again(tmp_path: Path, damage: Callable[[Path], A
     assert colours(build_store(samples, tmp_path / "store", (8, 8)))[2] == (2, 4, 6)
 
 
-def test_too_small(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> None:
+def test_size_too_small(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> None:
     with refused("size=4x96", "at least 8"):
         build_store(samples, tmp_path / "store", (4, 96))
 
@@ -363,7 +363,7 @@ def test_too_small(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> None:
 
 @pytest.fixture
 def some_broken(tmp_path: Path) -> tuple[pd.DataFrame, set[str]]:
-    """Six pictures: one truncated, one text, one of them gone since the table was read."""
+    """Six pictures: one truncated, one a text file, one deleted after the table was read."""
     samples = plain_samples(tmp_path / "pics", 6)
     paths = samples["path"]
     truncated(tmp_path / "pics" / "t.jpg").rename(paths[1])
@@ -372,7 +372,7 @@ def some_broken(tmp_path: Path) -> tuple[pd.DataFrame, set[str]]:
     return samples, {paths[1], paths[3], paths[4]}
 
 
-def test_all_offenders_are_named(
+def test_all_unreadable_pictures_are_listed(
     tmp_path: Path, some_broken: tuple[pd.DataFrame, set[str]]
 ) -> None:
     samples, broken = some_broken
@@ -387,7 +387,7 @@ def test_all_offenders_are_named(
     assert left_behind(tmp_path / "cache") == ["store-unreadable.txt"]
 
 
-def test_long_lists_are_whole_in_the_report(tmp_path: Path) -> None:
+def test_the_report_has_the_whole_list(tmp_path: Path) -> None:
     samples = plain_samples(tmp_path / "pics", 30)
     for path in samples["path"][:25]:
         Path(path).write_text("text")
@@ -398,7 +398,7 @@ def test_long_lists_are_whole_in_the_report(tmp_path: Path) -> None:
     assert len(report.read_text().splitlines()) == 25
 
 
-def test_drop_leaves_them_out_with_a_warning(
+def test_drop_leaves_out_unreadable_pictures_with_a_warning(
     tmp_path: Path, some_broken: tuple[pd.DataFrame, set[str]]
 ) -> None:
     samples, _ = some_broken
@@ -409,13 +409,13 @@ def test_drop_leaves_them_out_with_a_warning(
     assert colours(dropped) == [(0, 0, 0), (2, 4, 6), (5, 10, 15)]
     assert len(warnings) == 1 and warnings[0].startswith("3 pictures")
     inode = (store / "pixels.npy").stat().st_ino
-    # The second time it is open at once, and warns again.
+    # The second call does not rebuild, but warns again.
     build_store(samples, store, (8, 8), on_unreadable="drop", warn=warnings.append)
     assert (store / "pixels.npy").stat().st_ino == inode and len(warnings) == 2
 
 
 @pytest.mark.parametrize("report", ["kept", "deleted"])
-def test_store_with_gaps_is_no_answer_to_stop(
+def test_stop_refuses_a_store_that_was_built_with_drop(
     tmp_path: Path, some_broken: tuple[pd.DataFrame, set[str]], report: str
 ) -> None:
     samples, broken = some_broken
@@ -430,17 +430,17 @@ def test_store_with_gaps_is_no_answer_to_stop(
     assert len((tmp_path / "store-unreadable.txt").read_text().splitlines()) == 3
 
 
-def test_mended_pictures_are_taken_in(tmp_path: Path) -> None:
+def test_repaired_pictures_are_included(tmp_path: Path) -> None:
     samples = plain_samples(tmp_path / "pics", 4)
     Path(samples["path"][2]).write_text("text")
     with pytest.raises(UnreadablePicturesError):
         build_store(samples, tmp_path / "store", (8, 8))
     plain_samples(tmp_path / "pics", 4)
     assert colours(build_store(samples, tmp_path / "store", (8, 8)))[2] == (2, 4, 6)
-    assert left_behind(tmp_path) == ["pics", "store"]  # the report is out of date, so it is gone
+    assert left_behind(tmp_path) == ["pics", "store"]  # the outdated report is deleted
 
 
-def test_nothing_left_to_drop(tmp_path: Path, refused: Any) -> None:
+def test_drop_with_no_readable_picture(tmp_path: Path, refused: Any) -> None:
     samples = plain_samples(tmp_path / "pics", 2)
     for path in samples["path"]:
         Path(path).write_text("text")
@@ -449,7 +449,7 @@ def test_nothing_left_to_drop(tmp_path: Path, refused: Any) -> None:
     assert "store" not in left_behind(tmp_path)
 
 
-# --- no room, no rights, Ctrl-C
+# --- full disk, no permission, Ctrl-C
 
 
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Any) -> None:
@@ -484,7 +484,7 @@ guard(build)
 
 
 def builder(samples: pd.DataFrame, folder: Path, side: int, *before: str) -> list[str]:
-    """The command that builds a store in a process of its own."""
+    """A command that builds a store in a separate process."""
     table = folder.parent.parent / "samples.csv"
     samples.to_csv(table, index=False)
     return [*before, sys.executable, "-c", BUILD, str(table), str(folder), str(side)]
@@ -507,7 +507,7 @@ def test_file_size_limit_for_real(tmp_path: Path) -> None:
 
 
 def test_full_disk_for_real(tmp_path: Path) -> None:
-    """On a file system of 1 MB, mounted in a name space of its own."""
+    """On a file system of 1 MB, mounted in a separate namespace."""
     samples = plain_samples(tmp_path / "pics", 20)
     store = tmp_path / "small" / "store"
     store.parent.mkdir()
@@ -527,7 +527,7 @@ def test_full_disk_for_real(tmp_path: Path) -> None:
     assert done.stdout.split() == []
 
 
-def test_cache_that_cannot_be_a_folder(tmp_path: Path, refused: Any) -> None:
+def test_cache_that_is_a_file(tmp_path: Path, refused: Any) -> None:
     samples = plain_samples(tmp_path / "pics", 2)
     (tmp_path / "cache").write_text("a file")
     with refused("folder=", "cannot be written there"):
@@ -536,7 +536,7 @@ def test_cache_that_cannot_be_a_folder(tmp_path: Path, refused: Any) -> None:
 
 @pytest.fixture
 def slow_pictures(tmp_path: Path) -> pd.DataFrame:
-    """400 rows, some 10 ms of decoding each."""
+    """400 rows that take about 10 ms each to decode."""
     noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png", compress_level=1)
     ids = [f"{n}.png" for n in range(400)]
@@ -558,10 +558,10 @@ def test_interrupt_in_the_middle(tmp_path: Path, slow_pictures: pd.DataFrame) ->
     assert left_behind(tmp_path / "cache") == []
 
 
-def test_interrupt_does_not_wait_for_the_rest(
+def test_interrupt_does_not_wait_for_remaining_pictures(
     tmp_path: Path, slow_pictures: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever Ctrl-C strikes: here between two pictures, in the progress bar."""
+    """Even if Ctrl-C strikes between two pictures, in the progress bar."""
 
     def interrupted(items: Iterator[Any], *args: Any, **options: Any) -> Iterator[Any]:
         for count, item in enumerate(items):
@@ -583,7 +583,7 @@ def test_interrupt_does_not_wait_for_the_rest(
     assert left_behind(tmp_path / "cache") == []
 
 
-# --- several at once
+# --- concurrent processes
 
 COUNTED = """
 import sys, time
@@ -624,10 +624,10 @@ def test_two_processes_build_once(tmp_path: Path, samples: pd.DataFrame) -> None
     assert results[0][1] == results[1][1]
 
 
-def test_everyone_gets_the_store_of_his_samples(
+def test_each_process_gets_the_store_of_its_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two that ask for different samples under one name take turns, but are never mixed up."""
+    """Two processes with different samples under one name take turns and are never mixed up."""
     opening = ImageStore.open
     monkeypatch.setattr(ImageStore, "open", lambda folder: (time.sleep(0.02), opening(folder))[1])
     tables = [plain_samples(tmp_path / "few", 3), plain_samples(tmp_path / "more", 5)]
@@ -652,7 +652,7 @@ def test_everyone_gets_the_store_of_his_samples(
 
 @pytest.fixture(scope="module")
 def large(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
-    """As many pictures as the grocery data has, at 64 px: 36 MB."""
+    """As many pictures as the grocery data has, at 64 pixels: 36 MB."""
     picture = str(tiny_root / "train" / "0" / "0.jpg")
     ids = [f"train/a/folder/of/pictures/{n}.jpg" for n in range(2936)]
     samples = pd.DataFrame({"id": ids, "path": picture})
@@ -678,7 +678,7 @@ sys.stdin.readline()
 
 
 def mapping(pid: int, name: str) -> dict[str, int]:
-    """What /proc says of a process's mapping of a file, in kB."""
+    """The entry of /proc for a process's mapping of a file, in kB."""
     sizes: dict[str, int] = {}
     inside = False
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
@@ -691,7 +691,7 @@ def mapping(pid: int, name: str) -> dict[str, int]:
 
 
 def check_shared(store: ImageStore) -> None:
-    """Opening takes < 50 ms and < 5 MB, and two processes have the pixels in memory once."""
+    """Opening takes < 50 ms and < 5 MB, and two processes share the pixels in memory."""
     size = store.pixels.nbytes / 1024
     command = [sys.executable, "-c", OPEN, str(store.folder)]
     processes = [
@@ -712,7 +712,7 @@ def check_shared(store: ImageStore) -> None:
             used = mapping(process.pid, "pixels.npy")
             assert used["Rss"] > 0.95 * size
             assert used["Private_Dirty"] == 0
-            assert used["Pss"] < 0.6 * size  # each is charged with half of what both have
+            assert used["Pss"] < 0.6 * size  # each is charged half of the shared pages
     finally:
         for process in processes:
             process.communicate("done\n", timeout=30)
@@ -722,7 +722,7 @@ def test_opening_maps_and_processes_share(large: ImageStore) -> None:
     check_shared(large)
 
 
-def test_pickle_carries_no_pixels(large: ImageStore) -> None:
+def test_pickle_contains_no_pixels(large: ImageStore) -> None:
     text = pickle.dumps(large)
     assert len(text) < 1000
     again = pickle.loads(text)
@@ -730,7 +730,7 @@ def test_pickle_carries_no_pixels(large: ImageStore) -> None:
     assert (again.pixels[100] == large.pixels[100]).all()
 
 
-def test_nothing_to_open(tmp_path: Path, refused: Any) -> None:
+def test_open_without_a_store(tmp_path: Path, refused: Any) -> None:
     with refused("is not an image store"):
         ImageStore.open(tmp_path / "nowhere")
 

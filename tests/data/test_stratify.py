@@ -1,4 +1,4 @@
-"""Several labels a picture: folds and subsets in which each keeps its share."""
+"""Several labels per picture: folds and subsets in which each label keeps its share."""
 
 from typing import Any
 
@@ -34,26 +34,26 @@ def test_each_fold_has_each_label_in_proportion(targets: np.ndarray, splits: int
         assert np.abs(targets[folds == k].sum(axis=0) - expected).max() < 2
 
 
-def test_seed_alone_decides() -> None:
+def test_folds_depend_on_the_seed_alone() -> None:
     folds = iterative_folds(RARE, 5, seed=3)
     assert np.array_equal(folds, iterative_folds(RARE, 5, seed=3))
     assert not np.array_equal(folds, iterative_folds(RARE, 5, seed=4))
 
 
-def test_a_label_with_as_many_pictures_as_folds_is_in_each() -> None:
+def test_a_label_with_one_picture_per_fold_is_in_each() -> None:
     targets = np.zeros((50, 2), np.int64)
     targets[:5, 0], targets[::2, 1] = 1, 1
     folds = iterative_folds(targets, 5, seed=0)
     assert sorted(folds[:5]) == [0, 1, 2, 3, 4]
 
 
-def test_folds_of_a_table_and_what_cannot_be_split(tmp_path: Any, refused: Any) -> None:
+def test_folds_of_a_table_and_labels_that_cannot_be_split(tmp_path: Any, refused: Any) -> None:
     samples, names = table(RARE), [f"l{k}" for k in range(5)]
     folds = make_folds(samples, "stratified", n_splits=4, seed=1, label=names)
     assert folds.tolist() == iterative_folds(RARE, 4, 1).tolist()
     file = tmp_path / "folds.csv"
-    made = load_or_make_folds(file, samples, "stratified", n_splits=4, seed=1, label=names)
-    assert made.tolist() == folds.tolist()
+    read = load_or_make_folds(file, samples, "stratified", n_splits=4, seed=1, label=names)
+    assert read.tolist() == folds.tolist()
     with refused("other samples"):
         load_or_make_folds(file, samples, "stratified", n_splits=4, seed=1, label=names[:4])
     with refused("n_splits=13 exceeds the 12 pictures with the label 'l0'"):
@@ -66,7 +66,7 @@ def test_folds_of_a_table_and_what_cannot_be_split(tmp_path: Any, refused: Any) 
         make_folds(samples.assign(group=0), "stratified_group", n_splits=2, label=names)
 
 
-def test_subset_respects_labels_and_grows() -> None:
+def test_subset_keeps_shares_and_grows() -> None:
     samples = table(LETTERS)
     samples.loc[:49, "split"] = "test"
     names = [f"l{k}" for k in range(26)]

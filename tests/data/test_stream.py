@@ -1,4 +1,4 @@
-"""Shards: what is written is what is read, whole or not at all, from a folder or an address."""
+"""Shards: pictures are read as they were written, from a folder or an address, or not at all."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def write(samples: pd.DataFrame, out: Path, **options: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def shards(samples: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 pictures to learn from in 6 shards, 32 to predict in 5; not to be changed."""
+    """40 training pictures in 6 shards and 32 test pictures in 5; do not modify."""
     return write(samples, tmp_path_factory.mktemp("stream") / "shards")
 
 
@@ -58,7 +58,7 @@ def opened(root: Path | str, cache: Path, **options: Any) -> StreamStore:
     return StreamStore(table, str(root), (32, 32), cache=cache, **(settings | options))
 
 
-def test_the_table_and_the_pictures_are_the_same(
+def test_table_and_pictures_are_unchanged(
     samples: pd.DataFrame, shards: Path, tmp_path: Path
 ) -> None:
     table = read_stream(str(shards), cache=tmp_path)
@@ -69,12 +69,12 @@ def test_the_table_and_the_pictures_are_the_same(
     assert samples_fingerprint(table) == samples_fingerprint(samples)
     names = sorted(file.name for file in shards.glob("*.tar"))
     assert names == [f"{s}-{k:06d}.tar" for s, n in (("test", 5), ("train", 6)) for k in range(n)]
-    # A shard to learn from is a sample of all classes; the table, by class, is not.
+    # A training shard samples all classes, although the table is sorted by class.
     first = table["path"].str.contains("train-000000")
     assert table["label"][first].nunique() > 2
 
 
-def test_columns_keep_their_kinds(samples: pd.DataFrame, tmp_path: Path) -> None:
+def test_columns_keep_their_dtypes(samples: pd.DataFrame, tmp_path: Path) -> None:
     columns = {
         "label": np.resize(["01", "NA", "a,b\n'"], 8),
         "group": ["007", None, *"abcdef"],
@@ -90,7 +90,7 @@ def test_columns_keep_their_kinds(samples: pd.DataFrame, tmp_path: Path) -> None
     assert [read[name].dtype.kind for name in ("mask", "width", "view")] == ["i", "f", "i"]
 
 
-def test_typed_again_it_does_nothing_and_other_settings_are_refused(
+def test_a_finished_set_is_kept_and_other_settings_are_refused(
     samples: pd.DataFrame, shards: Path, refused: Refused
 ) -> None:
     before = {file: file.stat().st_mtime_ns for file in shards.iterdir()}
@@ -102,7 +102,7 @@ def test_typed_again_it_does_nothing_and_other_settings_are_refused(
         write(samples, shards, shard_size=0)
 
 
-def test_interrupted_it_is_refused_and_goes_on(
+def test_an_interrupted_set_is_refused_and_can_be_resumed(
     samples: pd.DataFrame,
     shards: Path,
     tmp_path: Path,
@@ -140,7 +140,7 @@ def test_interrupted_it_is_refused_and_goes_on(
         ("samples.csv", b"id,path,split\n", ("samples.csv cannot be read", "not the table")),
     ],
 )
-def test_a_part_of_a_set_is_refused(
+def test_an_incomplete_set_is_refused(
     shards: Path, tmp_path: Path, refused: Refused, name: str, content: bytes | None, parts: Any
 ) -> None:
     copy = tmp_path / "copy"
@@ -164,14 +164,15 @@ def test_pictures_that_cannot_be_decoded(samples: pd.DataFrame, tmp_path: Path) 
     assert set(caught.value.reasons) == {str(bad), str(tmp_path / "none.jpg")}
     with pytest.raises(UserError, match="unfinished"):
         read_stream(str(tmp_path / "out"), cache=tmp_path)
-    said: list[str] = []
-    write(table, tmp_path / "out", on_unreadable="drop", warn=said.append)
-    assert len(said) == 1 and said[0].startswith("2 pictures") and samples["id"][3] in said[0]
+    warnings: list[str] = []
+    write(table, tmp_path / "out", on_unreadable="drop", warn=warnings.append)
+    assert len(warnings) == 1 and warnings[0].startswith("2 pictures")
+    assert samples["id"][3] in warnings[0]
     read = read_stream(str(tmp_path / "out"), cache=tmp_path)
     assert read["id"].tolist() == samples["id"].drop([3, 50]).tolist()
 
 
-def test_large_pictures_made_smaller(samples: pd.DataFrame, tmp_path: Path) -> None:
+def test_large_pictures_are_reduced(samples: pd.DataFrame, tmp_path: Path) -> None:
     large = tmp_path / "large.png"
     Image.fromarray(np.full((60, 90, 3), 200, np.uint8)).save(large)
     table = samples[:5].copy()
@@ -198,7 +199,7 @@ def batches(
     return list(data.loader(split, train=train))
 
 
-def test_batches_are_those_of_the_image_store(
+def test_batches_equal_those_of_the_image_store(
     samples: pd.DataFrame, shards: Path, tmp_path: Path
 ) -> None:
     stored, streamed = build_store(samples, tmp_path / "s", (32, 32)), opened(shards, tmp_path)
@@ -219,7 +220,7 @@ def test_batches_are_those_of_the_image_store(
     assert all(pictures[0][index].equal(pictures[1][index]) for index in pictures[0])
 
 
-def test_workers_change_nothing_and_held_out_pictures_stay_out(
+def test_workers_change_nothing_and_validation_pictures_stay_out(
     samples: pd.DataFrame, shards: Path, tmp_path: Path
 ) -> None:
     store = opened(shards, tmp_path, window=10)
@@ -253,12 +254,14 @@ def test_an_address_is_read_through_a_cache_of_bounded_size(
         for row in np.lexsort((store.offsets, store.shards)):
             assert np.array_equal(store.picture(row), local.picture(row))
     assert max(held) <= 3 * most and len(set(held)) > 1
-    assert len(fetched) == 22  # of 11 shards, each once a pass: those it began with made way
+    assert (
+        len(fetched) == 22
+    )  # 11 shards, each once per pass: the first ones were deleted meanwhile
 
 
 @contextmanager
 def served(folder: Path, handler: type[SimpleHTTPRequestHandler]) -> Iterator[str]:
-    """Host and port of a server of the folder's files."""
+    """Host and port of a server for the files of a folder."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_port}"
@@ -276,7 +279,7 @@ def test_shards_behind_http(shards: Path, tmp_path: Path, refused: Refused) -> N
 
 
 class Guarded(SimpleHTTPRequestHandler):
-    """Gives files to who knows the password."""
+    """Requires a password."""
 
     def send_head(self) -> Any:
         if self.headers["Authorization"] == f"Basic {b64encode(b'me:secret').decode()}":
@@ -332,7 +335,7 @@ def test_a_set_that_changed_at_its_address_is_fetched_anew(
     assert np.array_equal(store.picture(5), opened(tmp_path / "other", cache).picture(5))
 
 
-def test_what_an_address_does_not_give_is_one_sentence(
+def test_failed_downloads_are_one_sentence(
     shards: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with refused("root=ftp://host/shop", "allowed: a folder, or http://"):
@@ -354,7 +357,7 @@ def test_what_an_address_does_not_give_is_one_sentence(
     assert not list((tmp_path / "cache").glob("*/*.tmp"))
 
 
-def test_a_shard_lost_in_a_run_is_one_sentence_from_workers_too(
+def test_a_shard_damaged_during_a_run_is_one_sentence_even_from_workers(
     samples: pd.DataFrame, tmp_path: Path, refused: Refused
 ) -> None:
     store = opened(write(samples, tmp_path / "out"), tmp_path)
@@ -381,10 +384,10 @@ def test_without_webdataset(
     assert not (tmp_path / "out").exists()
     with refused("Reading shards from http://host/shop needs WebDataset", "'.[streaming]'"):
         read_stream("http://host/shop", cache=tmp_path)
-    assert opened(shards, tmp_path).picture(0).shape == (32, 32, 3)  # a folder needs nothing
+    assert opened(shards, tmp_path).picture(0).shape == (32, 32, 3)  # a folder does not need it
 
 
-def test_the_set_is_what_webdataset_reads(shards: Path) -> None:
+def test_webdataset_can_read_the_set(shards: Path) -> None:
     import webdataset
 
     index = json.loads((shards / "index.json").read_text())
@@ -398,7 +401,7 @@ def test_the_set_is_what_webdataset_reads(shards: Path) -> None:
         assert place.startswith(f"{name}/") and place.endswith(f"+{len(sample['jpg'])}")
 
 
-def test_the_end_of_a_run_waits_for_no_shard(tmp_path: Path) -> None:
+def test_the_end_of_a_run_does_not_wait_for_shards(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
@@ -413,16 +416,14 @@ raise KeyboardInterrupt
     assert ended.returncode != 0
 
 
-def test_what_killed_processes_left_goes_and_what_is_used_stays(
-    shards: Path, tmp_path: Path
-) -> None:
+def test_partial_downloads_are_deleted_and_used_shards_stay(shards: Path, tmp_path: Path) -> None:
     train = sorted(file for file in shards.glob("train-*.tar"))
     room = sum(file.stat().st_size for file in train[:3])
     files = opened(f"file://{shards}", tmp_path, cache_gb=1.01 * room / 1e9).files
     for shard in range(3):
         files.fetch(shard)
         os.utime(files.folder / files.names[shard], (shard, shard))
-    files.fetch_soon(0)  # wanted again, so that the second is what makes way
+    files.fetch_soon(0)  # requested again, so the second is deleted first
     left = files.folder / f".{files.names[3]}.99999.tmp"
     left.write_bytes(b"a part of it")
     files.fetch(3)
@@ -441,7 +442,7 @@ def test_one_process_at_a_time_deletes_shards(
     place.unlink()
     place.symlink_to(write(samples[:20], tmp_path / "other"))
     other_run = threading.Thread(target=lambda: read_stream(f"file://{place}", cache=cache))
-    with FileLock(old.folder / ".room.lock"):  # as a run does that makes room
+    with FileLock(old.folder / ".room.lock"):  # like a run that makes room
         other_run.start()
         other_run.join(0.5)
         assert other_run.is_alive() and list(old.folder.glob("*.tar"))
@@ -449,8 +450,8 @@ def test_one_process_at_a_time_deletes_shards(
     assert not list(old.folder.glob("*.tar"))
 
 
-def test_a_shard_that_goes_while_room_is_made_is_no_error(shards: Path, tmp_path: Path) -> None:
+def test_a_shard_may_disappear_while_room_is_made(shards: Path, tmp_path: Path) -> None:
     files = opened(f"file://{shards}", tmp_path).files
-    (files.folder / "gone.tar").symlink_to("nowhere")  # listed, and not there when looked at
+    (files.folder / "gone.tar").symlink_to("nowhere")  # listed, but missing when it is examined
     files.fetch(0)
     assert (files.folder / files.names[0]).is_file()

@@ -11,7 +11,7 @@ from runs_in_process import train
 
 from product_cls.core.errors import UserError
 from product_cls.ensemble.__main__ import main
-from product_cls.ensemble.members import load_all_runs, load_runs
+from product_cls.ensemble.members import load_members
 from product_cls.ensemble.system import Blended, blend_runs
 from product_cls.ensemble.table import ensemble_table, group_votes
 from product_cls.ensemble.voting import blend, blend_predictions, out_of_fold
@@ -71,7 +71,7 @@ def test_wrong_methods_and_weights() -> None:
     scores = np.stack([A, B])
     for arguments, words in (
         ({"method": "median"}, "method=median; allowed: mean, gmean, sharpened"),
-        ({"weights": [1]}, "1 weights for 2 runs"),
+        ({"weights": [1]}, "allowed: 2 numbers"),
         ({"weights": [1, -1]}, "0 or more"),
         ({"weights": [0, 0]}, "not all of them 0"),
     ):
@@ -157,7 +157,7 @@ def test_table_shows_runs_their_mean_and_the_ensemble(
     ]
     views = ["test view 0", "test view 30", "test view 60"]
     assert list(table.columns) == ["run", "val", "test", *views]
-    runs, _ = load_runs(sweep)
+    runs, _ = load_members([sweep])
     blended = Predictions.load(sweep / "ensemble" / "predictions" / "test.npz")
     parts = [run.splits["test"].scores for run in runs]
     assert blended.scores == pytest.approx(np.mean(parts, axis=0), abs=1e-6)
@@ -180,7 +180,7 @@ def test_table_shows_runs_their_mean_and_the_ensemble(
 
 
 def test_groups_of_folds_get_their_own_vote(sweep: Path) -> None:
-    runs, _ = load_runs(sweep)
+    runs, _ = load_members([sweep])
     others = [type(run)(f"b1,{run.name}", "b1", run.splits) for run in runs]
     every = [*runs, *others]
     blended, votes = Blended({"test": runs[0].splits["test"]}), group_votes(every, "mean")
@@ -193,13 +193,13 @@ def test_groups_of_folds_get_their_own_vote(sweep: Path) -> None:
 
 def test_runs_given_one_by_one_are_named_by_their_folders(sweep: Path) -> None:
     roots = [sweep / "fold=0", sweep / "fold=1"]
-    runs, _ = load_all_runs(roots)
+    runs, _ = load_members(roots)
     assert [run.name for run in runs] == [str(root) for root in roots]
     assert runs[0].group == runs[1].group  # one vote of two folds
 
 
 def test_a_run_of_weight_zero_is_left_out(sweep: Path) -> None:
-    runs, _ = load_runs(sweep)
+    runs, _ = load_members([sweep])
     blended = blend_runs(runs, "mean", [1, 0]).splits
     assert blended["test"].scores == pytest.approx(runs[0].splits["test"].scores, abs=1e-6)
     assert blended["val"].id.tolist() == runs[0].splits["val"].id.tolist()
@@ -208,7 +208,7 @@ def test_a_run_of_weight_zero_is_left_out(sweep: Path) -> None:
 def test_wrong_commands(sweep: Path, tmp_path: Path, command: Command) -> None:
     for words, expected in (
         ((f"runs={tmp_path / 'absent'}",), "There is no folder"),
-        ((f"runs={sweep}", "weights=[1,2,3]"), "3 weights for 2 runs: fold=0, fold=1"),
+        ((f"runs={sweep}", "weights=[1,2,3]"), "allowed: 2 numbers, one each for fold=0, fold=1"),
         ((f"runs={sweep / 'a fold=7'}",), "can be blended"),
     ):
         status, _, errors = command(*words)

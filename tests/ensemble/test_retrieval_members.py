@@ -9,7 +9,7 @@ import pytest
 from runs_in_process import train
 
 from product_cls.ensemble.__main__ import main
-from product_cls.ensemble.members import load_all_runs, load_runs
+from product_cls.ensemble.members import load_members
 from product_cls.ensemble.retrieval_members import (
     RetrievalRun,
     blend_share,
@@ -19,7 +19,7 @@ from product_cls.ensemble.retrieval_members import (
 )
 from product_cls.ensemble.system import blend_runs
 from product_cls.inference.predictions import Predictions
-from product_cls.retrieval.gallery import Features
+from product_cls.retrieval.gallery import Gallery
 
 Command = Callable[..., tuple[int, str, str]]
 CLASSES = ["a", "b", "c"]
@@ -60,7 +60,7 @@ def made_run(name: str, axes: np.ndarray, held_out: list[int]) -> RetrievalRun:
         "val": part([ids[k] for k in held_out], gallery[held_out]),
         "test": part(["t0-0", "t1-1", "t2-2", "t3-0"], queries),
     }
-    features = Features(
+    features = Gallery(
         np.array(ids), np.array(ids), target, np.array(CLASSES), gallery, gallery.copy()
     )
     return RetrievalRun(name, splits, features)
@@ -153,7 +153,7 @@ def test_the_command_joins_and_blends(
     assert np.allclose(blended.scores.sum(axis=1), 1, atol=1e-5)
     assert (tmp_path / "submission.csv").is_file()
 
-    runs, _ = load_all_runs(list(sweeps))
+    runs, _ = load_members(list(sweeps))
     softmax = blend_runs(runs[:2], "mean").splits["test"]
     retrieval = blend_runs(runs[2:], "mean").splits["test"]
     joint = blend_runs(runs, "mean", share=0.25).splits["test"]
@@ -161,7 +161,7 @@ def test_the_command_joins_and_blends(
 
 
 def test_a_fold_that_one_system_lacks_takes_no_part_in_tuning(sweeps: tuple[Path, Path]) -> None:
-    runs, _ = load_all_runs(list(sweeps))
+    runs, _ = load_members(list(sweeps))
     some = blend_runs([runs[0], *runs[2:]], "mean")
     assert some.source == "tuned on 20 held-out pictures" and len(some.splits["val"].id) == 20
     assert sorted(some.splits["val"].id) == sorted(runs[0].splits["val"].id)
@@ -181,7 +181,7 @@ def test_wrong_commands(sweeps: tuple[Path, Path], command: Command) -> None:
 
 
 def test_a_retrieval_sweep_alone_is_joined(sweeps: tuple[Path, Path]) -> None:
-    runs, _ = load_runs(sweeps[1])
+    runs, _ = load_members([sweeps[1]])
     whole = blend_runs(runs, "mean")
     assert whole.share is None and set(whole.splits) == {"val", "test"}
     assert len(whole.splits["val"].id) == 40

@@ -11,11 +11,11 @@ import yaml
 from conftest import Refused
 
 from product_cls.ensemble.__main__ import main
-from product_cls.ensemble.members import Run
+from product_cls.ensemble.members import Member
 from product_cls.ensemble.system import blend_runs
 from product_cls.ensemble.tune_weights import find_weights
 from product_cls.inference.predictions import Predictions
-from product_cls.retrieval.gallery import Features
+from product_cls.retrieval.gallery import Gallery
 from product_cls.runs.folder import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
@@ -39,16 +39,16 @@ def predicted(rows: np.ndarray, skill: float, seed: int, prefix: str = "v") -> P
     )
 
 
-def made_run(group: str, fold: int, seed: int, skill: float, folds: int = 2) -> Run:
+def made_run(group: str, fold: int, seed: int, skill: float, folds: int = 2) -> Member:
     number = 1000 * fold + 100 * seed + 10 * len(group)
     splits = {
         "val": predicted(np.arange(fold, 400, folds), skill, number),
         "test": predicted(np.arange(50), skill, number + 1, "t"),
     }
-    return Run(f"{group},fold={fold},seed={seed}", group, splits)
+    return Member(f"{group},fold={fold},seed={seed}", group, splits)
 
 
-def made_runs(good: float = 3.0, bad: float = 0.0, seeds: int = 1) -> list[Run]:
+def made_runs(good: float = 3.0, bad: float = 0.0, seeds: int = 1) -> list[Member]:
     """One group of as many seeds, one of a single seed."""
     runs = [made_run("good", f, s, good) for f in (0, 1) for s in range(seeds)]
     return runs + [made_run("bad", f, 0, bad) for f in (0, 1)]
@@ -165,7 +165,7 @@ def test_one_fold_is_divided_at_random() -> None:
 
 
 def test_views_that_only_the_test_shows_are_warned_of() -> None:
-    def seen(run: Run, val: list[int], test: list[int]) -> Run:
+    def seen(run: Member, val: list[int], test: list[int]) -> Member:
         views = {"val": np.resize(val, 200), "test": np.resize(test, 50)}
         return replace(run, splits={k: replace(run.splits[k], view=views[k]) for k in views})
 
@@ -191,7 +191,7 @@ def test_what_weights_cannot_be_found_for(refused: Refused) -> None:
     final = replace(runs[0], name="final", splits={"test": runs[0].splits["test"]})
     with refused("run 'final' held none out (fold=all)"):
         find_weights([*runs, final], "greedy", "mean")
-    features = Features(*(np.zeros(0) for _ in range(6)))
+    features = Gallery(*(np.zeros(0) for _ in range(6)))
     with refused("is for softmax runs", "'good,fold=0,seed=0' is joined by its features"):
         find_weights([replace(runs[0], gallery=features), *runs[1:]], "greedy", "mean")
     several = of_several(runs[0].splits["val"], "multi_label", 1.0, 0)
@@ -201,7 +201,7 @@ def test_what_weights_cannot_be_found_for(refused: Refused) -> None:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """Run folders of two models over two folds, without training."""
+    """Member folders of two models over two folds, without training."""
     for name, skill in (("good", 3.0), ("bad", 0.5)):
         for fold in (0, 1):
             folder = RunFolder(tmp_path / "sweep" / f"fold={fold},model={name}")

@@ -111,9 +111,9 @@ def test_cross_fitted_weights_do_not_see_their_fold(tune: Tune) -> None:
 def test_given_weights(refused: Callable[..., object]) -> None:
     assert check_weights(None, 2).tolist() == [1, 1]
     assert check_weights([0, 2.5], 2).tolist() == [0, 2.5]
-    with refused("1 weights for 2 runs; give one for each."):  # type: ignore[attr-defined]
+    with refused("weights=[1.0]; allowed: 2 numbers, one each."):  # type: ignore[attr-defined]
         check_weights([1], 2)
-    with refused("3 weights for 2 runs: a, b."):  # type: ignore[attr-defined]
+    with refused("allowed: 2 numbers, one each for a, b."):  # type: ignore[attr-defined]
         check_weights([1, 2, 3], 2, ["a", "b"])
     for wrong in ([1.0, -1.0], [0.0, 0.0], [1.0, float("inf")]):
         with refused(f"weights={wrong}; allowed: 0 or more, not all of them 0."):  # type: ignore[attr-defined]

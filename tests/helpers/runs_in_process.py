@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 from pytorch_lightning import Callback
 
-import product_cls.launchers.processes  # noqa: F401  (conf/config.yaml names its launcher)
-from product_cls.config.resolvers import register_resolvers
+from product_cls.config.compose import compose_config
 from product_cls.runs.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -48,14 +45,10 @@ def train(folder: Path, data: Path, *overrides: str) -> RunFolder:
     """
     from product_cls.training.run import run
 
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose(
-            "config",
-            [*TINY, f"data.root={data}", f"paths.cache={folder.parent / 'cache'}", *overrides],
-            return_hydra_config=True,
-        )
+    config = compose_config(
+        [*TINY, f"data.root={data}", f"paths.cache={folder.parent / 'cache'}", *overrides],
+        return_hydra_config=True,
+    )
     with open_dict(config):
         config.hydra.runtime.output_dir = str(folder)
         config.hydra.job.override_dirname = ""
@@ -63,10 +56,7 @@ def train(folder: Path, data: Path, *overrides: str) -> RunFolder:
     OmegaConf.set_readonly(config.hydra, None)
     with open_dict(config):
         del config["hydra"]
-    try:
-        run(config)
-    finally:
-        GlobalHydra.instance().clear()
+    run(config)
     return RunFolder(folder)
 
 

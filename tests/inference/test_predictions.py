@@ -1,10 +1,9 @@
-import mmap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from product_cls.core.arrays import StoredArray
 from product_cls.core.errors import UserError
 from product_cls.inference.predictions import Predictions, summarise
 from product_cls.tasks.presentation import top_k
@@ -38,27 +37,24 @@ def test_written_without_pickle_and_read_back(tmp_path: Path) -> None:
     assert Predictions.load(file).view is None
 
 
-def memory(array: np.ndarray) -> Any:
-    """What holds the numbers."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return base.obj if isinstance(base, memoryview) else base
-
-
-def test_mapped_scores_stay_in_the_file(tmp_path: Path) -> None:
+def test_scores_stay_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "test.npz"
     made(class_scores=np.asfortranarray(made().scores)).save(file)
-    mapped = Predictions.load(file, mapped=True)
+    stored = Predictions.load(file, stored=True)
     for name in ("scores", "scores_no_tta", "class_scores"):
-        array, original = getattr(mapped, name), getattr(made(), name.removeprefix("class_"))
-        assert isinstance(memory(array), mmap.mmap) and not array.flags.writeable
+        assert isinstance(vars(stored)[name], StoredArray)
+        array, original = getattr(stored, name), getattr(made(), name.removeprefix("class_"))
         assert array.dtype == np.float32 and np.array_equal(array, original), name
-    assert mapped.class_scores_no_tta is None and mapped.id.tolist() == ["x", "y", "z"]
-    assert summarise(mapped, mapped.make_task()) == summarise(made(), made().make_task())
+        assert getattr(stored, name) is not array  # not kept
+    assert stored.class_scores_no_tta is None and stored.id.tolist() == ["x", "y", "z"]
+    assert summarise(stored, stored.make_task()) == summarise(made(), made().make_task())
+    kept = stored.in_memory()
     np.savez_compressed(file, **dict(np.load(file)))
-    with pytest.raises(UserError, match="its arrays are compressed"):
-        Predictions.load(file, mapped=True)
+    assert np.array_equal(stored.scores, made().scores)
+    file.unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        _ = stored.scores
+    assert np.array_equal(kept.scores, made().scores)
 
 
 def test_no_predictions_file(tmp_path: Path) -> None:

@@ -20,16 +20,16 @@ from omegaconf import OmegaConf
 from product_cls.core.files import now
 from product_cls.launchers.clusters import (
     ClusterTask,
-    Ending,
+    JobOutcome,
     RayLauncher,
     SlurmLauncher,
-    note,
-    placed,
+    record_outcome,
+    worker_config,
 )
 from product_cls.launchers.job import Job
 from product_cls.runs.folder import RunFolder
 
-Work = Callable[..., Ending]
+Work = Callable[..., JobOutcome]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     monkeypatch.setattr(HydraConfig.instance(), "cfg", config)
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: config.hydra))
 
-    def run(program: str) -> Ending:
+    def run(program: str) -> JobOutcome:
         job = Job(4, "fold=4", RunFolder(tmp_path / "run"), [sys.executable, "-c", program], None)
         task = ClusterTask({4: job}, tmp_path)
         try:
@@ -135,7 +135,9 @@ class Engine:
             self.jobs[number].folder.update_status(
                 state="done" if number == 0 else "running", finished=now(), value=0.25
             )
-            ending = Ending("done", "", 1.0) if number == 0 else Ending("failed", "no disk", 2.0)
+            ending = (
+                JobOutcome("done", "", 1.0) if number == 0 else JobOutcome("failed", "no disk", 2.0)
+            )
             returned.append(JobReturn(_return_value=ending, status=JobStatus.COMPLETED))
         if self.error is not None:
             raise self.error("node 7 does not answer")
@@ -185,14 +187,14 @@ def test_failed_job_is_told_in_the_table(sweep: Any) -> None:
 
 def test_worker_that_fails_costs_its_job(tmp_path: Path) -> None:
     job = Job(0, "", RunFolder(tmp_path), [], None)
-    note(job, JobReturn(_return_value=OSError("no disk"), status=JobStatus.FAILED))
+    record_outcome(job, JobReturn(_return_value=OSError("no disk"), status=JobStatus.FAILED))
     assert (job.state, job.error) == ("failed", "its worker failed: no disk")
 
 
 def test_lost_worker_is_told_and_what_is_done_stays_done(sweep: Any) -> None:
     status, output = sweep(RuntimeError)
     assert status == 1
-    assert "Slurm gave up on a job: node 7 does not answer. What is in the queue" in output
+    assert "Slurm gave up on a job: node 7 does not answer. Queued jobs stay" in output
     assert "2 jobs: 1 done, 1 interrupted." in output
 
 
@@ -215,8 +217,8 @@ def test_ctrl_c_says_what_goes_on(sweep: Any) -> None:
 def test_skipped_job_without_a_worker_to_say_so(tmp_path: Path) -> None:
     job = Job(0, "", RunFolder(tmp_path), [], None)
     job.folder.update_status(state="done", finished="yesterday")
-    job.before = job.folder.status()
-    note(job, None)
+    job.status_before = job.folder.status()
+    record_outcome(job, None)
     assert job.state == "skipped"
 
 
@@ -228,7 +230,7 @@ def test_workers_compose_the_sweeps_folder_as_absolute(
         {"hydra": {"sweep": {"dir": "multirun/a"}, "overrides": {"hydra": ["hydra.verbose=true"]}}}
     )
     OmegaConf.set_readonly(config, True)
-    changed = placed(config)
+    changed = worker_config(config)
     assert changed.hydra.sweep.dir == str(tmp_path / "multirun/a")
     assert changed.hydra.overrides.hydra[1] == f"hydra.sweep.dir='{tmp_path}/multirun/a'"
     assert config.hydra.sweep.dir == "multirun/a"

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from product_cls.core.errors import UserError
 from product_cls.launchers import resources
-from product_cls.launchers.base import check_folders, devices, job_return
+from product_cls.launchers.base import check_folders, gpus_per_job, job_return
 from product_cls.launchers.job import Job, last_error, outcome
 from product_cls.launchers.processes import ProcessesLauncher
 from product_cls.launchers.resources import assign_gpus, job_environment, visible_gpus
@@ -56,7 +56,6 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-import product_cls.launchers.processes
 from product_cls.core.files import now
 from product_cls.runs.fingerprint import fingerprint
 from product_cls.runs.folder import RunFolder
@@ -184,7 +183,7 @@ def test_three_of_six_jobs_crash(app: Path, preload: str) -> None:
         assert "failed" in row(output, f"fold={fold} ")
         assert f"multirun/sweep/fold={fold}/console.log" in row(output, f"fold={fold} ")
     assert "6 jobs: 3 done, 3 failed." in output
-    said = "hydra.launcher.preload: ModuleNotFoundError: No module named 'no'; each job is a new"
+    said = "hydra.launcher.preload: ModuleNotFoundError: No module named 'no'; each job starts"
     assert (said in output) == (preload == "[no.such.module]"), output
     sweep = app / "multirun/sweep"
     status = RunFolder(sweep / "fold=2").status()
@@ -277,7 +276,7 @@ def test_stopped_sweep_leaves_nothing_running(app: Path, signum: int) -> None:
     for fold in (1, 2):
         assert "interrupted" in row(output, f"fold={fold} ")
         assert RunFolder(app / f"multirun/sweep/fold={fold}").status()["state"] == "failed"
-    assert "typed again, the sweep goes on" in output
+    assert "the same command continues the sweep" in output
     assert "Traceback" not in output
 
 
@@ -383,7 +382,7 @@ def test_places_of_jobs_on_several_gpus(
     def places(count: int, *overrides: str, **given: int) -> list[str | None]:
         settings: dict[str, Any] = dict(SETTINGS) | given
         config = OmegaConf.create(composed(*overrides))
-        return ProcessesLauncher(**settings).places(count, devices(config))
+        return ProcessesLauncher(**settings).assign_slots(count, gpus_per_job(config))
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     assert places(9, "trainer=ddp") == ["4,5", "6,7"]
@@ -415,7 +414,7 @@ def test_settings_out_of_range_are_refused() -> None:
     for words in ({"jobs": 0}, {"gpus": 0}, {"jobs_per_gpu": 0}, {"threads": 0}, {"grace": -1.0}):
         settings: dict[str, Any] = dict(SETTINGS) | words
         with pytest.raises(UserError, match=f"hydra.launcher.{next(iter(words))}="):
-            ProcessesLauncher(**settings).places(1, 1)
+            ProcessesLauncher(**settings).assign_slots(1, 1)
 
 
 def test_results_for_sweepers(tmp_path: Path) -> None:

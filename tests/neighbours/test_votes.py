@@ -59,9 +59,9 @@ def test_pictures_that_a_class_needs(k: int) -> None:
 
 
 def test_wrong_votes(refused) -> None:  # type: ignore[no-untyped-def]
-    with refused("vote=best", "nearest, weighted, winners"):
+    with refused("kind=best", "nearest, weighted, winners"):
         Vote("best")
     with refused("k=0"):
         Vote(k=0)
-    with refused("vote=winners needs class scores"):
+    with refused("kind=winners needs the scores of the head"):
         Vote("winners").raw(SIMILARITY, LABELS, 10)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from product_cls.data.rendered import render_dataset
-from product_cls.report.gallery import nearest_training, write_gallery
+from product_cls.report.rendered_sheets import nearest_training, write_sheets
 
 # 2 boxes, 2 cans; 40 pictures
 SMALL = {"products": 4, "size": 48, "rolls": 2, "seed": 3, "twins": 2, "items": 0.5}
@@ -29,7 +29,7 @@ def test_no_test_picture_is_a_copy_of_a_training_picture(rendered: Path) -> None
     views["twin_group"] = views.label // 2
     near = nearest_training(rendered, views)
     assert len(near) == 24 and near.distance.is_monotonic_increasing
-    assert near.distance.min() > 2  # in this tiny set; the gallery says it of a real one
+    assert near.distance.min() > 2  # for this tiny set; the gallery prints it for a real one
     # The measure does see a copy: a test picture against itself.
     views = pd.DataFrame(
         {"id": ["test/0.jpg", "test/0.jpg"], "twin_group": [0, 0], "split": ["train", "test"]}
@@ -37,8 +37,8 @@ def test_no_test_picture_is_a_copy_of_a_training_picture(rendered: Path) -> None
     assert nearest_training(rendered, views).distance.item() < 0.1
 
 
-def test_gallery_writes_sheets(rendered: Path, tmp_path: Path) -> None:
-    lines = write_gallery(rendered, tmp_path / "sheets")
+def test_all_sheets_are_written(rendered: Path, tmp_path: Path) -> None:
+    lines = write_sheets(rendered, tmp_path / "sheets")
     names = {p.name for p in (tmp_path / "sheets").iterdir()}
     assert names == {
         "shape-box.png", "shape-can.png", "pitch-0.png", "pitch-30.png", "pitch-60.png",
@@ -46,4 +46,4 @@ def test_gallery_writes_sheets(rendered: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     for name in names:
         assert cv2.imread(str(tmp_path / "sheets" / name)).std() > 10
-    assert "grey levels away" in lines[-1]
+    assert "0 would be a copy" in lines[-1]

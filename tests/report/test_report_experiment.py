@@ -1,4 +1,4 @@
-"""Run folders -> rows x replicates: what was planned, what is there, and what does not belong."""
+"""Run folders -> rows x replicates: planned runs, missing runs and runs that do not belong."""
 
 import shutil
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def four(tmp_path: Path) -> Path:
 
 
 def states(experiment: Experiment) -> list[list[str]]:
-    return [[job.state for job in row] for row in experiment.jobs]
+    return [[run.state.kind for run in row] for row in experiment.runs]
 
 
 def test_the_plan_is_read_as_hydra_reads_it(tmp_path: Path) -> None:
@@ -54,7 +54,10 @@ def test_the_plan_is_read_as_hydra_reads_it(tmp_path: Path) -> None:
     assert grid.factors == ("exclude", "optimizer.lr")
     assert grid.rows[:3] == (("[]", "0.001"), ("[]", "0.0001"), ("[mixup,cutmix]", "0.001"))
     assert len(grid.rows) == 6
-    assert grid.replicates == (("0", ""), ("1", ""))  # typed seeds replace those of the file
+    assert grid.replicates == (
+        ("0", ""),
+        ("1", ""),
+    )  # seeds on the command line replace those of the file
     assert "trainer.max_epochs=5" in grid.fixed and "+data.limit=100" in grid.fixed
 
 
@@ -123,7 +126,7 @@ def test_unfinished_jobs_are_named_and_not_counted(four: Path) -> None:
         ["failed", "running", "limited"],
         ["done", "done", "unreadable"],
     ]
-    reasons = [job.reason for job in experiment.unfinished()]
+    reasons = [run.state.reason for run in experiment.unfinished()]
     assert reasons[1] == "Out of GPU memory"
     assert reasons[2] == "after epoch 2 of 6"
     summary = summarise_experiment(experiment)
@@ -141,9 +144,10 @@ def test_without_a_plan_the_runs_found_are_the_plan(four: Path) -> None:
     shutil.rmtree(folder_of(four, ("cutmix",), 1).path)
     experiment = read_experiment(four)
     assert sorted(experiment.rows) == ["cutmix", "mixup and cutmix", "nothing", "rotate"]
-    assert [job.replicate for job in experiment.unfinished()] == ["seed=1"]
-    assert any("no multirun.yaml" in note for note in experiment.notes)
-    # Nor are Hydra's overrides needed: the configs differ in the same key.
+    assert [run.replicate for run in experiment.unfinished()] == ["seed=1"]
+    (note,) = experiment.notes
+    assert note.kind == "no_plan" and "no multirun.yaml" in note.text
+    # Hydra's overrides are not needed either: the configs differ in the same key.
     for folder in four.iterdir():
         shutil.rmtree(folder / ".hydra")
     assert read_experiment(four).factors == ("exclude",)
@@ -154,7 +158,7 @@ def test_runs_beside_the_plan_are_shown_and_named(four: Path) -> None:
     experiment = read_experiment(four)
     assert experiment.rows == ["nothing", "cutmix", "rotate", "mixup and cutmix"]
     (note,) = experiment.notes
-    assert "Not planned" in note and note.count("exclude=[mixup,cutmix],seed=") == 3
+    assert note.kind == "unplanned" and note.text.count("exclude=[mixup,cutmix],seed=") == 3
 
 
 def test_a_run_with_other_settings_is_named(four: Path) -> None:
@@ -162,13 +166,15 @@ def test_a_run_with_other_settings_is_named(four: Path) -> None:
     text = folder.config_file.read_text() + "trainer: {max_epochs: 99}\n"
     folder.config_file.write_text(text)
     (note,) = read_experiment(four).notes
-    assert "trainer.max_epochs" in note and "99 (1 runs)" in note
+    assert note.kind == "other_setting"
+    assert "trainer.max_epochs" in note.text and "99 (1 run)" in note.text
 
 
 def test_a_run_that_died_before_it_had_settings(four: Path) -> None:
     RunFolder(four / "odd").update_status(state="failed", error="No module named torch.")
     (note,) = read_experiment(four).notes
-    assert "odd is failed" in note and "No module named torch" in note
+    assert note.kind == "no_settings"
+    assert "odd is failed (No module named torch)" in note.text
 
 
 def test_runs_on_other_pictures_are_refused(four: Path, refused: Refused) -> None:
@@ -229,14 +235,14 @@ def test_scores_with_and_without_tta(four: Path) -> None:
 def test_wrong_input(four: Path, tmp_path: Path, refused: Refused) -> None:
     with refused("There is no folder"):
         read_experiment(tmp_path / "absent")
-    with refused("baseline=mixup is no row", "nothing; mixup and cutmix; cutmix; rotate"):
+    with refused("baseline=mixup; allowed", "nothing; mixup and cutmix; cutmix; rotate"):
         summarise_experiment(read_experiment(four), baseline="mixup")
     (four / "multirun.yaml").write_text("hydra: [")
-    with refused("multirun.yaml cannot be understood"):
+    with refused("multirun.yaml cannot be parsed"):
         read_experiment(four)
     for row in FOUR:
         for seed in range(3):
             folder_of(four, row, seed).update_status(state="failed", error="No disk.")
     (four / "multirun.yaml").unlink()
-    with refused("No run in", "is finished"):
+    with refused("No run in", "has finished"):
         read_experiment(four)

@@ -13,7 +13,8 @@ from PIL import Image
 
 from product_cls.inference.predictions import Predictions
 from product_cls.report.experiment import read_experiment
-from product_cls.report.models import main, models_table, published_reference, read_votes
+from product_cls.report.model_votes import models_table, published_reference, read_votes
+from product_cls.report.models import main
 from product_cls.runs.folder import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]

@@ -1,4 +1,4 @@
-"""The command and its files."""
+"""The report command and its files."""
 
 import re
 import shutil
@@ -37,7 +37,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
 
 
 class Checked(HTMLParser):
-    """Refuses tags that are not closed in order, and notes what the page refers to."""
+    """Fails on tags that are not closed in order, and collects the addresses on the page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def test_files_and_their_numbers(sweep: Path, tmp_path: Path, command: Command) 
     assert len({line.count("|") for line in lines[:7]}) == 1
 
 
-def test_page_is_whole_by_itself(sweep: Path, tmp_path: Path, command: Command) -> None:
+def test_the_page_is_self_contained(sweep: Path, tmp_path: Path, command: Command) -> None:
     command(f"runs={sweep}", f"out={tmp_path}")
     text = (tmp_path / "report.html").read_text()
     page = Checked()
@@ -111,7 +111,7 @@ def test_default_folder_is_not_taken_for_a_run(tmp_path: Path, command: Command)
         assert status == 0 and "6 of 6 runs finished" in output
     assert "published" not in (root / "report" / "table.md").read_text()
     assert "without test-time augmentation" in output
-    # The data are not there: said, and done without.
+    # Without its data, a report has no pictures and says why.
     assert "there is no data.root=nowhere" in output
     assert "there is no data.root=nowhere" in (root / "report" / "report.html").read_text()
 
@@ -125,7 +125,7 @@ def test_worst_pairs_by_hand(tmp_path: Path) -> None:
         name: wrong[:, experiment.pictures.name == name].sum()
         for name in set(experiment.pictures.name)
     }
-    # Made-up runs take a product for the next one, always.
+    # A wrong synthetic run always decides for the next product.
     assert [pair.count for pair in pairs] == sorted(by_product.values(), reverse=True)
     first = pairs[0]
     assert int(first.decided) == (int(first.target) + 1) % 5
@@ -137,7 +137,10 @@ def test_worst_pairs_by_hand(tmp_path: Path) -> None:
 def test_wrong_commands(sweep: Path, tmp_path: Path, command: Command) -> None:
     for words, expected in (
         ((f"runs={tmp_path / 'absent'}",), "There is no folder"),
-        ((f"runs={sweep}", "baseline=clahe"), "the rows are: nothing; mixup and cutmix"),
+        (
+            (f"runs={sweep}", "baseline=clahe"),
+            "allowed, a row of the table: nothing; mixup and cutmix",
+        ),
         ((f"runs={sweep}", "published=recipe_z"), "allowed: recipe_a, none"),
         ((f"runs={sweep}", "tta=perhaps"), "tta=perhaps"),
     ):

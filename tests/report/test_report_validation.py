@@ -1,4 +1,4 @@
-"""What validation says of the test, with numbers set by hand."""
+"""The validation report, with accuracies set by hand."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +12,13 @@ from made_sweeps import made_ablation, made_predictions, write_multirun, write_r
 from PIL import Image
 from scipy.stats import spearmanr
 
-from product_cls.report.common import compare_orders, rank_correlation
-from product_cls.report.validation import (
-    beliefs_table,
+from product_cls.report.resampling import compare_orders, rank_correlation
+from product_cls.report.validation import main
+from product_cls.report.validation_study import (
     correlate,
-    main,
     read_study,
     settings_table,
+    validation_table,
     verdict,
 )
 from product_cls.runs.folder import RunFolder
@@ -26,10 +26,10 @@ from product_cls.runs.folder import RunFolder
 Command = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., AbstractContextManager[None]]
 FILES = ("table.md", "table.csv", "plot.png")
-MANY = 100  # pictures of a view, so that a right answer is a point
+MANY = 100  # pictures of a view, so that one answer is one point
 
-# A setting: right answers of 100 on random folds, on views 0 and 30 held out, and on test views
-# 0, 30 and 60.
+# Correct answers of 100: on random folds, on the held-out views 0 and 30, and on the test views 0, 30
+# and 60.
 Setting = tuple[int, int, int, int, int, int]
 
 
@@ -64,7 +64,7 @@ def made_validation(root: Path, settings: Sequence[Setting]) -> Path:
                     folder_of(root, k, strategy, fold),
                     config | {"seed": 0, "fold": fold},
                     [f"folds.strategy={strategy}", f"fold={fold}", f"optimizer.lr={k}"],
-                    # What a run with a held-out view does on the test must not count.
+                    # The test of a run with a held-out view must not count.
                     test if strategy == "stratified" else made_predictions(
                         *part("test", {0.0: 1, 30.0: 1, 60.0: 1})
                     ),
@@ -80,7 +80,7 @@ def made_validation(root: Path, settings: Sequence[Setting]) -> Path:
     return root
 
 
-# Random folds in the reverse order of the test, held-out views in the very order of it.
+# Random folds order the settings opposite to the test, held-out views exactly as the test does.
 TRUTH: list[Setting] = [
     (98 - k, 40 + 4 * k, 50 + 4 * k, 70 + 3 * k, 60 + 3 * k, 20 + 6 * k) for k in range(8)
 ]
@@ -116,7 +116,7 @@ def test_a_perfect_and_a_reversed_order(tmp_path: Path) -> None:
         assert (ranks["random"].value, ranks["held_out"].value) == (-1, 1)
         assert (ranks["random"].high, ranks["held_out"].low) == (-1, 1)
         assert ranks["difference"].value == 2 and ranks["difference"].shown
-    table = beliefs_table(study).set_index("validation")
+    table = validation_table(study).set_index("validation")
     # Test: 50, 54, ... 78; random folds 98, 97, ... 91; held-out views 45, 49, ... 73.
     assert table.loc["random folds", "gap, absolute"] == pytest.approx(94.5 - 64)
     assert table.loc["random folds", "gap"] == "+30.50"
@@ -126,26 +126,26 @@ def test_a_perfect_and_a_reversed_order(tmp_path: Path) -> None:
     assert table.loc["held-out views", "test of its best setting"] == pytest.approx(78)
     assert table.loc["held-out views", "rank correlation with view 60"] == "1.00 (1.00 to 1.00)"
     assert table.iloc[2]["rank correlation with test"] == "+2.00 (+2.00 to +2.00)"
-    said = verdict(study)
-    assert "random folds: on average 94.5 % where the test says 64.0 %, 30.5 off, " in said
-    assert "against the test's, rank correlation -1.00 (-1.00 to -1.00); held-out views: on" in said
-    assert "the better order of the two: held-out views;" in said
-    assert "nearer to the test in 8 of 8 settings" in said
+    words = verdict(study)
+    assert "random folds: on average 94.5 % where the test gives 64.0 %, 30.5 off, " in words
+    assert "opposite to the test's, rank correlation -1.00 (-1.00 to -1.00); held-out" in words
+    assert "the better order of the two: held-out views;" in words
+    assert "closer to the test in 8 of 8 settings" in words
 
 
 def test_the_verdict_follows_the_numbers(tmp_path: Path) -> None:
-    """The other way round, nothing in it may be the same."""
+    """With the roles of both validations exchanged, every part of the verdict changes."""
     turned = [(50 + 2 * k, 90 - k, 90 - k, *[48 + 2 * k] * 3) for k in range(8)]
-    said = verdict(read_study(made_validation(tmp_path / "v", turned)))
-    assert "its order of the settings agrees with the test's, rank correlation 1.00" in said
-    assert "held-out views: on average 86.5 % where the test says 55.0 %" in said
-    assert "is against the test's" in said and "better order of the two: random folds" in said
-    assert "nearer to the test in 0 of 8 settings" in said
+    words = verdict(read_study(made_validation(tmp_path / "v", turned)))
+    assert "its order of the settings agrees with the test's, rank correlation 1.00" in words
+    assert "held-out views: on average 86.5 % where the test gives 55.0 %" in words
+    assert "is opposite to the test's" in words and "better order of the two: random folds" in words
+    assert "closer to the test in 0 of 8 settings" in words
 
 
-def test_not_shown_is_said(tmp_path: Path) -> None:
+def test_the_verdict_claims_no_more_than_the_intervals_show(tmp_path: Path) -> None:
     tests = [60, 62, 64, 66, 68, 70, 72, 74]
-    # By chance neither order has much to do with the test's; random folds are all the same.
+    # Neither order has much to do with the test's; random folds are all equal.
     mixed = [66, 60, 74, 62, 70, 64, 72, 68]
     settings = [(99, m, m, t, t, t) for m, t in zip(mixed, tests, strict=True)]
     study = read_study(made_validation(tmp_path / "v", settings))
@@ -153,21 +153,30 @@ def test_not_shown_is_said(tmp_path: Path) -> None:
     assert ranks["random"].value == ranks["random"].low == ranks["random"].high == 0
     assert ranks["held_out"].value == pytest.approx(spearmanr(mixed, tests).statistic)
     assert ranks["held_out"].low < 0 < ranks["held_out"].high
-    said = verdict(study)
-    assert "the same for all settings, so it puts nothing in order; held-out" in said
-    assert "its order of the settings is the test's is not shown, rank correlation 0." in said
-    assert "the better order of the two: not shown" in said
+    words = verdict(study)
+    assert "the same for all settings, so it does not order them; held-out" in words
+    assert (
+        "its order of the settings is not shown to agree with the test's, rank correlation 0."
+        in words
+    )
+    assert "the better order of the two: not shown" in words
 
 
 def test_few_settings_show_nothing(tmp_path: Path) -> None:
     five = read_study(made_validation(tmp_path / "five", TRUTH[:5]))
     assert correlate(five.complete, "test")["held_out"].value == 1
-    assert "not shown from fewer than 6 settings, rank correlation 1.00;" in verdict(five)
-    assert "agrees" not in verdict(five)
-    assert beliefs_table(five)["rank correlation with test"].tolist() == ["-1.00", "1.00", "+2.00"]
+    assert "to agree with the test's (fewer than 6 settings), rank correlation 1.00;" in verdict(
+        five
+    )
+    assert "agrees with" not in verdict(five)
+    assert validation_table(five)["rank correlation with test"].tolist() == [
+        "-1.00",
+        "1.00",
+        "+2.00",
+    ]
     two = read_study(made_validation(tmp_path / "two", TRUTH[:2]))
     assert "not shown; settings with both kinds of validation and a test: 2" in verdict(two)
-    assert beliefs_table(two)["rank correlation with test"].tolist() == ["-", "-"]
+    assert validation_table(two)["rank correlation with test"].tolist() == ["-", "-"]
 
 
 def test_rank_correlation_is_scipys_and_its_interval_rarely_errs() -> None:
@@ -203,7 +212,9 @@ def test_settings_that_lack_a_part_are_named_and_left_out(tmp_path: Path, comman
     assert study.complete["setting"].tolist() == ["1", "4", "5", "6", "7"]
     table = study.table
     assert np.isnan(table["held_out"][0]) and table["held_out 0"][0] == pytest.approx(40)
-    assert table["random"][1] == pytest.approx(96)  # of the one fold there is, and said so:
+    assert table["random"][1] == pytest.approx(
+        96
+    )  # of the only finished fold, which the counts show:
     runs = settings_table(study)["runs"].tolist()
     assert runs[:4] == ["2 + 1 of 2", "1 of 2 + 2", "0 of 2 + 2", "2 + 2"]
 
@@ -220,12 +231,14 @@ def test_nothing_that_can_be_compared(tmp_path: Path, command: Command) -> None:
     for folder in root.glob("fold=*"):
         RunFolder(folder).predictions_file("val").unlink()
     status, output, _ = command(f"runs={root}")
-    assert status == 0 and "has no validation to read" in " ".join(output.split())
+    assert status == 0 and "has no readable validation" in " ".join(output.split())
     shutil.rmtree(root)
     made_validation(root, TRUTH[:1])
     shutil.rmtree(folder_of(root, 0, "stratified", 0).path)
     shutil.rmtree(folder_of(root, 0, "stratified", 1).path)
-    assert command(f"runs={root}")[0] == 0  # and without them, what training saw is not known:
+    assert (
+        command(f"runs={root}")[0] == 0
+    )  # without random folds, the views of training are unknown:
     assert read_study(root).unseen == []
 
 
@@ -237,7 +250,7 @@ def test_no_view_beyond_those_of_training(tmp_path: Path, command: Command) -> N
             fields = {key: stored[key] for key in stored.files}
         np.savez(file, **fields | {"view": np.where(fields["view"] == 60, 30, fields["view"])})
     status, output, _ = command(f"runs={root}")
-    assert status == 0 and "no view that validation parts lack" in " ".join(output.split())
+    assert status == 0 and "No test view is known to be missing" in " ".join(output.split())
     assert "rank correlation with view" not in (root / "report" / "table.md").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Pictures of schedules: what is drawn is what a run would step through."""
+"""Schedule plots show the learning rates that a run would use."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from product_cls.optim.schedules import cosine_lr, restarts_lr
-from product_cls.report.schedule import (
-    FOLDER,
+from product_cls.report.schedule import main
+from product_cls.report.schedule_plot import (
+    known_schedules,
     learning_rates,
     load_schedule,
-    main,
     rate_table,
     schedule_figure,
 )
@@ -47,7 +47,7 @@ def test_all_schedules_or_some(run_command, tmp_path: Path) -> None:  # type: ig
     out = tmp_path / "pictures" / "all.png"
     status, said, _ = command(f"out={out}", "epochs=4", "steps_per_epoch=5")
     assert status == 0 and f"Written: {out}" in said
-    names = [file.stem for file in FOLDER.glob("*.yaml")]
+    names = known_schedules()
     assert len(names) >= 6 and all(name in said for name in names)
     assert Image.open(out).width > 800
     status, said, _ = command(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from product_cls.neighbours.votes import Vote
-from product_cls.retrieval.rejection import leave_class_out, tune_threshold
+from product_cls.retrieval.rejection import leave_class_out, tune_rejection_threshold
 
 
 def angles(*degrees: float) -> np.ndarray:
@@ -55,7 +55,7 @@ UNKNOWN = np.array([0.75, 0.55, 0.4, 0.3], np.float32)
 
 
 def test_curve_and_best_f1_by_hand() -> None:
-    found = tune_threshold(KNOWN, RIGHT, UNKNOWN)
+    found = tune_rejection_threshold(KNOWN, RIGHT, UNKNOWN)
     np.testing.assert_array_equal(
         found.thresholds, np.array([0.9, 0.8, 0.75, 0.7, 0.6, 0.55, 0.5, 0.4, 0.3], np.float32)
     )
@@ -70,21 +70,21 @@ def test_curve_and_best_f1_by_hand() -> None:
 
 def test_highest_recall_at_a_precision() -> None:
     for asked, threshold, recall in ((0.9, 0.8, 0.4), (0.75, 0.7, 0.6), (0.44, 0.5, 0.8)):
-        found = tune_threshold(KNOWN, RIGHT, UNKNOWN, precision=asked)
+        found = tune_rejection_threshold(KNOWN, RIGHT, UNKNOWN, precision=asked)
         assert found.threshold == pytest.approx(threshold)
         assert found.recall == pytest.approx(recall) and found.precision >= asked
 
 
 def test_equal_similarities_are_answered_together() -> None:
-    found = tune_threshold(np.array([0.5, 0.5]), np.array([True, False]), np.array([0.5]))
+    found = tune_rejection_threshold(np.array([0.5, 0.5]), np.array([True, False]), np.array([0.5]))
     assert (found.threshold, found.precision, found.recall) == (0.5, pytest.approx(1 / 3), 0.5)
     assert len(found.thresholds) == 1
 
 
 def test_without_unknown_queries_or_right_answers() -> None:
-    found = tune_threshold(KNOWN, RIGHT, UNKNOWN[:0])
+    found = tune_rejection_threshold(KNOWN, RIGHT, UNKNOWN[:0])
     assert (found.precision, found.recall) == (0.8, 0.8)
-    found = tune_threshold(KNOWN, np.zeros(5, bool), UNKNOWN)
+    found = tune_rejection_threshold(KNOWN, np.zeros(5, bool), UNKNOWN)
     assert (found.precision, found.recall) == (0, 0)
     assert np.isfinite(found.precisions).all() and np.isfinite(found.recalls).all()
 
@@ -99,7 +99,7 @@ def test_an_unknown_product_is_refused_and_known_ones_are_answered() -> None:
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
     found = leave_class_out(pictures(), labels, pictures(), labels, Vote())
-    tuned = tune_threshold(
+    tuned = tune_rejection_threshold(
         found.known_similarity, found.known_right, found.unknown_similarity, precision=0.99
     )
     assert tuned.precision >= 0.99 and tuned.recall >= 0.95
@@ -108,14 +108,14 @@ def test_an_unknown_product_is_refused_and_known_ones_are_answered() -> None:
 
 def test_what_is_refused(refused: Any) -> None:
     with refused("No threshold reaches precision=0.9", "0.5000"):
-        tune_threshold(np.array([0.4]), np.array([True]), np.array([0.6]), precision=0.9)
+        tune_rejection_threshold(np.array([0.4]), np.array([True]), np.array([0.6]), precision=0.9)
     for asked in (0, 1.5):
         with refused(f"precision={asked}", "above 0"):
-            tune_threshold(KNOWN, RIGHT, UNKNOWN, precision=asked)
+            tune_rejection_threshold(KNOWN, RIGHT, UNKNOWN, precision=asked)
     with refused("no query of a known class"):
-        tune_threshold(KNOWN[:0], RIGHT[:0], UNKNOWN)
+        tune_rejection_threshold(KNOWN[:0], RIGHT[:0], UNKNOWN)
     with refused("NaN"):
-        tune_threshold(np.array([np.nan]), np.array([True]), UNKNOWN)
+        tune_rejection_threshold(np.array([np.nan]), np.array([True]), UNKNOWN)
     rows = angles(0, 1)
     with refused("one class", "2 or more"):
         leave_class_out(rows, np.zeros(2, int), rows, np.zeros(2, int), Vote())

@@ -17,11 +17,12 @@ from runs_in_process import INDEXED, train
 
 from product_cls.inference.predictions import Predictions
 from product_cls.neighbours.votes import Vote
-from product_cls.retrieval.gallery import Features
+from product_cls.retrieval.answers import read_threshold
+from product_cls.retrieval.gallery import Gallery
 from product_cls.retrieval.index.__main__ import Arguments, add_products, build
 from product_cls.retrieval.index.queries import list_queries
 from product_cls.retrieval.index.store import GalleryIndex, Rejection
-from product_cls.retrieval.search import main, read_threshold
+from product_cls.retrieval.search import main
 from product_cls.runs.folder import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
@@ -91,7 +92,7 @@ def test_search_says_what_the_run_said(
     )
     status, output, _ = command(*words)
     assert status == 0 and f"32 pictures, vote={vote} k=3 ->" in output
-    gallery = Features.load(run.predictions_file("gallery"))
+    gallery = Gallery.load(run.predictions_file("gallery"))
     test = Predictions.load(run.predictions_file("test"))
     cosine = test.embedding @ gallery.embedding.T
     nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :3]

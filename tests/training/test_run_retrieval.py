@@ -11,7 +11,7 @@ from runs_in_process import RETRIEVAL, ROOT, refusal, train
 
 from product_cls.inference.predictions import Predictions
 from product_cls.inference.predictor import Predictor
-from product_cls.retrieval.gallery import Features
+from product_cls.retrieval.gallery import Gallery
 from product_cls.runs.folder import RunFolder
 
 
@@ -35,7 +35,7 @@ def test_the_recipe_is_the_published_one() -> None:
 
 
 def test_a_run_leaves_gallery_and_votes(finished: RunFolder, tiny_root: Path) -> None:
-    gallery = Features.load(finished.predictions_file("gallery"))
+    gallery = Gallery.load(finished.predictions_file("gallery"))
     assert len(gallery.id) == 40 and gallery.embedding.shape == (40, 16)
     assert np.allclose(np.linalg.norm(gallery.embedding, axis=1), 1, atol=1e-5)
     assert all(Path(path).is_file() for path in gallery.path)
@@ -55,7 +55,7 @@ def test_a_run_leaves_gallery_and_votes(finished: RunFolder, tiny_root: Path) ->
 
 
 def test_validation_pictures_do_not_find_themselves(finished: RunFolder) -> None:
-    gallery = Features.load(finished.predictions_file("gallery"))
+    gallery = Gallery.load(finished.predictions_file("gallery"))
     val = Predictions.load(finished.predictions_file("val"))
     assert np.isin(val.id, gallery.id).all()
     assert not np.isin(val.id, gallery.without(val.id).id).any()
@@ -98,7 +98,7 @@ def test_the_vote_selects_the_best_epoch(
 
 def test_a_checkpoint_rebuilds_the_embedding(finished: RunFolder, tiny_root: Path) -> None:
     predictor = Predictor.load(finished.best_checkpoint)
-    gallery = Features.load(finished.predictions_file("gallery"))
+    gallery = Gallery.load(finished.predictions_file("gallery"))
     picture = predictor.picture(Path(str(gallery.path[3])))[None]
     with torch.inference_mode():
         outputs = predictor.network(predictor.network.prepare(picture))
@@ -132,7 +132,7 @@ def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]
         (("task.margin=2",), "margin=2"),
         (("task.margin_range=[0.5,0.1]",), "task.margin_range=[0.5,0.1]"),
         (("task.weights=cube",), "task.weights=cube"),
-        (("task.vote.kind=best",), "vote=best"),
+        (("task.vote.kind=best",), "task.vote.kind=best; allowed"),
         (("task.embedding=0",), "task.embedding=0; allowed: a whole number, 1 or more"),
         (("task.embedding=16.5",), "task.embedding=16.5; allowed: a whole number, 1 or more"),
         (("data.batch_size=1",), "data.batch_size=1 is too small for task=retrieval"),

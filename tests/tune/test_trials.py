@@ -31,7 +31,7 @@ from product_cls.runs.folder import RunFolder
 from product_cls.tune import __main__ as command
 from product_cls.tune.figures import parallel_figure
 from product_cls.tune.results import report, trials_table
-from product_cls.tune.space import read_space, words
+from product_cls.tune.space import overrides, read_space
 from product_cls.tune.study import Search, make_pruner
 from product_cls.tune.trials import run_trials
 
@@ -145,7 +145,7 @@ def test_bad_trials_are_given_up(tmp_path: Path) -> None:
     for name in pruned["folder"]:
         status = RunFolder(search.folder / name).status()
         assert status["state"] == "failed"
-        assert status["error"].startswith("Pruned by the search: given up after epoch")
+        assert status["error"].startswith("Pruned by the search: stopped after epoch")
 
 
 @pytest.mark.parametrize("prune", ["median", "halving"])
@@ -293,16 +293,16 @@ def test_another_search_is_kept_apart(tmp_path: Path, refused: Any) -> None:
         ).opened(),
     ):
         pass
-    with search.opened(), refused("Another search works"), make(tmp_path / "rates").opened():
+    with search.opened(), refused("Another search uses"), make(tmp_path / "rates").opened():
         pass
 
 
 def test_mistakes_are_said_before_a_trial_starts(tmp_path: Path, refused: Any) -> None:
     for shared, part in (
         (["optimiser.lr=1"], "optimiser"),
-        (["augment=none"], "augment=none is what the search varies"),
-        (["hydra.run.dir=x"], "settled by the search"),
-        (["name=x"], "settled by the search"),
+        (["augment=none"], "augment=none: the search varies this key"),
+        (["hydra.run.dir=x"], "set by the search"),
+        (["name=x"], "set by the search"),
         (["fold=all"], "no validation"),
         (["sweep=models"], "sweep=models is a set of runs"),
         (["data=competition"], "data.root=..."),
@@ -324,7 +324,7 @@ def test_spaces(tmp_path: Path, refused: Any) -> None:
         "b": IntDistribution(1, 9, step=2),
         "c": CategoricalDistribution(["x", None, True]),
     }
-    assert words({"a": 0.0001234567890123, "b": 3, "c": None, "d": True}) == [
+    assert overrides({"a": 0.0001234567890123, "b": 3, "c": None, "d": True}) == [
         "a=0.000123456789",
         "b=3",
         "c=null",
@@ -353,7 +353,7 @@ def test_spaces_of_the_repository_compose(name: str, composed: Callable[..., Any
             else (each.low, each.high)[pick]  # type: ignore[attr-defined]
             for key, each in space.items()
         }
-        assert composed(*words(chosen))["name"] == "train"
+        assert composed(*overrides(chosen))["name"] == "train"
 
 
 def test_words_are_split(run_command: Any) -> None:

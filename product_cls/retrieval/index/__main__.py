@@ -1,36 +1,21 @@
-"""Build an index from finished runs, or add products to one without training anything.
+"""Build an index from finished runs, or add products to an index without training.
 
     python -m product_cls.retrieval.index runs=multirun/retrieval out=index/products
     python -m product_cls.retrieval.index index=index/products add=FOLDER
 
-Building reads only what the runs left (``predictions/gallery.npz``); no picture is decoded. How the
-threshold below which a picture counts as unknown is found, ``tuning.py`` explains.
+Building reads the runs' ``predictions/gallery.npz`` and decodes no picture. ``tune_rejection.py``
+explains the threshold below which a picture counts as unknown.
 """
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from product_cls.core.cli import guard, parse_arguments
-from product_cls.core.device import pick_device
+from product_cls.core.cli import check_at_least_one, guard, parse_arguments
 from product_cls.core.errors import UserError
-from product_cls.core.vote_weights import check_weights
-from product_cls.data.readers import list_pictures
-from product_cls.display.style import png
-from product_cls.neighbours.exact import check_search
-from product_cls.neighbours.searchers import KINDS
-from product_cls.retrieval.index.embed import embed_pictures, load_predictors
-from product_cls.retrieval.index.sources import EmbeddedRun, build_index, load_runs
-from product_cls.retrieval.index.store import GalleryIndex, check_writable, lock_index, write_index
-from product_cls.retrieval.index.tune_rejection import rejection_figure, tune_rejection
-
-CURVE, PLOT = "rejection.csv", "rejection.png"
-
+from product_cls.retrieval.index.layout import CURVE, PLOT, check_index
 
 NAMED = 5  # products in a sentence
 
@@ -101,19 +86,31 @@ def main() -> None:
 
 def build(arguments: Arguments) -> None:
     """Build and write an index; print what it is made of."""
+    # Imported here: --help and wrong words need not wait seconds for torch.
+    from product_cls.config.border import keys_for_arguments
+    from product_cls.core.device import pick_device
+    from product_cls.display.style import png
+    from product_cls.neighbours.exact import check_search
+    from product_cls.neighbours.searchers import KINDS
+    from product_cls.retrieval.index.sources import build_index, load_embedded_runs, weigh_runs
+    from product_cls.retrieval.index.store import check_writable, lock_index, write_index
+    from product_cls.retrieval.index.tune_rejection import rejection_figure, tune_rejection
+
     assert arguments.out is not None
     if arguments.kind not in KINDS:
         raise UserError(f"kind={arguments.kind}; allowed: {', '.join(KINDS)}.")
     out, device = Path(arguments.out), pick_device(arguments.device)
     check_writable(out)
     named = arguments.runs if isinstance(arguments.runs, list) else [arguments.runs]
-    runs, left_out = load_runs([Path(str(name)) for name in named], tta=arguments.tta)
+    runs, left_out = load_embedded_runs([Path(str(name)) for name in named], tta=arguments.tta)
     for sentence in left_out:
         print(f"LEFT OUT: {sentence}.")
-    runs = _weighted(runs, arguments.weights)
-    vote = runs[0].vote.altered(arguments.vote, arguments.k)
+    runs = weigh_runs(runs, arguments.weights)
+    with keys_for_arguments(kind="vote"):
+        vote = runs[0].vote.altered(arguments.vote, arguments.k)
     index = build_index(runs, vote, kind=arguments.kind)
-    check_search(len(index.id), vote.k)
+    with keys_for_arguments():
+        check_search(len(index.id), vote.k)
     extras: dict[str, bytes] = {}
     if any(run.val is not None for run in runs):
         tuned = tune_rejection(runs, vote, precision=arguments.precision, device=device)
@@ -125,7 +122,7 @@ def build(arguments: Arguments) -> None:
             f"precision={arguments.precision} asks for a threshold tuned on held-out pictures, and "
             "none of the runs has held any out (fold=all)."
         )
-    with lock_index(out):
+    with lock_index(out), keys_for_arguments():
         write_index(index, out, extras=extras)
     for source in index.sources:
         print(f"{source.name}: weight {source.weight:g}, mean of {', '.join(source.tta)}")
@@ -144,49 +141,20 @@ def build(arguments: Arguments) -> None:
         )
 
 
-def _weighted(runs: Sequence[EmbeddedRun], weights: list[float] | None) -> list[EmbeddedRun]:
-    """The runs with their weights, without those of weight 0."""
-    chosen = check_weights(weights, len(runs), [run.source.name for run in runs])
-    return [
-        replace(run, source=replace(run.source, weight=float(weight)))
-        for run, weight in zip(runs, chosen, strict=True)
-        if weight > 0
-    ]
-
-
-def list_products(folder: Path) -> list[tuple[Path, str]]:
-    """Pictures and labels of a folder a product, ``folder/<label>/**/picture``.
-
-    Raises:
-        UserError: no such folder, no picture, or loose ones, which have no label.
-    """
-    if not folder.is_dir():
-        raise UserError(f"There is no folder {folder} (add: pictures in a folder a product).")
-    pictures = list_pictures(folder)
-    if not pictures:
-        raise UserError(f"{folder} holds no pictures; expected a folder a product with pictures.")
-    if loose := [path for path in pictures if path.parent == folder]:
-        raise UserError(
-            f"{folder} holds {len(loose)} loose pictures, the first is {loose[0].name}; expected a "
-            "folder a product."
-        )
-    return [(path, path.relative_to(folder).parts[0]) for path in pictures]
-
-
-def _outvoted(index: GalleryIndex, labels: Collection[str]) -> list[str]:
-    """Those of the labels that have too few pictures for the index's vote."""
-    pictures = np.bincount(index.target, minlength=len(index.classes))
-    few = (name for name, n in zip(index.classes, pictures, strict=True) if n < index.vote.needed)
-    return [name for name in few if name in labels]
-
-
 def add_products(arguments: Arguments) -> None:
     """Add pictures to an index; print how many of what."""
     assert arguments.index is not None and arguments.add is not None
-    if arguments.batch_size < 1:
-        raise UserError(f"batch_size={arguments.batch_size}; allowed: 1 or more.")
-    device = pick_device(arguments.device)
+    check_at_least_one(arguments, "batch_size")
     folder, new = Path(arguments.index), Path(os.path.abspath(arguments.add))
+    check_index(folder)
+
+    # Imported here: --help and wrong words need not wait seconds for torch.
+    from product_cls.core.device import pick_device
+    from product_cls.retrieval.index.add import list_products, outvoted_labels
+    from product_cls.retrieval.index.embed import embed_pictures, load_predictors
+    from product_cls.retrieval.index.store import GalleryIndex, lock_index, write_index
+
+    device = pick_device(arguments.device)
     GalleryIndex.open(folder)  # before a lock is left beside what is no index
     with lock_index(folder):
         index = GalleryIndex.open(folder)
@@ -222,7 +190,7 @@ def add_products(arguments: Arguments) -> None:
         print(f"LEFT OUT, cannot be decoded: {fresh[row][0]}: {why}")
     for label, count in Counter(label for _, label in kept).items():
         print(f"{'new' if label not in index.classes else 'known'} product {label}: {count} added")
-    if outvoted := _outvoted(grown, {label for _, label in kept}):
+    if outvoted := outvoted_labels(grown, {label for _, label in kept}):
         shown = ", ".join(outvoted[:NAMED]) + (", ..." if len(outvoted) > NAMED else "")
         print(
             f"NOTE: fewer than {grown.vote.needed} pictures, so that with {grown.vote} others can "

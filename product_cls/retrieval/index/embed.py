@@ -3,9 +3,10 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,8 @@ from product_cls.data.incoming import read_ahead
 from product_cls.data.pictures import load_picture, resize
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.scoring import predict_scores
+from product_cls.neighbours.join import join_embeddings
 from product_cls.retrieval.index.store import GalleryIndex
-from product_cls.retrieval.join_embeddings import join_embeddings
 
 
 def weights_digest(predictor: Predictor) -> str:
@@ -56,7 +57,7 @@ def load_predictors(index: GalleryIndex) -> list[Predictor]:
 
 
 @dataclass(frozen=True)
-class Embedded:
+class EmbeddedPictures:
     """Pictures as an index sees them.
 
     Attributes:
@@ -73,6 +74,39 @@ class Embedded:
     unreadable: dict[int, str]
 
 
+def embed_images(
+    index: GalleryIndex,
+    predictors: Sequence[Predictor],
+    images: Mapping[tuple[tuple[int, int], Any], Tensor],
+    *,
+    device: torch.device,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed one batch of B pictures for an index.
+
+    Args:
+        predictors: of ``load_predictors``; all of them are moved to ``device``.
+        images: uint8 ``[B, 3, H, W]``, by the ``(size, fit)`` of each predictor.
+
+    Returns:
+        Joined embeddings, L2-normalised, float32 ``[B, D]``; and the mean of the heads' scores by
+        the runs' weights, float32 ``[B, C]``, 0 for classes that were added to the index later.
+    """
+    parts, scores = [], []
+    for predictor, source in zip(predictors, index.sources, strict=True):
+        pictures = images[predictor.size, predictor.fit]
+        batch = {"image": pictures, "index": np.arange(len(pictures))}
+        scored = predict_scores(
+            predictor.network, predictor.task, [batch], source.tta, device=device
+        )
+        assert scored.embedding is not None
+        parts.append(scored.embedding)
+        scores.append(scored.tta)
+    weights = [source.weight for source in index.sources]
+    class_scores = np.zeros((len(parts[0]), len(index.classes)), np.float32)
+    class_scores[:, : scores[0].shape[1]] = np.average(scores, axis=0, weights=weights)
+    return join_embeddings(parts, weights), class_scores
+
+
 def embed_pictures(
     index: GalleryIndex,
     predictors: Sequence[Predictor],
@@ -80,7 +114,7 @@ def embed_pictures(
     *,
     batch_size: int,
     device: torch.device,
-) -> Embedded:
+) -> EmbeddedPictures:
     """Embed pictures for an index, each decoded once for all its networks.
 
     Args:
@@ -91,7 +125,6 @@ def embed_pictures(
         UserError: none of them can be decoded.
     """
     shapes = {(predictor.size, predictor.fit) for predictor in predictors}
-    weights = [source.weight for source in index.sources]
     unreadable: dict[int, str] = {}
     rows: list[int] = []
     # Joined features of 72,000 pictures take 1.5 GB, so they are put where they belong at once.
@@ -110,24 +143,18 @@ def embed_pictures(
     for readable in progress_bar(batches, "embed", total, unit="batch", leave=False):
         if not readable:
             continue
-        parts, scores = [], []
-        for predictor, source in zip(predictors, index.sources, strict=True):
-            shape = (predictor.size, predictor.fit)
-            images = torch.stack([shaped[shape] for shaped in readable.values()])
-            one = {"image": images, "index": np.array(list(readable))}
-            scored = predict_scores(
-                predictor.network, predictor.task, [one], source.tta, device=device
-            )
-            assert scored.embedding is not None
-            parts.append(scored.embedding)
-            scores.append(scored.tta)
+        images = {
+            shape: torch.stack([by_shape[shape] for by_shape in readable.values()])
+            for shape in shapes
+        }
         there = slice(len(rows), len(rows) + len(readable))
-        embedding[there] = join_embeddings(parts, weights)
-        class_scores[there, : scores[0].shape[1]] = np.average(scores, axis=0, weights=weights)
+        embedding[there], class_scores[there] = embed_images(
+            index, predictors, images, device=device
+        )
         rows += list(readable)
     if not rows:
         raise UserError(
             f"None of the {len(paths)} pictures can be decoded; the first is {paths[0]}."
         )
     count = len(rows)
-    return Embedded(np.array(rows), embedding[:count], class_scores[:count], unreadable)
+    return EmbeddedPictures(np.array(rows), embedding[:count], class_scores[:count], unreadable)

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ CANDIDATES = 100  # ranked anew by ``rerank``, or k where that is more
 
 
 @dataclass(frozen=True)
-class Found:
+class NeighbourMatches:
     """Neighbours with their labels and pictures.
 
     Attributes:
@@ -32,30 +32,40 @@ class Found:
     picture: np.ndarray
 
 
-def own_rows(index: GalleryIndex, paths: Sequence[Path]) -> np.ndarray:
-    """Where pictures stand in the index themselves.
+def rows_by_file(index: GalleryIndex) -> dict[tuple[str, str], list[int]]:
+    """Rows of the index by picture file, as (real folder, file name)."""
+    rows = defaultdict(list)
+    for row, file in enumerate(_files(index.path)):
+        rows[file].append(row)
+    return dict(rows)
+
+
+def own_rows(
+    by_file: Mapping[tuple[str, str], list[int]], paths: Sequence[Path | None]
+) -> np.ndarray:
+    """Rows of the index that hold the queried picture files themselves.
 
     Links to folders are followed; a copy of a picture is another picture.
 
     Args:
-        paths: of N pictures.
+        by_file: of ``rows_by_file``.
+        paths: of N pictures; None where a picture has no file.
 
     Returns:
-        int64 ``[N, c]``, rows of the index, filled up with -1; c is mostly 1, or 0 where none of
-        the pictures is in the index.
+        int64 ``[N, c]``, padded with -1; ``c`` is mostly 1, and 0 where no picture is in the index.
     """
-    rows = defaultdict(list)
-    for row, file in enumerate(_files(index.path)):
-        rows[file].append(row)
-    found = [rows.get(file, []) for file in _files(paths)]
-    own = np.full((len(found), max(map(len, found), default=0)), -1)
-    for picture, standing in enumerate(found):
-        own[picture, : len(standing)] = standing
+    rows: list[list[int]] = [[] for _ in paths]
+    with_file = [(k, path) for k, path in enumerate(paths) if path is not None]
+    for (k, _), file in zip(with_file, _files([path for _, path in with_file]), strict=True):
+        rows[k] = by_file.get(file, [])
+    own = np.full((len(rows), max(map(len, rows), default=0)), -1)
+    for k, row in enumerate(rows):
+        own[k, : len(row)] = row
     return own
 
 
 def _files(paths: Iterable[str | Path]) -> Iterable[tuple[str, str]]:
-    real = cache(os.path.realpath)  # of a few folders with many pictures
+    real = cache(os.path.realpath)  # few folders hold many pictures
     for folder, name in map(os.path.split, paths):
         yield real(folder), name
 
@@ -71,7 +81,7 @@ def find_neighbours(
     by_prototype: bool = False,
     reranked: bool = False,
     device: torch.device | None = None,
-) -> Found:
+) -> NeighbourMatches:
     """Search an index, with what improves neighbours by neighbours.
 
     In this order: the gallery is augmented, queries are expanded by it, it is reduced to
@@ -121,4 +131,4 @@ def find_neighbours(
             np.take_along_axis(found.similarity, kept, axis=1),
             np.take_along_axis(found.position, kept, axis=1),
         )
-    return Found(found.similarity, target[found.position], picture[found.position])
+    return NeighbourMatches(found.similarity, target[found.position], picture[found.position])

@@ -39,7 +39,7 @@ TONES = {True: (GREEN, "right"), False: (VERMILION, "wrong")}
 
 
 @dataclass(frozen=True)
-class Cell:
+class SheetCell:
     """A picture with its caption.
 
     Attributes:
@@ -53,7 +53,7 @@ class Cell:
     right: bool | None = None
 
 
-def neighbour_sheet(rows: Sequence[Sequence[Cell]]) -> Image.Image:
+def neighbour_sheet(rows: Sequence[Sequence[SheetCell]]) -> Image.Image:
     """Queries, each in a row with its neighbours.
 
     Args:
@@ -80,7 +80,7 @@ def neighbour_sheet(rows: Sequence[Sequence[Cell]]) -> Image.Image:
 
 
 def _draw_cell(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, left: int, top: int
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: SheetCell, left: int, top: int
 ) -> None:
     small = load_font(SMALL, serif=False)
     outer = SIDE + 2 * FRAME

@@ -8,15 +8,16 @@ from pathlib import Path
 import yaml
 
 from product_cls.core.errors import UserError
+from product_cls.core.vote_weights import check_weights
 from product_cls.inference.predictions import Predictions
 from product_cls.inference.predictor import Predictor
+from product_cls.neighbours.join import join_embeddings
 from product_cls.neighbours.votes import Vote
-from product_cls.retrieval.gallery import Features
+from product_cls.retrieval.gallery import Gallery
 from product_cls.retrieval.index.embed import weights_digest
 from product_cls.retrieval.index.store import GalleryIndex, Source
-from product_cls.retrieval.join_embeddings import align_features, join_embeddings
+from product_cls.retrieval.join_galleries import align_galleries
 from product_cls.runs.folder import RunFolder, find_runs
-from product_cls.tasks.retrieval import Retrieval
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,12 @@ class EmbeddedRun:
     """
 
     source: Source
-    gallery: Features
+    gallery: Gallery
     val: Predictions | None
     vote: Vote
 
 
-def load_runs(roots: Sequence[Path], *, tta: bool) -> tuple[list[EmbeddedRun], list[str]]:
+def load_embedded_runs(roots: Sequence[Path], *, tta: bool) -> tuple[list[EmbeddedRun], list[str]]:
     """Finished retrieval runs below the folders, and sentences about those that are none.
 
     Args:
@@ -58,8 +59,8 @@ def load_runs(roots: Sequence[Path], *, tta: bool) -> tuple[list[EmbeddedRun], l
                 reasons.append(f"{name} {shortcoming}")
                 continue
             predictor = Predictor.load(folder.best_checkpoint)
-            if isinstance(predictor.task, Retrieval):
-                found.append(_embedded(folder, predictor, tta))
+            if predictor.task.needs_gallery:
+                found.append(embedded_run(folder, predictor, tta=tta))
             else:
                 reasons.append(f"{name} is of task={predictor.task.name}, not retrieval")
         if len(found) == count:
@@ -68,12 +69,21 @@ def load_runs(roots: Sequence[Path], *, tta: bool) -> tuple[list[EmbeddedRun], l
     return found, left_out
 
 
-def _embedded(folder: RunFolder, predictor: Predictor, tta: bool) -> EmbeddedRun:
-    assert isinstance(predictor.task, Retrieval)
+def embedded_run(folder: RunFolder, predictor: Predictor, *, tta: bool) -> EmbeddedRun:
+    """A finished retrieval run with its gallery.
+
+    Args:
+        predictor: of the run's best checkpoint.
+        tta: take the embeddings averaged over test-time augmentation, or of the pictures as they
+            are.
+
+    Raises:
+        UserError: the run has left no gallery.
+    """
     file = folder.predictions_file("gallery")
     if not file.is_file():
         raise UserError(f"The run {folder.path} has left no gallery {file}; run it anew.")
-    gallery = Features.load(file)
+    gallery = Gallery.load(file)
     gallery = gallery if tta else gallery.without_tta()
     val_file = folder.predictions_file("val")
     val = Predictions.load(val_file) if val_file.is_file() else None
@@ -90,8 +100,22 @@ def _embedded(folder: RunFolder, predictor: Predictor, tta: bool) -> EmbeddedRun
         # The other kind is let go: of ten runs and 48,000 pictures it takes another 1 GB.
         replace(gallery, embedding_no_tta=gallery.embedding),
         val if val is None or tta else val.without_tta(),
-        predictor.task.vote,
+        Vote(**predictor.task.spec()["vote"]),
     )
+
+
+def weigh_runs(runs: Sequence[EmbeddedRun], weights: Sequence[float] | None) -> list[EmbeddedRun]:
+    """The runs with their weights, without the runs of weight 0.
+
+    Raises:
+        UserError: weights of another number, or negative ones.
+    """
+    chosen = check_weights(weights, len(runs), [run.source.name for run in runs])
+    return [
+        replace(run, source=replace(run.source, weight=float(weight)))
+        for run, weight in zip(runs, chosen, strict=True)
+        if weight > 0
+    ]
 
 
 def build_index(runs: Sequence[EmbeddedRun], vote: Vote, *, kind: str) -> GalleryIndex:
@@ -100,7 +124,7 @@ def build_index(runs: Sequence[EmbeddedRun], vote: Vote, *, kind: str) -> Galler
     Raises:
         UserError: an empty gallery, or two runs whose galleries differ, named.
     """
-    galleries = align_features([(run.source.name, run.gallery) for run in runs])
+    galleries = align_galleries([(run.source.name, run.gallery) for run in runs])
     first = galleries[0]
     assert (first.target >= 0).all(), "a gallery's labels are known"
     return GalleryIndex(

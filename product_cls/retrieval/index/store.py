@@ -30,11 +30,9 @@ from product_cls.neighbours.searchers import (
     save_searcher,
 )
 from product_cls.neighbours.votes import Vote
+from product_cls.retrieval.index.layout import EMBEDDINGS, FAISS, META, PICTURES, check_index
 
 FORMAT = 2  # raise it when the files change, so that older indexes are refused
-
-
-META, EMBEDDINGS, PICTURES, FAISS = "index.json", "embeddings.npy", "pictures.csv", "gallery.faiss"
 
 
 @dataclass(frozen=True)
@@ -108,11 +106,7 @@ class GalleryIndex:
         Raises:
             UserError: there is none, it is of another format, a file is damaged, or they disagree.
         """
-        if not (folder / META).is_file():
-            raise UserError(
-                f"{folder} is no index: it has no {META} (python -m product_cls.retrieval.index "
-                "runs=... out=... makes one)."
-            )
+        check_index(folder)
         try:
             meta = json.loads((folder / META).read_text())
             if meta["format"] != FORMAT:

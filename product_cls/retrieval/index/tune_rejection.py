@@ -27,15 +27,16 @@ from matplotlib.figure import Figure
 
 from product_cls.display.style import BLUE, INK, VERMILION, open_panel
 from product_cls.inference.align import align
+from product_cls.neighbours.join import join_embeddings
 from product_cls.neighbours.votes import Vote
 from product_cls.retrieval.index.sources import EmbeddedRun
 from product_cls.retrieval.index.store import Rejection
-from product_cls.retrieval.join_embeddings import align_features, join_embeddings
+from product_cls.retrieval.join_galleries import align_galleries
 from product_cls.retrieval.rejection import (
     LeaveClassOut,
     Threshold,
     leave_class_out,
-    tune_threshold,
+    tune_rejection_threshold,
 )
 
 
@@ -82,11 +83,11 @@ def tune_rejection(
         runs: of one index; those without held-out pictures take no part, the others are one or
             more.
         vote: that answers.
-        precision: see ``tune_threshold``.
+        precision: see ``tune_rejection_threshold``.
         device: where to search.
 
     Raises:
-        UserError: what ``align``, ``leave_class_out`` and ``tune_threshold`` refuse.
+        UserError: what ``align``, ``leave_class_out`` and ``tune_rejection_threshold`` refuse.
     """
     folds: dict[frozenset[str], list[EmbeddedRun]] = {}
     for run in runs:
@@ -100,7 +101,7 @@ def tune_rejection(
     )
     return Tuned(
         searched,
-        tune_threshold(
+        tune_rejection_threshold(
             searched.known_similarity,
             searched.known_right,
             searched.unknown_similarity,
@@ -115,7 +116,7 @@ def _search_fold(
     """The held-out pictures of runs that held out the same ones."""
     weights = [run.source.weight for run in members]
     queries = align([(run.source.name, run.val) for run in members if run.val is not None])
-    galleries = align_features([(run.source.name, run.gallery) for run in members])
+    galleries = align_galleries([(run.source.name, run.gallery) for run in members])
     others = [gallery.without(queries[0].id) for gallery in galleries]
     heads = [part.class_scores for part in queries if part.class_scores is not None]
     return leave_class_out(

@@ -15,10 +15,10 @@ from runs_in_process import INDEXED, train
 
 from product_cls.inference.predictions import Predictions
 from product_cls.neighbours.votes import Vote
-from product_cls.retrieval.gallery import Features, neighbour_scores
+from product_cls.retrieval.gallery import Gallery, neighbour_scores
 from product_cls.retrieval.index.__main__ import Arguments, build, main
 from product_cls.retrieval.index.embed import embed_pictures, load_predictors
-from product_cls.retrieval.index.sources import load_runs
+from product_cls.retrieval.index.sources import load_embedded_runs
 from product_cls.retrieval.index.store import GalleryIndex, lock_index
 from product_cls.retrieval.index.tune_rejection import tune_rejection
 from product_cls.runs.folder import RunFolder
@@ -62,8 +62,8 @@ def folders(sweep: Path) -> list[RunFolder]:
     return [RunFolder(sweep / f"fold={fold},seed=0") for fold in (0, 1)]
 
 
-def galleries(sweep: Path) -> list[Features]:
-    return [Features.load(run.predictions_file("gallery")) for run in folders(sweep)]
+def galleries(sweep: Path) -> list[Gallery]:
+    return [Gallery.load(run.predictions_file("gallery")) for run in folders(sweep)]
 
 
 def joined(parts: list[np.ndarray], weights: list[float]) -> np.ndarray:
@@ -178,7 +178,7 @@ def test_threshold_is_tuned_on_what_each_run_held_out(
 
 
 def test_runs_of_one_fold_are_joined_before_they_are_pooled(sweep: Path) -> None:
-    runs = load_runs([sweep], tta=True)[0]
+    runs = load_embedded_runs([sweep], tta=True)[0]
     alone = tune_rejection(runs, Vote())
     # The same networks with their numbers turned round: cosines stay, joined or not.
     twins = []
@@ -281,7 +281,7 @@ def test_products_that_others_can_outvote_are_noted(
         ),
         (("runs={sweep}", "out={out}", "kind=ivfpq"), "kind=ivfpq needs a gallery of at least 256"),
         (("runs={sweep}", "out={data}"), "exists and is no index"),
-        (("runs={sweep}", "out={out}", "weights=[1]"), "1 weights for 2 runs: "),
+        (("runs={sweep}", "out={out}", "weights=[1]"), "allowed: 2 numbers, one each for "),
         (("runs={sweep}", "out={data}/views.csv/x/y"), "views.csv: Not a directory"),
         (("runs={sweep}", "out=/proc/nope/x"), "/proc/nope cannot be written (/"),
         (("runs={sweep}", "out={out}", "device=meta"), "device=meta; allowed: auto, cpu"),
@@ -316,7 +316,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refused: Refused
 ) -> None:
     monkeypatch.setattr(
-        "product_cls.retrieval.index.__main__.load_runs", lambda *_, **__: pytest.fail()
+        "product_cls.retrieval.index.sources.load_embedded_runs", lambda *_, **__: pytest.fail()
     )
     (tmp_path / "index.json").touch()
     out = tmp_path / "index.json" / "z"
@@ -352,7 +352,7 @@ def test_runs_that_do_not_fit(sweep: Path, tmp_path: Path, command: Command) -> 
     words = (f"runs={copy}", f"out={out}")
     second = folders(copy)[1]
     file = second.predictions_file("gallery")
-    gallery = Features.load(file)
+    gallery = Gallery.load(file)
     gallery.rows(np.arange(39)).save(file)
     status, _, errors = command(*words)
     assert (

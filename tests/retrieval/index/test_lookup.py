@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_index import made_index
 
-from product_cls.retrieval.index.lookup import find_neighbours, own_rows
+from product_cls.retrieval.index.lookup import find_neighbours, own_rows, rows_by_file
 from product_cls.retrieval.index.store import GalleryIndex, write_index
 
 
@@ -52,9 +52,9 @@ def test_rows_of_the_same_file(tmp_path: Path) -> None:
     paths = np.array([f"{tmp_path}/shop/{name}.jpg" for name in "abcba"])
     index = replace(made_index(5, 4), path=paths)
     asked = ["link/a.jpg", "shop/z.jpg", "shop/../link/c.jpg", "a.jpg"]
-    rows = own_rows(index, [tmp_path / name for name in asked])
+    rows = own_rows(rows_by_file(index), [tmp_path / name for name in asked])
     assert rows.tolist() == [[0, 4], [-1, -1], [2, -1], [-1, -1]]
-    assert own_rows(index, [tmp_path / "a.jpg"]).shape == (1, 0)
+    assert own_rows(rows_by_file(index), [tmp_path / "a.jpg"]).shape == (1, 0)
 
 
 @pytest.mark.parametrize("kind", ["exact", "flat", "hnsw", "ivfpq"])

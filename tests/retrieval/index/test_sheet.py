@@ -7,14 +7,17 @@ from PIL import ImageColor
 
 from product_cls.data.rendered.printing import load_font
 from product_cls.display.style import GREEN, GREY, VERMILION
-from product_cls.retrieval.index.sheet import FRAME, SIDE, Cell, fit_text, neighbour_sheet
+from product_cls.retrieval.index.sheet import FRAME, SIDE, SheetCell, fit_text, neighbour_sheet
 
 
 def test_sheet_says_right_and_wrong_without_colour_too(tiny_root: Path, tmp_path: Path) -> None:
     picture = tiny_root / "test" / "3.jpg"
     rows = [
-        [Cell(picture, ("0", "is 0", "3.jpg"), True), Cell(picture, ("1", "", ""), False)],
-        [Cell(picture, ("0", "", "3.jpg")), Cell(tmp_path / "gone.jpg", ("2", "", ""))],
+        [
+            SheetCell(picture, ("0", "is 0", "3.jpg"), True),
+            SheetCell(picture, ("1", "", ""), False),
+        ],
+        [SheetCell(picture, ("0", "", "3.jpg")), SheetCell(tmp_path / "gone.jpg", ("2", "", ""))],
     ]
     sheet = neighbour_sheet(rows)
     pixels = np.asarray(sheet)

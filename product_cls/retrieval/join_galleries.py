@@ -1,4 +1,4 @@
-"""Features of several runs as one: joined embeddings of the same pictures."""
+"""Galleries of several runs brought into one order and joined into one."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,51 +7,11 @@ import numpy as np
 import pandas as pd
 
 from product_cls.core.errors import UserError
-from product_cls.core.vote_weights import check_weights
-from product_cls.retrieval.gallery import Features
-
-SMALLEST = 1e-12  # an embedding shorter than this has no direction and stays as it is
+from product_cls.neighbours.join import join_embeddings
+from product_cls.retrieval.gallery import Gallery
 
 
-def join_embeddings(
-    parts: Sequence[np.ndarray], weights: Sequence[float] | None = None
-) -> np.ndarray:
-    """Embeddings of the same pictures by R networks, side by side, as the winners joined them.
-
-    Each is brought to length 1, multiplied by its weight, put beside the others, and the whole is
-    brought to length 1 again. The cosine of two joined embeddings is therefore the mean of the
-    networks' cosines, weighted by the *squares* of the weights.
-
-    Args:
-        parts: R arrays ``[N, D_r]``, of any length.
-        weights: one a network, 0 or more; equal where None.
-
-    Returns:
-        float32 ``[N, sum of D_r]``.
-
-    Raises:
-        UserError: weights that do not fit.
-    """
-    assert parts and all(len(part) == len(parts[0]) for part in parts)
-    chosen = check_weights(weights, len(parts)).astype(np.float32)
-    joined = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), np.float32)
-    start = 0
-    for part, weight in zip(parts, chosen, strict=True):
-        columns = slice(start, start + part.shape[1])
-        np.multiply(part, weight / _lengths(part), out=joined[:, columns], casting="same_kind")
-        start = columns.stop
-    # In place: ten networks' embeddings of 48,000 pictures take 1 GB.
-    joined /= _lengths(joined)
-    return joined
-
-
-def _lengths(embeddings: np.ndarray) -> np.ndarray:
-    """float32 ``[N, 1]``."""
-    squares = np.einsum("nd,nd->n", embeddings, embeddings, dtype=np.float64)
-    return np.maximum(np.sqrt(squares), SMALLEST).astype(np.float32)[:, None]
-
-
-def align_features(runs: Sequence[tuple[str, Features]]) -> list[Features]:
+def align_galleries(runs: Sequence[tuple[str, Gallery]]) -> list[Gallery]:
     """The galleries of several runs in the order of the first run's ids.
 
     Args:
@@ -90,9 +50,9 @@ def align_features(runs: Sequence[tuple[str, Features]]) -> list[Features]:
     return aligned
 
 
-def join_features(
-    runs: Sequence[tuple[str, Features]], weights: Sequence[float] | None = None
-) -> Features:
+def join_galleries(
+    runs: Sequence[tuple[str, Gallery]], weights: Sequence[float] | None = None
+) -> Gallery:
     """The galleries of several runs as one, with the first one's order of ids, and its paths.
 
     Args:
@@ -100,9 +60,9 @@ def join_features(
         weights: see ``join_embeddings``.
 
     Raises:
-        UserError: what ``align_features`` and ``join_embeddings`` refuse.
+        UserError: what ``align_galleries`` and ``join_embeddings`` refuse.
     """
-    aligned = align_features(runs)
+    aligned = align_galleries(runs)
     return replace(
         aligned[0],
         embedding=join_embeddings([run.embedding for run in aligned], weights),

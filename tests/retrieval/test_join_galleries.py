@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from conftest import Refused
 
-from product_cls.retrieval.gallery import Features
-from product_cls.retrieval.join_embeddings import join_embeddings, join_features
+from product_cls.neighbours.join import join_embeddings
+from product_cls.retrieval.gallery import Gallery
+from product_cls.retrieval.join_galleries import join_galleries
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -15,9 +16,9 @@ def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def made(seed: int, dimension: int = 6) -> Features:
+def made(seed: int, dimension: int = 6) -> Gallery:
     rng = np.random.default_rng(seed)
-    return Features(
+    return Gallery(
         id=np.array([f"train/{k}.jpg" for k in range(5)]),
         path=np.array([f"/data/{seed}/{k}.jpg" for k in range(5)]),
         target=np.array([0, 0, 1, 1, 1]),
@@ -55,7 +56,7 @@ def test_one_part_and_zeros() -> None:
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        ([1.0], "1 weights for 2 runs"),
+        ([1.0], "allowed: 2 numbers"),
         ([1.0, -1.0], "weights=[1.0, -1.0]; allowed: 0 or more"),
         ([0.0, 0.0], "not all of them 0"),
         ([1.0, float("nan")], "allowed: 0 or more"),
@@ -69,7 +70,7 @@ def test_wrong_weights(refused: Refused, weights: list[float], words: str) -> No
 def test_features_follow_the_first_runs_order() -> None:
     first, second = made(0), made(1, dimension=3)
     order = np.array([4, 2, 0, 1, 3])
-    joined = join_features([("a", first), ("b", second.rows(order))], [2, 1])
+    joined = join_galleries([("a", first), ("b", second.rows(order))], [2, 1])
     assert joined.id.tolist() == first.id.tolist() and joined.path.tolist() == first.path.tolist()
     for name in ("embedding", "embedding_no_tta"):
         expected = join_embeddings([getattr(first, name), getattr(second, name)], [2, 1])
@@ -81,13 +82,13 @@ def test_runs_that_cannot_be_joined_are_named(refused: Refused) -> None:
     first = made(0)
     pair = "Runs 'a' and 'b' cannot be joined"
     with refused(pair, "other pictures (5 and 4 ids, 4 in both)"):
-        join_features([("a", first), ("b", first.rows(np.arange(4)))])
+        join_galleries([("a", first), ("b", first.rows(np.arange(4)))])
     others = replace(first, id=np.char.replace(first.id, "4", "9"))
     with refused(pair, "(5 and 5 ids, 4 in both)"):
-        join_features([("a", first), ("b", others)])
+        join_galleries([("a", first), ("b", others)])
     with refused(pair, "name 1 pictures otherwise, the first is 'train/1.jpg'"):
-        join_features([("a", first), ("b", replace(first, target=np.array([0, 1, 1, 1, 1])))])
+        join_galleries([("a", first), ("b", replace(first, target=np.array([0, 1, 1, 1, 1])))])
     with refused(pair, "their classes differ (2 and 3)"):
-        join_features([("a", first), ("b", replace(first, classes=np.array(["a", "b", "c"])))])
+        join_galleries([("a", first), ("b", replace(first, classes=np.array(["a", "b", "c"])))])
     with refused("gallery of run 'a' is empty"):
-        join_features([("a", first.rows(np.arange(0)))])
+        join_galleries([("a", first.rows(np.arange(0)))])

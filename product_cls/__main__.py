@@ -1,0 +1,84 @@
+"""The console command ``product-cls``: a name and the words of that command.
+
+Only the command's own module is imported, so that ``--help`` and mistakes answer at once.
+"""
+
+import importlib
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+
+# Name -> module with a function `main`, and one line for --help.
+COMMANDS = {
+    "train": ("product_cls.training.command", "train one network, or with -m a sweep"),
+    "ensemble": ("product_cls.ensemble.__main__", "blend finished runs: table and submission"),
+    "predict": ("product_cls.predict", "name the products in new pictures"),
+    "export": ("product_cls.export", "write a checkpoint as ONNX"),
+    "stream": ("product_cls.stream", "write pictures into shards, for data=streaming"),
+    "tune": ("product_cls.tune.__main__", "search hyper-parameters with Optuna"),
+    "index": ("product_cls.retrieval.index.__main__", "embed pictures into a searchable index"),
+    "search": ("product_cls.retrieval.search", "find the products of an index in pictures"),
+    "report": ("product_cls.report.__main__", "statistics and pages of a sweep"),
+    "report models": ("product_cls.report.models", "model sizes by folds, votes and TTA"),
+    "report validation": ("product_cls.report.validation", "random folds against held-out views"),
+    "report gallery": ("product_cls.report.gallery", "contact sheets of rendered products"),
+    "report schedule": ("product_cls.report.schedule", "plots of learning-rate schedules"),
+    "dashboard": ("product_cls.report.dashboard", "a W&B report of a project"),
+    "sync": ("product_cls.tracking.sync", "upload offline W&B runs"),
+    "render": ("product_cls.data.rendered.__main__", "write the rendered products as files"),
+    "letters": ("product_cls.data.letters.__main__", "write the letter pictures as files"),
+}
+
+
+def main() -> None:
+    """Run the command that the words name; exits with its status."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        raise SystemExit(0)
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("product-cls"))
+        raise SystemExit(0)
+    nested = " ".join(words[:2])
+    name = nested if nested in COMMANDS else words[0]
+    if name not in COMMANDS:
+        close = get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(COMMANDS)}."
+        print(f"error: There is no command '{name}'; {hint}", file=sys.stderr)
+        raise SystemExit(2)
+    # A user's own classes, named by `_target_`, lie in the current folder, as with `python -m`.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    # Read by usage messages, and by sweeps, which start this command again for each job.
+    sys.argv = [f"product-cls {name}", *words[len(name.split()) :]]
+    run = importlib.import_module(COMMANDS[name][0]).main
+    if name == "train":  # a Hydra application, which reports mistakes itself
+        run()
+        return
+    from product_cls.core.cli import guard
+
+    guard(run)
+
+
+def usage() -> str:
+    """The text of ``product-cls --help``."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "product-cls COMMAND key=value ...",
+            "",
+            "Train, compare and combine image classifiers for retail products.",
+            "",
+            *lines,
+            "",
+            "`product-cls COMMAND --help` explains a command. To add your own config groups, set",
+            "the environment variable PRODUCT_CLS_CONF=FOLDER, or use train --config-dir=FOLDER.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The config as commands compose it, for searches, tests, notebooks and the Python API."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from product_cls.config.hints import key_hint
+from product_cls.config.resolvers import register_resolvers
+from product_cls.core.errors import UserError, reason
+
+OWN_CONF = "PRODUCT_CLS_CONF"  # environment variable: a folder with a user's own config groups
+CONFIG_DIR = "--config-dir"
+
+
+def conf_folder() -> Path:
+    """The folder of the config groups: ``conf/`` of the checkout, or the one inside the wheel."""
+    package = Path(__file__).parents[1]
+    checkout = package.parent / "conf"
+    return checkout if (checkout / "config.yaml").is_file() else package / "conf"
+
+
+def own_conf_folder() -> Path | None:
+    """The folder that ``PRODUCT_CLS_CONF`` names, absolute; None where the variable is not set.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not (name := os.environ.get(OWN_CONF)):
+        return None
+    return _existing(name, f"{OWN_CONF}={name}")
+
+
+def compose_config(words: Sequence[str], *, return_hydra_config: bool = False) -> DictConfig:
+    """Compose the config that ``python train.py WORDS`` would have.
+
+    Hydra's global state is the same afterwards, so this works in notebooks and inside a run.
+
+    Args:
+        words: overrides in Hydra's grammar, and ``--config-dir=FOLDER`` for a folder with groups of
+            the user's own, which the environment variable ``PRODUCT_CLS_CONF`` may name, too.
+        return_hydra_config: keep the node ``hydra``.
+
+    Raises:
+        UserError: an unknown key, group or option, a value that does not parse, or a folder that is
+            not there.
+    """
+    own_conf_folder()
+    overrides, folders = _split(words)
+    if folders:
+        paths = ",".join(
+            QuotedString(f"file://{folder}", Quote.single).with_quotes() for folder in folders
+        )
+        overrides.append(f"hydra.searchpath=[{paths}]")
+    register_resolvers()
+    try:
+        with _fresh_hydra(), initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            return compose("config", overrides, return_hydra_config=return_hydra_config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"The config cannot be composed: {_sentence(error)}") from None
+
+
+def _sentence(error: HydraException | OmegaConfBaseException) -> str:
+    """Hydra's message as one sentence, with the near miss."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        close = get_close_matches(option, error.options, n=1)
+        hint = f" Did you mean '{group}={close[0]}'?" if close else ""
+        return f"{group}={option}; allowed: {', '.join(error.options)}.{hint}"
+    near = key_hint(error.__cause__)
+    return f"{reason(error)}.{f' {near}' if near else ''}"
+
+
+@dataclass(frozen=True)
+class ComposedRun:
+    """A config with the settings of its run that are Hydra's.
+
+    Attributes:
+        config: without the node ``hydra``.
+        folder: where the command writes its results.
+        overrides: the words that set keys or choose groups, without those about Hydra.
+        override_dirname: the overrides that name the run.
+        sweep: the set of runs that ``sweep=NAME`` chooses; None for a single run.
+    """
+
+    config: DictConfig
+    folder: Path
+    overrides: list[str]
+    override_dirname: str
+    sweep: str | None
+
+
+def compose_run(words: Sequence[str]) -> ComposedRun:
+    """Compose the config of a run, and the folder that ``python train.py WORDS`` writes to.
+
+    Raises:
+        UserError: as ``compose_config``.
+    """
+    config = compose_config(words, return_hydra_config=True)
+    with _hydra_config(config):
+        folder = Path(str(config.hydra.run.dir))
+    override_dirname = str(config.hydra.job.override_dirname)
+    overrides = [str(word) for word in config.hydra.overrides.task]
+    sweep = config.hydra.runtime.choices.get("sweep")
+    with open_dict(config):
+        del config["hydra"]
+    return ComposedRun(config, folder, overrides, override_dirname, sweep)
+
+
+@contextmanager
+def run_interpolations(folder: Path, override_dirname: str) -> Iterator[None]:
+    """Resolve the interpolations ``${hydra:...}`` that configs have outside a Hydra application.
+
+    Args:
+        folder: of the run.
+        override_dirname: the overrides that name the run in trackers.
+    """
+    runtime = {"output_dir": str(folder.absolute())}
+    node = {"runtime": runtime, "job": {"override_dirname": override_dirname}}
+    with _hydra_config(OmegaConf.create({"hydra": node})):
+        yield
+
+
+@contextmanager
+def _hydra_config(config: DictConfig) -> Iterator[None]:
+    """Let ``${hydra:...}`` read a config, and restore the one it reads now."""
+    singleton = HydraConfig.instance()
+    running = singleton.cfg
+    singleton.cfg = cast(Any, config)
+    try:
+        yield
+    finally:
+        singleton.cfg = running
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Overrides, and the folders of ``--config-dir=FOLDER`` or ``--config-dir FOLDER``."""
+    overrides, folders = [], []
+    remaining = iter(words)
+    for word in remaining:
+        option, separator, name = word.partition("=")
+        if option not in (CONFIG_DIR, "-cd"):
+            overrides.append(word)
+            continue
+        name = name if separator else next(remaining, "")
+        folders.append(_existing(name, f"{CONFIG_DIR}={name}"))
+    return overrides, folders
+
+
+def _existing(name: str, setting: str) -> Path:
+    folder = Path(name).expanduser().absolute()
+    if not name or not folder.is_dir():
+        raise UserError(f"{setting}: there is no such folder; name one that holds config groups.")
+    return folder
+
+
+@contextmanager
+def _fresh_hydra() -> Iterator[None]:
+    """Hide the Hydra that runs now, if any, and bring it back."""
+    singleton = GlobalHydra.instance()
+    running = singleton.hydra
+    singleton.clear()
+    try:
+        yield
+    finally:
+        singleton.hydra = running

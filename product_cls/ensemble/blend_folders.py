@@ -1,0 +1,149 @@
+"""Run folders -> the blended prediction, its tables and its files: the steps of the command."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from product_cls.core.device import pick_device
+from product_cls.core.errors import UserError
+from product_cls.core.files import write_text_whole
+from product_cls.display.tables import markdown
+from product_cls.ensemble.label_thresholds import Decisions, tune_decisions
+from product_cls.ensemble.members import Member, load_members
+from product_cls.ensemble.system import Blended, blend_runs
+from product_cls.ensemble.table import ensemble_table, group_votes, write_submission
+from product_cls.ensemble.tune_weights import check_numbers, find_weights
+from product_cls.inference.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class EnsembleResult:
+    """Blended runs with everything that is said about them.
+
+    Attributes:
+        members: the finished runs.
+        left_out: sentences about the other runs, without a full stop.
+        blended: the runs as one system; of several labels without tuned thresholds.
+        splits: its predictions by split (``val`` out of fold, ``test``), of several labels with
+            the tuned thresholds in their task.
+        weights: of the members in the vote; None for equal ones.
+        tables: by (measure, whether with test-time augmentation), see ``ensemble_table``.
+        decisions: thresholds of several labels a picture; None for one label.
+        notes: sentences about weights that were found.
+    """
+
+    members: list[Member]
+    left_out: list[str]
+    blended: Blended
+    splits: dict[str, Predictions]
+    weights: list[float] | None
+    tables: dict[tuple[str, bool], pd.DataFrame]
+    decisions: Decisions | None
+    notes: list[str]
+
+    @property
+    def measures(self) -> list[str]:
+        """Measures of the tables; the first is the task's main one."""
+        return list(dict.fromkeys(measure for measure, _ in self.tables))
+
+    def table(self) -> pd.DataFrame:
+        """All tables below one another, with columns ``tta`` and, of several, ``measure``."""
+        several = len(self.measures) > 1
+        return pd.concat(
+            [
+                table.assign(tta=tta, **({"measure": measure} if several else {}))
+                for (measure, tta), table in self.tables.items()
+            ]
+        )
+
+    def write(self, out: Path) -> list[Path]:
+        """Write predictions, tables, thresholds and a submission to ``out``.
+
+        Returns:
+            The files that people read: tables, thresholds and the submission.
+        """
+        for split, predictions in self.splits.items():
+            predictions.save(out / "predictions" / f"{split}.npz")
+        files = [out / "table.csv", out / "table.md"]
+        write_text_whole(files[0], self.table().round(4).to_csv(index=False))
+        pages = [
+            f"{title[0].upper()}{title[1:]}:\n\n{markdown(table)}"
+            for title, table in ((title_of(*key), table) for key, table in self.tables.items())
+        ]
+        notes = [f"{note}\n" for note in self.notes]
+        write_text_whole(files[1], "\n".join([*pages, *notes]))
+        if self.decisions is not None:
+            files += self.decisions.write(out)
+        if "test" in self.splits:
+            files.append(out / "submission.csv")
+            write_submission(self.splits["test"], files[-1])
+        return files
+
+
+def title_of(measure: str, tta: bool) -> str:
+    """Title of the table of a measure."""
+    return f"{measure} in %, {'with' if tta else 'without'} TTA"
+
+
+def blend_folders(
+    roots: Sequence[str | Path],
+    *,
+    method: str = "mean",
+    weights: str | Sequence[float] | None = None,
+    share: float | None = None,
+    thresholds: str | None = None,
+    goal: str = "accuracy",
+    device: str = "auto",
+    out: str | Path | None = None,
+) -> EnsembleResult:
+    """Blend the finished runs below some folders.
+
+    Args:
+        roots: folders of runs or sweeps.
+        method: of the vote, see ``voting.blend``.
+        weights: one per run, in the order of the folders and of the runs' names; ``greedy`` or
+            ``optimised`` to find them on held-out pictures; None for equal ones.
+        share: of the retrieval runs beside softmax runs, 0 to 1; None tunes it out of fold.
+        thresholds, goal: of several labels a picture, see ``tune_decisions``.
+        device: where retrieval runs are searched: ``auto``, ``cpu``, ``cuda``, ``cuda:<n>``.
+        out: folder to write to; None writes nothing.
+
+    Raises:
+        UserError: no folders, none with a finished run, runs that cannot be blended, or a setting
+            that does not fit them.
+    """
+    folders = [Path(root) for root in roots]
+    if not folders:
+        raise UserError("runs is empty; it needs the folder of a run or of a sweep.")
+    torch_device = pick_device(device)
+    members, left_out = load_members(folders)
+    found = find_weights(members, weights, method) if isinstance(weights, str) else None
+    numbers = found.runs if found is not None else check_numbers(weights)
+    blended = blend_runs(members, method, numbers, share, torch_device)
+    votes = group_votes(members, method, torch_device)
+    if found is not None:
+        # In-sample weights would bias validation; use the cross-fitted scores.
+        blended = replace(blended, splits=blended.splits | {"val": found.val})
+    decisions = tune_decisions(blended.splits, thresholds, goal)
+    measures = next(iter(blended.splits.values())).make_task().measures
+    result = EnsembleResult(
+        members=members,
+        left_out=left_out,
+        blended=blended,
+        splits=blended.splits if decisions is None else decisions.splits,
+        weights=numbers,
+        tables={
+            (measure, tta): ensemble_table(
+                members, blended, votes, method, tta=tta, measure=measure, weights=numbers
+            )
+            for measure in measures
+            for tta in (True, False)
+        },
+        decisions=decisions,
+        notes=[] if found is None else found.sentences,
+    )
+    if out is not None:
+        result.write(Path(out))
+    return result

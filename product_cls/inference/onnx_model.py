@@ -1,0 +1,71 @@
+"""An exported ONNX file as a model that names pictures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from product_cls.core.errors import UserError, reason
+from product_cls.inference.systems import PictureBatch, PictureModel, Shape
+from product_cls.tasks import build_task
+
+
+def open_session(onnxruntime: Any, content: bytes, threads: int = 0) -> Any:
+    """An ONNX Runtime session on the CPU; 0 threads means one per core."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+class OnnxModel(PictureModel):
+    """A file that ``product_cls.export`` wrote, run on the CPU without test-time augmentation.
+
+    Raises:
+        UserError: ONNX Runtime is not installed, or the file is no such export.
+    """
+
+    def __init__(self, file: Path) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UserError(
+                f"{file} needs onnxruntime, which is not installed: pip install onnxruntime."
+            ) from None
+        try:
+            self.session = open_session(onnxruntime, file.read_bytes())
+            properties = self.session.get_modelmeta().custom_metadata_map
+            described = {key: json.loads(value) for key, value in properties.items()}
+            self.task = build_task(described["task_spec"])
+            self.classes = list(described["classes"])
+            height, width = described["size"]
+            self.shape: Shape = ((height, width), described["fit"])
+        except UserError:
+            raise
+        except Exception as error:  # ONNX Runtime has a dozen exceptions with no base of their own
+            raise UserError(
+                f"{file} is not an ONNX file that product_cls exported: {reason(error)}."
+            ) from None
+        self.file = file
+        self.outputs = [output.name for output in self.session.get_outputs()]
+
+    @property
+    def shapes(self) -> set[Shape]:
+        return {self.shape}
+
+    def score(self, batch: PictureBatch) -> np.ndarray:
+        return self._run("scores", batch)
+
+    def embed_batch(self, batch: PictureBatch) -> np.ndarray:
+        if "embedding" not in self.outputs:
+            raise UserError(
+                f"{self.file} gives no embeddings (it is of task={self.task.name}); allowed: an "
+                "export of task=retrieval, or the checkpoint it was exported from."
+            )
+        return self._run("embedding", batch)
+
+    def _run(self, output: str, batch: PictureBatch) -> np.ndarray:
+        images = batch.images[self.shape].numpy()
+        values: np.ndarray = self.session.run([output], {"image": images})[0]
+        return values

@@ -1,0 +1,230 @@
+"""Models that name pictures, all behind one interface: a network, or a vote of several models.
+
+``retrieval.open_model`` opens them from what is on disk.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from product_cls.core.errors import UserError
+from product_cls.data.incoming import read_ahead
+from product_cls.data.pictures import load_picture, resize
+from product_cls.inference.predictor import Predictor
+from product_cls.inference.scoring import predict_embeddings, predict_scores
+from product_cls.inference.tta import check_views
+from product_cls.neighbours.join import join_embeddings
+from product_cls.tasks import Task
+
+# A file, an image of Pillow, or uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA.
+Picture = str | Path | Image.Image | np.ndarray
+# A list of them, or one uint8 array [N, H, W, 3] or [N, H, W, 4].
+Pictures = Sequence[Picture] | np.ndarray
+# Height and width in pixels, and how a picture is brought to them (``data.pictures.resize``).
+Shape = tuple[tuple[int, int], Any]
+
+
+@dataclass(frozen=True)
+class PictureBatch:
+    """B decoded pictures, brought to each of the shapes that a model needs.
+
+    Attributes:
+        images: uint8 ``[B, 3, H, W]`` by shape.
+        paths: of the files, ``[B]``; None for pictures that were passed in memory.
+    """
+
+    images: dict[Shape, Tensor]
+    paths: list[Path | None]
+
+
+class PictureModel(ABC):
+    """Names pictures and embeds them.
+
+    Attributes:
+        task: decides what the scores mean.
+        classes: names of the columns of the scores, ``[C]``.
+        notes: sentences about runs that were left out, or saw a part of the pictures only.
+    """
+
+    task: Task
+    classes: list[str]
+    notes: Sequence[str] = ()
+
+    @property
+    @abstractmethod
+    def shapes(self) -> set[Shape]:
+        """Shapes that ``score`` and ``embed_batch`` look up in a batch."""
+
+    @abstractmethod
+    def score(self, batch: PictureBatch) -> np.ndarray:
+        """Scores of a batch, float32 ``[B, C]``."""
+
+    @abstractmethod
+    def embed_batch(self, batch: PictureBatch) -> np.ndarray:
+        """Embeddings of a batch, L2-normalised, float32 ``[B, D]``."""
+
+    def predict(self, pictures: Pictures, *, batch_size: int = 64) -> np.ndarray:
+        """Scores of N pictures, averaged over test-time augmentation.
+
+        Args:
+            pictures: files, images of Pillow (turned upright by their EXIF data), or uint8 arrays
+                ``[H, W, 3]`` RGB, ``[H, W]`` grey or ``[H, W, 4]`` RGBA (laid over white).
+            batch_size: pictures in memory and on the device at a time.
+
+        Returns:
+            float32 ``[N, C]``; probabilities, whose meaning is the task's.
+
+        Raises:
+            UserError: no pictures, an array of another kind, or a picture that cannot be decoded.
+        """
+        return np.concatenate([self.score(b) for b in self._batches(pictures, batch_size)])
+
+    def embed(self, pictures: Pictures, *, batch_size: int = 64) -> np.ndarray:
+        """Embeddings of N pictures, averaged over test-time augmentation.
+
+        The embedding of a softmax network is its pooled features, the input of its head.
+
+        Args:
+            pictures, batch_size: see ``predict``.
+
+        Returns:
+            float32 ``[N, D]``, L2-normalised: the inner product of two is their cosine.
+
+        Raises:
+            UserError: as ``predict``, or an ONNX file without embeddings.
+        """
+        return np.concatenate([self.embed_batch(b) for b in self._batches(pictures, batch_size)])
+
+    def _batches(self, pictures: Pictures, batch_size: int) -> Iterator[PictureBatch]:
+        _check_pictures(pictures, batch_size)
+        shapes, pillow = self.shapes, Lock()
+
+        def read(number: int) -> dict[Shape, Tensor]:
+            picture = pictures[number]
+            if isinstance(picture, str | Path):
+                pixels = load_picture(picture)
+            else:
+                with pillow:  # decoding one image in two threads at once would corrupt it
+                    pixels = load_picture(_pillow_image(picture, number))
+            return {
+                shape: torch.from_numpy(resize(pixels, *shape).transpose(2, 0, 1).copy())
+                for shape in shapes
+            }
+
+        def failed(number: int, why: str) -> None:
+            raise UserError(f"{_name(pictures[number], number)} cannot be decoded: {why}.")
+
+        for batch in read_ahead(read, len(pictures), batch_size, failed):
+            images = {
+                shape: torch.stack([by_shape[shape] for by_shape in batch.values()])
+                for shape in shapes
+            }
+            given = [pictures[number] for number in batch]
+            yield PictureBatch(
+                images, [Path(p) if isinstance(p, str | Path) else None for p in given]
+            )
+
+
+class NetworkModel(PictureModel):
+    """The network of one checkpoint.
+
+    Args:
+        predictor: its network is moved to ``device``.
+        tta: names of the views whose scores are averaged, see ``tta.build_views``.
+
+    Raises:
+        UserError: views that are unknown, or do not go with the network's picture size.
+    """
+
+    def __init__(self, predictor: Predictor, tta: Sequence[str], device: torch.device) -> None:
+        check_views(tta, predictor.size)
+        self.predictor, self.tta, self.device = predictor, list(tta), device
+        self.task, self.classes = predictor.task, list(predictor.task.classes)
+        self.shape: Shape = (predictor.size, predictor.fit)
+
+    @property
+    def shapes(self) -> set[Shape]:
+        return {self.shape}
+
+    def score(self, batch: PictureBatch) -> np.ndarray:
+        network, batches = self.predictor.network, [self._loaded(batch)]
+        return predict_scores(network, self.task, batches, self.tta, device=self.device).tta
+
+    def embed_batch(self, batch: PictureBatch) -> np.ndarray:
+        network, batches = self.predictor.network, [self._loaded(batch)]
+        return predict_embeddings(network, self.task, batches, self.tta, device=self.device)
+
+    def _loaded(self, batch: PictureBatch) -> dict[str, Any]:
+        return {"image": batch.images[self.shape], "index": np.arange(len(batch.paths))}
+
+
+class VoteModel(PictureModel):
+    """The soft vote of several models: the mean of their scores, and their embeddings joined.
+
+    Args:
+        members: R models of the same classes; softmax and retrieval models may be mixed.
+
+    Raises:
+        UserError: members that name different classes.
+    """
+
+    def __init__(self, members: Sequence[PictureModel]) -> None:
+        first = members[0]
+        meanings = [(member.task.multi_label, member.classes) for member in members]
+        if any(meaning != meanings[0] for meaning in meanings):
+            raise UserError("The runs name different classes, so their scores cannot be averaged.")
+        self.members = list(members)
+        self.task, self.classes = first.task, first.classes
+
+    @property
+    def shapes(self) -> set[Shape]:
+        return set().union(*(member.shapes for member in self.members))
+
+    def score(self, batch: PictureBatch) -> np.ndarray:
+        scores = np.stack([member.score(batch) for member in self.members])
+        mean = scores.mean(axis=0, dtype=np.float64)
+        return self.task.normalise_scores(mean).astype(np.float32)
+
+    def embed_batch(self, batch: PictureBatch) -> np.ndarray:
+        return join_embeddings([member.embed_batch(batch) for member in self.members])
+
+
+def _check_pictures(pictures: Pictures, batch_size: int) -> None:
+    """Refuse what is no list of pictures."""
+    single = isinstance(pictures, str | Path | Image.Image)
+    if single or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
+        raise UserError("A single picture was passed; pass a list: [picture].")
+    if not len(pictures):
+        raise UserError("The list of pictures is empty; it needs one picture or more.")
+    if batch_size < 1:
+        raise UserError(f"batch_size={batch_size}; allowed: 1 or more.")
+
+
+def _name(picture: Picture, number: int) -> str:
+    """How a message names a picture: by its file, or by its place in the list."""
+    file = picture if isinstance(picture, str | Path) else getattr(picture, "filename", "")
+    return f"Picture {number + 1} ({file})" if file else f"Picture {number + 1}"
+
+
+def _pillow_image(picture: Any, number: int) -> Image.Image:
+    """An image of Pillow, made of an array where it is none."""
+    if isinstance(picture, Image.Image):
+        return picture
+    array = isinstance(picture, np.ndarray)
+    shape: list[int] = list(picture.shape) if array else []
+    fits = len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))
+    if not fits or picture.dtype != np.uint8 or 0 in shape:
+        what = f"{picture.dtype} array {shape}" if array else type(picture).__name__
+        raise UserError(
+            f"Picture {number + 1} is of type {what}; allowed: a path, an image of Pillow, or a "
+            "uint8 array [H, W, 3] (RGB), [H, W] or [H, W, 4] (RGBA)."
+        )
+    return Image.fromarray(picture)

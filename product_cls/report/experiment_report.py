@@ -1,0 +1,38 @@
+"""The files of the report on a sweep: tables, a plot and a page."""
+
+from pathlib import Path
+
+from product_cls.core.files import write_bytes_whole, write_text_whole
+from product_cls.display.style import png
+from product_cls.display.tables import markdown
+from product_cls.report.experiment import Experiment
+from product_cls.report.notes import gaps, headline, method_notes
+from product_cls.report.page import build_page
+from product_cls.report.plots import result_figure
+from product_cls.report.summary import Summary, csv_table, result_table, view_table
+
+
+def write_experiment_report(
+    experiment: Experiment, summary: Summary, out: Path
+) -> tuple[list[Path], list[str]]:
+    """Write ``table.md``, ``table.csv``, ``plot.png`` and ``report.html``, each atomically.
+
+    Returns:
+        The files, and one sentence about each part of the page that could not be shown.
+    """
+    page, problems = build_page(experiment, summary)
+    notes = [*gaps(experiment), *(note.text for note in experiment.notes)]
+    parts = [
+        f"{headline(experiment)}.",
+        "\n".join(f"- {sentence}" for sentence in notes),
+        markdown(result_table(experiment, summary)),
+        "\n\n".join(method_notes(experiment, summary)),
+        "![accuracy and differences](plot.png)",
+    ]
+    if summary.views:
+        parts += ["Accuracy in % by view:", markdown(view_table(experiment, summary))]
+    write_text_whole(out / "table.md", "\n\n".join(part.strip() for part in parts if part) + "\n")
+    write_text_whole(out / "table.csv", csv_table(experiment, summary).round(6).to_csv(index=False))
+    write_bytes_whole(out / "plot.png", png(result_figure(experiment, summary), dpi=200))
+    write_text_whole(out / "report.html", page)
+    return [out / name for name in ("table.md", "table.csv", "plot.png", "report.html")], problems

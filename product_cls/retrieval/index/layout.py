@@ -1,0 +1,21 @@
+"""Files of an index's folder. Imports nothing heavy: commands look for an index first."""
+
+from pathlib import Path
+
+from product_cls.core.errors import UserError
+
+META, EMBEDDINGS, PICTURES, FAISS = "index.json", "embeddings.npy", "pictures.csv", "gallery.faiss"
+CURVE, PLOT = "rejection.csv", "rejection.png"
+
+
+def check_index(folder: Path) -> None:
+    """Refuse a folder that holds no index.
+
+    Raises:
+        UserError: naming the folder.
+    """
+    if not (folder / META).is_file():
+        raise UserError(
+            f"{folder} is no index: it has no {META} (python -m product_cls.retrieval.index "
+            "runs=... out=... makes one)."
+        )

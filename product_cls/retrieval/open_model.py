@@ -1,0 +1,113 @@
+"""Opens runs, sweeps, checkpoints, indexes and ONNX files as models that name pictures."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import yaml
+
+from product_cls.core.device import pick_device
+from product_cls.core.errors import UserError
+from product_cls.inference.onnx_model import OnnxModel
+from product_cls.inference.predictor import Predictor
+from product_cls.inference.systems import NetworkModel, PictureModel, VoteModel
+from product_cls.retrieval.index.embed import load_predictors
+from product_cls.retrieval.index.layout import META
+from product_cls.retrieval.index.model import IndexModel
+from product_cls.retrieval.index.sources import EmbeddedRun, build_index, embedded_run
+from product_cls.retrieval.index.store import GalleryIndex
+from product_cls.runs.folder import RunFolder, find_runs
+
+# Views for a checkpoint file, which does not say which its run averaged; as ``predict`` does.
+CHECKPOINT_TTA = ("identity", "hflip")
+
+
+def open_model(
+    source: str | Path, *, device: str = "auto", tta: Sequence[str] | None = None
+) -> PictureModel:
+    """Open a model that names pictures.
+
+    Args:
+        source: a run's folder; a sweep's folder, for the vote of its finished runs; a checkpoint;
+            an index's folder; or an ONNX file. Retrieval runs are joined, and pictures are named by
+            their neighbours in the runs' gallery; a retrieval checkpoint alone has no gallery and
+            is scored by its head. In a sweep of softmax and retrieval runs both kinds count one
+            half.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:<n>`` or ``mps``; ONNX files run on the CPU.
+        tta: views to average; None takes those of each run, of the index, or, for a checkpoint,
+            ``CHECKPOINT_TTA``.
+
+    Returns:
+        A model with ``predict(pictures)`` and ``embed(pictures)``.
+
+    Raises:
+        UserError: nothing there, an unfinished run (with the reason), a file of another kind, runs
+            that cannot be combined, an unknown view or device.
+    """
+    path, torch_device = Path(source), pick_device(device)
+    if path.is_dir():
+        if (path / META).is_file():
+            return _open_index(path, torch_device, tta)
+        return _open_runs(path, torch_device, tta)
+    if not path.is_file():
+        raise UserError(f"There is no folder or file {path}.")
+    if path.suffix == ".onnx":
+        if tta is not None and list(tta) != ["identity"]:
+            raise UserError(f"tta={list(tta)} has no effect on an ONNX file; leave it out.")
+        return OnnxModel(path)
+    return NetworkModel(Predictor.load(path), CHECKPOINT_TTA if tta is None else tta, torch_device)
+
+
+def _open_index(folder: Path, device: torch.device, tta: Sequence[str] | None) -> PictureModel:
+    index = GalleryIndex.open(folder)
+    predictors = load_predictors(index)
+    return IndexModel(_with_views(index, tta), predictors, device)
+
+
+def _open_runs(root: Path, device: torch.device, tta: Sequence[str] | None) -> PictureModel:
+    """The vote of the finished runs below ``root``."""
+    notes: list[str] = []
+    reasons: list[str] = []
+    networks: list[PictureModel] = []
+    embedded: list[tuple[EmbeddedRun, Predictor]] = []
+    for folder in find_runs(root):
+        if shortcoming := folder.shortcoming():
+            sentence = f"The run {folder.path} {shortcoming}"
+            # A debug run has whole files; it is opened where nothing else was asked for.
+            if folder.path != root or not folder.status().get("limited"):
+                notes.append(f"{sentence}; it is left out.")
+                reasons.append(sentence)
+                continue
+            notes.append(f"{sentence}.")
+        predictor = Predictor.load(folder.best_checkpoint)
+        if predictor.task.needs_gallery:
+            # Scores of the picture as it is are compared with a gallery of the same kind.
+            averaged = tta is None or list(tta) != ["identity"]
+            embedded.append((embedded_run(folder, predictor, tta=averaged), predictor))
+        else:
+            views = _views_of(folder) if tta is None else tta
+            networks.append(NetworkModel(predictor, views, device))
+    kinds = [networks[0] if len(networks) == 1 else VoteModel(networks)] if networks else []
+    if embedded:
+        runs = [run for run, _ in embedded]
+        index = _with_views(build_index(runs, runs[0].vote, kind="exact"), tta)
+        kinds.append(IndexModel(index, [predictor for _, predictor in embedded], device))
+    if not kinds:
+        raise UserError(f"{'; '.join(reasons)}.")
+    model = kinds[0] if len(kinds) == 1 else VoteModel(kinds)
+    model.notes = notes
+    return model
+
+
+def _views_of(folder: RunFolder) -> list[str]:
+    """Views whose scores the run averages."""
+    views: list[str] = yaml.safe_load(folder.config_file.read_text())["tta"]
+    return views
+
+
+def _with_views(index: GalleryIndex, tta: Sequence[str] | None) -> GalleryIndex:
+    """The index with other views for the queries; its gallery stays as it is."""
+    if tta is None:
+        return index
+    return replace(index, sources=[replace(s, tta=list(tta)) for s in index.sources])
