@@ -32,8 +32,8 @@ def compose(*words: str) -> DictConfig:
     run = compose_run(words)
     if run.sweep is not None:
         raise UserError(
-            f"sweep={run.sweep} is a set of runs, and compose makes the config of one; run the "
-            f"sweep by `product-cls train -m sweep={run.sweep}`."
+            f"sweep={run.sweep} is a set of runs, and compose makes the config of one; train the "
+            f"set by `product-cls train -m {' '.join(words)}`."
         )
     # In __dict__, past DictConfig's own attributes, which are the config's keys.
     vars(run.config)[COMPOSED] = (run, _content(run.config))
