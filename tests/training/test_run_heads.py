@@ -132,7 +132,7 @@ def test_predict_names_each_head(
         table["gender_score"].between(0.5, 1).all() and (tmp_path / "contact_sheet.png").is_file()
     )
     status, _, errors = run_command(predict.main)(*words, "tta=[identity,rot90]")
-    assert status == 2 and "32 x 24 pixels on their side" in errors
+    assert status == 2 and "these have 32 x 24 pixels" in errors
 
 
 def test_learned_weights_train_and_survive_an_interruption(tmp_path: Path, people: Path) -> None:
@@ -221,7 +221,7 @@ def test_every_loss_mixed_with_labels_missing(tmp_path: Path, catalogue: Path, l
             "task.heads.way.class_weights=log: SoftF1Loss takes no class weights",
         ),
         ("data.per_class=2", "data.per_class=2 is for one label a picture"),
-        ("tta=[rot90] data.size=[32,24]", "32 x 24 pixels on their side"),
+        ("tta=[rot90] data.size=[32,24]", "these have 32 x 24 pixels"),
         ("loss=triplet", "loss=TripletLoss is over embeddings, which only the retrieval task has"),
     ],
 )

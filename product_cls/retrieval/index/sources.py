@@ -80,7 +80,7 @@ def embedded_run(folder: RunFolder, predictor: Predictor, *, tta: bool) -> Embed
             are.
 
     Raises:
-        UserError: the run has left no gallery.
+        UserError: the run has no gallery.
     """
     file = folder.predictions_file("gallery")
     if not file.is_file():
