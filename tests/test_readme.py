@@ -15,6 +15,7 @@ from PIL import Image
 
 import product_cls
 from product_cls.__main__ import COMMANDS
+from product_cls.config.compose import compose_run
 
 README = ROOT / "README.md"
 # What makes a run tiny: one epoch of a network that takes milliseconds.
@@ -59,7 +60,7 @@ def tiny(words: list[str], tiny_root: Path) -> list[str]:
 
 
 def train(words: list[str], tiny_root: Path) -> None:
-    """Run the jobs of a sweep, at most two values of a key, in the launcher's folders."""
+    """Run a sweep's jobs in the folders that the command uses, with two values of a key at most."""
     overrides = OverridesParser.create().parse_overrides([word for word in words if word != "-m"])
     choices = [
         [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()][:2]
@@ -68,9 +69,8 @@ def train(words: list[str], tiny_root: Path) -> None:
         for override in overrides
     ]
     for job in product(*choices):
-        config = product_cls.compose(*tiny(list(job), tiny_root))
-        named = ",".join(sorted(word for word in job if word.startswith(("fold=", "model="))))
-        product_cls.train(config, folder=f"multirun/{config.name}/{named or 'default'}")
+        folder = compose_run(job).folder  # without what makes the run tiny
+        product_cls.train(product_cls.compose(*tiny(list(job), tiny_root)), folder=folder)
 
 
 def test_readme_is_short() -> None:
