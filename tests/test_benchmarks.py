@@ -96,3 +96,11 @@ def test_every_part_of_growth_runs(
         if "report" not in name:  # seconds of figures, which have their own tests
             (tmp_path / name).mkdir()
             prepare(250, tmp_path / name)()
+
+
+def test_a_changed_number_is_named(load: Callable[[str], ModuleType]) -> None:
+    earlier = {"sam": {"weights": "a", "test.npz": "b"}, "ema": {"weights": "c"}}
+    differences = load("same_numbers").differences
+    assert differences(earlier, earlier) == []
+    changed = {"sam": {"weights": "a", "test.npz": "x"}, "ranks": {"weights": "d"}}
+    assert differences(earlier, changed) == ["sam: test.npz", "ema: weights", "ranks: weights"]
