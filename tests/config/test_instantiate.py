@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from product_cls.config.border import keys_for_arguments, keys_for_node, keys_of_node, name_key
+from product_cls.config.border import key_of, keys_for_arguments, keys_for_node, name_key
 from product_cls.config.instantiate import build, try_out
 from product_cls.core.errors import UserError
 
@@ -161,7 +161,8 @@ def test_keys_follow_interpolations() -> None:
             "task": {"loss": "${loss}"},
         }
     )
-    assert keys_of_node(config.data.samples) == {
+    node = config.data.samples
+    assert {name: key_of(node, name) for name in node} == {
         "root": "data.root",
         "size": "data.size",
         "name": "data.samples.name",
