@@ -243,8 +243,8 @@ def read_grocery(root: str | Path) -> pd.DataFrame:
         invalid = part["id"][part[["id", "label", "coarse"]].isna().any(axis=1)]
         if len(invalid):
             raise UserError(
-                f"{file} holds {len(invalid)} lines without a path or with a class id that classes.csv "
-                f"does not name, the first is '{invalid.iloc[0]}'."
+                f"{file} holds {len(invalid)} lines without a path or with a class id that "
+                f"classes.csv does not name, the first is '{invalid.iloc[0]}'."
             )
         part["path"] = [str(folder / name) for name in part["id"]]
         require_files(part["path"], file)

@@ -172,7 +172,7 @@ def test_what_is_refused(
         load_searcher(tmp_path / "missing.faiss")
     for content in (b"", b"not an index of anything"):
         (tmp_path / "bad.faiss").write_bytes(content)
-        with refused("bad.faiss", "no FAISS index"):
+        with refused("bad.faiss", "not a FAISS index"):
             load_searcher(tmp_path / "bad.faiss")
 
 
