@@ -1,4 +1,4 @@
-"""Errors of library code as a user sees them: sentences about keys of the command line."""
+"""Errors of library code as a user sees them: messages about keys of the command line."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -105,7 +105,7 @@ def build_parts(config: DictConfig) -> Any:
         ),
     ],
 )
-def test_sentences_of_objects(
+def test_messages_of_objects(
     config_of: Callable[..., DictConfig], overrides: str, sentence: str
 ) -> None:
     with pytest.raises(UserError) as caught:
@@ -139,7 +139,7 @@ def test_sentences_of_objects(
         ),
     ],
 )
-def test_sentences_of_tasks_that_see_samples(
+def test_messages_of_tasks_about_samples(
     config_of: Callable[..., DictConfig], overrides: str, sentence: str
 ) -> None:
     config = config_of(overrides)
