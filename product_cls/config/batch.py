@@ -1,4 +1,4 @@
-"""Pictures per optimiser step: how batches add up to them, the learning rates scaled to them, and
+"""Pictures per optimiser step: the batches that make them up, learning rates scaled to them, and
 smaller batches when memory runs out."""
 
 from dataclasses import dataclass

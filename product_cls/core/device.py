@@ -1,4 +1,4 @@
-"""Selects torch devices by name."""
+"""Torch devices by name."""
 
 import re
 
@@ -8,7 +8,7 @@ from product_cls.core.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device with a name.
+    """Select a torch device by name.
 
     Args:
         name: ``auto`` (a CUDA GPU if there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:<n>``,

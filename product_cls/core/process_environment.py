@@ -1,4 +1,4 @@
-"""Environment variables that set ranks and threads, and how processes end."""
+"""Environment variables that set ranks and threads, and descriptions of exit statuses."""
 
 import signal
 

@@ -147,7 +147,7 @@ class ClassSampler(EpochSampler):
 class ShardSampler(EpochSampler):
     """Yields positions of pictures in shards, in an order that needs few shards at a time.
 
-    For training, each epoch draws an order of the shards and of the pictures in each shard, then
+    With shuffling, each epoch draws an order of the shards and of the pictures in each shard, then
     delays every picture by a random 0 to ``window`` places. So a batch is drawn from about
     ``window`` pictures, from shards that no other epoch brings together. A shard is in use while
     its own pictures and about ``window`` others pass. A window that covers all pictures gives the

@@ -63,7 +63,7 @@ def check_samples(
         raise UserError(f"{source}: '{first}' is a training picture without a {label}.")
     counts = training[label].value_counts()
     if len(counts) < 2:
-        raise UserError(f"{source}: only the class '{counts.index[0]}'; at least 2 are needed.")
+        raise UserError(f"{source} has only the class '{counts.index[0]}'; at least 2 are needed.")
     if single := sorted(map(str, counts.index[counts < 2]), key=natural_key):
         raise UserError(
             f"{source}: {len(single)} classes have a single training picture "

@@ -43,7 +43,7 @@ def in_range(name: str, value: Any, low: int, high: float, *, whole: bool = True
         whole: refuse fractions.
 
     Raises:
-        ValueError: the value is not such a number.
+        ValueError: the value is out of range or of another type.
     """
     types = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, types) or not low <= value <= high:

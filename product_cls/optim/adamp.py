@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 class AdamP(Optimizer):
     """AdamW that does not lengthen scale-invariant weights (Heo et al. 2021, arXiv 2006.08217).
 
-    It computes what the `adamp` package does, with the same names of its state, so that checkpoints
+    It computes the same as the `adamp` package and uses the same state names, so that checkpoints
     of the package resume here. The package decides on the CPU whether to project each weight, which
     synchronises with the GPU twice, and starts about 25 kernels per weight. Here a step is a few
     operations over all parameters, and the decision is a factor that stays on the device.
