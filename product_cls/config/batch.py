@@ -1,5 +1,5 @@
-"""Pictures a step: their number, the learning rates that follow from it, and smaller batches for
-when they do not fit into memory."""
+"""Pictures per optimiser step: the batches that make them up, learning rates scaled to them, and
+smaller batches when memory runs out."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -18,7 +18,7 @@ class BatchPlan:
     Attributes:
         per_device: pictures in a batch on one device.
         devices: number of devices that take a batch each, over all machines.
-        accumulated: batches that each device adds up before a step.
+        accumulated: batches whose gradients each device accumulates before a step.
     """
 
     per_device: int
@@ -37,7 +37,7 @@ class BatchPlan:
         return self.per_device * self.devices * self.accumulated
 
     def halved(self, times: int) -> "BatchPlan":
-        """The same pictures a step in smaller batches: each time half the size, twice as many.
+        """As many pictures per step in smaller batches: each halving also doubles the batches.
 
         Raises:
             ValueError: the batch size is not divisible by 2 that often.
@@ -54,7 +54,7 @@ class BatchPlan:
         return f"Batch: {devices}{self.per_device}{batches}{total} pictures a step."
 
     def record(self) -> dict[str, int]:
-        """For ``metrics.json``."""
+        """Plain values, for ``metrics.json``."""
         return {
             "per_device": self.per_device,
             "devices": self.devices,
@@ -64,14 +64,14 @@ class BatchPlan:
 
 
 def world_size(trainer: Any) -> int:
-    """Number of ranks: devices of a machine times machines."""
+    """Number of ranks: devices per machine times machines."""
     return int(trainer["devices"]) * int(trainer.get("num_nodes", 1))
 
 
 def can_halve(config: DictConfig, times: int) -> bool:
     """Whether ``data.batch_size`` can be halved that many times.
 
-    With ``data.per_class`` a batch must still hold whole classes, two or more.
+    With ``data.per_class``, a batch must still hold that many pictures of 2 or more classes.
     """
     size, rest = divmod(config.data.batch_size, 2**times)
     if (per_class := config.data.per_class) is None:
@@ -83,7 +83,7 @@ def scaled_rates(config: DictConfig) -> tuple[dict[str, float], str | None]:
     """The learning rates that ``scale_lr`` implies for the config's pictures a step.
 
     ``linear`` multiplies them by pictures a step / ``scale_lr.base`` (Goyal et al. 2017, arXiv
-    1706.02677, with a warm-up); ``sqrt`` by the root of that, which suits Adam (Krizhevsky 2014,
+    1706.02677, with a warm-up); ``sqrt`` by its square root, which suits Adam (Krizhevsky 2014,
     arXiv 1404.5997; Malladi et al. 2022, arXiv 2205.10287). ``scheduler.end_lr`` is not scaled.
 
     Returns:

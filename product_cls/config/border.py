@@ -1,7 +1,7 @@
 """The border between the config and library code: arguments become keys of the command line.
 
 Library code raises a plain ``ValueError`` about its own argument, ``gamma=-1; allowed: 0 or more.``
-Only the code that called it knows which key the argument came from, so it puts the key there:
+Only the calling code knows which key the argument came from, so it replaces the name by the key:
 ``loss.gamma=-1; allowed: 0 or more.``
 """
 
@@ -20,14 +20,14 @@ INTERPOLATION = re.compile(r"\$\{(\.*)([\w.-]+)\}")
 
 @contextmanager
 def keys_for_arguments(prefix: str = "", **keys: str) -> Iterator[None]:
-    """Turn a ``ValueError`` about an argument into a ``UserError`` about a key.
+    """Turn a ``ValueError`` about an argument into a ``UserError`` about the argument's key.
 
     Args:
-        prefix: group that arguments belong to, ``loss`` for ``loss.gamma``; "" for none.
-        keys: keys of arguments that are not called ``prefix.ARGUMENT``.
+        prefix: config group of the arguments: ``loss`` for ``loss.gamma``; "" for none.
+        keys: argument -> key, where the key is not ``PREFIX.ARGUMENT``.
 
     Raises:
-        UserError: the sentence of the ``ValueError``, about the key.
+        UserError: the message of the ``ValueError``, about the key.
     """
     try:
         yield
@@ -39,47 +39,42 @@ def keys_for_arguments(prefix: str = "", **keys: str) -> Iterator[None]:
 
 @contextmanager
 def keys_for_node(node: DictConfig) -> Iterator[None]:
-    """``keys_for_arguments`` for an object that was built from a config node, by ``key_of``.
+    """As ``keys_for_arguments``, for an object built from a config node: keys are from ``key_of``.
 
     Raises:
-        UserError: the sentence of the ``ValueError``, about the key.
+        UserError: the message of the ``ValueError``, about the key.
     """
     try:
         yield
     except UserError:
         raise
     except ValueError as error:
-        place = str(node._get_full_key(None))
-        sentence = rename_argument(str(error), lambda name: key_of(node, name), otherwise=place)
+        node_key = str(node._get_full_key(None))
+        sentence = rename_argument(str(error), lambda name: key_of(node, name), otherwise=node_key)
         raise UserError(sentence) from error
 
 
 def name_key(sentence: str, prefix: str = "", keys: Mapping[str, str] | None = None) -> str:
-    """A sentence that begins with ``ARGUMENT=`` with the argument's key in its place.
+    """Replace ``ARGUMENT=`` at the start of a sentence by the argument's key.
 
-    A sentence that begins otherwise gets ``PREFIX: `` in front.
+    ``PREFIX: `` is put before a sentence that begins otherwise.
     """
     return rename_argument(sentence, renaming(prefix, keys or {}), otherwise=prefix)
 
 
 def key_of(node: DictConfig, argument: str) -> str:
-    """The key by which a user sets an argument of the object that a node describes.
+    """The key with which a user sets an argument of the object that a node describes.
 
-    Where the argument, or a part of its dotted name, is an interpolation, the key is the one it
+    If the argument, or a part of its dotted name, is an interpolation, this is the key that it
     refers to: with ``task.loss: ${loss}``, the key of the task's ``loss.gamma`` is ``loss.gamma``.
     """
-    place = str(node._get_full_key(None))
+    node_key = str(node._get_full_key(None))
     config = OmegaConf.to_container(node._get_root(), resolve=False)
-    return _follow(config, f"{place}.{argument}" if place else argument)
-
-
-def keys_of_node(node: DictConfig) -> dict[str, str]:
-    """Argument -> ``key_of``, for all arguments that the node holds."""
-    return {str(argument): key_of(node, str(argument)) for argument in node}
+    return _follow(config, f"{node_key}.{argument}" if node_key else argument)
 
 
 def _follow(config: Any, key: str) -> str:
-    """The key that ``key`` refers to in an unresolved config, after all interpolations."""
+    """Follow the interpolations at ``key``, and at any parent of it, in an unresolved config."""
     parts = key.split(".")
     value = config
     for k, part in enumerate(parts):
@@ -88,7 +83,8 @@ def _follow(config: Any, key: str) -> str:
         value = value[part]
         if isinstance(value, str) and (match := INTERPOLATION.fullmatch(value)):
             dots, target = match.groups()
-            # A relative one: the first dot is the node that holds the key, each more a parent.
+            # In a relative one, the first dot is the node that holds the key, and each further dot
+            # is a parent.
             base = parts[: k + 1 - len(dots)] if dots else []
             return _follow(config, ".".join([*base, target, *parts[k + 1 :]]))
     return key

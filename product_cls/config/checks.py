@@ -1,7 +1,7 @@
 """Checks of the config, before anything is read or built.
 
-A value that library code takes as an argument has only its type checked here; the library checks
-its range, and the border names the key. Everything else is checked here alone.
+Of a value that library code takes as an argument, only the type is checked here: the library checks
+its range, and ``border.py`` names the key. All other values are checked only here.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,14 +18,14 @@ ABSENT: Any = object()
 
 
 class Allowed(NamedTuple):
-    """What a value may be: the test, and the same in words."""
+    """The values that are allowed: as a test, and in words."""
 
     holds: Callable[[Any], bool]
     words: str
 
 
 def _whole(low: int | None = None, *, null: bool = False, unit: str = "") -> Allowed:
-    """Whole numbers, from ``low`` up if there is one, or null if ``null``."""
+    """Whole numbers of at least ``low``, if it is set; with ``null``, also null."""
     words = f"a whole number{unit}"
     words += "" if low is None else f", {low} or more"
 
@@ -36,7 +36,7 @@ def _whole(low: int | None = None, *, null: bool = False, unit: str = "") -> All
 
 
 def _number(above: float | None = None, words: str = "a number") -> Allowed:
-    """Numbers, above ``above`` if there is one."""
+    """Numbers, above ``above`` if it is set."""
     words += "" if above is None else f" above {above:g}"
     return Allowed(lambda x: type(x) in (int, float) and (above is None or x > above), words)
 
@@ -101,7 +101,7 @@ def check_config(config: DictConfig) -> None:
     Raises:
         UserError: naming the key, its value and what is allowed.
     """
-    # Unresolved, because keys that interpolate a missing one are not those that a user sets.
+    # Unresolved, because a key that interpolates a missing key is not for the user to set.
     raw = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     groups = {name: node for name, node in raw.items() if isinstance(node, dict)}
     missing = [f"{g}.{key}=..." for g, node in groups.items() for key in node if node[key] == "???"]
@@ -123,16 +123,16 @@ def check_config(config: DictConfig) -> None:
             f"oom_retries={config.oom_retries} works on one machine only, and "
             f"trainer.num_nodes={nodes}; set it to 0."
         )
-    watched = [name for name, node in config.callbacks.items() if "monitor" in node]
-    if config.fold == "all" and watched:
+    monitoring = [name for name, node in config.callbacks.items() if "monitor" in node]
+    if config.fold == "all" and monitoring:
         raise UserError(
-            f"fold=all has no validation for callbacks={watched[0]} to watch; use a fold, or "
+            f"fold=all has no validation for callbacks={monitoring[0]} to watch; use a fold, or "
             f"callbacks=none."
         )
 
 
 def _check_devices(trainer: Mapping[str, Any]) -> None:
-    devices, alone = trainer["devices"], world_size(trainer) == 1
+    devices, one_rank = trainer["devices"], world_size(trainer) == 1
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.accelerator.is_available():
         raise UserError(
             f"trainer.accelerator={trainer['accelerator']}, but this machine has no usable GPU; "
@@ -143,7 +143,7 @@ def _check_devices(trainer: Mapping[str, Any]) -> None:
             f"trainer.devices={devices}, but {count} GPUs can be used here; lower it, or check "
             f"CUDA_VISIBLE_DEVICES."
         )
-    if trainer.get("sync_batchnorm") and (alone or not on_gpu(trainer)):
+    if trainer.get("sync_batchnorm") and (one_rank or not on_gpu(trainer)):
         raise UserError(
             "trainer.sync_batchnorm=true joins the batch norms of several GPUs, and this run does "
             "not use several; set it to false."

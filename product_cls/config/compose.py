@@ -1,4 +1,4 @@
-"""The config as commands compose it, for searches, tests, notebooks and the Python API."""
+"""Composes the config as commands do, for searches, tests, notebooks and the Python API."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -48,15 +48,15 @@ def compose_config(words: Sequence[str], *, return_hydra_config: bool = False) -
     Hydra's global state is the same afterwards, so this works in notebooks and inside a run.
 
     Args:
-        words: overrides in Hydra's grammar, and ``--config-dir=FOLDER`` for a folder with groups of
-            the user's own, which the environment variable ``PRODUCT_CLS_CONF`` may name, too.
+        words: overrides in Hydra's grammar, and ``--config-dir=FOLDER`` for a folder with the
+            user's own groups, which the environment variable ``PRODUCT_CLS_CONF`` may also name.
         return_hydra_config: keep the node ``hydra``.
 
     Raises:
         UserError: an unknown key, group or option, a value that does not parse, or a folder that is
             not there.
     """
-    own_conf_folder()
+    own_conf_folder()  # refuse a wrong PRODUCT_CLS_CONF before Hydra searches it
     overrides, folders = _split(words)
     if folders:
         paths = ",".join(
@@ -72,24 +72,24 @@ def compose_config(words: Sequence[str], *, return_hydra_config: bool = False) -
 
 
 def _sentence(error: HydraException | OmegaConfBaseException) -> str:
-    """Hydra's message as one sentence, with the near miss."""
+    """Hydra's message as one sentence, with the nearest known name."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         close = get_close_matches(option, error.options, n=1)
-        hint = f" Did you mean '{group}={close[0]}'?" if close else ""
-        return f"{group}={option}; allowed: {', '.join(error.options)}.{hint}"
-    near = key_hint(error.__cause__)
-    return f"{reason(error)}.{f' {near}' if near else ''}"
+        suggestion = f" Did you mean '{group}={close[0]}'?" if close else ""
+        return f"{group}={option}; allowed: {', '.join(error.options)}.{suggestion}"
+    hint = key_hint(error.__cause__)
+    return f"{reason(error)}.{f' {hint}' if hint else ''}"
 
 
 @dataclass(frozen=True)
 class ComposedRun:
-    """A config with the settings of its run that are Hydra's.
+    """A config, and the settings of its run that Hydra holds.
 
     Attributes:
         config: without the node ``hydra``.
         folder: where the command writes its results.
-        overrides: the words that set keys or choose groups, without those about Hydra.
+        overrides: the words that set keys or choose groups, except Hydra's own.
         override_dirname: the overrides that name the run.
         sweep: the set of runs that ``sweep=NAME`` chooses; None for a single run.
     """
@@ -120,10 +120,10 @@ def compose_run(words: Sequence[str]) -> ComposedRun:
 
 @contextmanager
 def run_interpolations(folder: Path, override_dirname: str) -> Iterator[None]:
-    """Resolve the interpolations ``${hydra:...}`` that configs have outside a Hydra application.
+    """Resolve the interpolations ``${hydra:...}`` of a config outside a Hydra application.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         override_dirname: the overrides that name the run in trackers.
     """
     runtime = {"output_dir": str(folder.absolute())}
@@ -134,7 +134,7 @@ def run_interpolations(folder: Path, override_dirname: str) -> Iterator[None]:
 
 @contextmanager
 def _hydra_config(config: DictConfig) -> Iterator[None]:
-    """Let ``${hydra:...}`` read a config, and restore the one it reads now."""
+    """Make ``${hydra:...}`` read ``config`` inside the block."""
     singleton = HydraConfig.instance()
     running = singleton.cfg
     singleton.cfg = cast(Any, config)
@@ -167,7 +167,7 @@ def _existing(name: str, setting: str) -> Path:
 
 @contextmanager
 def _fresh_hydra() -> Iterator[None]:
-    """Hide the Hydra that runs now, if any, and bring it back."""
+    """Hide the running Hydra application, if any, inside the block."""
     singleton = GlobalHydra.instance()
     running = singleton.hydra
     singleton.clear()

@@ -8,12 +8,12 @@ from difflib import get_close_matches
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
-SHOWN = 20  # keys listed if none is similar
+SHOWN = 20  # keys listed if no key is similar
 
 
 @contextmanager
 def hinting() -> Iterator[None]:
-    """For ``main()``: if Hydra exits because of an unknown key, print the nearest known one."""
+    """For ``main()``: if Hydra exits because of an unknown key, print the nearest known key."""
     try:
         yield
     except SystemExit as error:
@@ -31,8 +31,8 @@ def key_hint(error: BaseException | None) -> str | None:
     if not isinstance(error.parent_node, DictConfig):
         return None
     key, parent = str(error.key), str(error.full_key).rpartition(".")[0]
-    known = [str(name) for name in error.parent_node if not str(name).startswith("_")]
-    if close := get_close_matches(key, known, n=1):
+    keys = [str(name) for name in error.parent_node if not str(name).startswith("_")]
+    if close := get_close_matches(key, keys, n=1):
         return f"Did you mean '{parent + '.' if parent else ''}{close[0]}'?"
-    more = ", ..." if len(known) > SHOWN else ""
-    return f"Known keys{f' of {parent}' if parent else ''}: {', '.join(known[:SHOWN])}{more}."
+    more = ", ..." if len(keys) > SHOWN else ""
+    return f"Known keys{f' of {parent}' if parent else ''}: {', '.join(keys[:SHOWN])}{more}."

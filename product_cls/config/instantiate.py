@@ -1,4 +1,4 @@
-"""From config nodes to objects, with a sentence for each bad argument."""
+"""Builds objects from config nodes, and names the key of each bad argument."""
 
 from typing import Any, cast
 
@@ -17,15 +17,15 @@ FULL_KEY = "\nfull_key: "  # how Hydra's message ends if the node that failed li
 
 
 def build(node: Any, **extra: Any) -> Any:
-    """Hydra's ``instantiate``, with errors about keys.
+    """Hydra's ``instantiate``, with errors that name keys.
 
     A ``ValueError`` about an argument (``gamma=-1; allowed: ...``) becomes a ``UserError`` about
-    the key that sets it (``loss.gamma=-1; allowed: ...``), for nested nodes as well. A
-    ``UserError`` comes out as it was raised.
+    the key that sets it (``loss.gamma=-1; allowed: ...``), also for nested nodes. A ``UserError``
+    passes unchanged.
 
     Args:
-        node: of the config, with a ``_target_``.
-        extra: arguments in addition to those of the node, or in place of them.
+        node: a config node with a ``_target_``.
+        extra: further arguments, which override those of the node.
 
     Raises:
         UserError: the target, or one of a nested node, refuses its arguments.
@@ -48,7 +48,7 @@ def _about_key(sentence: str, node: DictConfig, message: str) -> str:
     """A sentence about an argument of ``node``, or of a node inside it, with the argument's key.
 
     Args:
-        message: of Hydra's exception, which tells the node that failed.
+        message: message of Hydra's exception, which names the node that failed.
     """
     outer = str(node._get_full_key(None))
     _, _, failed = message.rpartition(FULL_KEY)
@@ -60,17 +60,17 @@ def _about_key(sentence: str, node: DictConfig, message: str) -> str:
 
 
 def try_out(optimizer: Any, scheduler: Any) -> Optimizer:
-    """Call both once, so that wrong arguments are refused before training starts.
+    """Call both once, so that they refuse wrong arguments before training starts.
 
     Args:
         optimizer: parameters -> an optimiser.
         scheduler: an optimiser and the number of steps -> a scheduler.
 
     Returns:
-        An optimiser of a single weight, of the run's kind and with the run's defaults.
+        The run's optimiser over a single weight.
 
     Raises:
-        UserError: an argument that one of them does not take.
+        UserError: one of them refuses an argument.
     """
     trial: Optimizer = _try("optimizer", optimizer, [torch.nn.Parameter(torch.zeros(1))])
     _try("scheduler", scheduler, trial, 10)
@@ -78,7 +78,7 @@ def try_out(optimizer: Any, scheduler: Any) -> Optimizer:
 
 
 def _try(group: str, partial: Any, *arguments: Any) -> Any:
-    # The scheduler refuses learning rates that torch's optimisers take.
+    # The scheduler names optimizer.lr itself: it refuses rates that torch's optimisers accept.
     with keys_for_arguments(group, **{"optimizer.lr": "optimizer.lr"}):
         try:
             return partial(*arguments)

@@ -23,10 +23,10 @@ def rendered_name(
 
     Args:
         products: number of products.
-        size: of the pictures in pixels.
-        difficulty: name of the difficulty.
-        seed: of the rendering.
-        knobs: rolls, twins, items, light and jitter; None where left at the difficulty's value.
+        size: side of the pictures in pixels.
+        difficulty: its name.
+        seed: seed of the rendering.
+        knobs: rolls, twins, items, light and jitter; None keeps the difficulty's value.
     """
     names = ("rolls", "twins", "items", "light", "jitter")
     changed = [

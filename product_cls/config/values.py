@@ -41,8 +41,10 @@ def on_gpu(trainer: Mapping[str, Any]) -> bool:
 
 
 def trainer_precision(trainer: Mapping[str, Any]) -> str:
-    """Lightning's precision for ``trainer.precision``; ``auto``, which Lightning lacks, is bfloat16
-    where the GPU supports it and float32 elsewhere."""
+    """Lightning's precision for ``trainer.precision``.
+
+    ``auto``, which Lightning lacks, is bfloat16 if the GPU supports it, otherwise float32.
+    """
     if trainer["precision"] != "auto":
         return str(trainer["precision"])
     # Older GPUs emulate bfloat16, which is slower than float32.
@@ -57,7 +59,7 @@ def loader_workers(value: int | str, gpu: bool, ranks: int = 1) -> int:
         value: ``data.num_workers``; ``auto`` is 0 on a CPU, where workers would compete with
             training for the cores.
         gpu: whether training uses a GPU.
-        ranks: ranks on this machine, which share its cores.
+        ranks: number of ranks on this machine, which share its cores.
 
     Raises:
         UserError: the value is neither ``auto`` nor a number, 0 or more.

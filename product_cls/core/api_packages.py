@@ -1,4 +1,4 @@
-"""Packages whose names are functions of the Python API, too."""
+"""Packages that are also functions of the Python API."""
 
 import importlib
 import sys
@@ -9,8 +9,8 @@ from typing import Any
 class ApiPackage(ModuleType):
     """A package that can be called: ``product_cls.ensemble([...])``.
 
-    The attribute ``product_cls.ensemble`` is the package as soon as anything imports it, so a
-    function of that name has to be the package itself.
+    Importing the package sets the attribute ``product_cls.ensemble`` to it, so a function of that
+    name has to be the package itself.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -19,5 +19,5 @@ class ApiPackage(ModuleType):
 
 
 def make_callable(package: str) -> None:
-    """Let calls of an imported package go to the function of its name in ``product_cls.api``."""
+    """Make a call of an imported package call the function of its name in ``product_cls.api``."""
     sys.modules[package].__class__ = ApiPackage

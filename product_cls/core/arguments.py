@@ -1,8 +1,8 @@
-"""Sentences about arguments: library code names its own, callers rename them to theirs.
+"""Messages about arguments: library code names its own argument, and its callers rename it.
 
 Library code raises a plain ``ValueError`` that begins with the argument and its value,
-``gamma=-1; allowed: 0 or more.`` A caller that passed one of its own arguments on, or a value of
-the config, puts that name in its place: ``loss.gamma=-1; allowed: 0 or more.``
+``gamma=-1; allowed: 0 or more.`` A caller that passed on one of its own arguments, or a value
+of the config, replaces the name: ``loss.gamma=-1; allowed: 0 or more.``
 """
 
 import re
@@ -21,12 +21,12 @@ def argument_of(sentence: str) -> str | None:
 
 
 def rename_argument(sentence: str, rename: Callable[[str], str], otherwise: str = "") -> str:
-    """The sentence about ``rename(ARGUMENT)=`` instead of ``ARGUMENT=``.
+    """A sentence with ``rename(ARGUMENT)=`` in place of ``ARGUMENT=`` at its start.
 
     Args:
-        sentence: of a ``ValueError``.
+        sentence: message of a ``ValueError``.
         rename: argument -> the name to show.
-        otherwise: goes in front of a sentence that names no argument, with a colon; "" for nothing.
+        otherwise: put before a sentence that names no argument, with a colon; "" for nothing.
     """
     argument = argument_of(sentence)
     if argument is None:
@@ -38,7 +38,7 @@ def renaming(prefix: str, names: Mapping[str, str]) -> Callable[[str], str]:
     """A function that renames arguments.
 
     Args:
-        prefix: goes in front of arguments that ``names`` does not have; "" for none.
+        prefix: put before arguments that are not in ``names``, with a dot; "" for none.
         names: argument -> name. ``{"loss": "task.loss"}`` renames ``loss.gamma`` as well.
     """
 
@@ -56,9 +56,9 @@ def renaming(prefix: str, names: Mapping[str, str]) -> Callable[[str], str]:
 
 @contextmanager
 def renamed_arguments(prefix: str = "", **names: str) -> Iterator[None]:
-    """Rename the argument that a ``ValueError`` raised inside is about; see ``renaming``.
+    """Rename the argument that a ``ValueError`` raised inside the block names; see ``renaming``.
 
-    A sentence that names no argument gets ``PREFIX: `` in front. A ``UserError`` passes unchanged.
+    ``PREFIX: `` is put before a message that names no argument. A ``UserError`` passes unchanged.
 
     Raises:
         ValueError: about the renamed argument.

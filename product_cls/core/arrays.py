@@ -1,4 +1,4 @@
-"""Files of named arrays (.npz), written whole or not at all and without pickle."""
+"""Files of named arrays (.npz), written atomically and without pickle."""
 
 import os
 import zipfile
@@ -16,18 +16,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array that stays in its file until it is read, and is not kept then.
+    """An array that is read from its file on each access and not kept in memory.
 
     Attributes:
         file: a file that ``save_arrays`` wrote.
-        name: of the array in it.
+        name: name of the array in the file.
     """
 
     file: Path
     name: str
 
     def read(self) -> np.ndarray:
-        """The array, read anew on each call.
+        """Read the array, of any shape and dtype, from the file.
 
         Raises:
             UserError: the file can no longer be read.
@@ -41,7 +41,12 @@ class StoredArray:
 
 
 def save_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write ``arrays``, none of which may hold objects; the folder is made."""
+    """Write arrays to a file; its folder is created.
+
+    Args:
+        file: the ``.npz`` file.
+        arrays: name -> array of any shape ``[...]`` and any dtype but object.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}.npz")
     by_name: dict[str, Any] = dict(arrays)
@@ -59,13 +64,13 @@ def load_arrays(
     """Read the arrays that ``save_arrays`` wrote and build an object from them.
 
     Args:
-        build: called with name -> array; raises ValueError, KeyError or TypeError where the file
-            holds other arrays than it needs.
-        description: what the file should be, for the message.
+        build: called with name -> array; raises ValueError, KeyError or TypeError if the file
+            does not hold the arrays that it needs.
+        description: kind of the file, for the message: "predictions file".
         stored: names of arrays that are left in the file and passed as ``StoredArray``.
 
     Raises:
-        UserError: the file is missing, or is not what it should be.
+        UserError: the file is missing, or is not of this kind.
     """
     try:
         with np.load(file, allow_pickle=False) as arrays:
@@ -75,4 +80,4 @@ def load_arrays(
             }
         return build(by_name)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file} is no {description}: {reason(error)}.") from None
+        raise UserError(f"{file} is not a {description}: {reason(error)}.") from None

@@ -10,10 +10,7 @@ from collections.abc import Callable
 # process; the worker that started it responds to them.
 TIME_LIMIT_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 
-
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 

@@ -39,12 +39,12 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
     prog = sys.argv[0] if sys.argv[0].startswith(f"{CONSOLE} ") else prog
     defaults = OmegaConf.structured(schema)
     keys = [str(key) for key in defaults]
-    kinds = get_type_hints(schema)
+    types = get_type_hints(schema)
     if any(word in ("-h", "--help") for word in words):
-        shown = (
+        lines = (
             f"  {k}={'...' if OmegaConf.is_missing(defaults, k) else defaults[k]}" for k in keys
         )
-        print(f"{prog} key=value ...\n\n{inspect.getdoc(schema)}\n\n" + "\n".join(shown))
+        print(f"{prog} key=value ...\n\n{inspect.getdoc(schema)}\n\n" + "\n".join(lines))
         raise SystemExit(0)
     config = defaults
     for word in words:
@@ -57,7 +57,7 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
             raise UserError(f"Unknown key '{key}'; known keys: {', '.join(keys)}.")
         if not text:
             raise UserError(f"Bad value in '{word}': nothing after the '='.")
-        as_typed = kinds[key] is str or (kinds[key] == str | None and text != "null")
+        as_typed = types[key] is str or (types[key] == str | None and text != "null")
         try:
             if as_typed:  # escaped, because OmegaConf would resolve `${...}`
                 override = OmegaConf.create({key: text.replace("${", r"\${")})

@@ -1,4 +1,4 @@
-"""Selects torch devices by name."""
+"""Torch devices by name."""
 
 import re
 
@@ -8,7 +8,7 @@ from product_cls.core.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device of a name.
+    """Select a torch device by name.
 
     Args:
         name: ``auto`` (a CUDA GPU if there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:<n>``,
@@ -20,7 +20,7 @@ def pick_device(name: str) -> torch.device:
     gpu = torch.cuda.is_available()
     if name == "auto":
         return torch.device("cuda" if gpu else "cpu")
-    # torch accepts a dozen others that this project cannot use, and reads cuda:128 as cuda:-128.
+    # torch accepts a dozen other names, useless to this project, and reads cuda:128 as cuda:-128.
     names = ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), "cuda"]
     numbered = re.fullmatch(r"cuda:(\d+)", name)
     if name not in names and numbered is None:

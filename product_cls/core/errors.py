@@ -23,7 +23,7 @@ def without_login(text: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """The message of another library's exception, to end a sentence with.
+    """The message of another library's exception, as the end of a sentence.
 
     Returns:
         One line without a full stop or logins; the exception's class name if it has no message.

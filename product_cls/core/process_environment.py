@@ -1,9 +1,9 @@
-"""Environment variables that set ranks and threads, and how processes end."""
+"""Environment variables that set ranks and threads, and descriptions of exit statuses."""
 
 import signal
 
 # torchrun, Lightning, Slurm and jsrun tell a process its rank by these. A job that inherits one
-# takes itself for part of a larger run: it waits for the other ranks, or trains nothing as rank 1.
+# considers itself part of a larger run: it waits for the other ranks, or trains nothing as rank 1.
 RANK_VARIABLES = (
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
     *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE", "NODE_RANK"),
@@ -20,10 +20,10 @@ THREAD_VARIABLES = (
 
 
 def describe_exit(code: int) -> str:
-    """How a process ended, in words.
+    """Describe how a process ended.
 
     Args:
-        code: its exit status; negative: the signal that killed it.
+        code: its exit status; if negative, the number of the signal that killed it.
     """
     if code == -signal.SIGKILL:
         return "killed by SIGKILL (probably by the system: out of memory)"

@@ -10,10 +10,10 @@ from product_cls.core.errors import UserError
 def check_weights(
     weights: Sequence[float] | np.ndarray | None, count: int, names: Sequence[str] = ()
 ) -> np.ndarray:
-    """Check the weights of a vote's members.
+    """Check the weights of the members of a vote.
 
     Args:
-        weights: finite numbers of 0 or more, one per member; None: equal weights.
+        weights: ``[count]``, finite, 0 or more, one per member; None for equal weights.
         count: number of members.
         names: names of the members, for the message.
 

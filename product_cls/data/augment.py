@@ -44,7 +44,7 @@ def step_names(steps: Steps, exclude: Collection[str] = (), *, prefix: str = "")
 
 
 def _operations(path: str, step: Mapping[str, Any], exclude: Collection[str]) -> list[str]:
-    """Operations that a step such as RandAugment draws from, without the excluded ones."""
+    """Operations that a step such as RandAugment draws from, except the excluded ones."""
     operations = step.get("operations", [])
     if not isinstance(operations, list) or not all(isinstance(name, str) for name in operations):
         raise ValueError(f"{path}.operations={operations}; allowed: a list of names.")
@@ -67,17 +67,18 @@ def _present(steps: Steps, prefix: str) -> dict[str, Mapping[str, Any]]:
 
 
 class Augment:
-    """Named steps, applied to one picture in their order.
+    """Named steps, applied to a picture in order.
 
-    A draw depends on the ``seed`` of the call alone, not on the worker or on earlier draws. So
-    workers and epochs differ, a seed is repeatable, and a resumed run sees the same pictures as an
-    uninterrupted one. (Left alone, albumentations 2.0.8 draws the same in every worker; its
-    ``set_random_seed`` gives every step the same stream, so that steps are correlated.)
+    A draw depends only on the ``seed`` of the call, not on the worker or on earlier draws. So
+    pictures of all workers and epochs differ, a seed repeats its draw, and a resumed run sees the
+    same pictures as an uninterrupted one. (By default, albumentations 2.0.8 draws the
+    same in every worker. Its ``set_random_seed`` gives every step the same stream, so that steps
+    are correlated.)
 
     Args:
         steps: name -> ``{"transform": class of albumentations or policies.py, **its arguments}``,
-            or name -> ``{"one_of": steps, "p": 0.5}``, which draws one of several steps. A null
-            step is skipped.
+            or name -> ``{"one_of": steps, "p": 0.5}``, which draws one of several steps. Null
+            steps are skipped.
         exclude: names of steps to leave out.
         engine: ``exact`` runs albumentations; ``fast`` makes the same draws and joins warps, see
             ``fast_augment.py``.
@@ -93,10 +94,10 @@ class Augment:
     ) -> None:
         if engine not in get_args(Engine):
             raise ValueError(f"engine={engine}; allowed: {', '.join(get_args(Engine))}.")
-        known = step_names(steps)
+        all_names = step_names(steps)
         for name in map(str, exclude):
-            if name not in known:
-                raise ValueError(unknown_step(name, known))
+            if name not in all_names:
+                raise ValueError(unknown_step(name, all_names))
         self.names = step_names(steps, exclude)
         transforms = _build_all(steps, exclude, "")
         self.pipeline = A.Compose(transforms)
@@ -128,13 +129,13 @@ class Augment:
         return augmented
 
 
-def unknown_step(name: str, known: Collection[str]) -> str:
-    """The sentence about a name in ``exclude`` that no augmentation or mixing step has."""
-    close = get_close_matches(name, known, n=1)
+def unknown_step(name: str, allowed: Collection[str]) -> str:
+    """The message about a name in ``exclude`` that is not the name of a step in use."""
+    close = get_close_matches(name, allowed, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return (
         f"exclude=[{name}]: no step in use has this name; "
-        f"allowed here: {', '.join(known) or 'nothing'}.{hint}"
+        f"allowed here: {', '.join(allowed) or 'nothing'}.{hint}"
     )
 
 
@@ -175,7 +176,7 @@ def _build_group(path: str, step: Mapping[str, Any], exclude: Collection[str]) -
 
 
 def _build(path: str, step: Mapping[str, Any]) -> A.BasicTransform:
-    """One transform; a sentence for an unknown class or a bad argument."""
+    """One transform; ``ValueError`` for an unknown class or a bad argument."""
     arguments = {key: _to_tuples(value) for key, value in step.items() if key != "transform"}
     class_name = str(step.get("transform"))
     transform = POLICIES.get(class_name) or getattr(A, class_name, None)
@@ -188,8 +189,8 @@ def _build(path: str, step: Mapping[str, Any]) -> A.BasicTransform:
         raise ValueError(f"{path}.transform={class_name}: no such class in albumentations{hint}")
     try:
         with warnings.catch_warnings():
-            # albumentations warns about an argument that it ignores or changes, and continues with
-            # another value than the one requested; an experiment must not.
+            # albumentations only warns about an argument that it ignores or changes. An experiment
+            # must not go on with another value than the requested one.
             warnings.simplefilter("error", UserWarning)
             warnings.filterwarnings("ignore", message="ShiftScaleRotate is a special case")
             return transform(**arguments)

@@ -1,8 +1,8 @@
-"""ProductDataModule: from sample table, picture store and folds to batches.
+"""ProductDataModule: builds batches from a sample table, a picture store and folds.
 
-A batch is ``{"image": uint8 [B, 3, H, W], "target": ..., "index": int64 [B]}``, where ``index`` is
-the row of the sample table. Workers augment uint8 pictures; float conversion, normalisation and
-mixing happen per batch on the device.
+A batch is ``{"image": uint8 [B, 3, H, W], "target": int64 [B, ...], "index": int64 [B]}``,
+where ``index`` is the row of the sample table. Workers augment uint8 pictures; conversion to float,
+normalisation and mixing happen per batch on the device.
 """
 
 from typing import Any, cast
@@ -26,7 +26,7 @@ class PictureDataset(Dataset[dict[str, Any]]):
     Args:
         store: the open picture store.
         store_rows: int64 ``[N]``, rows of the store.
-        targets: ``[M, ...]``, encoded targets of the whole sample table.
+        targets: int64 ``[M, ...]``, encoded targets of the whole sample table.
         indices: int64 ``[N]``, rows of the sample table.
         augment: augmentation; None leaves the pictures unchanged.
         seed: seed of the augmentation; a draw depends on it, the epoch and the index.
@@ -64,7 +64,7 @@ class PictureDataset(Dataset[dict[str, Any]]):
 
 
 def _single_threaded_worker(worker: int) -> None:
-    # OpenCV's own threads would compete with the other workers for the same cores.
+    # OpenCV's own threads would compete with the other workers for the cores.
     cv2.setNumThreads(0)
 
 
@@ -74,17 +74,17 @@ class ProductDataModule(LightningDataModule):
     Args:
         samples: the sample table, without pictures that the store lacks.
         store: the open picture store.
-        targets: ``[len(samples), ...]``, encoded by the task.
-        train_ids, val_ids: ids of the training and the held-out samples.
+        targets: int64 ``[len(samples), ...]``, encoded by the task.
+        train_ids, val_ids: str ``[N]``, ids of the training and the held-out samples.
         batch_size: pictures in a batch, on each device.
-        per_class: pictures of each class in a training batch; None draws classes at random.
+        per_class: pictures of each class in a training batch; None ignores classes.
         augment: augmentation of training pictures; None for none.
         num_workers: loader processes; 0 loads in the main process.
-        seed: seed of order and augmentation.
+        seed: seed of the order and of the augmentation.
         first_epoch: epoch that training starts with, above 0 in a resumed run. Lightning sets it
             too, but too late for workers, which prefetch as soon as it counts the batches.
         pin_memory: pin batches for copies to a GPU.
-        rank, world_size: this process among those that share each part of the data.
+        rank, world_size: rank of this process, and number of ranks that share each split.
 
     Raises:
         ValueError: an argument out of range, ``per_class`` with several labels per picture, or
@@ -129,7 +129,7 @@ class ProductDataModule(LightningDataModule):
         test_ids = samples["id"][samples["split"] == "test"].to_numpy()
         self.ids = {"train": train_ids, "val": val_ids, "test": test_ids}
         self._row_of = pd.Series(np.arange(len(samples)), index=samples["id"])
-        if per_class is not None:  # a batch that it cannot fill fails now, not inside Trainer.fit
+        if per_class is not None:  # refuse an impossible batch now, not inside Trainer.fit
             self._class_sampler(per_class, self.indices("train"))
 
     def indices(self, split: str) -> np.ndarray:
@@ -167,8 +167,8 @@ class ProductDataModule(LightningDataModule):
             num_workers=self.num_workers,
             drop_last=train and len(sampler) % self.batch_size == 1 and len(dataset) > 1,
             pin_memory=self.pin_memory,
-            # Starting an iteration draws a number. From the global stream, that draw would shift
-            # dropout by the moment at which Lightning starts it, which differs in a resumed run.
+            # Each iteration starts with a draw. If it came from the global stream, dropout would
+            # depend on when Lightning starts the iteration, which differs in a resumed run.
             generator=torch.Generator().manual_seed(self.seed),
             worker_init_fn=_single_threaded_worker,
             persistent_workers=train and self.num_workers > 0,

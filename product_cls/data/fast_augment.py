@@ -1,13 +1,13 @@
 """The albumentations pipeline with the same draws in less time.
 
 With small pictures most time goes into overhead around the pixels: each albumentations call checks
-its input and builds matrices for boxes and two-dimensional grids that are never used. The steps
-known here draw the same numbers in the same order and call OpenCV directly. With large pictures
+its input and builds matrices for boxes and two-dimensional grids that are never used. The steps in
+``FAST_STEPS`` draw the same numbers in the same order and call OpenCV directly. With large pictures
 most time goes into warping, so neighbouring warps are joined into one: shift-scale-rotate with grid
 distortion, and a flip with either of them or with rotate. Other steps run albumentations' own code.
 
-The result equals the exact picture except for the rounding of positions, and is slightly sharper
-where two interpolations became one.
+The result equals that of the exact pipeline except for the rounding of positions. It is slightly
+sharper where two interpolations became one.
 """
 
 import math
@@ -23,7 +23,7 @@ from product_cls.data.warps import IDENTITY, Warp
 
 
 class Draws:
-    """Both of albumentations' generators from one seed.
+    """Both random generators of albumentations, from one seed.
 
     NumPy's is built on first use: building it is slow, and only groups and a few steps need it.
     """
@@ -46,18 +46,18 @@ class FastStep:
         self.transform, self.p = transform, transform.p
 
     def fires(self, draws: Draws) -> bool:
-        """Whether the step applies, with the draw of ``BasicTransform.should_apply``."""
+        """Draw, as ``BasicTransform.should_apply`` does, whether the step applies."""
         return self.p > 0 and (self.p >= 1 or draws.py.random() < self.p)
 
     def __call__(self, image: np.ndarray, draws: Draws) -> "np.ndarray | Warp":
-        """The changed picture, or a warp still to be applied."""
+        """Change RGB uint8 ``[H, W, 3]``, or return a warp that is still to be applied to it."""
         self.transform.set_random_state(draws.numpy, draws.py)
         out: np.ndarray = self.transform(image=image, force_apply=True)["image"]
         return out
 
 
 class Pixels(FastStep):
-    """Blur, CLAHE, brightness and contrast: albumentations' draws and pixels without overhead."""
+    """Blur, CLAHE, brightness and contrast: albumentations' draws and pixels, less its overhead."""
 
     def __call__(self, image: np.ndarray, draws: Draws) -> np.ndarray:
         self.transform.py_random = draws.py
@@ -75,7 +75,10 @@ class Flip(FastStep):
 
 
 class ShiftScaleRotate(FastStep):
-    """About the centre. Draws in the order of ``Affine``: shift, a shear of 0, scale, angle."""
+    """Shift, scale and rotation about the centre.
+
+    Draws in the order of ``Affine``: shift, a shear of 0, scale, angle.
+    """
 
     def __call__(self, image: np.ndarray, draws: Draws) -> Warp:
         (height, width), uniform, step = image.shape[:2], draws.py.uniform, self.transform
@@ -113,7 +116,7 @@ def _affine(
 
 
 class GridDistortion(FastStep):
-    """Columns and rows, stretched separately."""
+    """Stretches columns and rows separately."""
 
     def __call__(self, image: np.ndarray, draws: Draws) -> Warp:
         step, count = self.transform, self.transform.num_steps + 1
@@ -175,7 +178,7 @@ class OneOf(FastStep):
         return self.steps[draws.numpy.choice(len(shares), p=shares)](image, draws)
 
 
-KNOWN: dict[type, type[FastStep]] = {
+FAST_STEPS: dict[type, type[FastStep]] = {
     A.ShiftScaleRotate: ShiftScaleRotate,
     A.GridDistortion: GridDistortion,
     A.Rotate: Rotate,
@@ -188,8 +191,8 @@ KNOWN: dict[type, type[FastStep]] = {
 
 
 def fast_step(transform: Any) -> FastStep:
-    """The fast step of an albumentations transform, or one that runs albumentations' own code."""
-    step = KNOWN.get(type(transform), FastStep)
+    """The fast step of a transform; a step that runs albumentations' own code if there is none."""
+    step = FAST_STEPS.get(type(transform), FastStep)
     return FastStep(transform) if getattr(transform, "crop_border", False) else step(transform)
 
 
@@ -197,17 +200,17 @@ class FastPipeline:
     """Equivalent of ``albumentations.Compose`` for a list of transforms.
 
     Args:
-        transforms: albumentations transforms, with checked arguments.
+        transforms: albumentations transforms.
     """
 
     def __init__(self, transforms: Sequence[Any]) -> None:
         self.steps = [fast_step(transform) for transform in transforms]
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
-        """Augment RGB uint8 ``[H, W, 3]`` with the draws of ``seed``; the output has its shape."""
+        """Augment RGB uint8 ``[H, W, 3]`` with the draws of ``seed``; returns the same shape."""
         draws = Draws(seed)
         draws.py.random()  # Compose draws whether to run at all
-        pending: Warp | None = None  # waits for a neighbour to join
+        pending: Warp | None = None  # not applied yet: the next warp may join it
         for step in self.steps:
             if not step.fires(draws):
                 continue

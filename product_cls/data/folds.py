@@ -1,4 +1,4 @@
-"""Cross-validation folds: computed once, kept in a file and read back ever after.
+"""Cross-validation folds: computed once, stored in a file, and read from it from then on.
 
 ``folds.csv`` has the columns ``id, fold``. A first line that starts with ``#`` records the
 strategy, the number of splits, the seed and a fingerprint of the samples. Fold -1 means "never held
@@ -34,10 +34,10 @@ def make_folds(
     Args:
         samples: the sample table; its ``test`` rows are ignored.
         strategy: ``stratified`` (each fold has the classes in proportion), ``stratified_group``
-            (the same, and a ``group`` never spans two folds), ``view`` (fold k holds out the k-th
-            of the sorted views: an honest estimate under the shift), ``own`` (fold 0 holds out the
-            data set's own validation part).
-        n_splits: number of folds of the stratified strategies; the other two have their own.
+            (also keeps each ``group`` in one fold), ``view`` (fold k holds out the k-th of the
+            sorted views, which estimates accuracy under the shift between views), ``own`` (fold 0
+            holds out the data set's own validation part).
+        n_splits: number of folds of the stratified strategies; the other two determine theirs.
         seed: seed of the shuffle before a stratified split.
         label: what to stratify by.
 
@@ -75,7 +75,7 @@ def make_folds(
         labels = combined_labels(rows, label)
         splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
-            # Label combinations rarer than n_splits are spread over some of the folds.
+            # Label combinations of fewer than n_splits pictures are spread over some of the folds.
             warnings.filterwarnings("ignore", "The least populated class", UserWarning)
             parts = splitter.split(np.zeros(len(rows)), labels, rows["group"])
             for k, (_, held_out) in enumerate(parts):
@@ -102,8 +102,8 @@ def make_folds(
 def stratified_folds(labels: np.ndarray, n_splits: int, seed: int) -> np.ndarray:
     """The folds of scikit-learn's ``StratifiedKFold(n_splits, shuffle=True, random_state=seed)``.
 
-    Identical for every picture. scikit-learn passes over all pictures for each class, which takes
-    minutes for 500,000 pictures of 100,000 classes.
+    The folds are identical for every picture. scikit-learn passes over all pictures for each class,
+    which takes minutes for 500,000 pictures of 100,000 classes.
 
     Args:
         labels: ``[N]``, any dtype that sorts; a class with fewer pictures than folds is spread over
@@ -130,7 +130,7 @@ def stratified_folds(labels: np.ndarray, n_splits: int, seed: int) -> np.ndarray
 
 
 def _check_label_sizes(targets: np.ndarray, n_splits: int, labels: list[str]) -> None:
-    """Every 0/1 label needs ``n_splits`` pictures with it and as many without it."""
+    """Check that every 0/1 label has ``n_splits`` pictures with it and as many without it."""
     with_label = targets.sum(axis=0)
     fewest = np.minimum(with_label, len(targets) - with_label)
     rarest = int(fewest.argmin())
@@ -143,7 +143,7 @@ def _check_label_sizes(targets: np.ndarray, n_splits: int, labels: list[str]) ->
 
 
 def _check_groups(rows: pd.DataFrame, n_splits: int, label: str | tuple[str, ...]) -> None:
-    """Every fold needs a group, and every class must remain when one group is held out."""
+    """Check that every fold gets a group, and that no class is in a single group."""
     if "group" not in rows or rows["group"].isna().any():
         raise ValueError("strategy=stratified_group needs a group for every picture.")
     if (groups := rows["group"].nunique()) < n_splits:
@@ -160,7 +160,7 @@ def _check_groups(rows: pd.DataFrame, n_splits: int, label: str | tuple[str, ...
 
 
 def _check_class_sizes(rows: pd.DataFrame, n_splits: int, label: str | tuple[str, ...]) -> None:
-    """Every class needs pictures to learn from and to hold out."""
+    """Check that every class has pictures to learn from and to hold out."""
     if not isinstance(label, str):
         for column in label:
             counts = rows[column][rows[column].notna()].astype(str).value_counts()
@@ -173,16 +173,16 @@ def _check_class_sizes(rows: pd.DataFrame, n_splits: int, label: str | tuple[str
 
 
 def _check_enough(rows: pd.DataFrame, n_splits: int, label: str | tuple[str, ...]) -> None:
-    """A class needs ``n_splits`` pictures; of several labels, the largest combination does.
+    """Check that each class, or the largest combination of labels, has ``n_splits`` pictures.
 
     Rare combinations of labels need not be in every fold.
     """
     counts = combined_labels(rows, label).value_counts()
-    if (most := counts.min() if isinstance(label, str) else counts.max()) < n_splits:
+    if (limit := counts.min() if isinstance(label, str) else counts.max()) < n_splits:
         small = sorted(counts.index[counts < n_splits], key=natural_key)
         raise ValueError(
             f"n_splits={n_splits} exceeds the pictures of {len(small)} classes, the smallest is "
-            f"'{counts.idxmin()}' with {counts.min()}; lower it to at most {most} or add pictures."
+            f"'{counts.idxmin()}' with {counts.min()}; lower it to at most {limit} or add pictures."
         )
 
 
@@ -195,7 +195,7 @@ def load_or_make_folds(
     seed: int = 0,
     label: Strata = "label",
 ) -> "pd.Series[int]":
-    """Read the folds from ``file``; make and write them first if there is no such file.
+    """Read the folds from ``file``; if it does not exist, make and write them first.
 
     Args:
         file: the CSV file.
@@ -207,15 +207,15 @@ def load_or_make_folds(
         UserError: what ``make_folds`` refuses.
     """
     rows = samples[samples["split"] != "test"]
-    # The fingerprint covers the columns that the strategy reads: after a picture is relabelled,
-    # say, the stratification would differ.
-    read = {
+    # The fingerprint covers the columns that the strategy reads, because the folds depend on them:
+    # a relabelled picture changes the stratification.
+    strategy_columns = {
         "stratified": strata_columns(label),
         "stratified_group": [*strata_columns(label), "group"],
         "view": ["view"],
         "own": ["split"],
     }.get(strategy, [])
-    columns = ["id", *(column for column in read if column in rows)]
+    columns = ["id", *(column for column in strategy_columns if column in rows)]
     fingerprint = digest(rows[columns].astype(str).to_numpy().tolist())
     header = f"# strategy={strategy} n_splits={n_splits} seed={seed} samples={fingerprint}"
     try:
@@ -231,11 +231,13 @@ def load_or_make_folds(
             f"another."
         ) from None
     first_line = file.read_text(errors="replace").partition("\n")[0].strip()
-    # A file without the header is the user's own; its ids are checked below all the same.
+    # A file without the header is the user's own; its ids are still checked below.
     if first_line.startswith("#") and first_line != header:
         settings, _, _ = first_line.strip("# ").rpartition(" samples=")
-        same = header.startswith(f"# {settings} ")
-        difference = "for other samples" if same else f"with '{settings or first_line[:60]}'"
+        same_settings = header.startswith(f"# {settings} ")
+        difference = (
+            "for other samples" if same_settings else f"with '{settings or first_line[:60]}'"
+        )
         raise ValueError(
             f"file={file}: this folds file was made {difference}, not for these {len(rows)} "
             f"training pictures with strategy={strategy} n_splits={n_splits} seed={seed}; delete "
@@ -269,14 +271,14 @@ def groups_in_several_folds(samples: pd.DataFrame, folds: "pd.Series[int]") -> i
 
 
 def split_rows(folds: "pd.Series[int]", fold: int | str) -> tuple[np.ndarray, np.ndarray]:
-    """Ids to learn from, and ids to hold out.
+    """Split the ids into those to train on and those to hold out.
 
     Args:
         folds: from ``load_or_make_folds``.
         fold: the fold to hold out, or ``all`` to hold out nothing.
 
     Returns:
-        Two arrays of ids, in the order of ``folds``.
+        Ids to train on, str ``[N]``, and held-out ids, str ``[M]``, both in the order of ``folds``.
 
     Raises:
         ValueError: there is no such fold.
@@ -284,8 +286,10 @@ def split_rows(folds: "pd.Series[int]", fold: int | str) -> tuple[np.ndarray, np
     ids = folds.index.to_numpy()
     if fold == "all":
         return ids, ids[:0]
-    known = sorted(int(k) for k in folds.unique() if k >= 0)
-    if fold not in known:
-        raise ValueError(f"fold={fold} does not exist; allowed: {', '.join(map(str, known))}, all.")
+    numbers = sorted(int(k) for k in folds.unique() if k >= 0)
+    if fold not in numbers:
+        raise ValueError(
+            f"fold={fold} does not exist; allowed: {', '.join(map(str, numbers))}, all."
+        )
     held_out = folds.to_numpy() == fold
     return ids[~held_out], ids[held_out]

@@ -1,4 +1,4 @@
-"""New pictures to predict: list them, and decode them in batches ahead of the network."""
+"""Pictures to predict: lists them, and decodes them in batches ahead of the network."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,8 @@ def list_images(source: Path) -> list[tuple[str, Path]]:
     """Names and paths of the pictures in a folder or a CSV, or of a single picture.
 
     Raises:
-        UserError: nothing is there, or the CSV has no column of paths.
+        UserError: there is no such file or folder, the folder holds no picture, or the CSV has no
+            column of paths.
     """
     if source.is_dir():
         images = [(str(path.relative_to(source)), path) for path in list_pictures(source)]
@@ -51,14 +52,13 @@ def read_ahead(
     """Read items in batches; while the caller uses one batch, threads read the next.
 
     Args:
-        read: reads the item with a number in [0, ``count``), or raises OSError.
+        read: returns the item with a number in [0, ``count``), or raises OSError.
         count: number of items.
         batch_size: items in a batch.
-        failed: called with the number and the reason for each item that cannot be read; the item is
-            left out.
+        failed: called with number and reason for each item that cannot be read, which is left out.
 
     Yields:
-        Number -> item, for each batch; empty if none of its items can be read.
+        For each batch, number -> item; empty if none of its items can be read.
     """
 
     def attempt(number: int) -> Read | OSError:
@@ -73,9 +73,9 @@ def read_ahead(
             numbers = range(first, min(first + batch_size, count))
             return zip(numbers, pool.map(attempt, numbers), strict=True)
 
-        upcoming = start(0)
+        next_batch = start(0)
         for first in range(0, count, batch_size):
-            current, upcoming = upcoming, start(first + batch_size)
+            current, next_batch = next_batch, start(first + batch_size)
             batch: dict[int, Read] = {}
             for number, result in current:
                 if isinstance(result, OSError):
@@ -91,7 +91,7 @@ def read_batches(
     batch_size: int,
     unreadable: dict[str, str],
 ) -> Iterator[dict[str, Any]]:
-    """Batches for ``predict_scores``; while the network runs on one, the next is decoded.
+    """Batches for ``predict_scores``; while the network runs on a batch, the next is decoded.
 
     Args:
         picture: decodes a file to uint8 ``[3, H, W]``, or raises OSError.

@@ -1,4 +1,4 @@
-"""Several labels per picture: 0/1 columns of the sample table, and the letters contest's layout."""
+"""Several labels per picture: 0/1 columns, and the reader of the letters contest's layout."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def label_columns(samples: pd.DataFrame) -> list[str]:
 
 
 def zeros_and_ones(table: pd.DataFrame, labels: Sequence[str], source: str | Path) -> np.ndarray:
-    """Label columns as an array.
+    """Convert label columns to an array.
 
     Args:
         table: N rows.
@@ -75,7 +75,7 @@ def read_label_table(
         test_file: CSV of the pictures to predict, such as a sample submission, whose labels are
             ignored; None for no test part.
         test_pictures: folder of the pictures to predict.
-        answers_file: CSV with the labels of the test pictures, if known.
+        answers_file: CSV with the labels of the test pictures; None if they are unknown.
         index_column: column that identifies a row.
         labels: the label columns; None for all columns except the index and the number.
         number_column: column of the file number, if it is not the index.
@@ -94,10 +94,10 @@ def read_label_table(
     if numbers_file is not None:
         number_column = number_column or "number"
         numbers = _read(folder, numbers_file, "numbers_file", [index_column, number_column])
-    special = [index_column] if number_column is None else [index_column, number_column]
+    not_labels = [index_column] if number_column is None else [index_column, number_column]
 
     def located(table: pd.DataFrame, file: str, pictures: str, split: str) -> pd.DataFrame:
-        """Rows ``id, path, split`` of one CSV."""
+        """Columns ``id``, ``path`` and ``split`` for the rows of one CSV."""
         picture_folder = require_folder(folder / pictures, f"pictures of {file}")
         names = table[index_column]
         if numbers is not None:
@@ -125,11 +125,11 @@ def read_label_table(
     train = _read(folder, train_file, "train_file", [index_column, *(labels or [])])
     if number_column is not None and numbers is None and number_column not in train:
         raise UserError(f"{folder / train_file} has no column '{number_column}'.")
-    names = labels or [str(column) for column in train if column not in special]
-    if clash := [name for name in names if name in ROLES]:
+    names = labels or [str(column) for column in train if column not in not_labels]
+    if reserved := [name for name in names if name in ROLES]:
         raise UserError(
-            f"{folder / train_file}: a label cannot be called '{clash[0]}', which is a column of "
-            f"the sample table; rename it."
+            f"{folder / train_file}: a label cannot be called '{reserved[0]}', which is a column "
+            f"of the sample table; rename it."
         )
     if not names:
         raise UserError(f"{folder / train_file} has no label column beside '{index_column}'.")
@@ -138,7 +138,7 @@ def read_label_table(
     parts = [rows]
     if test_file is not None:
         test = _read(folder, test_file, "test_file", [index_column])
-        extra = [str(c) for c in test if c not in special and c not in train]
+        extra = [str(c) for c in test if c not in not_labels and c not in train]
         if extra:
             raise UserError(
                 f"{folder / test_file} has a column '{extra[0]}' that {train_file} lacks; both "
@@ -179,8 +179,8 @@ def _read(folder: Path, name: str, argument: str, columns: Sequence[str]) -> pd.
 
     Args:
         folder: folder of the CSV.
-        name: file name, the value of ``argument``.
-        argument: argument of ``read_label_table``.
+        name: file name.
+        argument: the argument of ``read_label_table`` that names the file.
         columns: required columns, the index first.
     """
     file = folder / name

@@ -1,7 +1,7 @@
 """Mixup and CutMix on a batch, for any task.
 
 Both return mixed images, a permutation and lambda. The loss is
-``lam * loss(out, y) + (1 - lam) * loss(out, y[perm])``, whatever a label means.
+``lam * loss(out, y) + (1 - lam) * loss(out, y[perm])``, for labels of any kind.
 """
 
 from typing import NamedTuple
@@ -17,9 +17,9 @@ class Mixed(NamedTuple):
     """A mixed batch.
 
     Attributes:
-        images: like the input, ``[B, C, H, W]``.
+        images: ``[B, C, H, W]``, with the dtype of the input.
         perm: int64 ``[B]``, index of each image's partner.
-        lam: share of the first image in [0, 1]; 1 where nothing was mixed.
+        lam: share of the first image, in [0, 1]; 1 if nothing was mixed.
     """
 
     images: Tensor
@@ -79,7 +79,7 @@ def cutmix(images: Tensor, perm: Tensor, lam: float, cy: int, cx: int) -> Mixed:
 
 
 class Mix:
-    """Draws for each batch whether it is mixed, and by mixup or CutMix (never both).
+    """Draws for each batch whether to mix it, by mixup or by CutMix (never both).
 
     Args:
         mixup: alpha of the Beta(alpha, alpha) distribution of mixup's lambda; 0 disables mixup.

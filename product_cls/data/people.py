@@ -2,7 +2,7 @@
 
     images/000001_female_Asian_45/{mask1,...,mask5,incorrect_mask,normal}.{jpg,jpeg,png}
 
-is the layout of a well-known contest on masks, with pictures of 4,500 people.
+This is the layout of a well-known contest on masks, with pictures of 4,500 people.
 """
 
 import re
@@ -39,7 +39,7 @@ def read_people(root: str | Path, *, test: str | Path | None = None) -> pd.DataF
 
     Raises:
         ValueError: ``root`` or ``test`` does not exist.
-        UserError: a folder or picture with another kind of name, a person without pictures, a
+        UserError: a folder or picture name of another form, a person without pictures, a
             picture that ``info.csv`` names and the folder lacks, or whatever ``check_samples``
             refuses.
     """
@@ -49,29 +49,29 @@ def read_people(root: str | Path, *, test: str | Path | None = None) -> pd.DataF
     else:
         test_folder = existing_folder(test, "pictures to predict", argument="test")
     places = (folder / "train" / "images", folder / "images", folder)
-    people = next(place for place in places if place.is_dir())
+    parent = next(place for place in places if place.is_dir())
     persons = sorted(
         (
             entry
-            for entry in people.iterdir()
+            for entry in parent.iterdir()
             if entry.is_dir() and entry.name[0] != "." and entry.resolve() != test_folder.resolve()
         ),
         key=lambda entry: natural_key(entry.name),
     )
     if not persons:
-        raise UserError(f"{people} holds no folders; expected one per person, id_gender_race_age.")
-    rows = [row for person in persons for row in _person_rows(person, people)]
+        raise UserError(f"{parent} holds no folders; expected one per person, id_gender_race_age.")
+    rows = [row for person in persons for row in _person_rows(person, parent)]
     if test_folder.is_dir():
         rows += _test_rows(test_folder)
-    # Checked for the mask only: with few people, a class of another label may be a single person.
-    return check_samples(pd.DataFrame(rows), people, label="mask")
+    # Only the mask is checked: with few people, a class of another label may be a single person.
+    return check_samples(pd.DataFrame(rows), parent, label="mask")
 
 
-def _person_rows(person: Path, people: Path) -> list[dict[str, object]]:
+def _person_rows(person: Path, parent: Path) -> list[dict[str, object]]:
     """Rows of one person's pictures.
 
     Raises:
-        UserError: a name of another form, or no picture.
+        UserError: a folder or picture name of another form, or no picture.
     """
     match = PERSON.fullmatch(person.name)
     if match is None:
@@ -94,7 +94,7 @@ def _person_rows(person: Path, people: Path) -> list[dict[str, object]]:
         label = MASKS.index(mask) * 6 + GENDERS.index(match["gender"]) * 3 + age
         rows.append(
             {
-                "id": str(path.relative_to(people)),
+                "id": str(path.relative_to(parent)),
                 "path": str(path),
                 "split": "train",
                 "label": str(label),

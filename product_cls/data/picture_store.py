@@ -1,7 +1,7 @@
-"""What the loaders need from a place that holds a data set's pictures.
+"""The interface through which loaders read the pictures of a data set.
 
 ``ImageStore`` (decoded pictures in one memory-mapped file) and ``StreamStore`` (encoded pictures in
-shards) both follow this protocol, so nothing outside them asks which of the two it has.
+shards) both follow this protocol, so callers need not know which of the two they have.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from product_cls.data.samplers import EpochSampler
 
 
 class PictureStore(Protocol):
-    """Pictures by row, and the order in which they are best read."""
+    """Pictures by row, and samplers whose order suits the store."""
 
     @property
     def ids(self) -> list[str]:

@@ -1,6 +1,6 @@
-"""Decode one picture upright and resize it.
+"""Decodes a picture upright and resizes it.
 
-If the pixels that this module produces change, raise ``VERSION`` in ``store.py``.
+After a change of the pixels that this module produces, raise ``VERSION`` in ``store.py``.
 """
 
 import re
@@ -48,9 +48,9 @@ def picture_file(path: str | Path) -> Path | BinaryIO:
 
 
 def load_picture(path: str | Path | BinaryIO | Image.Image) -> np.ndarray:
-    """Decode a picture and turn it upright as its EXIF data says.
+    """Decode a picture and turn it upright by its EXIF orientation.
 
-    Greyscale is repeated in three channels, transparent pixels are laid over white, and 16-bit
+    Greyscale is repeated in three channels, transparent pixels are blended with white, and 16-bit
     values are scaled to 8 bits. Pillow decodes because OpenCV returns the readable half of a
     truncated file as if it were whole.
 

@@ -1,8 +1,8 @@
 """torchvision's RandAugment and AutoAugment as pipeline steps that depend on the picture's seed.
 
-torchvision draws from torch's global stream. If a step advanced that stream, dropout would depend
-on how many pictures were augmented before it, and on whether a worker did so. Each picture
-therefore gets the stream to itself, freshly seeded, and the stream is restored afterwards.
+torchvision draws from torch's global generator. If a step advanced it, dropout would depend on how
+many pictures were augmented before, and on whether a worker did so. So the generator is seeded anew
+for each picture, and its state is restored afterwards.
 """
 
 from collections.abc import Iterator, Sequence
@@ -58,7 +58,7 @@ def torch_stream(seed: int) -> Iterator[None]:
 
 
 class _TorchvisionStep(A.ImageOnlyTransform):
-    """A torchvision transform that takes uint8 ``[3, H, W]``."""
+    """Applies a torchvision transform of uint8 ``[3, H, W]`` to pictures uint8 ``[H, W, 3]``."""
 
     policy_transform: v2.Transform
 
@@ -91,7 +91,7 @@ class RandAugment(_TorchvisionStep):
 
         @field_validator("operations")
         @classmethod
-        def known(cls, operations: Sequence[str]) -> Sequence[str]:
+        def check_operations(cls, operations: Sequence[str]) -> Sequence[str]:
             if unknown := [name for name in operations if name not in OPERATIONS]:
                 raise ValueError(f"'{unknown[0]}' is none of {', '.join(OPERATIONS)}")
             return operations
@@ -106,7 +106,7 @@ class RandAugment(_TorchvisionStep):
     ) -> None:
         super().__init__(p=p)
         transform = v2.RandAugment(num_ops, magnitude, interpolation="bilinear", fill=fill)
-        # A private attribute, but the only way to leave an operation out; a test watches it.
+        # Operations can be left out only by this private attribute; a test checks that it exists.
         space = transform._AUGMENTATION_SPACE
         transform._AUGMENTATION_SPACE = {
             name: space[name] for name in map(torchvision_name, operations)
@@ -115,10 +115,10 @@ class RandAugment(_TorchvisionStep):
 
 
 class AutoAugment(_TorchvisionStep):
-    """One of the pairs of operations that a search found (Cubuk et al. 2019, arXiv 1805.09501).
+    """A random pair of operations from a searched policy (Cubuk et al. 2019, arXiv 1805.09501).
 
     Args:
-        policy: data set of the search: ``imagenet``, ``cifar10`` or ``svhn``.
+        policy: data set of the search that found the policy: ``imagenet``, ``cifar10`` or ``svhn``.
         fill: grey value of pixels from outside the picture, 0 to 255.
         p: share of the pictures to change, in [0, 1].
     """

@@ -1,4 +1,4 @@
-"""Readers: from files on disk to the sample table.
+"""Readers: build the sample table from files on disk.
 
 A new reader is a function that returns ``check_samples(table)``, and a file in ``conf/data``.
 """
@@ -89,8 +89,8 @@ def read_csv(
     Args:
         file: the CSV.
         root: folder that the paths are relative to; None for the CSV's own folder.
-        path_column, label_column: columns of the path and the label; ``label_column`` is None if no
-            single column is the label (several heads).
+        path_column, label_column: columns of the path and the label; a ``label_column`` of None
+            means that no single column is the label (several heads).
         split_column: ``train`` | ``val`` | ``test``; if None, rows without a label are ``test``,
             and without a label column all rows are ``train``.
         view_column, group_column: columns that become ``view`` and ``group``.
@@ -110,13 +110,13 @@ def read_csv(
         "group": group_column,
     }
     named = [column for column in roles.values() if column is not None]
-    if twice := [column for column in named if named.count(column) > 1]:
+    if repeated := [column for column in named if named.count(column) > 1]:
         raise UserError(
-            f"{source}: the column '{twice[0]}' is named twice; each column has one role."
+            f"{source}: the column '{repeated[0]}' is named twice; each column has one role."
         )
     # Everything as text: any column may be a label, and '01' differs from '1'.
     table = read_table(source, named, dtype=str)
-    # A column that happens to have the name of a role gives way to the column chosen for the role.
+    # A column that merely has the name of a role gives way to the column set for the role.
     table = table.drop(
         columns=[c for c in table if roles.get(str(c)) is not None and c not in named]
     )
@@ -191,7 +191,7 @@ def read_competition(root: str | Path, *, sample_file: str = "sample.csv") -> pd
 
 
 def _join_catalogue(table: pd.DataFrame, file: Path) -> pd.DataFrame:
-    """Add the columns that ``file`` has for each label; missing for labels that it lacks."""
+    """Add the columns of ``file`` by label; values are missing for labels that it lacks."""
     products = read_table(file, ["label"], dtype=str).set_index("label")
     if taken := [str(column) for column in products if column in table]:
         raise UserError(f"{file} has a column '{taken[0]}', which samples already have; rename it.")
@@ -206,7 +206,7 @@ def read_grocery(root: str | Path) -> pd.DataFrame:
 
     Each line is ``path, fine, coarse``, and ``classes.csv`` names the classes. ``label`` is the
     name of the fine class, ``coarse`` that of the coarse one. Only ``train.txt`` is required; a
-    missing ``val.txt`` or ``test.txt`` leaves out that part.
+    set without ``val.txt`` or ``test.txt`` lacks that part.
 
     Args:
         root: folder of the data set, or of its public repository.
@@ -240,11 +240,11 @@ def read_grocery(root: str | Path) -> pd.DataFrame:
         columns = ["id", "fine", "coarse"]
         part = read_table(file, [], names=columns, dtype=str, skipinitialspace=True)
         part["label"], part["coarse"] = part["fine"].map(fine), part["coarse"].map(coarse)
-        bad = part["id"][part[["id", "label", "coarse"]].isna().any(axis=1)]
-        if len(bad):
+        invalid = part["id"][part[["id", "label", "coarse"]].isna().any(axis=1)]
+        if len(invalid):
             raise UserError(
-                f"{file} holds {len(bad)} lines without a path or with a class id that classes.csv "
-                f"does not name, the first is '{bad.iloc[0]}'."
+                f"{file} holds {len(invalid)} lines without a path or with a class id that "
+                f"classes.csv does not name, the first is '{invalid.iloc[0]}'."
             )
         part["path"] = [str(folder / name) for name in part["id"]]
         require_files(part["path"], file)

@@ -1,4 +1,4 @@
-"""The order of training pictures, drawn from ``(seed, epoch)`` alone."""
+"""Samplers: the order of pictures, which depends only on ``(seed, epoch)``."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -18,21 +18,21 @@ def derive_seed(*parts: int) -> int:
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields ``(position, epoch)`` in a new order for each epoch.
 
-    The order depends on ``(seed, epoch)`` alone, so a run resumed at epoch e sees the same pictures
+    The order depends only on ``(seed, epoch)``, so a run resumed at epoch e sees the same pictures
     as an uninterrupted one. The epoch travels with the position because persistent workers hold a
     copy of the data set, which the main process cannot update.
 
-    With several ranks, positions are dealt to the ranks in turns, so that the k-th batches of all
-    ranks together are the k-th batch of a single process whose batches are ``world_size`` times as
-    large. When shuffling, all ranks get equally many positions and the remainder (fewer than
-    ``world_size``, others in each epoch) is left out. Without shuffling, the first ranks get one
-    more, so that every position comes exactly once.
+    With several ranks, positions are dealt to the ranks in turns. So the k-th batches of all ranks
+    together are the k-th batch of a single process whose batches are ``world_size`` times as large.
+    With shuffling, all ranks get equally many positions, and the remainder (fewer than
+    ``world_size``, different in each epoch) is left out. Without shuffling, the first ranks may get
+    one more, so that every position comes exactly once.
 
     Args:
         count: number of positions.
-        shuffle: draw a new order for each epoch (training); otherwise positions come in order.
+        shuffle: draw a new order for each epoch, for training; otherwise positions come in order.
         seed: seed of the order.
-        rank, world_size: this process among those that share the positions.
+        rank, world_size: rank of this process, and number of ranks that share the positions.
     """
 
     turn = 1  # positions dealt to a rank at a time
@@ -77,9 +77,9 @@ class ClassSampler(EpochSampler):
     """Batches with K pictures of each of P classes, for losses that compare pictures.
 
     In each epoch every class is shuffled and cut into hands of K pictures. Hands are dealt to
-    batches in rounds, with one hand of each class in a round. Pictures that do not fill a hand wait
-    for the shuffle of another epoch; a class with fewer than K pictures repeats some. A class
-    appears twice in one batch only where too few other classes are left, at the end of an epoch
+    batches in rounds, with one hand of each class in a round. Pictures that do not fill a hand are
+    left out of the epoch; a class with fewer than K pictures repeats some. A class appears twice in
+    one batch only if too few other classes are left, at the end of an epoch
     with classes of very different sizes.
 
     Args:
@@ -90,7 +90,7 @@ class ClassSampler(EpochSampler):
         rank, world_size: as for ``EpochSampler``, but whole batches are dealt.
 
     Raises:
-        ValueError: ``per_class`` does not divide the batch, the batch holds more classes than there
+        ValueError: ``per_class`` does not divide the batch, a batch needs more classes than there
             are, or an epoch has fewer batches than ranks.
     """
 
@@ -145,12 +145,12 @@ class ClassSampler(EpochSampler):
 
 
 class ShardSampler(EpochSampler):
-    """Positions of pictures in shards, in an order that needs few shards at a time.
+    """Yields positions of pictures in shards, in an order that needs few shards at a time.
 
-    For training, each epoch draws an order of the shards and of the pictures in each shard, then
-    delays every picture by a random 0 to ``window`` places. A batch is thus drawn from about
-    ``window`` pictures, from shards that no other epoch brings together, and a shard stays in use
-    while about ``window`` pictures plus its own pass. A window that covers all pictures gives the
+    With shuffling, each epoch draws an order of the shards and of the pictures in each shard, then
+    delays every picture by a random 0 to ``window`` places. So a batch is drawn from about
+    ``window`` pictures, from shards that no other epoch brings together. A shard is in use while
+    its own pictures and about ``window`` others pass. A window that covers all pictures gives the
     order of ``EpochSampler``. Without shuffling, pictures come in their order in the shards.
 
     Args:
@@ -204,7 +204,7 @@ class ShardSampler(EpochSampler):
 
 
 def shards_in_use(shards: np.ndarray, window: int) -> int:
-    """Number of shards that ``ShardSampler`` needs at a time, including those fetched ahead.
+    """Number of shards that ``ShardSampler`` needs at a time, with those fetched ahead.
 
     Args:
         shards: int64 ``[N]``, shard of each picture.

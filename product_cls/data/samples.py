@@ -2,7 +2,7 @@
 
 Columns: ``id`` (unique and stable: a path relative to the root), ``path`` (location of the
 picture), ``split`` (``train``; ``val`` where the data set has its own validation part; ``test``),
-one or more label columns (missing where unknown) and, where known, ``view`` (the condition that
+one or more label columns (missing if unknown) and, if known, ``view`` (the condition that
 shifts, such as the camera's pitch in degrees) and ``group`` (samples that must share a fold, such
 as the pictures of a person).
 
@@ -34,13 +34,16 @@ def natural_key(text: str) -> tuple[int, int, str]:
 def check_samples(
     table: pd.DataFrame, source: str | Path, *, label: str | None = "label"
 ) -> pd.DataFrame:
-    """Refuse a table that no model can be trained on; return it with a fresh index.
+    """Refuse a table that no model can be trained on.
 
     Args:
         table: with at least ``id``, ``path``, ``split`` and the column ``label``.
         source: where the table was read from, for messages.
-        label: the label column that every training row must have; None if there is no such column
-            and the task checks the labels.
+        label: the label column, required in every training row; None leaves the check of labels to
+            the task.
+
+    Returns:
+        The table with a new index.
 
     Raises:
         UserError: a duplicate id, an unknown split, no training picture, a training picture without
@@ -60,7 +63,7 @@ def check_samples(
         raise UserError(f"{source}: '{first}' is a training picture without a {label}.")
     counts = training[label].value_counts()
     if len(counts) < 2:
-        raise UserError(f"{source}: only the class '{counts.index[0]}'; at least 2 are needed.")
+        raise UserError(f"{source} has only the class '{counts.index[0]}'; at least 2 are needed.")
     if single := sorted(map(str, counts.index[counts < 2]), key=natural_key):
         raise UserError(
             f"{source}: {len(single)} classes have a single training picture "
@@ -76,26 +79,25 @@ def strata_columns(label: Strata) -> list[str]:
 
 
 def combined_labels(samples: pd.DataFrame, label: str | tuple[str, ...]) -> "pd.Series[str]":
-    """The label of each row as text; for several columns, ``COLUMN=LABEL`` of the known ones."""
+    """The label of each row as text; for several columns, the ``COLUMN=LABEL`` it has."""
     if isinstance(label, str):
         return samples[label].astype(str)
-    known = [
+    texts = [
         (f"{column}=" + samples[column].astype(str)).where(samples[column].notna(), "")
         for column in label
     ]
-    return pd.concat(known, axis=1).agg(" ".join, axis=1)
+    return pd.concat(texts, axis=1).agg(" ".join, axis=1)
 
 
 def take_subset(samples: pd.DataFrame, limit: int, *, label: Strata, seed: int) -> pd.DataFrame:
     """A stratified subset of the training pictures, for quick experiments.
 
-    Each class keeps its share of ``limit``, and at least the 2 pictures that every class needs. The
-    choice depends on ``seed`` alone, and a smaller subset is part of a larger one. All test
-    pictures stay.
+    Each class keeps its share, and at least the 2 pictures that every class needs. The choice
+    depends only on ``seed``, and a smaller subset is part of a larger one. All test pictures stay.
 
     Args:
         samples: the sample table.
-        limit: number of training pictures; a table that has no more is returned unchanged.
+        limit: number of training pictures; a table with no more than that is returned unchanged.
         label: what to stratify by.
         seed: 0 or more.
 
@@ -124,7 +126,7 @@ def take_subset(samples: pd.DataFrame, limit: int, *, label: Strata, seed: int) 
             f"more, for 2 pictures of each."
         )
     # The pictures of each class, in random order, get evenly spaced places on one line (Webster's
-    # apportionment of seats): the first `limit` places respect the labels, whatever the limit.
+    # apportionment of seats), so that the first `limit` places keep the shares for any limit.
     order = np.random.default_rng((seed, 3)).permutation(len(training))
     rank = labels.iloc[order].groupby(labels.iloc[order]).cumcount()
     place = ((rank + 0.5) / labels.loc[rank.index].map(counts)).where(rank >= 2, 0)
@@ -135,8 +137,8 @@ def take_subset(samples: pd.DataFrame, limit: int, *, label: Strata, seed: int) 
 def samples_fingerprint(samples: pd.DataFrame, label: Strata = "label") -> str:
     """Digest of the parts of the table that a run reads, and of the sizes of the files.
 
-    Locations of files and unused labels do not count. Sizes count rather than times, because a copy
-    of the data on another machine is the same data.
+    Locations of files and unused labels do not count. Sizes count instead of times, because copied
+    data is the same data.
     """
     columns = sorted(
         {"id", "split", "view", "group", *strata_columns(label)} & set(samples.columns)

@@ -1,4 +1,4 @@
-"""Folders, tables and picture files of a data set, checked for the readers."""
+"""Checked access to the folders, tables and picture files of a data set, for readers."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -12,31 +12,35 @@ from product_cls.data.samples import natural_key
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
 
-def existing_folder(root: str | Path, what: str, *, argument: str = "root") -> Path:
+def existing_folder(root: str | Path, expected: str, *, argument: str = "root") -> Path:
     """A reader's argument as the path of an existing folder.
 
     Args:
         root: the folder; ``~`` is expanded.
-        what: what it should hold, for the message.
-        argument: the reader's name for it.
+        expected: what the folder should hold, for the message.
+        argument: name of the reader's argument.
 
     Raises:
         ValueError: there is no such folder.
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"{argument}={root}: there is no such folder; expected {what}.")
+        raise ValueError(f"{argument}={root}: there is no such folder; expected {expected}.")
     return folder
 
 
-def require_folder(folder: Path, what: str) -> Path:
-    """A folder inside a data set, checked.
+def require_folder(folder: Path, content: str) -> Path:
+    """Check that a folder inside a data set exists.
+
+    Args:
+        folder: is returned.
+        content: what the folder should hold, for the message.
 
     Raises:
-        UserError: it does not exist.
+        UserError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"There is no folder {folder} ({what}).")
+        raise UserError(f"There is no folder {folder} ({content}).")
     return folder
 
 
@@ -56,7 +60,7 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataFrame:
-    """Read a CSV in which only an empty cell is missing: 'NA' and 'None' may be class names.
+    """Read a CSV; only an empty cell is a missing value, as 'NA' and 'None' may be class names.
 
     Args:
         file: the CSV.
@@ -69,8 +73,7 @@ def read_table(file: Path, columns: Collection[str], **options: Any) -> pd.DataF
     try:
         table = pd.read_csv(file, keep_default_na=False, na_values=[""], **options)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        why = reason(error)
-        raise UserError(f"{file} cannot be read as a CSV: {why}.") from None
+        raise UserError(f"{file} cannot be read as a CSV: {reason(error)}.") from None
     if table.empty:
         raise UserError(f"{file} has no rows.")
     if not isinstance(table.index, pd.RangeIndex):  # pandas turns a surplus field into an index
@@ -89,7 +92,7 @@ def require_files(paths: "pd.Series[str]", source: Path) -> None:
         source: the file that names them, for the message.
 
     Raises:
-        UserError: some do not exist; the message names the first.
+        UserError: a file does not exist; the message names the first.
     """
     absent = [path for path in paths if not Path(path).is_file()]
     if absent:

@@ -2,7 +2,7 @@
 
 A store is a folder with ``pixels.npy`` (uint8 ``[N, H, W, 3]``, RGB) and ``index.json`` (ids and a
 fingerprint of the source files and the size). It is built under a lock in a temporary folder beside
-it and renamed when complete, so a folder with the store's name is always whole.
+it, which is renamed when complete, so a folder with the store's name is always complete.
 """
 
 import json
@@ -28,7 +28,7 @@ from product_cls.data.pictures import Fit, check_shape, load_picture, resize
 from product_cls.data.samplers import EpochSampler
 
 OnUnreadable = Literal["stop", "drop"]
-VERSION = 2  # raise it when decoding or resizing changes, so that old stores are rebuilt
+VERSION = 2  # raise it after a change of decoding or resizing, so that old stores are rebuilt
 SHOWN = 20  # unreadable pictures listed in the message; the report file lists all
 
 
@@ -60,7 +60,7 @@ class ImageStore:
         ids: ids of the pictures, in the order of ``pixels``.
         pixels: uint8 ``[N, H, W, 3]``, RGB, read-only.
         fingerprint: digest of the sources, from ``sources_fingerprint``.
-        unreadable: path -> reason, for pictures that were dropped.
+        unreadable: path -> reason, for dropped pictures.
     """
 
     folder: Path
@@ -111,11 +111,11 @@ class ImageStore:
         return EpochSampler(len(rows), shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
 
     def check_room(self, rows: np.ndarray) -> None:
-        """Accept any rows: all pictures are on disk."""
+        """Accept any rows: the store has no cache that could be too small."""
 
 
 def sources_fingerprint(samples: pd.DataFrame, size: tuple[int, int], fit: Fit) -> str:
-    """Digest of a store's sources: ids, size and modification time of each file, picture size."""
+    """Digest of a store's sources: picture size and fit, and id, size and time of each file."""
     files = [
         [name, *_stamp(path)] for name, path in zip(samples["id"], samples["path"], strict=True)
     ]
@@ -168,7 +168,7 @@ def build_store(
             fingerprint = sources_fingerprint(samples, size, fit)
             if not _is_current(folder, fingerprint):
                 _build(samples, folder, size, fit, on_unreadable, threads, fingerprint)
-            # Still under the lock: the next process may replace it with a store of other samples.
+            # Still under the lock, after which another process may build a store of other samples.
             store = ImageStore.open(folder)
             report = write_report(folder, store.unreadable)
     except OSError as error:
@@ -176,7 +176,7 @@ def build_store(
             f"folder={folder}: the image store cannot be written there: "
             f"{error.strerror or error}; choose another place."
         ) from error
-    if store.unreadable and on_unreadable == "stop":  # it was built with ``drop``
+    if store.unreadable and on_unreadable == "stop":  # an earlier call built it with ``drop``
         raise UnreadablePicturesError(store.unreadable, report)
     if dropped := len(samples) - len(store.ids):
         warn(f"{dropped} pictures cannot be decoded and are left out: {report}.")
@@ -227,11 +227,11 @@ def _build(
 
         jobs = list(enumerate(samples["path"]))
         with ThreadPoolExecutor(threads or usable_cores()) as pool:
-            done = progress_bar(
+            failures = progress_bar(
                 pool.map(decode, jobs), "image store", len(jobs), unit="img", leave=False
             )
             try:
-                reasons = dict(filter(None, done))
+                reasons = dict(filter(None, failures))
             except BaseException:  # Ctrl-C must not wait for the remaining pictures
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

@@ -1,4 +1,4 @@
-"""Make synthetic pictures in several processes, with one progress bar."""
+"""Makes synthetic pictures in several processes, with one progress bar."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -30,13 +30,13 @@ def make_all(
     With more than one process, each imports the caller's main module (Python's "spawn").
 
     Args:
-        make: a module-level function that makes the pictures of a task and yields counts of
-            finished pictures on the way.
+        make: a module-level function that makes the pictures of a task and yields, again and again,
+            the number of pictures finished since.
         work: arguments of ``make``; they are pickled.
         out: label of the progress bar.
         total: pictures in the set.
         missing: pictures that ``work`` will make.
-        processes: maximum number of processes; 1 works in this process.
+        processes: maximum number of processes; 1 is this process.
         progress: show the bar.
     """
     with progress_bar(
@@ -82,7 +82,7 @@ def _start_worker(counter: Any, stop: Any) -> None:
     global _counter, _stop
     _counter, _stop = counter, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)  # there is one process per CPU already
+    cv2.setNumThreads(0)  # there is already one process per CPU
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,4 +1,4 @@
-"""Synthetic sets on disk: written once, resumed after an interruption, never mixed up.
+"""Synthetic sets on disk: written once, resumed after an interruption, never mixed.
 
 A set's folder holds a marker file with the set's parameters. It is called ``unfinished`` while
 pictures are missing and renamed to ``done`` when the set is complete.
@@ -24,7 +24,7 @@ class Kind:
     """The kind of a set.
 
     Attributes:
-        what: its pictures in words, for messages.
+        what: its content in words, for messages.
         done, unfinished: names of the marker files.
     """
 
@@ -43,12 +43,12 @@ def in_range(name: str, value: Any, low: int, high: float, *, whole: bool = True
         whole: refuse fractions.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the value is out of range or of another type.
     """
     types = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, types) or not low <= value <= high:
-        what = "a whole number" if whole else "a number"
-        raise ValueError(f"{name}={value}; allowed: {what} from {low} to {high}.")
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(f"{name}={value}; allowed: {kind} from {low} to {high}.")
 
 
 def check_common(size: int, seed: int, processes: int | None) -> None:
@@ -70,12 +70,12 @@ def check_common(size: int, seed: int, processes: int | None) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file atomically; a killed process leaves at most a ``*.tmp`` file beside it."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
+        partial.write_bytes(content)
+        os.replace(partial, path)
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def make_once(
@@ -86,14 +86,13 @@ def make_once(
     require: Callable[[], None],
     fill: Callable[[], None],
 ) -> None:
-    """Call ``fill`` unless ``out`` holds the set already; concurrent calls wait for each other.
+    """Call ``fill`` unless ``out`` already holds the set; concurrent calls wait for each other.
 
     Args:
         out: the set's folder.
         kind: kind of the set.
         parameters: everything that the set's bytes depend on, in plain containers.
-        require: raises if a package that ``fill`` needs is missing; called before anything is
-            written.
+        require: called before anything is written; raises if ``fill`` lacks a package.
         fill: makes the missing files.
 
     Raises:
@@ -105,7 +104,7 @@ def make_once(
             return
         require()
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(out):
+        with _locked(out):
             if not _claim(out, kind, parameters):
                 return
             for remnant in out.rglob("*.tmp"):  # from a process that was killed while writing
@@ -125,8 +124,8 @@ def make_once(
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Lock ``out``; tell the user if this has to wait."""
+def _locked(out: Path) -> Iterator[None]:
+    """Lock ``out``; tell the user if the lock is taken."""
     lock = FileLock(f"{out}.lock")
     try:
         lock.acquire(timeout=0)
@@ -159,16 +158,16 @@ def _stored_parameters(marker: Path) -> dict[str, Any] | None:
 
 
 def _claim(out: Path, kind: Kind, parameters: dict[str, Any]) -> bool:
-    """Mark ``out`` as an unfinished set; False if the set is complete already."""
+    """Mark ``out`` as an unfinished set; False if the set is already complete."""
     for marker in (kind.done, kind.unfinished):
         stored = _stored_parameters(out / marker)
         if stored == parameters:
             return marker == kind.unfinished
         if stored is not None:
-            words = " ".join(f"{name}={value}" for name, value in stored.items())
+            settings = " ".join(f"{name}={value}" for name, value in stored.items())
             state = "a" if marker == kind.done else "an unfinished"
             raise UserError(
-                f"{out} holds {state} set of {kind.what} with other parameters ({words}): name "
+                f"{out} holds {state} set of {kind.what} with other parameters ({settings}): name "
                 f"another folder, or delete this one."
             )
     # A call that was killed while writing its marker leaves only a part of the marker.

@@ -1,4 +1,4 @@
-"""Geometric warps by OpenCV, two of which can often be joined into one."""
+"""Geometric warps by OpenCV; two of them can often be joined into one."""
 
 import threading
 from dataclasses import dataclass, replace
@@ -28,10 +28,11 @@ class Warp:
     interpolation: int = cv2.INTER_LINEAR
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Warp RGB uint8 ``[H, W, 3]``; returns the same shape."""
         if self.kind == "flip":
             return cv2.flip(image, 1)
-        # OpenCV gathers four-channel pixels in two thirds of the time of three-channel ones, with
-        # the same values.
+        # OpenCV gathers pixels of four channels in two thirds of the time that three channels
+        # take, with the same values.
         rgba = self._warp(cv2.cvtColor(image, cv2.COLOR_RGB2RGBA))
         return cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB)
 
@@ -56,10 +57,14 @@ class Warp:
         )
 
     def then(self, other: "Warp", shape: tuple[int, ...]) -> "Warp | None":
-        """This warp followed by ``other`` as one warp; None where that would change the picture.
+        """This warp followed by ``other`` as one warp; None if that would change the picture.
 
         Each warp fills the outside of the picture on its own, so two can be joined only if one of
-        them never samples outside (a flip, or a grid once it is clipped).
+        them never samples outside (a flip, or a grid after clipping).
+
+        Args:
+            other: the warp that is applied afterwards.
+            shape: shape of the picture, ``(H, W, ...)`` in pixels.
         """
         height, width = shape[:2]
         if other.kind == "flip":

@@ -82,7 +82,7 @@ class Predictions:
                 pictures for 1,000 classes by fifteen runs are 8.6 GB.
 
         Raises:
-            UserError: the file is missing or is no predictions file.
+            UserError: the file is missing or is not a predictions file.
         """
 
         def build(arrays: dict[str, Any]) -> "Predictions":

@@ -1,4 +1,4 @@
-"""Losses; a file in ``conf/loss`` names one of these as its ``_target_``."""
+"""Losses; each file in ``conf/loss`` names one of them as its ``_target_``."""
 
 from product_cls.losses.multi_label import AsymmetricLoss, FocalBCELoss
 from product_cls.losses.single_label import FocalLoss, SoftF1Loss, SumLoss, TripletLoss

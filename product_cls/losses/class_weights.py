@@ -1,4 +1,4 @@
-"""Class weights of losses, and checks of values that torch checks only when a loss is called."""
+"""Class weights of losses, and early checks of values that torch checks only in a call."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +9,16 @@ from torch import Tensor, nn
 
 from product_cls.losses.single_label import loss_parts
 
-EFFECTIVE_BETA = 0.999  # Cui et al. 2019: more than about 1,000 pictures of a class add nothing
+EFFECTIVE_BETA = (
+    0.999  # Cui et al. 2019: beyond about 1,000, further pictures of a class add nothing
+)
 
 
 def class_weights(counts: Sequence[int] | np.ndarray, kind: str = "log") -> np.ndarray:
-    """Class weights that let rare classes count more.
+    """Class weights that give rare classes more weight.
 
     Args:
-        counts: training pictures of each class, int ``[C]``, 1 or more.
+        counts: number of training pictures of each class, int ``[C]``, 1 or more.
         kind: ``log``, 1 / log(1 + n); ``inverse``, 1 / n; ``effective``, one over the effective
             number of samples (Cui et al. 2019, arXiv 1901.05555).
 
@@ -41,14 +43,14 @@ def class_weights(counts: Sequence[int] | np.ndarray, kind: str = "log") -> np.n
 
 
 def set_class_weights(loss: nn.Module, weights: np.ndarray) -> None:
-    """Set the class weights of a loss; of a sum, those of all parts that take them.
+    """Set the class weights of a loss, or of all parts of a sum that take them.
 
     Args:
-        loss: is changed.
+        loss: modified in place.
         weights: float32 ``[C]``.
 
     Raises:
-        ValueError: the loss takes no class weights, or has some already.
+        ValueError: the loss takes no class weights, or already has some.
     """
     parts: list[Any] = [part for part in loss_parts(loss).values() if hasattr(part, "weight")]
     if not parts:
@@ -63,8 +65,8 @@ def check_weight_count(loss: nn.Module, classes: int) -> None:
     """Refuse class weights for another number of classes before pictures are decoded.
 
     Args:
-        loss: over classes.
-        classes: how many there are.
+        loss: a loss over classes.
+        classes: number of classes.
 
     Raises:
         ValueError: about the argument ``weight`` of the loss or of a part of it.

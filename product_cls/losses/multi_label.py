@@ -1,6 +1,7 @@
 """Losses over independent labels, in addition to torch's ``BCEWithLogitsLoss``, and their weights.
 
-All take logits ``[B, L]`` and targets in [0, 1] ``[B, L]`` and return the mean over both axes.
+All take logits float ``[B, L]`` and targets float ``[B, L]``, in [0, 1], and return the mean over
+both axes.
 """
 
 from typing import Any, ClassVar
@@ -14,11 +15,13 @@ from product_cls.losses.single_label import loss_parts
 
 
 class FocalBCELoss(nn.Module):
-    """Binary cross entropy in which easy labels count little: ``-a_t * (1 - p_t)^gamma * log p_t``
-    with p_t the probability of the true value (Lin et al. 2017, arXiv 1708.02002).
+    """Binary cross entropy that gives easy labels little weight.
+
+    ``-a_t * (1 - p_t)^gamma * log p_t``, with p_t the probability of the true value (Lin et al.
+    2017, arXiv 1708.02002).
 
     Args:
-        gamma: 0 is cross entropy; the larger, the less do labels count that are right already.
+        gamma: 0 is cross entropy; larger values give less weight to labels that are already right.
         alpha: weight of present labels, in [0, 1], against ``1 - alpha`` of absent ones; None for
             equal weights.
 
@@ -39,10 +42,12 @@ class FocalBCELoss(nn.Module):
         self.register_buffer("pos_weight", None)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits ``[B, L]`` and targets ``[B, L]`` -> a scalar."""
-        present, absent = self.alpha, None if self.alpha is None else 1 - self.alpha
-        if_present = _term(logits, self.gamma) * (1.0 if present is None else present)
-        if_absent = _term(-logits, self.gamma) * (1.0 if absent is None else absent)
+        """Logits float ``[B, L]`` and targets float ``[B, L]`` -> a scalar."""
+        present_weight, absent_weight = (
+            (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
+        )
+        if_present = _term(logits, self.gamma) * present_weight
+        if_absent = _term(-logits, self.gamma) * absent_weight
         return _mean(if_present, if_absent, target, self.pos_weight)
 
 
@@ -54,7 +59,7 @@ class AsymmetricLoss(nn.Module):
 
     Args:
         gamma_pos, gamma_neg: focus of present and absent labels, 0 or more.
-        clip: probability below which an absent label does not count, in [0, 1).
+        clip: probability up to which an absent label is ignored, in [0, 1).
 
     Raises:
         ValueError: a value outside its range.
@@ -74,7 +79,7 @@ class AsymmetricLoss(nn.Module):
         self.register_buffer("pos_weight", None)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits ``[B, L]`` and targets ``[B, L]`` -> a scalar."""
+        """Logits float ``[B, L]`` and targets float ``[B, L]`` -> a scalar."""
         if_present = _term(logits, self.gamma_pos)
         if self.clip == 0:
             if_absent = _term(-logits, self.gamma_neg)
@@ -101,17 +106,17 @@ def _mean(present: Tensor, absent: Tensor, target: Tensor, pos_weight: Tensor | 
 
 
 def _over_labels(part: nn.Module) -> bool:
-    of_torch = (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
-    return isinstance(part, of_torch) or getattr(part, "several_labels", False)
+    torch_losses = (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
+    return isinstance(part, torch_losses) or getattr(part, "several_labels", False)
 
 
 def takes_several_labels(loss: nn.Module) -> bool:
-    """Whether a loss is over independent labels; a sum, if all of its parts are."""
+    """Whether a loss, or every part of a sum, is over independent labels."""
     return all(map(_over_labels, loss_parts(loss).values()))
 
 
 def takes_one_label(loss: nn.Module) -> bool:
-    """Whether a loss is over classes of which one is true; a sum, if all of its parts are."""
+    """Whether a loss, or every part of a sum, is over classes that exclude each other."""
     return not any(map(_over_labels, loss_parts(loss).values()))
 
 
@@ -119,7 +124,8 @@ def balanced_weights(targets: np.ndarray) -> np.ndarray:
     """Weights of present labels that make up for their rarity: absent / present.
 
     Args:
-        targets: 0 or 1, ``[N, L]``, each label present in some pictures and absent in some.
+        targets: int or float ``[N, L]``, 0 or 1; each label is present in some pictures and absent
+            from others.
 
     Returns:
         float32 ``[L]``, above 0.
@@ -129,14 +135,14 @@ def balanced_weights(targets: np.ndarray) -> np.ndarray:
 
 
 def set_present_weights(loss: nn.Module, weights: np.ndarray) -> None:
-    """Set the weights of present labels of a loss; of a sum, those of all parts that take them.
+    """Set the weights of present labels of a loss, or of all parts of a sum that take them.
 
     Args:
-        loss: is changed.
+        loss: modified in place.
         weights: float32 ``[L]``.
 
     Raises:
-        ValueError: the loss takes no such weights, or has some already.
+        ValueError: the loss takes no such weights, or already has some.
     """
     parts: list[Any] = [part for part in loss_parts(loss).values() if hasattr(part, "pos_weight")]
     if not parts:

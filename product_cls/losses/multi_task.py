@@ -5,20 +5,20 @@ from torch import Tensor, nn
 
 
 def known_rows(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
-    """A loss over the rows whose label is known.
+    """A loss over the labelled rows.
 
     Args:
         loss: takes logits ``[B, C]`` and targets ``[B]``.
-        logits: ``[B, C]``.
-        target: int64 ``[B]``, negative where unknown.
+        logits: float ``[B, C]``.
+        target: int64 ``[B]``, negative if unknown.
 
     Returns:
-        A scalar. If no row is known, 0 with a gradient of 0.
+        A scalar; without labelled rows, 0 with a gradient of 0.
     """
-    known = target >= 0
-    if not known.any():
+    labelled = target >= 0
+    if not labelled.any():
         return logits[:0].sum()  # 0 * logits would be NaN for infinite logits
-    value: Tensor = loss(logits[known], target[known])
+    value: Tensor = loss(logits[labelled], target[labelled])
     return value
 
 

@@ -1,4 +1,4 @@
-"""Losses over classes of which one is true, in addition to torch's own."""
+"""Losses over classes that exclude each other, in addition to torch's own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -53,17 +53,19 @@ class TripletLoss(nn.Module):
 
 
 class FocalLoss(nn.Module):
-    """Cross entropy in which easy pictures count little: ``mean(-(1 - p)^gamma * log p)`` with p
-    the probability of the true class (Lin et al. 2017, arXiv 1708.02002).
+    """Cross entropy that gives easy pictures little weight.
 
-    With smoothed targets q it is the sum of ``-q * (1 - p)^gamma * log p`` over the classes, so
+    ``mean(-(1 - p)^gamma * log p)``, with p the probability of the true class (Lin et al. 2017,
+    arXiv 1708.02002). With smoothed
+    targets q, it is the sum of ``-q * (1 - p)^gamma * log p`` over the classes, so
     that gamma 0 equals torch's cross entropy, also with weights and smoothing.
 
     Args:
-        gamma: 0 is cross entropy; the larger, the less do pictures count that are right already.
-        weight: class weights, ``[C]``, 0 or more; None for equal weights. The mean is then
-            weighted, too: ``(loss * w).sum() / w.sum()`` with w the weights of the targets.
-        label_smoothing: share of the target that is spread over all classes, in [0, 1].
+        gamma: 0 is cross entropy; larger values give less weight to pictures that are already
+            right.
+        weight: class weights, ``[C]``, 0 or more; None for equal weights. The mean is
+            then weighted, too: ``(loss * w).sum() / w.sum()`` with w the weights of the targets.
+        label_smoothing: share of the target to spread over all classes, in [0, 1].
 
     Raises:
         ValueError: a value outside its range.
@@ -89,7 +91,7 @@ class FocalLoss(nn.Module):
         self.register_buffer("weight", weights)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits ``[B, C]`` and targets int64 ``[B]`` -> a scalar."""
+        """Logits float ``[B, C]`` and targets int64 ``[B]`` -> a scalar."""
         log_p = F.log_softmax(logits, dim=1)
         classes = logits.shape[1]
         share = F.one_hot(target, classes).to(log_p) * (1.0 - self.label_smoothing)
@@ -103,7 +105,7 @@ class FocalLoss(nn.Module):
 
 
 class SoftF1Loss(nn.Module):
-    """``1 - macro F1`` with probabilities instead of counts, which gives it a gradient.
+    """``1 - macro F1``, with probabilities instead of counts so that it has a gradient.
 
     True positives, false positives and false negatives of a class are sums over the batch of
     ``p``, ``p`` and ``1 - p``. A class without a picture in the batch has F1 0 and no gradient:
@@ -129,7 +131,7 @@ class SoftF1Loss(nn.Module):
         self.eps = eps
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits ``[B, C]`` and targets int64 ``[B]`` -> a scalar in [0, 1]."""
+        """Logits float ``[B, C]`` and targets int64 ``[B]`` -> a scalar in [0, 1]."""
         p = torch.softmax(logits, dim=1)
         truth = F.one_hot(target, logits.shape[1]).to(p)
         true_positive = (p * truth).sum(dim=0)
@@ -142,7 +144,7 @@ class SumLoss(nn.Module):
     """Weighted sum of losses over logits.
 
     Args:
-        losses: name -> ``{"loss": module, "weight": factor}``, or None to leave that one out;
+        losses: name -> ``{"loss": module, "weight": factor}``, or None to leave it out;
             factors are 0 or more and need not sum to 1.
 
     Raises:
@@ -175,7 +177,7 @@ class SumLoss(nn.Module):
             )
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits ``[B, C]`` and targets int64 ``[B]`` -> a scalar."""
+        """Logits float ``[B, C]`` and targets int64 ``[B]`` -> a scalar."""
         total = torch.zeros((), device=logits.device)
         for name, part in self.parts.items():
             total = total + self.factors[name] * part(logits, target)
@@ -186,8 +188,8 @@ def loss_parts(loss: nn.Module) -> dict[str, nn.Module]:
     """The losses that a ``SumLoss`` consists of, or the loss itself.
 
     Returns:
-        The argument that each part is, dotted (``losses.focal.loss``), -> the part; "" for a loss
-        that is no sum.
+        Argument of each part, dotted (``losses.focal.loss``) -> the part. A loss that is not a sum
+        is the only part, with the argument "".
     """
     if not isinstance(loss, SumLoss):
         return {"": loss}

@@ -1,4 +1,4 @@
-"""Metrics of decisions, computed once over an epoch instead of averaged over batches."""
+"""Metrics computed once over an epoch instead of averaged over batches."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,8 @@ def macro_f1(decided: np.ndarray, target: np.ndarray) -> float:
     """Mean F1 of the classes that occur among decisions or targets.
 
     Args:
-        decided, target: int ``[N]``, N of 1 or more; or ``[N, H]``, where each row is one class.
+        decided, target: int ``[N]``, N of 1 or more; or int ``[N, H]``, where each distinct row is
+            a class.
 
     Returns:
         In [0, 1].
@@ -21,8 +22,8 @@ def macro_f1(decided: np.ndarray, target: np.ndarray) -> float:
     # Imported here because most jobs need no F1.
     from sklearn.metrics import f1_score
 
-    both = np.concatenate([decided, target])
-    _, codes = np.unique(both, axis=0, return_inverse=True)
+    combined = np.concatenate([decided, target])
+    _, codes = np.unique(combined, axis=0, return_inverse=True)
     decided_codes, target_codes = np.split(codes.reshape(-1), 2)
     return float(f1_score(target_codes, decided_codes, average="macro"))
 
@@ -31,7 +32,8 @@ class EpochMetric(Metric):
     """A function of all scores and targets of an epoch, as a torchmetrics metric.
 
     Args:
-        function: scores ``[N, C]`` and targets ``[N, ...]`` -> values by name; some may be missing.
+        function: scores float ``[N, C]`` and targets int64 ``[N, ...]`` -> values by name, some of
+            which may be missing.
         monitor: name of the value that selects the best checkpoint; NaN if it is missing.
     """
 
@@ -48,12 +50,12 @@ class EpochMetric(Metric):
         self.add_state("target", default=[], dist_reduce_fx="cat")
 
     def update(self, scores: Tensor, target: Tensor) -> None:
-        """Add the scores ``[B, C]`` and targets ``[B, ...]`` of a batch."""
+        """Add the scores float ``[B, C]`` and targets int64 ``[B, ...]`` of a batch."""
         self.scores.append(scores.detach())
         self.target.append(target)
 
     def compute(self) -> dict[str, Tensor]:
-        """The function's values, scalars by name; always with ``monitor``."""
+        """The function's values as scalars by name, always including ``monitor``."""
         scores, target = dim_zero_cat(self.scores), dim_zero_cat(self.target)
         values = self.function(scores.cpu().numpy(), target.cpu().numpy())
         with_monitor = {self.monitor: float("nan"), **values}

@@ -1,19 +1,19 @@
-"""Metrics of several labels a picture, over N pictures and L labels."""
+"""Metrics of several labels per picture, over N pictures and L labels."""
 
 import numpy as np
 
 
 def above_threshold(scores: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
-    """Which labels count as present.
+    """Decide which labels are present.
 
     Args:
-        scores: in [0, 1], ``[N, L]``.
-        thresholds: one, or ``[L]``.
+        scores: float ``[N, L]``, in [0, 1].
+        thresholds: a number for all labels, or float ``[L]``.
 
     Returns:
         bool ``[N, L]``.
     """
-    # In float64: rounded to float32, a threshold between two neighbouring scores equals one.
+    # In float64: rounded to float32, a threshold between two adjacent scores would equal one.
     return np.asarray(scores) > np.asarray(thresholds, dtype=np.float64)
 
 
@@ -23,9 +23,10 @@ def multi_label_metrics(
     """All metrics by name, each in [0, 1].
 
     Args:
-        scores: in [0, 1], ``[N, L]``, N of 1 or more.
-        target: 0 or 1, ``[N, L]``.
-        thresholds: a label counts as present above it; one, or ``[L]``.
+        scores: float ``[N, L]``, in [0, 1], N of 1 or more.
+        target: int ``[N, L]``, 0 or 1.
+        thresholds: scores above which a label counts as present: a number for all labels, or float
+            ``[L]``.
 
     Returns:
         ``accuracy``: share of correct decisions over all pictures and labels. ``exact``: share of
@@ -45,21 +46,21 @@ def multi_label_metrics(
         "f1_macro": (hits[counted] / sizes[counted]).mean() if counted.any() else 1.0,
         "f1_micro": hits.sum() / sizes.sum() if counted.any() else 1.0,
     }
-    ranked = [k for k in range(truth.shape[1]) if truth[:, k].any()]
-    if ranked:
-        values["mAP"] = np.mean([average_precision(scores[:, k], truth[:, k]) for k in ranked])
+    occurring = [k for k in range(truth.shape[1]) if truth[:, k].any()]
+    if occurring:
+        values["mAP"] = np.mean([average_precision(scores[:, k], truth[:, k]) for k in occurring])
     return {name: float(value) for name, value in values.items()}
 
 
 def average_precision(scores: np.ndarray, target: np.ndarray) -> float:
     """Precision at each score, averaged over the pictures that have the label.
 
-    Equal scores count as one step, as in scikit-learn. Its own function takes 10 ms a label, most
-    of it for checks, and refuses the NaN of a network that diverged.
+    Equal scores count as one step, as in scikit-learn. Its function takes 10 ms a label, mostly for
+    checks, and refuses the NaN of a diverged network.
 
     Args:
-        scores: ``[N]``.
-        target: 0 or 1, ``[N]``, not all 0.
+        scores: float ``[N]``.
+        target: bool or int ``[N]``, 0 or 1, not all 0.
 
     Returns:
         In [0, 1].

@@ -8,7 +8,6 @@ from product_cls.metrics.multi_label import above_threshold
 
 HALF = 0.5
 
-
 Goal = Literal["accuracy", "f1"]
 
 
@@ -16,7 +15,7 @@ def check_goal(goal: str) -> None:
     """Refuse an unknown goal.
 
     Raises:
-        ValueError: it is none of ``Goal``.
+        ValueError: the goal is not one of ``Goal``.
     """
     if goal not in get_args(Goal):
         raise ValueError(f"goal={goal}; allowed: {', '.join(get_args(Goal))}.")
@@ -25,12 +24,12 @@ def check_goal(goal: str) -> None:
 def best_label_threshold(scores: np.ndarray, target: np.ndarray, goal: str = "accuracy") -> float:
     """The best threshold for these scores, never worse than one half.
 
-    Candidates lie halfway between neighbouring scores. The result is one half if no candidate is
-    better or there are no scores. Of several equally good candidates, the nearest to one half wins.
+    Candidates lie halfway between adjacent scores. The result is one half if no candidate is better
+    or there are no scores. Of equally good candidates, the nearest to one half wins.
 
     Args:
-        scores: in [0, 1], ``[N]``.
-        target: 0 or 1, ``[N]``.
+        scores: float ``[N]``, in [0, 1].
+        target: int ``[N]``, 0 or 1.
         goal: ``accuracy``, or ``f1`` of the label, for rare labels.
 
     Returns:
@@ -52,11 +51,11 @@ def best_label_threshold(scores: np.ndarray, target: np.ndarray, goal: str = "ac
     # No threshold separates equal scores, and none lies below 0.
     possible = np.append(edges[:-2] < edges[1:-1], True)
 
-    value = _quality(missed, cuts, goal)
+    quality = _quality(missed, cuts, goal)
     below_half = int((~above_threshold(ranked, HALF)).sum())
-    if value[below_half] >= value[possible].max() - 1e-12:
+    if quality[below_half] >= quality[possible].max() - 1e-12:
         return HALF
-    best = halfway[possible & (value >= value[possible].max() - 1e-12)]
+    best = halfway[possible & (quality >= quality[possible].max() - 1e-12)]
     return float(best[np.abs(best - HALF).argmin()])
 
 
@@ -76,8 +75,8 @@ def per_label_thresholds(
     """``best_label_threshold`` for each label.
 
     Args:
-        scores: in [0, 1], ``[N, L]``.
-        target: 0 or 1, ``[N, L]``.
+        scores: float ``[N, L]``, in [0, 1].
+        target: int ``[N, L]``, 0 or 1.
         goal: see ``best_label_threshold``.
 
     Returns:
@@ -89,9 +88,15 @@ def per_label_thresholds(
 
 
 def shared_threshold(scores: np.ndarray, target: np.ndarray, goal: str = "accuracy") -> np.ndarray:
-    """``best_label_threshold`` of all labels together, repeated for each.
+    """``best_label_threshold`` of all labels together, repeated for each label.
 
-    Args and returns are those of ``per_label_thresholds``.
+    Args:
+        scores: float ``[N, L]``, in [0, 1].
+        target: int ``[N, L]``, 0 or 1.
+        goal: see ``best_label_threshold``.
+
+    Returns:
+        float64 ``[L]``, in [0, 1], all equal.
     """
     best = best_label_threshold(scores.reshape(-1), target.reshape(-1), goal)
     return np.full(scores.shape[1], best)

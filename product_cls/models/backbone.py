@@ -1,4 +1,4 @@
-"""timm backbones and the sources of their weights."""
+"""timm backbones, and the sources of their weights."""
 
 import importlib
 import logging
@@ -24,7 +24,7 @@ PACKAGED = {
     )
     for n in range(3)
 }
-HALF = (0.5, 0.5, 0.5)  # mean and std of pixels that the packages' networks were trained with
+HALF = (0.5, 0.5, 0.5)  # mean and std of pixels in the training of the packages' networks
 SOURCES = ("auto", "package", "hub", "none")
 
 
@@ -35,7 +35,7 @@ class Weights:
     Attributes:
         asked: the requested source.
         source: the source used: ``package`` | ``hub`` | ``none`` | the path of a file.
-        fallback: whether weights are random because no others were within reach.
+        fallback: whether weights are random because no pretrained ones were within reach.
     """
 
     asked: str
@@ -120,10 +120,10 @@ def build_backbone(
 
 
 def normalization(backbone: nn.Module, weights: Weights) -> tuple[tuple[float, ...], ...]:
-    """Mean and std that the weights expect; the backbone's own, which can differ from ImageNet's.
+    """Mean and std of pixels that the weights expect, which can differ from ImageNet's.
 
     Returns:
-        ``(mean, std)``, each with one value per channel, for pixels in [0, 1].
+        ``(mean, std)`` of pixels in [0, 1], each with one value per channel.
     """
     if weights.source == "package":
         return HALF, HALF
@@ -132,10 +132,10 @@ def normalization(backbone: nn.Module, weights: Weights) -> tuple[tuple[float, .
 
 
 def _load_package(backbone: nn.Module, name: str) -> str | None:
-    """Copy a package's weights: the same tensors in the same order under other names.
+    """Load a package's weights: the backbone's tensors in its order, under other names.
 
     Returns:
-        Why that is impossible, without a full stop; None after success.
+        Why they cannot be loaded, without a full stop; None after success.
     """
     if name not in PACKAGED:
         return f"no package holds weights of '{name}'; there are {', '.join(PACKAGED)}"
@@ -149,9 +149,9 @@ def _load_package(backbone: nn.Module, name: str) -> str | None:
     # The package's file ends with its classifier, which a backbone does not have.
     tensors = [v for key, v in source.items() if not key.endswith("num_batches_tracked")]
     state = backbone.state_dict()
-    wanted = [key for key in state if not key.endswith("num_batches_tracked")]
-    assert len(tensors) == len(wanted) + 2, f"{len(tensors)} in {file}, {len(wanted)} wanted"
-    for key, tensor in zip(wanted, tensors[: len(wanted)], strict=True):
+    expected = [key for key in state if not key.endswith("num_batches_tracked")]
+    assert len(tensors) == len(expected) + 2, f"{len(tensors)} in {file}, {len(expected)} expected"
+    for key, tensor in zip(expected, tensors[: len(expected)], strict=True):
         assert state[key].shape == tensor.shape, f"{key}: {state[key].shape} != {tensor.shape}"
         state[key] = tensor
     backbone.load_state_dict(state)
@@ -175,14 +175,16 @@ def _load_file(backbone: nn.Module, file: Path, name: str) -> None:
     prefix = "network.backbone."
     if any(key.startswith(prefix) for key in state):
         state = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
-    wanted = backbone.state_dict()
-    unfit = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
-    if unfit:
+    expected = backbone.state_dict()
+    misfits = [
+        key for key in expected if key not in state or state[key].shape != expected[key].shape
+    ]
+    if misfits:
         raise ValueError(
-            f"weights={file} does not fit '{name}': {len(unfit)} of {len(wanted)} tensors "
-            f"are missing or of another shape, the first is {unfit[0]}."
+            f"weights={file} does not fit '{name}': {len(misfits)} of {len(expected)} tensors "
+            f"are missing or of another shape, the first is {misfits[0]}."
         )
-    backbone.load_state_dict({key: state[key] for key in wanted})
+    backbone.load_state_dict({key: state[key] for key in expected})
 
 
 def _hub_out_of_reach(backbone: nn.Module) -> str | None:

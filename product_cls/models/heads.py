@@ -15,8 +15,8 @@ SMALLEST_SINE_SQUARED = 1e-7
 def add_margin(cosine: Tensor, target: Tensor, margin: Tensor, *, easy: bool = False) -> Tensor:
     """ArcFace's angular margin on the target's cosine (Deng et al. 2019, arXiv 1801.07698).
 
-    ``cos(theta + m)`` as long as it falls with theta, up to ``theta = pi - m``. Beyond that, the
-    straight line ``cos - m * sin(pi - m)`` continues to fall.
+    The result is ``cos(theta + m)`` up to ``theta = pi - m``, where it stops falling with theta.
+    Beyond that it is ``cos(theta) - m * sin(pi - m)``, which continues to fall.
 
     Args:
         cosine: float32 ``[B, C]``, in [-1, 1].
@@ -27,16 +27,16 @@ def add_margin(cosine: Tensor, target: Tensor, margin: Tensor, *, easy: bool = F
     Returns:
         float32 ``[B, C]``; other classes are unchanged, and gradients are finite everywhere.
     """
-    own = cosine.gather(1, target[:, None]).squeeze(1)
-    sine = (1.0 - own.square()).clamp(min=SMALLEST_SINE_SQUARED).sqrt()
+    target_cosine = cosine.gather(1, target[:, None]).squeeze(1)
+    sine = (1.0 - target_cosine.square()).clamp(min=SMALLEST_SINE_SQUARED).sqrt()
     # At cos = +-1 the clamp would leave a sine of 3e-4, which would show in the loss.
-    sine = torch.where(own.abs() < 1.0, sine, torch.zeros_like(sine))
-    rotated = own * margin.cos() - sine * margin.sin()
+    sine = torch.where(target_cosine.abs() < 1.0, sine, torch.zeros_like(sine))
+    rotated = target_cosine * margin.cos() - sine * margin.sin()
     if easy:
-        with_margin = torch.where(own > 0, rotated, own)
+        with_margin = torch.where(target_cosine > 0, rotated, target_cosine)
     else:
-        line = own - torch.sin(math.pi - margin) * margin
-        with_margin = torch.where(own > torch.cos(math.pi - margin), rotated, line)
+        line = target_cosine - torch.sin(math.pi - margin) * margin
+        with_margin = torch.where(target_cosine > torch.cos(math.pi - margin), rotated, line)
     return cosine.scatter(1, target[:, None], with_margin[:, None])
 
 
@@ -89,11 +89,11 @@ class ArcMargin(nn.Module):
         self.strength = 1.0
         self.weight = nn.Parameter(torch.empty(num_classes * subcenters, in_features))
         nn.init.xavier_uniform_(self.weight)
-        # Not part of the state: a checkpoint is loaded for its directions, whatever the margin was.
+        # Not part of the state: a checkpoint is loaded for its directions, with any margin.
         self.register_buffer("margin", margins.expand(num_classes).clone(), persistent=False)
 
     def cosine(self, embedding: Tensor) -> Tensor:
-        """Embeddings ``[B, D]`` -> cosines to the nearest direction of each class, float32
+        """Embeddings float ``[B, D]`` -> cosines to the nearest direction of each class, float32
         ``[B, C]``, in [-1, 1]."""
         with torch.autocast(embedding.device.type, enabled=False):
             # In half precision, cosines near 1 have steps of 1/2048, and gradients are as coarse.
@@ -103,7 +103,7 @@ class ArcMargin(nn.Module):
             return cosine.unflatten(1, (-1, self.subcenters)).amax(dim=2)
 
     def logits(self, cosine: Tensor, target: Tensor | None = None) -> Tensor:
-        """Cosines ``[B, C]`` -> scaled logits ``[B, C]``; with the margin if there are targets.
+        """Cosines float ``[B, C]`` -> scaled logits ``[B, C]``, with the margin for any targets.
 
         Args:
             target: int64 ``[B]``, in [0, C).
@@ -115,7 +115,7 @@ class ArcMargin(nn.Module):
             return self.scale * cosine
 
     def forward(self, embedding: Tensor, target: Tensor | None = None) -> Tensor:
-        """Embeddings ``[B, D]`` -> logits float32 ``[B, C]``, as ``cosine`` and ``logits`` do."""
+        """Embeddings float ``[B, D]`` -> logits float32 ``[B, C]``: ``cosine``, then ``logits``."""
         return self.logits(self.cosine(embedding), target)
 
 
@@ -137,9 +137,9 @@ class EmbeddingHead(nn.Module):
     Args:
         in_features: features of the pooled feature map.
         embedding: D, features of the embedding.
-        arc: takes embeddings of D features.
-        detached: stop gradients from the class directions to the embedding, which another loss
-            then trains alone.
+        arc: the margin layer, for embeddings of D features.
+        detached: stop gradients of the cosines at the embedding, which then only another loss
+            trains.
     """
 
     def __init__(
@@ -152,20 +152,20 @@ class EmbeddingHead(nn.Module):
         self.arc, self.detached = arc, detached
 
     def forward(self, features: Tensor) -> EmbeddingOutputs:
-        """Pooled features ``[B, in_features]`` -> embeddings and cosines."""
+        """Pooled features float32 ``[B, in_features]`` -> embeddings and cosines."""
         embedding = self.neck(features)
         return EmbeddingOutputs(
             embedding, self.arc.cosine(embedding.detach() if self.detached else embedding)
         )
 
 
-# Learnt variances stay within exp(-4) and exp(4). Otherwise a head whose loss is near 0 would draw
-# its variance to 0 and its weight to infinity.
+# Learnt variances stay between exp(-4) and exp(4). Otherwise the variance of a head whose loss is
+# near 0 would go to 0 and its weight to infinity.
 MOST_LOG_VARIANCE = 4.0
 
 
 class MultiHeadLinear(nn.Module):
-    """Logits of several labels side by side, and optionally the uncertainty of each label.
+    """Logits of several labels, concatenated, and optionally the uncertainty of each label.
 
     Args:
         in_features: features of the pooled feature map.
@@ -179,7 +179,7 @@ class MultiHeadLinear(nn.Module):
         self.raw = nn.Parameter(torch.zeros(len(classes))) if uncertain else None
 
     def forward(self, features: Tensor) -> Tensor:
-        """Pooled features ``[B, in_features]`` -> logits ``[B, sum of classes]``."""
+        """Pooled features float32 ``[B, in_features]`` -> logits ``[B, sum of classes]``."""
         logits: Tensor = self.linear(features)
         return logits
 

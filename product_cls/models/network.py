@@ -13,9 +13,9 @@ HeadBuilder = Callable[[int], nn.Module]  # number of features -> head
 
 
 class Network(nn.Module):
-    """From uint8 pictures to the head's outputs in two steps: ``prepare``, then ``forward``.
+    """Turns uint8 pictures into the head's outputs in two steps: ``prepare``, then ``forward``.
 
-    Mixup and cutmix happen between the two, on the device.
+    Mixup and CutMix happen between the two, on the device.
 
     Args:
         backbone: a timm name.
@@ -24,8 +24,8 @@ class Network(nn.Module):
         weights: see ``build_backbone``.
         drop_rate: dropout before the head, in [0, 1).
         drop_path_rate: stochastic depth of the backbone, in [0, 1).
-        channels_last: memory format of pictures, which convolutions follow; faster on CPUs, and on
-            GPUs with bf16. Does not change the weights.
+        channels_last: memory format of pictures, which convolutions adopt; faster on CPUs, and on
+            GPUs with bf16. The weights do not change.
         mean, std: normalisation of pixels in [0, 1], one value per channel; None for the
             backbone's own.
 
@@ -86,7 +86,7 @@ class Network(nn.Module):
             return self.head(pooled.float())
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Normalised ``[B, 3, H, W]`` -> pooled features ``[B, F]``, the head's input."""
+        """Normalised pictures float32 ``[B, 3, H, W]`` -> pooled features float ``[B, F]``."""
         features: Tensor = self.pool(self._features(images))
         return features
 
@@ -95,7 +95,7 @@ class Network(nn.Module):
         return features if self.channels_first else features.permute(0, 3, 1, 2)
 
     def _count_features(self, name: str) -> int:
-        """Channels of the feature map, measured: timm's ``num_features`` sometimes differs."""
+        """Channels of the feature map, measured because timm's ``num_features`` can differ."""
         training = self.backbone.training
         try:
             with torch.inference_mode():
@@ -113,5 +113,5 @@ class Network(nn.Module):
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any], head: HeadBuilder) -> "Network":
-        """The network that a checkpoint describes, with random weights; load its own afterwards."""
+        """The network of a checkpoint, with random weights; the caller loads its own."""
         return cls(head=head, weights="none", **spec)

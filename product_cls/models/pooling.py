@@ -1,4 +1,4 @@
-"""Pooling of a feature map to a vector."""
+"""Pools a feature map to a vector."""
 
 import torch
 from torch import Tensor, nn
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 class GeM(nn.Module):
     """Generalised mean, ``mean(clamp(x, eps)^p)^(1/p)`` (Radenovic et al. 2018, arXiv 1711.02512).
 
-    ``p = 1`` is the average; a large ``p`` comes close to the maximum. Computed in float32, also
+    ``p = 1`` is the average; a large ``p`` approaches the maximum. Computed in float32, also
     under autocast: in half precision ``eps^3`` is 0 and large features overflow.
 
     Args:
         p: the exponent, above 0.
-        eps: smaller features are clamped to it.
+        eps: lower bound to which features are clamped.
         trainable: whether to learn ``p``.
 
     Raises:
@@ -27,17 +27,17 @@ class GeM(nn.Module):
         self.eps = eps
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features ``[B, C, H, W]`` -> float32 ``[B, C]``."""
+        """Features float ``[B, C, H, W]`` -> float32 ``[B, C]``."""
         with torch.autocast(features.device.type, enabled=False):
             powered = features.float().clamp(min=self.eps).pow(self.p)
             return powered.mean(dim=(-2, -1)).pow(1.0 / self.p)
 
 
 class AveragePool(nn.Module):
-    """Mean over the picture."""
+    """Mean over all positions."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features ``[B, C, H, W]`` -> ``[B, C]``."""
+        """Features float ``[B, C, H, W]`` -> ``[B, C]`` of the same dtype."""
         return features.mean(dim=(-2, -1))
 
 

@@ -12,8 +12,8 @@ import torch
 
 from product_cls.core.errors import UserError
 
-SPARE = 8  # rows kept beyond the k-th during a search, so that near ties there can be resolved
-NEAR_TIE = 1e-5  # float32 sums of 5,000 terms may order closer similarities wrongly
+SPARE = 8  # rows kept beyond the k-th during a search, to resolve near ties with the k-th
+NEAR_TIE = 1e-5  # float32 sums of 5,000 terms can misorder similarities closer than this
 TIE_BREAK = 2.0**-52  # weight of a position in a float64 key; below the gaps between float32 values
 GATHERED = 2**22  # numbers copied at a time to resolve near ties, 32 MiB
 
@@ -24,14 +24,14 @@ class Neighbours:
 
     Attributes:
         similarity: cosines float32 ``[N, k]``, in [-1, 1], best first.
-        position: int64 ``[N, k]``, rows of the gallery.
+        position: row of the gallery, int64 ``[N, k]``.
     """
 
     similarity: np.ndarray
     position: np.ndarray
 
     def best(self, k: int) -> "Neighbours":
-        """The ``k`` best, in order; among equal ones the lower position comes first."""
+        """The ``k`` best, in order; among equal similarities the lower position comes first."""
         order = np.lexsort((self.position, -self.similarity))[:, :k]
         return Neighbours(
             np.take_along_axis(self.similarity, order, axis=1),
@@ -54,16 +54,17 @@ def search_exact(
     array is copied, so both arrays may be memory-mapped. Products are float32, neither TF32 nor
     bfloat16.
 
-    If float32 cannot tell two rows apart (``NEAR_TIE``), float64 decides their order. So positions
-    depend neither on the block sizes nor on the device, and among equal similarities the lower
-    position comes first. Two things are not guaranteed: which rows are returned if more than
-    ``SPARE`` others are as near as the k-th, and the last digit of a similarity (1e-6).
+    If the similarities of two rows are too close for float32 (``NEAR_TIE``), float64 decides their
+    order. So positions depend neither on the block sizes nor on the device, and among equal
+    similarities the lower position comes first. Two things are not guaranteed: which rows are
+    returned if more than ``SPARE`` others are as near as the k-th, and the last digit of a
+    similarity (1e-6).
 
     Args:
         queries: float ``[N, D]``, L2-normalised.
         gallery: float ``[M, D]``, L2-normalised.
         k: neighbours of each query, 1 to M.
-        device: where to multiply; None and ``mps`` mean the CPU.
+        device: device of the products; None and ``mps`` mean the CPU.
         query_block, gallery_block: rows per block; the gallery is read once per block of queries.
             With the defaults and 5,120 dimensions a search takes about 200 MiB.
 
@@ -90,7 +91,10 @@ def nearest_and_farthest(
     query_block: int = 4096,
     gallery_block: int = 1024,
 ) -> tuple[Neighbours, np.ndarray]:
-    """``search_exact``, and each query's lowest similarity to the gallery, float32 ``[N]``."""
+    """As ``search_exact``; also returns each query's lowest similarity, float32 ``[N]``.
+
+    Arguments and errors are those of ``search_exact``.
+    """
     check_search(len(gallery), k)
     check_dimension(queries, gallery.shape[1], "queries")
     assert query_block > 0 and gallery_block > 0
@@ -103,16 +107,18 @@ def nearest_and_farthest(
     for rows in blocks(len(queries), query_block):
         block = copy_rows(queries, rows, "queries")
         keys, where, lowest = _scan(block, gallery, kept, device, gallery_block)
-        found = keys + where * TIE_BREAK
-        near = np.flatnonzero((found[:, :-1] - found[:, 1:] < NEAR_TIE).any(axis=1))
-        for part in np.array_split(near, len(near) * kept * block.shape[1] // GATHERED + 1):
-            # The sum has a fixed order, so equal rows get equal results in any block.
-            found[part] = np.einsum(
+        refined = keys + where * TIE_BREAK
+        near_ties = np.flatnonzero((refined[:, :-1] - refined[:, 1:] < NEAR_TIE).any(axis=1))
+        for part in np.array_split(
+            near_ties, len(near_ties) * kept * block.shape[1] // GATHERED + 1
+        ):
+            # einsum sums in a fixed order, so equal rows get equal results in any block.
+            refined[part] = np.einsum(
                 "nkd,nd->nk",
                 gallery[where[part]].astype(np.float64),
                 block[part].astype(np.float64),
             )
-        best = Neighbours(found.astype(np.float32), where).best(k)
+        best = Neighbours(refined.astype(np.float32), where).best(k)
         similarity[rows], position[rows] = best.similarity, best.position
         farthest[rows] = lowest
     return Neighbours(similarity, position), farthest
@@ -123,8 +129,8 @@ def _scan(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Best keys float64 ``[B, kept]``, their positions, and the lowest similarity ``[B]``.
 
-    A key is the similarity minus a tiny penalty for the position: among equal values, ``topk``
-    alone would pick any.
+    A key is the similarity minus a tiny penalty for the position, because ``topk`` alone would pick
+    any of equal values.
     """
     with torch.inference_mode(), _full_precision(device):
         rows = torch.from_numpy(block).to(device)
@@ -136,12 +142,12 @@ def _scan(
             (len(rows), min(gallery_block, len(gallery))), dtype=torch.float64, device=device
         )
         for positions in blocks(len(gallery), gallery_block):
-            others = torch.from_numpy(copy_rows(gallery, positions, "gallery")).to(device)
-            products = rows @ others.T
+            candidates = torch.from_numpy(copy_rows(gallery, positions, "gallery")).to(device)
+            products = rows @ candidates.T
             lowest = torch.minimum(lowest, products.amin(dim=1))
             penalty = torch.from_numpy(positions * TIE_BREAK).to(device)
-            part = scored[:, : len(others)].copy_(products).sub_(penalty)
-            best = part.topk(min(kept, len(others)), dim=1)
+            part = scored[:, : len(candidates)].copy_(products).sub_(penalty)
+            best = part.topk(min(kept, len(candidates)), dim=1)
             keys = torch.cat([keys, best.values], dim=1)
             where = torch.cat([where, best.indices + int(positions[0])], dim=1)
             keys, columns = keys.topk(min(kept, keys.shape[1]), dim=1)
@@ -151,28 +157,28 @@ def _scan(
 
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """Switch off TF32 and bfloat16, which training may have switched on."""
-    before = torch.get_float32_matmul_precision()
+    """Switch off TF32 and bfloat16 inside the block; training may have switched them on."""
+    previous = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(previous)
 
 
 def blocks(count: int, size: int) -> Iterator[np.ndarray]:
-    """Positions 0 to ``count - 1`` in order, int64, at most ``size`` at a time."""
+    """Positions 0 to ``count - 1`` in order, as arrays int64 ``[B]`` with B at most ``size``."""
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))
 
 
 def copy_rows(embeddings: np.ndarray, positions: np.ndarray, name: str) -> np.ndarray:
-    """Copy some rows: torch and FAISS cannot use a read-only memory map.
+    """Copy rows, because torch and FAISS cannot use a read-only memory map.
 
     Args:
-        embeddings: ``[M, D]``.
-        positions: of the rows, int ``[B]``.
+        embeddings: float ``[M, D]``.
+        positions: rows to copy, int64 ``[B]``.
         name: name of the array, for the message.
 
     Returns:
@@ -205,7 +211,7 @@ def check_search(count: int, k: int) -> None:
 
 
 def check_dimension(embeddings: np.ndarray, dimension: int, name: str) -> None:
-    """Check that embeddings ``[N, D]`` have the gallery's dimension.
+    """Check that embeddings float ``[N, D]`` have the gallery's dimension.
 
     Raises:
         UserError: D is not ``dimension``.

@@ -1,4 +1,4 @@
-"""Embeddings of several networks joined into one."""
+"""Joins the embeddings of several networks."""
 
 from collections.abc import Sequence
 
@@ -6,21 +6,21 @@ import numpy as np
 
 from product_cls.core.vote_weights import check_weights
 
-SMALLEST = 1e-12  # an embedding shorter than this has no direction and is left as it is
+SMALLEST = 1e-12  # shorter embeddings have no direction: their length counts as this
 
 
 def join_embeddings(
     parts: Sequence[np.ndarray], weights: Sequence[float] | None = None
 ) -> np.ndarray:
-    """Concatenate the embeddings of R networks for the same pictures, as the winners did.
+    """Concatenate the embeddings of R networks for the same pictures, as the winning system did.
 
     Each embedding is L2-normalised and multiplied by its network's weight; the concatenation is
     L2-normalised again. So the cosine of two joined embeddings is the mean of the networks'
     cosines, weighted by the *squares* of the weights.
 
     Args:
-        parts: R arrays ``[N, D_r]``, of any length.
-        weights: one per network, 0 or more; equal where None.
+        parts: R arrays float ``[N, D_r]``; rows may have any length.
+        weights: one per network, 0 or more; None for equal weights.
 
     Returns:
         float32 ``[N, sum of D_r]``.

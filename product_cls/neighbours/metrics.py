@@ -20,33 +20,35 @@ def retrieval_measures(
     """Metrics over the queries whose class is in the gallery.
 
     ``recall@k`` is the share of queries with a picture of their class among the k nearest.
-    ``mAP@R`` (Musgrave et al. 2020, arXiv 2003.08505), for a query with R pictures of its class in
-    the gallery, is the mean over the R nearest of the precision up to a picture of that class, and
-    of 0 for other pictures.
+    ``mAP@R`` (Musgrave et al. 2020, arXiv 2003.08505) is a mean over queries. For a query with R
+    pictures of its class in the gallery, the value is a mean over the R nearest pictures: the
+    precision up to the picture if it is of the class, otherwise 0.
 
     Args:
         queries: float32 ``[N, D]``, L2-normalised.
-        query_labels: int64 ``[N]``; negative where unknown.
+        query_labels: int64 ``[N]``; negative if unknown.
         gallery: float32 ``[M, D]``, L2-normalised, without the queries.
         gallery_labels: int64 ``[M]``.
         recall: values of k.
-        device: where to search; None for the CPU.
+        device: device of the search; None for the CPU.
 
     Returns:
-        ``{"recall@1": ..., "recall@5": ..., "mAP@R": ...}``, in [0, 1]; empty if the gallery has
-        no query's class.
+        ``{"recall@1": ..., "recall@5": ..., "mAP@R": ...}``, in [0, 1]; empty if no query's class
+        is in the gallery.
     """
-    known = (query_labels >= 0) & np.isin(query_labels, gallery_labels)
-    if not known.any():
+    answerable = (query_labels >= 0) & np.isin(query_labels, gallery_labels)
+    if not answerable.any():
         return {}
-    labels = query_labels[known]
+    labels = query_labels[answerable]
     values, counts = np.unique(gallery_labels, return_counts=True)
-    wanted = counts[np.searchsorted(values, labels)]
-    k = min(max(*recall, int(wanted.max())), len(gallery))
-    neighbours = search_exact(queries[known], gallery, k, device=device)
-    right = gallery_labels[neighbours.position] == labels[:, None]
+    class_sizes = counts[np.searchsorted(values, labels)]
+    k = min(max(*recall, int(class_sizes.max())), len(gallery))
+    neighbours = search_exact(queries[answerable], gallery, k, device=device)
+    correct = gallery_labels[neighbours.position] == labels[:, None]
     rank = np.arange(1, k + 1)
-    precision = np.where(right & (rank <= wanted[:, None]), right.cumsum(axis=1) / rank, 0.0)
-    result = {f"recall@{k}": float(right[:, :k].any(axis=1).mean()) for k in recall}
-    result["mAP@R"] = float((precision.sum(axis=1) / wanted).mean())
+    precision = np.where(
+        correct & (rank <= class_sizes[:, None]), correct.cumsum(axis=1) / rank, 0.0
+    )
+    result = {f"recall@{k}": float(correct[:, :k].any(axis=1).mean()) for k in recall}
+    result["mAP@R"] = float((precision.sum(axis=1) / class_sizes).mean())
     return result

@@ -1,4 +1,4 @@
-"""Neighbours used to improve a search: augmentation, expansion, prototypes and re-ranking.
+"""Improves a search by neighbours: augmentation, expansion, prototypes and re-ranking.
 
 Pure functions. Embeddings are float ``[rows, D]``, L2-normalised and finite. Functions that search
 raise what ``search_exact`` raises.
@@ -19,7 +19,7 @@ from product_cls.neighbours.exact import (
     search_exact,
 )
 
-TINY = np.finfo(np.float32).tiny  # replaces a divisor of 0
+TINY = np.finfo(np.float32).tiny  # lower bound of divisors, against division by 0
 
 
 def augment_database(
@@ -36,9 +36,9 @@ def augment_database(
     ``expand_queries``.
 
     Args:
-        gallery: ``[M, D]``.
-        neighbours: other rows that are added to each row, 1 to M - 1.
-        alpha: 0 or more; 0 gives all rows the same weight, a larger value less to farther rows.
+        gallery: float ``[M, D]``.
+        neighbours: number of other rows that are added to each row, 1 to M - 1.
+        alpha: 0 or more; 0 weights all rows equally; larger values give farther rows less weight.
 
     Returns:
         float32 ``[M, D]``, L2-normalised, in memory.
@@ -49,11 +49,13 @@ def augment_database(
     count = len(gallery)
     check_search(count, 1)
     _check_expansion(neighbours, count - 1, alpha)
-    found = search_exact(gallery, gallery, neighbours + 1, device=device)
-    other = found.position != np.arange(count)[:, None]
-    other[other.all(axis=1), -1] = False  # a row with too many copies to find itself
-    rest = [part[other].reshape(count, neighbours) for part in (found.similarity, found.position)]
-    return _joined(gallery, gallery, Neighbours(*rest), alpha)
+    nearest = search_exact(gallery, gallery, neighbours + 1, device=device)
+    others = nearest.position != np.arange(count)[:, None]
+    others[others.all(axis=1), -1] = False  # a row that has too many copies to find itself
+    similarity, position = (
+        part[others].reshape(count, neighbours) for part in (nearest.similarity, nearest.position)
+    )
+    return _expanded(gallery, gallery, Neighbours(similarity, position), alpha)
 
 
 def expand_queries(
@@ -69,9 +71,9 @@ def expand_queries(
     Radenovic et al. 2018, arXiv 1711.02512. Rows with negative similarity are not added.
 
     Args:
-        queries: ``[N, D]``.
-        gallery: ``[M, D]``.
-        neighbours: gallery rows that are added to each query, 1 to M.
+        queries: float ``[N, D]``.
+        gallery: float ``[M, D]``.
+        neighbours: number of gallery rows that are added to each query, 1 to M.
         alpha: 0 or more; 0 is average query expansion.
 
     Returns:
@@ -82,8 +84,8 @@ def expand_queries(
     """
     check_search(len(gallery), 1)
     _check_expansion(neighbours, len(gallery), alpha)
-    found = search_exact(queries, gallery, neighbours, device=device)
-    return _joined(queries, gallery, found, alpha)
+    nearest = search_exact(queries, gallery, neighbours, device=device)
+    return _expanded(queries, gallery, nearest, alpha)
 
 
 def rerank(
@@ -99,19 +101,20 @@ def rerank(
 ) -> Neighbours:
     """K-reciprocal re-ranking (Zhong et al. 2017, arXiv 1701.08398), as in the authors' code.
 
-    Each row is encoded by the rows that it finds and that find it (``_encoded``); two rows are near
-    if their encodings overlap (Jaccard distance). Queries count like gallery rows, so a result
-    depends on the other queries. All rows are held in memory; matrices are sparse.
+    Each row is encoded by its reciprocal neighbours: rows that are among its nearest and have it
+    among theirs (``_encoded``). Two rows are near if their encodings overlap (Jaccard distance).
+    Queries count like gallery rows, so a result depends on the other queries. All rows are held in
+    memory; matrices are sparse.
 
     Args:
-        queries: ``[N, D]``.
-        gallery: ``[M, D]``.
+        queries: float ``[N, D]``.
+        gallery: float ``[M, D]``.
         k: neighbours of each query, 1 to ``candidates`` and to M.
         k1: reciprocal neighbours are searched among the ``k1`` nearest, 1 or more.
-        k2: rows over which an encoding is averaged, 1 or more; 1 is the row alone.
-        lam: weight of the embeddings' own distance, 0 to 1.
-        candidates: nearest gallery rows that are re-ranked; all rows of a smaller gallery.
-        device: where to search; None for the CPU.
+        k2: nearest rows over which an encoding is averaged, 1 or more; 1 is the row itself.
+        lam: weight of the distance between embeddings, 0 to 1.
+        candidates: number of nearest gallery rows to re-rank; all rows of a smaller gallery.
+        device: device of the search; None for the CPU.
 
     Returns:
         Neighbours with similarity ``1 - ((1 - lam) * Jaccard + lam * distance)``, in [0, 1], best
@@ -148,7 +151,7 @@ def prototypes(
     """One embedding per class: the L2-normalised mean of its pictures' embeddings.
 
     Args:
-        gallery: ``[M, D]``.
+        gallery: float ``[M, D]``.
         labels: int64 ``[M]``, below ``num_classes``; rows with negative labels are left out.
         num_classes: number of classes.
 
@@ -160,20 +163,24 @@ def prototypes(
         UserError: no picture has a label.
     """
     assert len(labels) == len(gallery) and (labels < num_classes).all()
-    known = np.flatnonzero(labels >= 0)
-    if not len(known):
+    labelled = np.flatnonzero(labels >= 0)
+    if not len(labelled):
         raise UserError("No picture of the gallery has a label; prototypes need at least one.")
     members = csr_array(
-        (np.ones(len(known), np.float32), (labels[known], known)), (num_classes, len(gallery))
+        (np.ones(len(labelled), np.float32), (labels[labelled], labelled)),
+        (num_classes, len(gallery)),
     )
-    present = np.unique(labels[known]).astype(np.int64)
+    present = np.unique(labels[labelled]).astype(np.int64)
     return _normalised((members @ gallery)[present]), present
 
 
-def _joined(rows: np.ndarray, gallery: np.ndarray, found: Neighbours, alpha: float) -> np.ndarray:
-    similarity = found.similarity
+def _expanded(
+    rows: np.ndarray, gallery: np.ndarray, nearest: Neighbours, alpha: float
+) -> np.ndarray:
+    """``normalize(row + sum sim^alpha * g)`` over each row's nearest rows g, float32 ``[N, D]``."""
+    similarity = nearest.similarity
     weights = np.where(similarity > 0, np.maximum(similarity, 0) ** np.float32(alpha), 0)
-    return _normalised(rows + _sparse(found.position, len(gallery), weights) @ gallery)
+    return _normalised(rows + _sparse(nearest.position, len(gallery), weights) @ gallery)
 
 
 def _normalised(rows: np.ndarray) -> np.ndarray:
@@ -191,7 +198,7 @@ def _check_expansion(neighbours: int, most: int, alpha: float) -> None:
 
 
 def _sparse(position: np.ndarray, columns: int, values: np.ndarray) -> csr_array:
-    """``[N, columns]`` with ``values`` at ``position``, both ``[N, k]``."""
+    """Sparse ``[N, columns]`` with ``values`` in the columns ``position``, both ``[N, k]``."""
     rows, k = position.shape
     starts = np.arange(0, rows * k + 1, k)
     return csr_array((values.ravel(), position.ravel(), starts), (rows, columns))
@@ -203,14 +210,16 @@ def _distance(similarity: np.ndarray, largest: np.ndarray) -> np.ndarray:
 
 
 def _reciprocal(position: np.ndarray, width: int) -> csr_array:
-    """1 where two of n rows find each other among their ``width`` nearest, sparse ``[n, n]``.
+    """1 where two of n rows are among each other's ``width`` nearest, sparse ``[n, n]``.
 
-    A row always finds itself, even if more than ``width`` copies of it come first.
+    A row is its own neighbour, even if more than ``width`` copies of it come first.
     """
     count = len(position)
     nearest = position[:, :width]
-    found = _sparse(nearest, count, np.ones(nearest.shape, np.float32))
-    return found.multiply(found.T).maximum(eye_array(count, dtype=np.float32)).tocsr()
+    among_nearest = _sparse(nearest, count, np.ones(nearest.shape, np.float32))
+    return (
+        among_nearest.multiply(among_nearest.T).maximum(eye_array(count, dtype=np.float32)).tocsr()
+    )
 
 
 def _encoded(
@@ -223,9 +232,9 @@ def _encoded(
     Encodings are then averaged over the ``k2`` nearest rows.
 
     Args:
-        rows: ``[n, D]``.
-        position: ``[n, k]``, nearest rows of each row, including itself.
-        largest: ``[n]``, squared distance to each row's farthest row.
+        rows: float32 ``[n, D]``.
+        position: int64 ``[n, k]``, nearest rows of each row, including itself.
+        largest: float32 ``[n]``, squared distance of each row to its farthest row.
     """
     reciprocal = _reciprocal(position, k1 + 1)
     half = _reciprocal(position, round(k1 / 2) + 1)
@@ -233,33 +242,33 @@ def _encoded(
     shared = (reciprocal @ half).multiply(reciprocal).tocoo()
     joins = 3 * shared.data > 2 * half.sum(axis=1)[shared.col]
     joining = csr_array((shared.data[joins], (shared.row[joins], shared.col[joins])), shared.shape)
-    described, by = (reciprocal + joining @ half).nonzero()
-    similarity = np.empty(len(described), np.float32)
-    for some in blocks(len(described), max(1, GATHERED // rows.shape[1])):
-        similarity[some] = np.einsum("nd,nd->n", rows[described[some]], rows[by[some]])
-    weights = np.exp(-_distance(similarity, largest[described]))
-    weights /= np.bincount(described, weights)[described]
-    alone = csr_array((weights.astype(np.float32), (described, by)), reciprocal.shape)
+    encoded_rows, members = (reciprocal + joining @ half).nonzero()
+    similarity = np.empty(len(encoded_rows), np.float32)
+    for block in blocks(len(encoded_rows), max(1, GATHERED // rows.shape[1])):
+        similarity[block] = np.einsum("nd,nd->n", rows[encoded_rows[block]], rows[members[block]])
+    weights = np.exp(-_distance(similarity, largest[encoded_rows]))
+    weights /= np.bincount(encoded_rows, weights)[encoded_rows]
+    encodings = csr_array((weights.astype(np.float32), (encoded_rows, members)), reciprocal.shape)
     nearest = position[:, :k2]
     mean = np.full(nearest.shape, 1 / nearest.shape[1], np.float32)
-    return (_sparse(nearest, len(rows), mean) @ alone).tocsr()
+    return (_sparse(nearest, len(rows), mean) @ encodings).tocsr()
 
 
 def _overlap(encoded: csr_array, position: np.ndarray, count: int) -> np.ndarray:
-    """``sum_x min(V_query(x), V_candidate(x))`` for each query's candidates, ``[count, k]``.
+    """``sum_x min(V_query(x), V_candidate(x))`` for the candidates, float32 ``[count, k]``.
 
     Args:
-        encoded: V, ``[count + M, count + M]``, queries first.
-        position: ``[count, k]``, candidates as rows of the gallery.
+        encoded: V, sparse ``[count + M, count + M]``, queries first.
+        position: int64 ``[count, k]``, candidates as rows of the gallery.
         count: number of queries.
     """
     overlap = np.empty(position.shape, np.float32)
-    own = np.zeros(encoded.shape[1], np.float32)
+    query_encoding = np.zeros(encoded.shape[1], np.float32)
     for query, row in enumerate(position):
         part = slice(*encoded.indptr[query : query + 2])
-        own[encoded.indices[part]] = encoded.data[part]
-        others = encoded[count + row]
-        least = np.minimum(others.data, own[others.indices])
-        overlap[query] = np.add.reduceat(least, others.indptr[:-1])
-        own[encoded.indices[part]] = 0
+        query_encoding[encoded.indices[part]] = encoded.data[part]
+        candidates = encoded[count + row]
+        minima = np.minimum(candidates.data, query_encoding[candidates.indices])
+        overlap[query] = np.add.reduceat(minima, candidates.indptr[:-1])
+        query_encoding[encoded.indices[part]] = 0
     return overlap

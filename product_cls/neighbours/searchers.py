@@ -1,8 +1,8 @@
-"""One interface to search a gallery: exactly, or with a FAISS index.
+"""One interface to search a gallery, exactly or with a FAISS index.
 
 FAISS belongs to the extra ``retrieval`` and is imported only when a FAISS index is used. All
 indexes use the inner product, so embeddings must be L2-normalised. Building and searching are
-deterministic: FAISS seeds its k-means, and since 1.15 it builds the same HNSW graph with any number
+deterministic: FAISS seeds its k-means, and since 1.15 its HNSW graph does not depend on the number
 of threads.
 """
 
@@ -26,14 +26,14 @@ from product_cls.neighbours.exact import (
 )
 
 BLOCK = 4096  # rows copied into FAISS at a time
-CONNECTIONS = 32  # of a row in the HNSW graph; more give better recall and take more memory
-BUILD_BREADTH = 200  # HNSW efConstruction: candidates for the connections of a new row
-SEARCH_BREADTH = 128  # HNSW efSearch: candidates for a query, and never fewer than 2 k
-CODE_WORDS = 256  # per part of the product quantiser, so that a code is one byte
+CONNECTIONS = 32  # per row of the HNSW graph; more give better recall and take more memory
+BUILD_BREADTH = 200  # HNSW efConstruction: candidates for connections of a new row
+SEARCH_BREADTH = 128  # HNSW efSearch: candidates for a query, at least 2 k
+CODE_WORDS = 256  # per part of the product quantiser, so that a part is coded in one byte
 PART_WIDTH = 4  # numbers of an embedding per byte of its code: 512 numbers become 128 bytes
-MOST_PARTS = 512  # bytes of a code; wider parts suffice beyond, as long embeddings are redundant
-ROWS_PER_CENTRE = 39  # rows for k-means; FAISS warns about fewer, and more take longer
-PROBED = 32  # inverted lists searched for a query
+MOST_PARTS = 512  # bytes of a code; longer embeddings are redundant and get wider parts
+ROWS_PER_CENTRE = 39  # k-means rows per centre; FAISS warns about fewer, and more take longer
+PROBED = 32  # inverted lists searched per query
 
 INDEXES = {"IndexFlatIP": "flat", "IndexHNSWFlat": "hnsw", "IndexIVFPQ": "ivfpq"}
 KINDS = ("exact", *INDEXES.values())
@@ -51,7 +51,7 @@ class Searcher(Protocol):
         """Number of rows of the gallery."""
 
     def search(self, queries: np.ndarray, k: int) -> Neighbours:
-        """The ``k`` nearest rows of each query, queries float ``[N, D]``, L2-normalised.
+        """The ``k`` nearest rows of each of the queries, float ``[N, D]``, L2-normalised.
 
         Raises:
             ValueError: ``k`` is out of range.
@@ -71,7 +71,7 @@ class ExactSearcher:
 
     Args:
         gallery: float ``[M, D]``, L2-normalised.
-        device: where to search; None for the CPU.
+        device: device of the search; None for the CPU.
     """
 
     kind = "exact"
@@ -100,7 +100,7 @@ class FaissSearcher:
     approximate, because it stores codes instead of embeddings.
 
     Args:
-        index: of one of the types in ``INDEXES``.
+        index: a FAISS index of a type in ``INDEXES``.
         mapped: whether the index is memory-mapped, and so read-only.
     """
 
@@ -121,11 +121,11 @@ class FaissSearcher:
         for rows in blocks(len(queries), BLOCK):
             block = copy_rows(queries, rows, "queries")
             similarity[rows], position[rows] = self._search(block, k, everywhere=False)
-        # FAISS returns -1 if the candidates are fewer than k.
-        short = np.flatnonzero((position < 0).any(axis=1))
-        if len(short):
-            block = copy_rows(queries, short, "queries")
-            similarity[short], position[short] = self._search(block, k, everywhere=True)
+        # FAISS fills up with -1 if it has fewer than k candidates.
+        incomplete = np.flatnonzero((position < 0).any(axis=1))
+        if len(incomplete):
+            block = copy_rows(queries, incomplete, "queries")
+            similarity[incomplete], position[incomplete] = self._search(block, k, everywhere=True)
         if (position < 0).any():
             raise ValueError(
                 f"kind={self.kind} does not reach k={k} rows of the gallery from each query; use a "
@@ -161,10 +161,10 @@ class FaissSearcher:
 def build_searcher(
     kind: str, gallery: np.ndarray, *, device: torch.device | None = None
 ) -> Searcher:
-    """Build a searcher of a gallery.
+    """Build a searcher for a gallery.
 
     Args:
-        kind: ``exact``, in blocks, on any device, with nothing to build; ``flat``, the same with
+        kind: ``exact``, in blocks, on any device, with nothing to build; ``flat``, exact with
             FAISS; ``hnsw``, a graph (Malkov & Yashunin 2018, arXiv 1603.09320), fastest to search
             and slow to build; ``ivfpq``, inverted lists of codes (Jegou et al. 2011), one byte per
             ``PART_WIDTH`` numbers or more, for galleries that do not fit into memory.
@@ -200,7 +200,7 @@ def build_searcher(
 
 
 def _trained_ivfpq(faiss: Any, gallery: np.ndarray) -> Any:
-    """An empty index; its lists and codes are trained on rows spread evenly over the gallery."""
+    """An empty index whose lists and codes are trained on evenly spaced rows of the gallery."""
     count, dimension = gallery.shape
     if count < CODE_WORDS:
         raise ValueError(
@@ -214,20 +214,21 @@ def _trained_ivfpq(faiss: Any, gallery: np.ndarray) -> Any:
     index = faiss.IndexIVFPQ(
         quantizer, dimension, lists, parts, int(math.log2(CODE_WORDS)), faiss.METRIC_INNER_PRODUCT
     )
-    # Few rows per code word do no harm, because codes only serve the rows they are trained on.
+    # Few rows per code word do no harm, because codes only serve the rows of their training.
     index.pq.cp.min_points_per_centroid = 1
     index.pq.cp.max_points_per_centroid = ROWS_PER_CENTRE
     rows = min(count, ROWS_PER_CENTRE * max(lists, CODE_WORDS))
-    spread = np.linspace(0, count - 1, rows).round().astype(np.int64)
-    index.train(copy_rows(gallery, spread, "gallery"))
+    evenly_spaced = np.linspace(0, count - 1, rows).round().astype(np.int64)
+    index.train(copy_rows(gallery, evenly_spaced, "gallery"))
     return index
 
 
 def save_searcher(searcher: Searcher, file: Path) -> None:
-    """Write a FAISS index for ``load_searcher``, whole or not at all.
+    """Write a FAISS index atomically, for ``load_searcher``.
 
     Raises:
-        ValueError: the searcher is ``exact`` and has no index; save its gallery with ``np.save``.
+        ValueError: the searcher is ``exact``, which has no index; save its gallery with
+            ``np.save``.
     """
     if not isinstance(searcher, FaissSearcher):
         raise ValueError(
@@ -247,7 +248,7 @@ def load_searcher(file: Path, *, mapped: bool = True) -> Searcher:
             share them; the index is then read-only. The graph and row numbers are read at once.
 
     Raises:
-        UserError: the file is missing or is no such index, or FAISS is not installed.
+        UserError: the file is missing or is not such an index, or FAISS is not installed.
     """
     faiss = _faiss()
     if not file.is_file():
@@ -257,7 +258,7 @@ def load_searcher(file: Path, *, mapped: bool = True) -> Searcher:
         # and an index saved after it points to the first file.
         index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
     except RuntimeError:
-        raise UserError(f"{file} is no FAISS index, or is damaged.") from None
+        raise UserError(f"{file} is not a FAISS index, or is damaged.") from None
     if type(index).__name__ not in INDEXES:
         raise UserError(
             f"{file} is a FAISS index of another type ({type(index).__name__}); "

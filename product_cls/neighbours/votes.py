@@ -1,4 +1,4 @@
-"""From neighbours and their labels to scores of classes."""
+"""Turns neighbours and their labels into scores of classes."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -16,14 +16,14 @@ class Vote:
     """How the k nearest gallery pictures become scores of classes.
 
     Args:
-        kind: ``nearest`` scores a class by its nearest picture, so the nearest picture of all
+        kind: ``nearest`` scores a class by its nearest picture, so the nearest neighbour
             decides; ``weighted`` by the sum of its pictures' similarities; ``winners`` by
             ``sum(sim^9 * class_probability^10)`` as in the winning system, with the probabilities
             of the softmax head.
         k: number of neighbours that vote, 1 or more.
 
     Raises:
-        ValueError: an unknown kind, or a ``k`` that is no whole number of 1 or more.
+        ValueError: an unknown kind, or a ``k`` that is not a whole number of 1 or more.
     """
 
     kind: str = "weighted"
@@ -40,7 +40,7 @@ class Vote:
 
     @property
     def needed(self) -> int:
-        """Pictures a product needs to win when they are the nearest of all.
+        """Number of pictures that a product needs to win if they are the nearest of all.
 
         With fewer than half of k pictures, the other neighbours can outvote it, however near its
         pictures are. (The winners' vote also depends on the head.)
@@ -51,7 +51,7 @@ class Vote:
         return asdict(self)
 
     def altered(self, kind: str | None, k: int | None) -> "Vote":
-        """The same vote with another kind or k; None keeps the present one."""
+        """The same vote with another kind or k; None keeps the current value."""
         return Vote(self.kind if kind is None else kind, self.k if k is None else k)
 
     def raw(
@@ -64,10 +64,10 @@ class Vote:
         """Votes before normalisation.
 
         Args:
-            similarity: cosines ``[N, k]``; neighbours with negative cosines do not vote.
+            similarity: cosines float ``[N, k]``; neighbours with negative cosines do not vote.
             labels: int64 ``[N, k]``, classes of the neighbours; negative labels do not vote.
             num_classes: C.
-            class_scores: ``[N, C]``, probabilities of the softmax head; for ``winners`` only.
+            class_scores: probabilities of the softmax head, float ``[N, C]``; for ``winners`` only.
 
         Returns:
             float64 ``[N, C]``, 0 or more.
@@ -85,8 +85,8 @@ class Vote:
         if self.kind == "winners":
             if class_scores is None:
                 raise ValueError("kind=winners needs the scores of the head, and there are none.")
-            sure = np.maximum(np.take_along_axis(class_scores, labels, axis=1), FLOOR)
-            weight = weight ** POWERS[0] * sure.astype(np.float64) ** POWERS[1]
+            probability = np.maximum(np.take_along_axis(class_scores, labels, axis=1), FLOOR)
+            weight = weight ** POWERS[0] * probability.astype(np.float64) ** POWERS[1]
         np.add.at(votes, (rows, labels), weight)
         return votes
 
@@ -97,14 +97,16 @@ class Vote:
         num_classes: int,
         class_scores: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Votes normalised to sum 1, float32 ``[N, C]``; arguments are those of ``raw``.
+        """Votes normalised to sum 1, float32 ``[N, C]``; takes the arguments of ``raw``.
 
         If no neighbour votes, the class of the nearest labelled neighbour gets 1; without any
         labelled neighbour all classes get equal shares.
         """
         votes = self.raw(similarity, labels, num_classes, class_scores)
-        silent = np.flatnonzero(votes.sum(axis=1) == 0)
-        near = np.where(labels[silent] >= 0, similarity[silent], -np.inf).argmax(axis=1)
-        nearest = labels[silent, near][:, None]
-        votes[silent] = (nearest < 0) | (nearest == np.arange(num_classes))
+        without_votes = np.flatnonzero(votes.sum(axis=1) == 0)
+        near = np.where(labels[without_votes] >= 0, similarity[without_votes], -np.inf).argmax(
+            axis=1
+        )
+        nearest = labels[without_votes, near][:, None]
+        votes[without_votes] = (nearest < 0) | (nearest == np.arange(num_classes))
         return (votes / votes.sum(axis=1, keepdims=True)).astype(np.float32)

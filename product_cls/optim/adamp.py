@@ -1,4 +1,4 @@
-"""AdamP over many parameters at once, without synchronising with the GPU."""
+"""AdamP, computed for many parameters at once without synchronising with the GPU."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -14,8 +14,8 @@ class AdamP(Optimizer):
     """AdamW that does not lengthen scale-invariant weights (Heo et al. 2021, arXiv 2006.08217).
 
     It computes the same as the `adamp` package and uses the same state names, so that checkpoints
-    of the package resume here. For each weight, the package decides on the CPU whether to project,
-    which synchronises with the GPU twice, and starts about 25 kernels. Here a step is a few
+    of the package resume here. The package decides on the CPU whether to project each weight, which
+    synchronises with the GPU twice, and starts about 25 kernels per weight. Here a step is a few
     operations over all parameters, and the decision is a factor that stays on the device.
 
     A weight counts as scale-invariant if its gradient is almost orthogonal to it: row by row (one
@@ -61,7 +61,7 @@ class AdamP(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step with the present gradients.
+        """One step with the current gradients.
 
         Args:
             closure: called first; computes gradients and returns the loss.
@@ -74,8 +74,8 @@ class AdamP(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            # A backbone that was frozen for some epochs has taken fewer steps than its head.
-            alike: dict[tuple[Any, ...], list[Tensor]] = {}
+            # Also by step: a backbone that was frozen at first has taken fewer than the head.
+            batches: dict[tuple[Any, ...], list[Tensor]] = {}
             for p in group["params"]:
                 if p.grad is None:
                     continue
@@ -86,8 +86,8 @@ class AdamP(Optimizer):
                     state["exp_avg_sq"] = torch.zeros_like(p)
                 state["step"] += 1
                 key = (int(state["step"]), p.ndim > 1, p.device, p.dtype)
-                alike.setdefault(key, []).append(p)
-            for (step, weights, *_), parameters in alike.items():
+                batches.setdefault(key, []).append(p)
+            for (step, weights, *_), parameters in batches.items():
                 directions = self._directions(parameters, step, group)
                 size = group["lr"] / (1 - group["betas"][0] ** step)
                 if weights:
@@ -101,7 +101,7 @@ class AdamP(Optimizer):
     def _directions(
         self, parameters: list[Tensor], step: int, group: dict[str, Any]
     ) -> list[Tensor]:
-        """Adam's directions, of the shapes of the parameters; updates the state."""
+        """Adam's directions, each with the shape of its parameter; updates the state."""
         beta1, beta2 = group["betas"]
         grads = [p.grad for p in parameters if p.grad is not None]
         means = [self.state[p]["exp_avg"] for p in parameters]
@@ -119,15 +119,15 @@ class AdamP(Optimizer):
 def _row_factors(
     weights: list[Tensor], directions: list[Tensor], size: float, group: dict[str, Any]
 ) -> list[Tensor]:
-    """Factors for each row of each weight, to multiply before ``size * directions`` is subtracted.
+    """Factors for each row of each weight, to apply before ``size * directions`` is subtracted.
 
-    They hold the weight decay and, for projected weights, the component that leaves the step: for
-    a row w and its direction u, ``u - w (w.u) / |w|^2`` leads from w to
+    They combine the weight decay and, for projected weights, the component that is removed from the
+    step: for a row w and its direction u, ``u - w (w.u) / |w|^2`` leads from w to
     ``w (1 + size (w.u) / |w|^2) - size u``.
 
     Args:
         weights: W weights of two dimensions or more, with gradients.
-        directions: one for each weight, of its shape.
+        directions: one for each weight, with its shape.
         size: length of the step.
         group: the optimiser's settings.
 
@@ -173,7 +173,7 @@ def _row_factors(
 def _layout(
     shapes: tuple[torch.Size, ...], dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Layout of the rows of all weights in one line; cached, because copying to a GPU synchronises.
+    """Layout of the concatenated rows of all weights; cached, as copying to a GPU synchronises.
 
     Returns:
         The weight that each row belongs to, int64 ``[R]``; elements in a row of each weight,

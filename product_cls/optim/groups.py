@@ -1,4 +1,4 @@
-"""Parameter groups for optimisers: weight decay and learning rate of each layer."""
+"""Parameter groups for optimisers, with the weight decay and learning rate of each layer."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,18 +9,18 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Finetune:
-    """How a pretrained backbone learns together with a new head.
+    """How a pretrained backbone is trained together with a new head.
 
     Attributes:
         layer_decay: ratio of the learning rates of neighbouring layers, above 0 and up to 1: the
-            d-th layer below the head learns with ``lr * layer_decay^d``. None for equal rates.
-        head_lr: learning rate of everything after the backbone (pooling, neck, head); None for
-            that of the optimiser.
-        freeze: epochs during which the backbone is frozen, with its batch-norm statistics and
-            without its dropout; ``all`` for the whole run.
+            d-th layer below the head has the rate ``lr * layer_decay^d``. None for equal rates.
+        head_lr: learning rate of all layers after the backbone (pooling, neck, head); None for the
+            optimiser's.
+        freeze: number of first epochs in which the backbone, including its batch-norm statistics,
+            is frozen and has no dropout; ``all`` for the whole run.
 
     Raises:
-        ValueError: a value outside its range, or a decay for layers that never learn.
+        ValueError: a value outside its range, or ``layer_decay`` for a backbone that never learns.
     """
 
     layer_decay: float | None = None
@@ -58,9 +58,9 @@ def parameter_groups(
     """Trainable parameters, grouped by learning rate and weight decay.
 
     Args:
-        network: parameters outside its ``backbone`` count as head.
-        weight_decay: of matrices and kernels; vectors and scalars (biases, the affine parameters
-            of norms, GeM's exponent) get 0.
+        network: its parameters outside ``backbone`` count as head.
+        weight_decay: weight decay of matrices and kernels; vectors and scalars (biases, the affine
+            parameters of norms, GeM's exponent) get 0.
         lr: the optimiser's learning rate.
         finetune: None for the same rate everywhere.
 

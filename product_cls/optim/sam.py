@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation for any optimiser: the gradient at the worst point nearby."""
+"""Sharpness-aware minimisation for any optimiser, by the gradient at the worst point nearby."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ TINY = 1e-12  # avoids division by 0 for a gradient of 0
 class SAM(Optimizer):
     """SAM (Foret et al. 2021, arXiv 2010.01412) and ASAM (Kwon et al. 2021, arXiv 2102.11600).
 
-    A step takes two gradients of the same batch, and so twice the time::
+    A step takes two gradients of the same batch, so it takes twice the time::
 
         loss(w).backward()          # g, at the weights w
         with sam.perturbed():       # the weights are w + e
@@ -26,12 +26,13 @@ class SAM(Optimizer):
     ``sam.step(closure)`` does all of this with a closure that computes loss and gradient.
 
     ``e = rho * g / |g|``; adaptive, ``e = rho * w^2 g / |w g|``. The norm is over all parameters
-    together. In a run, ``ProductModule.optimizer_step`` calls it. Parameter groups, learning rates
-    and state are those of the base optimiser, so that schedulers and checkpoints work unchanged.
+    together. In a run, ``ProductModule.optimizer_step`` takes the steps. Parameter groups, learning
+    rates and state are those of the base optimiser, so that schedulers and checkpoints work
+    unchanged.
 
     Args:
         params: parameters or groups of parameters.
-        base_optimizer: takes params and ``base_arguments``; a class, or one with arguments bound.
+        base_optimizer: called with params and ``base_arguments``: an optimiser class, or a partial.
         rho: norm of the perturbation e, above 0; adaptive takes about 10 times as much.
         adaptive: measure the perturbation relative to the size of each weight.
         base_arguments: arguments of the base optimiser (``lr``, ``weight_decay``, ...).
@@ -61,13 +62,15 @@ class SAM(Optimizer):
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
-        """Inside, the weights are perturbed uphill along the present gradients; afterwards they are
-        restored to the bit."""
+        """Perturb the weights uphill along the current gradients inside the block.
+
+        Afterwards, the weights are restored bit for bit.
+        """
         self._perturbed = True
         parameters = [
             p for group in self.param_groups for p in group["params"] if p.grad is not None
         ]
-        before = [p.detach().clone() for p in parameters]
+        originals = [p.detach().clone() for p in parameters]
         with torch.no_grad():
             for parameter, step in zip(parameters, self._perturbation(parameters), strict=True):
                 parameter.add_(step)
@@ -75,7 +78,7 @@ class SAM(Optimizer):
             yield
         finally:
             with torch.no_grad():
-                for parameter, weight in zip(parameters, before, strict=True):
+                for parameter, weight in zip(parameters, originals, strict=True):
                     parameter.copy_(weight)
 
     def _perturbation(self, parameters: list[nn.Parameter]) -> list[Tensor]:
@@ -98,7 +101,7 @@ class SAM(Optimizer):
                 weights, and at the perturbed weights with gradients reset to 0. A closure that
                 calls ``perturbed`` itself is called once. Without ``same_draws`` and
                 ``frozen_statistics``, dropout draws different masks in the two calls and batch
-                norms count both. None uses the present gradients; unless ``perturbed`` came before,
+                norms count both. None uses the current gradients; unless ``perturbed`` came before,
                 that is a plain step of the base optimiser.
 
         Returns:
@@ -114,7 +117,7 @@ class SAM(Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The base optimiser's; SAM has no state of its own between steps."""
+        """The base optimiser's state; SAM itself has none between steps."""
         return self.base_optimizer.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -124,7 +127,7 @@ class SAM(Optimizer):
 
 @contextmanager
 def same_draws(device: torch.device) -> Iterator[None]:
-    """Restore the random state afterwards, so that dropout repeats the masks drawn inside."""
+    """Restore the random state after the block, so that dropout repeats the masks drawn inside."""
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices, device_type=device.type):
         yield
@@ -132,7 +135,7 @@ def same_draws(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norms use the batch's statistics but do not update their running ones."""
+    """Let batch norms use the batch's statistics inside the block without updating their own."""
     norms: list[Any] = [m for m in module.modules() if getattr(m, "track_running_stats", False)]
     for norm in norms:
         norm.track_running_stats = False

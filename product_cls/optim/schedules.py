@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step, and schedulers that use them.
+"""Learning rates as functions of the step, and the schedulers that use them.
 
 A scheduler here is a function ``(optimizer, total_steps) -> LRScheduler``, stepped after each
 optimiser step; ``conf/scheduler`` binds its other arguments. The schedule is computed for the
@@ -81,7 +81,7 @@ def _warmup_lr(step: int, base: float, warmup_steps: int) -> float:
 
 
 def _half_cosine(progress: float, base: float, end: float) -> float:
-    """From ``base`` at progress 0 to ``end`` at 1 and beyond."""
+    """Falls from ``base`` at progress 0 to ``end`` at 1 and beyond."""
     return end + (base - end) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
 
 
@@ -177,7 +177,7 @@ def polynomial(
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> LambdaLR:
-    """The optimiser's learning rate in every step."""
+    """Keep the optimiser's learning rate in every step."""
     return _scheduler(optimizer, 0.0, lambda step, base: base)
 
 

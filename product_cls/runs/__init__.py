@@ -1,4 +1,4 @@
-"""Run folders and what makes two runs the same; called, the function ``runs`` of the Python API."""
+"""Run folders and fingerprints of runs; calling the package is ``runs`` of the Python API."""
 
 from product_cls.core.api_packages import make_callable
 

@@ -1,11 +1,11 @@
-"""What makes two runs the same run: the settings that change results, and the data."""
+"""Fingerprints of runs: digests of the data and of the settings that change results."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from product_cls.core.files import digest
 
-# Keys of the resolved config that change where a run writes or what it shows, but not its results.
+# Keys of the resolved config that change where a run writes or what it shows, not its results.
 UNFINGERPRINTED = (
     "name",
     "logger",
@@ -31,7 +31,7 @@ UNFINGERPRINTED = (
 )
 
 
-# Classes that have moved count under their first name, so that older runs keep their fingerprints.
+# Classes that were moved: current name -> first name, which keeps the fingerprints of older runs.
 FIRST_NAMES = {
     "product_cls.training.callbacks.WarmEma": "product_cls.callbacks.WarmEma",
     "product_cls.losses.AsymmetricLoss": "product_cls.losses_multi_label.AsymmetricLoss",
@@ -40,7 +40,7 @@ FIRST_NAMES = {
 
 
 def fingerprint(config: Mapping[str, Any], *data: str) -> str:
-    """Digest of a run's settings and data; runs of equal digests have equal results.
+    """Digest of a run's settings and data; runs with equal digests have equal results.
 
     Args:
         config: resolved, plain containers.
@@ -50,7 +50,7 @@ def fingerprint(config: Mapping[str, Any], *data: str) -> str:
 
 
 def fingerprinted(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The part of a config that changes results, nested as before.
+    """The part of a config that changes results, nested as in the config.
 
     Args:
         config: resolved, plain containers.

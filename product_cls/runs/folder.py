@@ -21,7 +21,7 @@ from product_cls.core.files import now, write_text_whole
 
 OUTPUTS = ("status.json", "metrics.json", "config.yaml", "checkpoints", "predictions", "logs")
 
-# What the same command does when it is typed again.
+# What a command does in the folder of its run.
 Action = Literal["fresh", "resume", "skip"]
 
 NO_STATUS = "its folder holds no status.json"
@@ -32,8 +32,8 @@ class RunState:
     """How far a run has come.
 
     Attributes:
-        kind: only the results of ``done`` can be used. ``limited`` has finished but saw a part of
-            the pictures only; ``missing`` has no ``status.json``.
+        kind: only the results of a ``done`` run can be used. A ``limited`` run has finished but saw
+            only a part of the pictures; a ``missing`` one has no ``status.json``.
         reason: a phrase without a full stop that explains any kind but ``done``; "" for ``done``.
     """
 
@@ -43,7 +43,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run. Nothing is created before something is written."""
+    """The folder of one run, created with its first file."""
 
     path: Path
 
@@ -88,10 +88,10 @@ class RunFolder:
 
         Keys: ``state`` (``running`` | ``done`` | ``failed``), ``fingerprint``, ``started``,
         ``finished``, ``error`` (one sentence), ``epoch`` and ``epochs`` (finished and planned),
-        ``metric`` (its name) and ``value`` (the best so far), ``tracking_id`` (of the run in W&B
-        and MLflow; a resumed run keeps it, other settings and reruns get a new one), ``halved``
-        (how often the batch was halved to fit into memory), ``limited`` (whether the run saw a part
-        of the pictures only).
+        ``metric`` (its name) and ``value`` (the best so far), ``tracking_id`` (the run's id in W&B
+        and MLflow; a resumed run keeps it, a rerun or a run with other settings gets a new one),
+        ``halved`` (how often the batch was halved to fit into memory), ``limited`` (whether the run
+        saw only a part of the pictures).
         """
         try:
             return dict(json.loads(self.status_file.read_text()))
@@ -149,7 +149,7 @@ class RunFolder:
             raise UserError(f"{self.metrics_file} cannot be read: is the run finished?") from None
 
     def plan(self, fingerprint: str, *, rerun: bool = False) -> Action:
-        """What to do when a command is typed again.
+        """What a command does in this folder.
 
         Args:
             fingerprint: of the command's settings and data.
@@ -176,9 +176,9 @@ class RunFolder:
         Returns:
             The folder that earlier results were moved to; None if there were none.
         """
-        moved, before = None, self.status()
-        unfinished = before.get("fingerprint") == fingerprint and before.get("state") != "done"
-        tracking_id = before.get("tracking_id") if unfinished else None
+        moved, previous = None, self.status()
+        unfinished = previous.get("fingerprint") == fingerprint and previous.get("state") != "done"
+        tracking_id = previous.get("tracking_id") if unfinished else None
         if fresh:
             earlier = [self.path / name for name in OUTPUTS if (self.path / name).exists()]
             replaced = self.path / ".replaced"

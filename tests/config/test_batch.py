@@ -1,4 +1,4 @@
-"""Pictures a step: their number, halving, and the learning rates that follow."""
+"""Pictures per step: their number, halving, and the learning rates scaled to them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from product_cls.training.plan import derive_settings
 Composed = Callable[..., dict[str, Any]]
 
 
-def test_pictures_of_a_step(composed: Composed) -> None:
+def test_pictures_per_step(composed: Composed) -> None:
     step = BatchPlan.of(
         OmegaConf.create(
             composed(
@@ -45,11 +45,13 @@ def test_number_of_halvings(
     assert can_halve(config, times) and not can_halve(config, times + 1)
 
 
-def test_learning_rates_follow_the_pictures_a_step(composed: Composed, refused: Refused) -> None:
+def test_learning_rates_scale_with_the_pictures_per_step(
+    composed: Composed, refused: Refused
+) -> None:
     def scaled(*overrides: str) -> tuple[Any, str | None]:
         config = OmegaConf.create(composed("trainer=ddp", "optimizer.lr=1e-3", *overrides))
         settings, notes = derive_settings(config)
-        assert config.optimizer.get("lr") in (1e-3, None)  # the config itself stays as it is
+        assert config.optimizer.get("lr") in (1e-3, None)  # the config itself is unchanged
         return settings, notes[0] if notes else None
 
     unscaled, note = scaled("data.batch_size=64")  # 2 devices: 128 a step

@@ -1,4 +1,4 @@
-"""Errors of library code as a user sees them: sentences about keys of the command line."""
+"""Errors of library code as a user sees them: messages about keys of the command line."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from product_cls.config.border import keys_for_arguments, keys_for_node, keys_of_node, name_key
+from product_cls.config.border import key_of, keys_for_arguments, keys_for_node, name_key
 from product_cls.config.instantiate import build, try_out
 from product_cls.core.errors import UserError
 
@@ -105,7 +105,7 @@ def build_parts(config: DictConfig) -> Any:
         ),
     ],
 )
-def test_sentences_of_objects(
+def test_messages_of_objects(
     config_of: Callable[..., DictConfig], overrides: str, sentence: str
 ) -> None:
     with pytest.raises(UserError) as caught:
@@ -139,7 +139,7 @@ def test_sentences_of_objects(
         ),
     ],
 )
-def test_sentences_of_tasks_that_see_samples(
+def test_messages_of_tasks_about_samples(
     config_of: Callable[..., DictConfig], overrides: str, sentence: str
 ) -> None:
     config = config_of(overrides)
@@ -161,7 +161,8 @@ def test_keys_follow_interpolations() -> None:
             "task": {"loss": "${loss}"},
         }
     )
-    assert keys_of_node(config.data.samples) == {
+    node = config.data.samples
+    assert {name: key_of(node, name) for name in node} == {
         "root": "data.root",
         "size": "data.size",
         "name": "data.samples.name",

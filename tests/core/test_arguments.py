@@ -1,4 +1,4 @@
-"""Sentences about arguments, renamed by callers."""
+"""Messages about arguments, renamed by callers."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from product_cls.core.arguments import argument_of, renamed_arguments
 from product_cls.core.errors import UserError
 
 
-def test_a_sentence_begins_with_its_argument() -> None:
+def test_the_argument_of_a_message() -> None:
     assert argument_of("gamma=-1; allowed: 0 or more.") == "gamma"
     assert argument_of("heads.age-group.weight=0; allowed: above 0.") == "heads.age-group.weight"
     assert argument_of("No training picture has gamma=1.") is None
@@ -27,6 +27,6 @@ def test_renamed_arguments(sentence: str, renamed: str) -> None:
     assert str(caught.value) == renamed and not isinstance(caught.value, UserError)
 
 
-def test_sentences_for_users_stay_as_they_are() -> None:
+def test_messages_for_users_are_unchanged() -> None:
     with pytest.raises(UserError, match=r"^kind=big\.$"), renamed_arguments(kind="weights"):
         raise UserError("kind=big.")

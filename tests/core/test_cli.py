@@ -33,13 +33,13 @@ def parse(*words: str) -> Arguments:
 
 def test_types_and_defaults() -> None:
     assert parse("runs=a") == Arguments(runs="a")
-    given = parse(
+    parsed = parse(
         "runs=a", "any=[x,1]", "top=3", "share=1e-3", "flag=true", "tta=[a,b]", "weights=[1,0.5]"
     )
-    assert given == Arguments(
+    assert parsed == Arguments(
         runs="a", any=["x", 1], top=3, share=0.001, flag=True, tta=["a", "b"], weights=[1.0, 0.5]
     )
-    assert isinstance(given, Arguments)
+    assert isinstance(parsed, Arguments)
     assert parse("runs=a", "weights=null", "out=null") == Arguments(runs="a")
     assert parse("runs=a", "runs=b").runs == "b"  # the last one counts
     assert parse("runs=a", "tta=[]").tta == []

@@ -1,4 +1,4 @@
-"""Sentences that users see hold no logins."""
+"""Messages for users contain no logins."""
 
 import pickle
 
@@ -25,5 +25,5 @@ def test_logins_are_removed(text: str, shown: str) -> None:
     assert reason(OSError(f"{text}.\n")) == shown
 
 
-def test_errors_of_other_processes_keep_their_sentence() -> None:
+def test_errors_of_other_processes_keep_their_message() -> None:
     assert str(pickle.loads(pickle.dumps(ShardError("a is damaged.")))) == "a is damaged."

@@ -157,19 +157,19 @@ def test_test_pictures_do_not_change_the_folds(samples: pd.DataFrame, tmp_path: 
 
 
 def test_users_own_file(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> None:
-    file = tmp_path / "mine.csv"
+    file = tmp_path / "own_folds.csv"
     ids = samples["id"][samples["split"] == "train"]
-    mine = pd.DataFrame({"id": ids, "fold": np.arange(40) % 3}).sample(frac=1, random_state=0)
-    mine.to_csv(file, index=False)
+    own_folds = pd.DataFrame({"id": ids, "fold": np.arange(40) % 3}).sample(frac=1, random_state=0)
+    own_folds.to_csv(file, index=False)
     folds = load_or_make_folds(file, samples, "stratified", n_splits=5)
     assert folds.index.tolist() == ids.tolist()
     assert folds.tolist() == (np.arange(40) % 3).tolist()
     # Reading needs no write permission.
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
-    mine.iloc[1:].to_csv(file, index=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["own_folds.csv"]
+    own_folds.iloc[1:].to_csv(file, index=False)
     with refused(str(file), "other ids"):
         load_or_make_folds(file, samples, "stratified")
-    pd.concat([mine, mine[:1]]).to_csv(file, index=False)
+    pd.concat([own_folds, own_folds[:1]]).to_csv(file, index=False)
     with refused(str(file), "other ids"):
         load_or_make_folds(file, samples, "stratified")
 

@@ -157,9 +157,9 @@ def test_competition_with_a_catalogue(own_root: Path, refused: Any) -> None:
     rows = [("label", "brand", "size"), ("0", "A", "small"), ("2", "B", ""), ("10", "A", "large")]
     file = write_csv(own_root / "catalogue.csv", rows)
     samples = read_competition(own_root)
-    known = {"0": ("A", "small"), "2": ("B", None), "10": ("A", "large"), "1": (None, None)}
+    facts = {"0": ("A", "small"), "2": ("B", None), "10": ("A", "large"), "1": (None, None)}
     for label, brand, size in samples[["label", "brand", "size"]].itertuples(index=False):
-        assert tuple(None if pd.isna(x) else x for x in (brand, size)) == known[label]
+        assert tuple(None if pd.isna(x) else x for x in (brand, size)) == facts[label]
     # Unused labels do not change the fingerprint of a run.
     (own_root / "catalogue.csv").unlink()
     plain = read_competition(own_root)

@@ -209,8 +209,8 @@ def test_batches_equal_those_of_the_image_store(
             batches(samples, streamed, split, train=train),
             strict=True,
         )
-        for ours, theirs in pairs:
-            assert all(ours[key].equal(theirs[key]) for key in ("image", "target", "index"))
+        for batch, expected in pairs:
+            assert all(batch[key].equal(expected[key]) for key in ("image", "target", "index"))
     val = [batches(samples, store, "val") for store in (stored, streamed)]
     pictures = [
         {int(i): x for b in part for i, x in zip(b["index"], b["image"], strict=True)}

@@ -61,7 +61,7 @@ def test_no_predictions_file(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"PK, but no archive")
     np.savez(tmp_path / "b.npz", scores=np.zeros(3))
     for name in ("a.npz", "b.npz", "absent.npz"):
-        with pytest.raises(UserError, match=f"{name} is no predictions file"):
+        with pytest.raises(UserError, match=f"{name} is not a predictions file"):
             Predictions.load(tmp_path / name)
 
 

@@ -29,9 +29,9 @@ def test_focal() -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_focal_of_gamma_0_is_weighted_cross_entropy(smoothing: float) -> None:
-    ours = FocalLoss(0.0, WEIGHT.tolist(), label_smoothing=smoothing)(LOGITS, TARGET)
+    loss = FocalLoss(0.0, WEIGHT.tolist(), label_smoothing=smoothing)(LOGITS, TARGET)
     torchs = F.cross_entropy(LOGITS, TARGET, WEIGHT.double(), label_smoothing=smoothing)
-    assert ours.item() == pytest.approx(torchs.item(), abs=1e-7)
+    assert loss.item() == pytest.approx(torchs.item(), abs=1e-7)
 
 
 def test_weighted_focal_is_the_weighted_mean() -> None:
@@ -55,7 +55,7 @@ def test_soft_f1() -> None:
     )
 
 
-def test_soft_f1_ignores_classes_that_the_batch_lacks() -> None:
+def test_soft_f1_ignores_classes_without_a_picture_in_the_batch() -> None:
     logits = torch.zeros(2, 3, requires_grad=True)
     loss = SoftF1Loss()(logits, torch.tensor([0, 0]))
     loss.backward()

@@ -69,12 +69,12 @@ def test_best_of_all_and_never_worse_than_half(goal: str) -> None:
 
 def test_metrics_equal_those_of_scikit_learn() -> None:
     thresholds = np.array([0.3, 0.4, 0.5, 0.6])
-    found, decided = multi_label_metrics(SCORES, TARGET, thresholds), thresholds < SCORES
-    assert found["accuracy"] == pytest.approx((decided == TARGET).mean())
-    assert found["exact"] == pytest.approx((decided == TARGET).all(axis=1).mean())
-    assert found["f1_macro"] == pytest.approx(f1_score(TARGET, decided, average="macro"))
-    assert found["f1_micro"] == pytest.approx(f1_score(TARGET, decided, average="micro"))
-    assert found["mAP"] == pytest.approx(average_precision_score(TARGET, SCORES, average="macro"))
+    values, decided = multi_label_metrics(SCORES, TARGET, thresholds), thresholds < SCORES
+    assert values["accuracy"] == pytest.approx((decided == TARGET).mean())
+    assert values["exact"] == pytest.approx((decided == TARGET).all(axis=1).mean())
+    assert values["f1_macro"] == pytest.approx(f1_score(TARGET, decided, average="macro"))
+    assert values["f1_micro"] == pytest.approx(f1_score(TARGET, decided, average="micro"))
+    assert values["mAP"] == pytest.approx(average_precision_score(TARGET, SCORES, average="macro"))
     rounded = SCORES[:, 2].round(1)  # with ties
     expected = average_precision_score(TARGET[:, 2], rounded)
     assert average_precision(rounded, TARGET[:, 2]) == pytest.approx(expected)

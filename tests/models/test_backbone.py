@@ -35,7 +35,7 @@ def gap(backbone: torch.nn.Module) -> float:
     return sum(gaps) / len(gaps)
 
 
-def test_packaged_weights_are_in_their_places() -> None:
+def test_packaged_weights_fit_their_layers() -> None:
     """Compared with a control whose kernels of equal shape are swapped."""
     backbone, weights = build_backbone("tf_efficientnet_lite0", "package")
     assert (weights.source, weights.fallback) == ("package", False)

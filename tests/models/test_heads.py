@@ -86,13 +86,13 @@ def test_logits_fall_with_the_angle_and_the_margin_never_helps() -> None:
 def test_agrees_with_pytorch_metric_learning() -> None:
     losses = pytest.importorskip("pytorch_metric_learning.losses")
     torch.manual_seed(0)
-    theirs = losses.ArcFaceLoss(10, 32, margin=math.degrees(0.4), scale=45).double()
+    reference = losses.ArcFaceLoss(10, 32, margin=math.degrees(0.4), scale=45).double()
     arc = ArcMargin(32, 10)
     with torch.no_grad():
-        theirs.W.copy_(arc.weight.t())
+        reference.W.copy_(arc.weight.t())
     embedding, target = torch.randn(64, 32), torch.randint(10, (64,))
-    ours = F.cross_entropy(arc(embedding, target).double(), target)
-    assert ours.item() == pytest.approx(theirs(embedding.double(), target).item(), rel=1e-6)
+    loss = F.cross_entropy(arc(embedding, target).double(), target)
+    assert loss.item() == pytest.approx(reference(embedding.double(), target).item(), rel=1e-6)
 
 
 def test_float32_under_autocast() -> None:
@@ -104,7 +104,7 @@ def test_float32_under_autocast() -> None:
     assert cast.dtype == torch.float32 and torch.equal(plain, cast)
 
 
-def test_nearest_of_the_subcenters_counts() -> None:
+def test_the_nearest_subcenter_counts() -> None:
     arc = ArcMargin(4, 2, subcenters=2)
     with torch.no_grad():
         arc.weight.copy_(torch.eye(4))  # class 0: axes 0 and 1; class 1: axes 2 and 3
@@ -145,7 +145,7 @@ def test_learned_variances_are_bounded_and_keep_a_gradient() -> None:
     with torch.no_grad():
         head.raw.copy_(torch.tensor([0.1, -8.0]))
     variance = head.log_variance
-    assert variance[0].item() == pytest.approx(0.1, abs=1e-4)  # about the identity near 0
+    assert variance[0].item() == pytest.approx(0.1, abs=1e-4)  # close to the identity near 0
     assert -MOST_LOG_VARIANCE < variance[1].item() < -0.9 * MOST_LOG_VARIANCE
     variance.sum().backward()
     assert head.raw.grad is not None and head.raw.grad[1] > 0.01

@@ -32,37 +32,37 @@ def angles(*degrees: float) -> np.ndarray:
 
 def test_database_augmentation_by_hand() -> None:
     gallery = angles(0, 60, 90, 180)
-    found = augment_database(gallery, neighbours=1, alpha=2)
-    # 0 and 90 degrees find 60; 60 finds 90, 30 degrees away; to 180 all others are at 90 or more,
-    # so that it stays.
-    wanted = [
+    result = augment_database(gallery, neighbours=1, alpha=2)
+    # The nearest row of 0 and of 90 degrees is 60, that of 60 is 90. 180 stays, because all others
+    # are 90 degrees away or more.
+    expected = [
         gallery[0] + 0.25 * gallery[1],
         gallery[1] + 0.75 * gallery[2],
         gallery[2] + 0.75 * gallery[1],
         gallery[3],
     ]
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, normalised(np.array(wanted)), atol=1e-6)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, normalised(np.array(expected)), atol=1e-6)
 
 
 def test_query_expansion_by_hand() -> None:
     gallery, query = angles(60, 90, 180, 200), angles(0)
-    found = expand_queries(query, gallery, neighbours=4, alpha=3)
-    np.testing.assert_allclose(found, normalised(query + 0.5**3 * gallery[:1]), atol=1e-6)
-    # alpha 0 weighs alike what is nearer than 90 degrees.
+    result = expand_queries(query, gallery, neighbours=4, alpha=3)
+    np.testing.assert_allclose(result, normalised(query + 0.5**3 * gallery[:1]), atol=1e-6)
+    # alpha 0 weights all rows nearer than 90 degrees equally.
     query = angles(30)
-    found = expand_queries(query, gallery, neighbours=3, alpha=0)
-    np.testing.assert_allclose(found, normalised(query + gallery[0] + gallery[1]), atol=1e-6)
+    result = expand_queries(query, gallery, neighbours=3, alpha=0)
+    np.testing.assert_allclose(result, normalised(query + gallery[0] + gallery[1]), atol=1e-6)
 
 
 def test_copies_do_not_replace_the_row_itself() -> None:
     gallery = np.concatenate([np.tile(angles(0), (15, 1)), angles(20)])
-    found = augment_database(gallery, neighbours=2)
-    np.testing.assert_allclose(found[:15], gallery[:15], atol=1e-6)  # the mean of three equals
-    assert np.degrees(np.arctan2(found[15, 1], found[15, 0])) < 10
+    result = augment_database(gallery, neighbours=2)
+    np.testing.assert_allclose(result[:15], gallery[:15], atol=1e-6)  # the mean of three equals
+    assert np.degrees(np.arctan2(result[15, 1], result[15, 0])) < 10
 
 
-def test_both_expansions_find_more(tmp_path: Path) -> None:
+def test_both_expansions_improve_the_search(tmp_path: Path) -> None:
     gallery, own = noisy(1, each=12, noise=0.27)
     queries, truth = noisy(2, each=10, noise=0.27)
     plain = accuracy(queries, gallery, truth, own)
@@ -95,9 +95,9 @@ def dense_rerank(
         mutual = reciprocal(p, k1)
         grown = set(mutual)
         for q in mutual:
-            theirs = reciprocal(q, round(k1 / 2))
-            if len(mutual & theirs) > 2 / 3 * len(theirs):
-                grown |= theirs
+            candidates = reciprocal(q, round(k1 / 2))
+            if len(mutual & candidates) > 2 / 3 * len(candidates):
+                grown |= candidates
         members = sorted(grown)
         v[p, members] = np.exp(-distance[p, members])
         v[p] /= v[p].sum()
@@ -116,14 +116,14 @@ def test_reranking_agrees_with_a_dense_implementation(
     k1: int, k2: int, lam: float, each: int
 ) -> None:
     (queries, _), (gallery, _) = noisy(3, 1, 0.2), noisy(4, each, 0.2)
-    found = rerank(queries, gallery, len(gallery), k1=k1, k2=k2, lam=lam, candidates=200)
-    wanted = 1 - dense_rerank(queries, gallery, k1, k2, lam)
+    result = rerank(queries, gallery, len(gallery), k1=k1, k2=k2, lam=lam, candidates=200)
+    expected = 1 - dense_rerank(queries, gallery, k1, k2, lam)
     np.testing.assert_allclose(
-        found.similarity, np.take_along_axis(wanted, found.position, axis=1), atol=1e-5
+        result.similarity, np.take_along_axis(expected, result.position, axis=1), atol=1e-5
     )
-    assert [sorted(row) for row in found.position.tolist()] == [list(range(len(gallery)))] * 20
-    assert (np.diff(found.similarity, axis=1) <= 0).all()
-    assert found.similarity.dtype == np.float32 and found.position.dtype == np.int64
+    assert [sorted(row) for row in result.position.tolist()] == [list(range(len(gallery)))] * 20
+    assert (np.diff(result.similarity, axis=1) <= 0).all()
+    assert result.similarity.dtype == np.float32 and result.position.dtype == np.int64
 
 
 def test_reranking_only_among_the_candidates() -> None:
@@ -137,19 +137,19 @@ def test_reranking_only_among_the_candidates() -> None:
         np.testing.assert_allclose(best, whole.similarity[row, kept], atol=1e-5)
 
 
-def test_reranking_finds_more() -> None:
+def test_reranking_improves_the_search() -> None:
     gallery, own = noisy(1, each=12, noise=0.27)
     queries, truth = noisy(2, each=10, noise=0.27)
     plain = accuracy(queries, gallery, truth, own)
-    found = rerank(queries, gallery, 1, k1=12, k2=4)
-    better = float(np.mean(own[found.position[:, 0]] == truth))
+    result = rerank(queries, gallery, 1, k1=12, k2=4)
+    better = float(np.mean(own[result.position[:, 0]] == truth))
     assert 0.6 < plain < better - 0.04, (plain, better)
 
 
-def test_reranking_rows_that_are_all_alike() -> None:
+def test_reranking_equal_rows() -> None:
     rows = np.tile(angles(30), (40, 1))
-    found = rerank(rows[:3], rows, 4, k1=5)
-    assert np.isfinite(found.similarity).all()
+    result = rerank(rows[:3], rows, 4, k1=5)
+    assert np.isfinite(result.similarity).all()
 
 
 def test_prototypes_of_the_classes_that_have_pictures() -> None:
@@ -160,7 +160,7 @@ def test_prototypes_of_the_classes_that_have_pictures() -> None:
     assert means.dtype == np.float32
 
 
-def test_what_is_refused(refused: Any) -> None:
+def test_refused_arguments(refused: Any) -> None:
     rows = angles(0, 10, 20, 30)
     with refused("neighbours=4", "1 to 3"):
         augment_database(rows, neighbours=4)

@@ -24,8 +24,8 @@ def clustered(rows: int, seed: int, dimension: int = 32) -> np.ndarray:
     shared, rng = np.random.default_rng(0), np.random.default_rng(seed)
     centres, directions = shared.normal(size=(50, dimension)), shared.normal(size=(4, dimension))
     turned = rng.normal(size=(rows, 4)) @ directions / 4
-    found = centres[np.arange(rows) % 50] + turned + rng.normal(size=(rows, dimension)) / 20
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    embeddings = centres[np.arange(rows) % 50] + turned + rng.normal(size=(rows, dimension)) / 20
+    return (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def built(gallery: np.ndarray) -> dict[str, Any]:
 def test_exact_is_search_exact(gallery: np.ndarray, queries: np.ndarray) -> None:
     searcher = build_searcher("exact", gallery, device=torch.device("cpu"))
     assert (searcher.kind, searcher.count) == ("exact", 1200)
-    found, wanted = searcher.search(queries, 5), search_exact(queries, gallery, 5)
-    np.testing.assert_array_equal(found.position, wanted.position)
+    result, expected = searcher.search(queries, 5), search_exact(queries, gallery, 5)
+    np.testing.assert_array_equal(result.position, expected.position)
 
 
 @pytest.mark.parametrize(("kind", "least"), [("flat", 1.0), ("hnsw", 0.99), ("ivfpq", 0.95)])
@@ -57,25 +57,27 @@ def test_recall(
 ) -> None:
     searcher = built[kind]
     assert (searcher.kind, searcher.count) == (kind, 1200)
-    found, wanted = searcher.search(queries, 5), search_exact(queries, gallery, 5)
-    assert found.similarity.dtype == np.float32 and found.position.dtype == np.int64
-    assert (np.diff(found.similarity, axis=1) <= 0).all()
-    assert np.mean((found.position == wanted.position[:, :1]).any(axis=1)) >= least
-    # The class is found also where the picture is not.
-    assert np.mean(found.position[:, 0] % 50 == np.arange(200) % 50) == 1
+    result, expected = searcher.search(queries, 5), search_exact(queries, gallery, 5)
+    assert result.similarity.dtype == np.float32 and result.position.dtype == np.int64
+    assert (np.diff(result.similarity, axis=1) <= 0).all()
+    assert np.mean((result.position == expected.position[:, :1]).any(axis=1)) >= least
+    # Even if a search misses the picture, it finds the class.
+    assert np.mean(result.position[:, 0] % 50 == np.arange(200) % 50) == 1
     if kind != "ivfpq":
-        same = found.position == wanted.position
-        np.testing.assert_allclose(found.similarity[same], wanted.similarity[same], atol=1e-6)
+        same = result.position == expected.position
+        np.testing.assert_allclose(result.similarity[same], expected.similarity[same], atol=1e-6)
 
 
 def test_flat_is_exact(built: dict[str, Any], gallery: np.ndarray, queries: np.ndarray) -> None:
-    found, wanted = built["flat"].search(queries, 20), search_exact(queries, gallery, 20)
-    np.testing.assert_allclose(found.similarity, wanted.similarity, atol=1e-6)
-    assert np.mean(found.position == wanted.position) > 0.995  # float32 rounds two rows alike
+    result, expected = built["flat"].search(queries, 20), search_exact(queries, gallery, 20)
+    np.testing.assert_allclose(result.similarity, expected.similarity, atol=1e-6)
+    assert (
+        np.mean(result.position == expected.position) > 0.995
+    )  # float32 rounds some pairs of rows to the same value
 
 
 @pytest.mark.parametrize("kind", FAISS_KINDS)
-def test_building_again_finds_the_same(
+def test_building_is_deterministic(
     kind: str, built: dict[str, Any], gallery: np.ndarray, queries: np.ndarray
 ) -> None:
     first, second = built[kind].search(queries, 5), build_searcher(kind, gallery).search(queries, 5)
@@ -85,7 +87,7 @@ def test_building_again_finds_the_same(
 
 @pytest.mark.parametrize("mapped", [True, False])
 @pytest.mark.parametrize("kind", FAISS_KINDS)
-def test_saved_and_opened(
+def test_saved_index_is_opened(
     kind: str,
     mapped: bool,
     built: dict[str, Any],
@@ -109,7 +111,7 @@ def test_saved_and_opened(
     else:
         opened.add(queries)
         assert opened.count == 1400
-    save_searcher(opened, tmp_path / "again.faiss")  # and it needs the first file no more
+    save_searcher(opened, tmp_path / "again.faiss")  # the copy no longer needs the first file
     file.unlink()
     assert load_searcher(tmp_path / "again.faiss").count == opened.count
 
@@ -122,16 +124,18 @@ def test_added_rows_are_found(kind: str, gallery: np.ndarray) -> None:
     new = clustered(60, seed=3)
     searcher.add(new)
     assert searcher.count == 1260
-    found = searcher.search(new, 5).position
-    assert np.mean((found == 1200 + np.arange(60)[:, None]).any(axis=1)) >= 0.95
+    position = searcher.search(new, 5).position
+    assert np.mean((position == 1200 + np.arange(60)[:, None]).any(axis=1)) >= 0.95
 
 
 @pytest.mark.parametrize("kind", FAISS_KINDS)
-def test_k_of_the_whole_gallery(kind: str, queries: np.ndarray) -> None:
-    """More than the graph's breadth or the probed lists hold: then all of it is searched."""
+def test_search_for_all_rows(kind: str, queries: np.ndarray) -> None:
+    """With more than the graph's breadth or the probed lists hold, all of the index is searched."""
     pytest.importorskip("faiss")
-    found = build_searcher(kind, clustered(3000, seed=4, dimension=8)).search(queries[:2, :8], 3000)
-    assert [sorted(row) for row in found.position.tolist()] == [list(range(3000))] * 2
+    result = build_searcher(kind, clustered(3000, seed=4, dimension=8)).search(
+        queries[:2, :8], 3000
+    )
+    assert [sorted(row) for row in result.position.tolist()] == [list(range(3000))] * 2
 
 
 def test_ivfpq_of_a_prime_dimension(queries: np.ndarray) -> None:
@@ -140,7 +144,7 @@ def test_ivfpq_of_a_prime_dimension(queries: np.ndarray) -> None:
     assert searcher.search(clustered(20, seed=6, dimension=31), 3).position.shape == (20, 3)
 
 
-def test_what_is_refused(
+def test_refused_arguments(
     built: dict[str, Any], gallery: np.ndarray, queries: np.ndarray, tmp_path: Path, refused: Any
 ) -> None:
     with refused("kind=lsh", "exact, flat, hnsw, ivfpq"):
@@ -172,7 +176,7 @@ def test_what_is_refused(
         load_searcher(tmp_path / "missing.faiss")
     for content in (b"", b"not an index of anything"):
         (tmp_path / "bad.faiss").write_bytes(content)
-        with refused("bad.faiss", "no FAISS index"):
+        with refused("bad.faiss", "not a FAISS index"):
             load_searcher(tmp_path / "bad.faiss")
 
 
@@ -183,7 +187,7 @@ def test_an_index_of_another_kind_is_refused(tmp_path: Path, refused: Any) -> No
         load_searcher(tmp_path / "lsh.faiss", mapped=False)
 
 
-def test_without_faiss(
+def test_faiss_is_not_installed(
     gallery: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Any
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)

@@ -19,7 +19,7 @@ def test_winners_vote() -> None:
     assert votes.argmax() == 3 and votes[[0, 1, 2, 4, 6, 8, 9]].sum() == 0
 
 
-def test_nearest_decides_or_the_sum_does() -> None:
+def test_nearest_and_weighted_votes() -> None:
     nearest = Vote("nearest").raw(SIMILARITY, LABELS, 10)[0]
     assert nearest[[7, 3, 5]].tolist() == pytest.approx([0.9, 0.85, 0.6])
     weighted = Vote("weighted").raw(SIMILARITY, LABELS, 10)[0]
@@ -27,7 +27,7 @@ def test_nearest_decides_or_the_sum_does() -> None:
 
 
 @pytest.mark.parametrize("kind", ["nearest", "weighted"])
-def test_scores_are_shares(kind: str) -> None:
+def test_scores_sum_to_1(kind: str) -> None:
     scores = Vote(kind).scores(SIMILARITY, LABELS, 10)
     assert scores.dtype == np.float32 and scores.sum() == pytest.approx(1)
 
@@ -41,12 +41,12 @@ def test_neighbours_that_do_not_vote(kind: str) -> None:
     # If no neighbour votes, the nearest labelled neighbour decides.
     assert scores[1].tolist() == [0, 0, 0, 1]
     assert scores[2].tolist() == [0, 0, 1, 0]
-    assert scores[3].tolist() == [0.25] * 4  # no label at all: nothing is known
+    assert scores[3].tolist() == [0.25] * 4  # no labelled neighbour: equal shares
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 6])
-def test_pictures_that_a_class_needs(k: int) -> None:
-    """The nearest pictures are of class 1, all others, next to as near, of class 0."""
+def test_number_of_pictures_that_a_class_needs(k: int) -> None:
+    """The nearest pictures are of class 1; all others are almost as near and of class 0."""
     similarity = np.linspace(0.91, 0.9, k)[None]
 
     def wins(pictures: int) -> bool:

@@ -73,12 +73,12 @@ def trajectory(kind: Callable[..., Any], loss: Loss, dtype: torch.dtype, **chang
     ids=str,
 )
 def test_equals_the_package(loss: Loss, changed: dict[str, Any]) -> None:
-    ours = trajectory(AdamP, loss, torch.float64, **changed)
-    theirs = trajectory(PackageAdamP, loss, torch.float64, **changed)
-    assert torch.allclose(ours, theirs, atol=1e-12, rtol=0)
-    ours = trajectory(AdamP, loss, torch.float32, **changed)
-    theirs = trajectory(PackageAdamP, loss, torch.float32, **changed)
-    assert torch.allclose(ours, theirs, atol=1e-6, rtol=0)
+    result = trajectory(AdamP, loss, torch.float64, **changed)
+    expected = trajectory(PackageAdamP, loss, torch.float64, **changed)
+    assert torch.allclose(result, expected, atol=1e-12, rtol=0)
+    result = trajectory(AdamP, loss, torch.float32, **changed)
+    expected = trajectory(PackageAdamP, loss, torch.float32, **changed)
+    assert torch.allclose(result, expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("loss", [of_rows, of_the_whole])
@@ -88,9 +88,9 @@ def test_projection_fires_in_the_comparison(loss: Loss) -> None:
 
 
 def test_equals_adamw_where_no_projection_fires() -> None:
-    ours = trajectory(AdamP, radial, torch.float64)
+    result = trajectory(AdamP, radial, torch.float64)
     adamw = trajectory(torch.optim.AdamW, radial, torch.float64)
-    assert torch.allclose(ours, adamw, atol=1e-12, rtol=0)
+    assert torch.allclose(result, adamw, atol=1e-12, rtol=0)
 
 
 def test_projection_keeps_the_norm_of_scale_invariant_weights() -> None:

@@ -23,13 +23,13 @@ def tiny(pooling: str = "gem") -> Network:
 def rates(network: Network, groups: list) -> dict[str, tuple[float, float]]:  # type: ignore[type-arg]
     """Learning rate and weight decay by parameter."""
     names = {id(p): name for name, p in network.named_parameters()}
-    found = {
+    rate_of = {
         names[id(p)]: (group["lr"], group["weight_decay"])
         for group in groups
         for p in group["params"]
     }
-    assert len(found) == sum(len(group["params"]) for group in groups)
-    return found
+    assert len(rate_of) == sum(len(group["params"]) for group in groups)
+    return rate_of
 
 
 def test_norms_and_biases_are_not_decayed() -> None:
@@ -49,24 +49,24 @@ def test_norms_and_biases_are_not_decayed() -> None:
 def test_layers_learn_slower_the_further_they_are_from_the_head() -> None:
     network = tiny()
     groups = parameter_groups(network, 0.1, 0.01, Finetune(layer_decay=0.5))
-    found = rates(network, groups)
-    assert set(found) == set(dict(network.named_parameters()))
+    by_name = rates(network, groups)
+    assert set(by_name) == set(dict(network.named_parameters()))
     # timm's layers: the stem, five blocks, of which the last goes with the final convolution.
-    assert found[HEAD] == (0.01, 0.1) and found["pool.p"] == (0.01, 0.0)
-    assert found["backbone.conv_head.weight"] == (0.005, 0.1)
-    assert found["backbone.blocks.4.0.conv_pw.weight"] == (0.005, 0.1)
-    assert found[BLOCK] == (pytest.approx(0.01 * 0.5**3), 0.1)
-    assert found[STEM] == (pytest.approx(0.01 * 0.5**6), 0.1)
-    assert found["backbone.bn1.bias"] == (pytest.approx(0.01 * 0.5**6), 0.0)
+    assert by_name[HEAD] == (0.01, 0.1) and by_name["pool.p"] == (0.01, 0.0)
+    assert by_name["backbone.conv_head.weight"] == (0.005, 0.1)
+    assert by_name["backbone.blocks.4.0.conv_pw.weight"] == (0.005, 0.1)
+    assert by_name[BLOCK] == (pytest.approx(0.01 * 0.5**3), 0.1)
+    assert by_name[STEM] == (pytest.approx(0.01 * 0.5**6), 0.1)
+    assert by_name["backbone.bn1.bias"] == (pytest.approx(0.01 * 0.5**6), 0.0)
     assert [group["lr"] for group in groups] == sorted((g["lr"] for g in groups), reverse=True)
     assert max(backbone_depths(network).values()) == 6
 
 
 def test_head_lr_applies_to_everything_after_the_backbone() -> None:
     network = tiny()
-    found = rates(network, parameter_groups(network, 0.1, 0.01, Finetune(head_lr=0.2)))
-    assert found[HEAD] == (0.2, 0.1) and found["head.bias"] == found["pool.p"] == (0.2, 0.0)
-    assert {rate for name, (rate, _) in found.items() if name.startswith("backbone")} == {0.01}
+    by_name = rates(network, parameter_groups(network, 0.1, 0.01, Finetune(head_lr=0.2)))
+    assert by_name[HEAD] == (0.2, 0.1) and by_name["head.bias"] == by_name["pool.p"] == (0.2, 0.0)
+    assert {rate for name, (rate, _) in by_name.items() if name.startswith("backbone")} == {0.01}
     both = parameter_groups(network, 0.1, 0.01, Finetune(head_lr=0.2, layer_decay=0.9))
     assert rates(network, both)[HEAD][0] == 0.2
     assert rates(network, both)[STEM][0] == pytest.approx(0.01 * 0.9**6)

@@ -91,7 +91,7 @@ def test_a_closure_is_called_at_both_weights(cleans: bool) -> None:
         assert torch.cat(parts).tolist() == pytest.approx(after, abs=1e-9)
 
 
-def test_weights_are_restored_to_the_bit_and_a_gradient_of_0_moves_nothing() -> None:
+def test_weights_are_restored_exactly_and_a_gradient_of_0_changes_nothing() -> None:
     torch.manual_seed(0)
     w, unused = torch.nn.Parameter(torch.randn(50)), torch.nn.Parameter(torch.ones(2))
     sam = SAM([w, unused], torch.optim.SGD, rho=1.0, lr=0.1)
@@ -150,7 +150,7 @@ def test_statistics_and_draws() -> None:
     assert second.equal(first)
     assert all(value.equal(once[name]) for name, value in net.state_dict().items())
     assert int(net[0].num_batches_tracked) == 1
-    assert not net(x).equal(first)  # the next batch draws other masks
+    assert not net(x).equal(first)  # the next batch draws new masks
     assert int(net[0].num_batches_tracked) == 2
 
 

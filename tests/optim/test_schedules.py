@@ -68,8 +68,8 @@ def test_restarts_equal_those_of_torch(period: int, multiplier: int) -> None:
         optimizer, period, multiplier, eta_min=1e-4
     )
     for step in range(total):
-        ours = restarts_lr(step, total, 0.01, 1e-4, period, multiplier)
-        assert ours == pytest.approx(optimizer.param_groups[0]["lr"])
+        rate = restarts_lr(step, total, 0.01, 1e-4, period, multiplier)
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         torchs.step()
     assert restarts_lr(total, total, 0.01, 1e-4, period, multiplier) == pytest.approx(1e-4)

@@ -40,7 +40,7 @@ def test_plan(tmp_path: Path) -> None:
     assert run.plan("g") == "fresh"
 
 
-def test_results_of_other_settings_are_set_aside(tmp_path: Path) -> None:
+def test_results_of_other_settings_are_moved(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.begin("f", fresh=True)
     run.metrics_file.write_text('{"value": 1}')

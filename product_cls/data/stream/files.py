@@ -23,8 +23,8 @@ BLOCK = 2**20  # bytes copied at a time
 class ShardError(UserError):
     """A shard cannot be read in the middle of a run.
 
-    PyTorch re-raises a worker's exception with the worker's traceback in front of the message; only
-    the original sentence is kept.
+    PyTorch re-raises a worker's exception with the worker's traceback before the message; only the
+    original sentence is kept.
     """
 
     def __init__(self, text: str) -> None:
@@ -35,7 +35,7 @@ def webdataset(purpose: str) -> ModuleType:
     """Import WebDataset.
 
     Args:
-        purpose: subject of the error's sentence.
+        purpose: what needs WebDataset, the subject of the message.
 
     Raises:
         UserError: it is not installed.
@@ -110,7 +110,8 @@ def deletion_lock(folder: Path) -> FileLock:
 
 @cache
 def _prefetch_queue() -> "SimpleQueue[tuple[ShardFiles, int]]":
-    """Queue of shards for this process's prefetching threads; no run waits for them at its end."""
+    """Queue of shards for this process's prefetching threads, which are daemons: no run waits
+    for them at its end."""
     queue: SimpleQueue[tuple[ShardFiles, int]] = SimpleQueue()
 
     def fetch() -> None:
@@ -134,7 +135,7 @@ class ShardFiles:
             processes of this machine share.
         names: file names of the shards.
         sizes: sizes of the shards in bytes.
-        limit: bytes of shards that the cache may hold; the least recently requested are deleted.
+        limit: bytes of shards that the cache may hold; the least recently requested go first.
     """
 
     root: str
@@ -157,7 +158,7 @@ class ShardFiles:
         file = self.folder / self.names[shard]
         while True:
             try:
-                # Opened for each picture: an open file keeps the disk space of a deleted shard.
+                # Opened for each picture: an open file would keep the space of a deleted shard.
                 with file.open("rb", buffering=0) as opened:
                     data = os.pread(opened.fileno(), size, offset)
             except OSError as error:
@@ -170,7 +171,7 @@ class ShardFiles:
             return data
 
     def fetch(self, shard: int) -> None:
-        """Download a shard into the cache unless it is there; only one process downloads it.
+        """Download a shard into the cache unless it is there; one process at a time.
 
         Raises:
             ShardError: it cannot be fetched.
@@ -197,7 +198,7 @@ class ShardFiles:
         with deletion_lock(self.folder):
             cached = {}
             for file in self.folder.glob("*.tar"):
-                with suppress(FileNotFoundError):  # the user may empty the cache meanwhile
+                with suppress(FileNotFoundError):  # the user may be emptying the cache
                     stat = file.stat()
                     cached[file] = (stat.st_mtime_ns, stat.st_size)
             arriving = 0

@@ -1,4 +1,4 @@
-"""Read a set of shards: its sample table, and its pictures without an image store."""
+"""Reads a set of shards: its sample table, and its pictures without an image store."""
 
 import json
 import math
@@ -39,7 +39,7 @@ def read_stream(root: str, *, cache: str | Path) -> pd.DataFrame:
 
     Args:
         root: the set: a folder or an address.
-        cache: folder in which each set behind an address has a folder.
+        cache: folder with a subfolder for each set behind an address.
 
     Raises:
         ValueError: ``root`` is not a set of shards, or ``cache`` cannot be written.
@@ -62,9 +62,9 @@ def read_stream(root: str, *, cache: str | Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise UserError(f"{root}/{SAMPLES} cannot be read: {reason(error)}.") from None
     # Paths end up in predictions and trackers; fetching uses the address itself.
-    shown = without_login(root)
-    table["path"] = [f"{shown}/{place}" for place in table["path"]]
-    # Labels were checked when the set was written, by the rules of its source layout.
+    public_root = without_login(root)
+    table["path"] = [f"{public_root}/{place}" for place in table["path"]]
+    # The writer of the set checked the labels by the rules of the source layout.
     return check_samples(table, root, label=None)
 
 
@@ -123,7 +123,7 @@ def _fetch_index(root: str, folder: Path) -> None:
                 return
             current.unlink(missing_ok=True)
             with deletion_lock(folder):
-                for shard in folder.glob("*.tar"):  # of the previous set at this address
+                for shard in folder.glob("*.tar"):  # from the previous set at this address
                     shard.unlink(missing_ok=True)
             download(f"{root}/{SAMPLES}", folder / SAMPLES)
             new.replace(current)
@@ -147,7 +147,7 @@ class StreamStore:
     """A ``PictureStore`` that reads pictures from shards and decodes them on every access.
 
     Args:
-        samples: the table of ``read_stream``, which has checked the set, or a part of it.
+        samples: rows of the table from ``read_stream``, which checks the set.
         root, cache: as for ``read_stream``.
         size: height and width in pixels.
         fit: see ``pictures.resize``.
@@ -183,9 +183,9 @@ class StreamStore:
         self.files = ShardFiles(root, folder, list(names), list(bytes_), limit)
         self.size, self.fit, self.window = size, fit, window
         self.ids: list[str] = samples["id"].tolist()
-        number = {name: k for k, name in enumerate(names)}
+        shard_numbers = {name: k for k, name in enumerate(names)}
         places = [place_in_shard(path) for path in samples["path"]]
-        rows = [(number[Path(p[0]).name], p[1], p[2]) for p in places if p is not None]
+        rows = [(shard_numbers[Path(p[0]).name], p[1], p[2]) for p in places if p is not None]
         self.shards, self.offsets, self.sizes = np.array(rows, np.int64).reshape(-1, 3).T
 
     def rows(self, ids: Sequence[str]) -> np.ndarray:
@@ -200,7 +200,7 @@ class StreamStore:
         """One picture, RGB uint8 ``[H, W, 3]``; the caller may change it.
 
         Raises:
-            ShardError: its shard cannot be read or fetched, or holds no picture there.
+            ShardError: its shard cannot be read or fetched, or holds no picture at its place.
         """
         shard, offset = int(self.shards[row]), int(self.offsets[row])
         data = self.files.read(shard, offset, int(self.sizes[row]))
@@ -241,9 +241,9 @@ class StreamStore:
         count = shards_in_use(self.shards[rows], self.window)
         needed = sum(sorted(self.files.sizes)[-count:])
         if self.files.remote and self.files.limit < needed:
-            enough = math.ceil(needed / GIGABYTE * 1000) / 1000
+            least = math.ceil(needed / GIGABYTE * 1000) / 1000
             raise ValueError(
                 f"cache_gb={self.files.limit / GIGABYTE:g} holds fewer than the {count} shards "
-                f"that a window of {self.window} pictures reads from; allowed: {enough:g} or more, "
+                f"that a window of {self.window} pictures reads from; allowed: {least:g} or more, "
                 f"or a smaller window."
             )

@@ -1,4 +1,4 @@
-"""Write a sample table's pictures into a set of shards; an interrupted call can be resumed."""
+"""Writes the pictures of a sample table into a set of shards; can resume an interrupted call."""
 
 import io
 import json
@@ -26,7 +26,7 @@ from product_cls.data.stream.files import webdataset
 from product_cls.data.stream.reading import DONE, INDEX, SAMPLES, UNFINISHED
 from product_cls.data.synthetic_sets import Kind, make_once, write_whole
 
-VERSION = 1  # raise it when the written bytes change
+VERSION = 1  # raise it after a change of the written bytes
 QUALITY = 95  # JPEG quality of downsized pictures, at which losses are hard to see
 KIND = Kind("shards", DONE, UNFINISHED)
 
@@ -37,7 +37,7 @@ class Shard:
 
     Attributes:
         name: file name.
-        rows: int64 ``[N]``, rows of the sample table, in the order in which they are written.
+        rows: int64 ``[N]``, rows of the sample table, in the order of writing.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Shard:
 def plan_shards(samples: pd.DataFrame, shard_size: int) -> list[Shard]:
     """Distribute the pictures over shards.
 
-    Splits do not share shards. Training pictures are shuffled once, so that each shard is a sample
-    of all classes; test pictures keep their order.
+    Splits do not share shards. Training and validation pictures are shuffled once, so that each
+    shard is a sample of all classes; test pictures keep their order.
 
     Args:
         samples: the sample table.
@@ -76,9 +76,9 @@ def write_stream(
     on_unreadable: OnUnreadable,
     warn: Callable[[str], None] = print,
 ) -> None:
-    """Write a set of shards to ``out`` unless it is complete.
+    """Write a set of shards to ``out`` unless the set there is complete.
 
-    Every picture is decoded, to be sure that it can be.
+    Every picture is decoded once, so that an unreadable one is noticed here.
 
     Args:
         samples: the sample table.
@@ -137,7 +137,7 @@ def _write_shards(
 
     def encode(row: int) -> bytes | None:
         try:
-            return encoded(Path(paths[row]), side)
+            return encode_picture(Path(paths[row]), side)
         except (OSError, cv2.error) as error:
             reasons[paths[row]] = reason(error)
             return None
@@ -153,14 +153,14 @@ def _write_shards(
                 except BaseException:  # Ctrl-C must not wait for the remaining pictures
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
-                if not (stop and reasons):  # otherwise only the list of unreadable pictures counts
+                if not (stop and reasons):  # after a failure, only collect all unreadable pictures
                     _write_shard(out / shard.name, shard.rows, paths, contents)
             bar.update(len(shard.rows))
     return reasons
 
 
-def encoded(path: Path, side: int | None) -> bytes:
-    """The bytes of a picture in a shard: those of its file, or a smaller JPEG.
+def encode_picture(path: Path, side: int | None) -> bytes:
+    """The bytes of a picture for a shard: those of its file, or a smaller JPEG.
 
     Args:
         path: the picture's file.
@@ -189,7 +189,7 @@ def _write_shard(
     partial = file.with_name(f"{file.name}.tmp")
     with (
         partial.open("wb") as stream,
-        # Without times and user names, so that the same pictures give the same shard.
+        # No times and user names, so that the same pictures give the same shard.
         TarWriter(stream, encoder=False, mtime=0, user="", group="") as tar,
     ):
         for row, data in zip(rows.tolist(), contents, strict=True):
@@ -208,7 +208,7 @@ def _write_index(samples: pd.DataFrame, plan: list[Shard], out: Path) -> list[st
             places[row] = f"{shard.name}/{offset}+{size}"
     kept = np.array([place is not None for place in places])
     table = samples.assign(path=places)[kept]
-    check_samples(table, out, label=None)  # perhaps no training picture was readable
+    check_samples(table, out, label=None)  # fails if no training picture is readable
     text = table.to_csv(index=False)
     shards = [
         [shard.name, (out / shard.name).stat().st_size, int(kept[shard.rows].sum())]
@@ -235,8 +235,8 @@ def _dtype(column: "pd.Series[Any]") -> str:
     """The dtype to read a column with, so that '01' stays text and 1 stays a number."""
     if pd.api.types.is_numeric_dtype(column):
         return str(column.dtype)
-    known = column.dropna()
-    if not all(isinstance(value, str) for value in known):
+    values = column.dropna()
+    if not all(isinstance(value, str) for value in values):
         raise UserError(
             f"The column '{column.name}' of the sample table mixes text with other values; it must "
             f"be all text or all numbers."
