@@ -151,7 +151,9 @@ def test_warning_about_a_backbone_that_never_thaws(
 ) -> None:
     debug = ("trainer=debug", "trainer.accelerator=cpu")
     train(tmp_path / "run", tiny_root, *debug, "finetune.freeze=1")
-    assert "finetune.freeze=1 covers all of trainer.max_epochs=1: only the head learns" in caplog.text
+    assert (
+        "finetune.freeze=1 covers all of trainer.max_epochs=1: only the head learns" in caplog.text
+    )
 
 
 @pytest.mark.parametrize(
