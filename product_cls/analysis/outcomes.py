@@ -56,7 +56,7 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
     task = predictions.make_task()
     if task.multi_label:
         raise UserError(
-            f"{file} has several labels a picture, but this report needs one. metrics.json and "
+            f"{file} has several labels per picture, but this report needs one. metrics.json and "
             "product_cls.ensemble have the metrics of such runs."
         )
     decided = np.asarray(task.decide(predictions.scores)).astype(np.str_)

@@ -37,7 +37,7 @@ class Model:
         """Scores of N pictures, averaged over test-time augmentation.
 
         Returns:
-            float32 ``[N, C]``, probabilities: over all classes for one label a picture, of each
+            float32 ``[N, C]``, probabilities: over all classes for one label per picture, of each
             label for several, over the classes of each head for several heads.
 
         Raises:
@@ -72,7 +72,7 @@ class Model:
 
         Args:
             pictures: see the class.
-            top: labels a picture at most. It does not limit several labels a picture, which are
+            top: labels a picture at most. It does not limit several labels per picture, which are
                 those above their thresholds, or several heads, which name their best class each.
             as_frame: return a table instead.
             batch_size: pictures on the device at a time.

@@ -73,7 +73,7 @@ def ensemble(
 
     Args:
         runs: run or sweep folders; at least one finished run in each.
-        method: ``mean``, ``gmean`` or ``sharpened`` for one label a picture; ``mean`` or
+        method: ``mean``, ``gmean`` or ``sharpened`` for one label per picture; ``mean`` or
             ``logits`` for several.
         weights: one per run, in the order of the table; ``greedy`` or ``optimised`` to find them
             on held-out pictures; None for equal weights.

@@ -30,7 +30,7 @@ class EnsembleResult:
             picture, their task has the tuned thresholds.
         weights: of the members in the vote; None for equal weights.
         tables: by (measure, whether with test-time augmentation), see ``ensemble_table``.
-        decisions: thresholds for several labels a picture; None for one label.
+        decisions: thresholds for several labels per picture; None for one label.
         notes: sentences about weights found on held-out pictures.
     """
 
@@ -106,7 +106,7 @@ def blend_folders(
         weights: one per run, in the order of the folders and of the runs' names; ``greedy`` or
             ``optimised`` to find them on held-out pictures; None for equal weights.
         share: weight of the retrieval runs beside softmax runs, 0 to 1; None tunes it out of fold.
-        thresholds, goal: for several labels a picture, see ``tune_decisions``.
+        thresholds, goal: for several labels per picture, see ``tune_decisions``.
         device: where retrieval runs are searched: ``auto``, ``cpu``, ``cuda``, ``cuda:<n>``.
         out: folder to write to; None writes nothing.
 

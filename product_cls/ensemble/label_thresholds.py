@@ -77,11 +77,11 @@ def tune_decisions(
         goal: the measure to maximise, ``accuracy`` or ``f1``.
 
     Returns:
-        None for predictions of one label a picture.
+        None for predictions of one label per picture.
 
     Raises:
         UserError: an unknown ``how`` or ``goal``, no pictures to tune on, or either argument for
-            one label a picture.
+            one label per picture.
     """
     with keys_for_arguments():
         check_goal(goal)

@@ -1,4 +1,4 @@
-"""Several labels a picture: missing labels, weights, combined classes, metrics and refusals."""
+"""Several labels per picture: missing labels, weights, combined classes, metrics and refusals."""
 
 import itertools
 from collections.abc import Mapping

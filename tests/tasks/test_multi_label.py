@@ -1,4 +1,4 @@
-"""Several labels a picture: targets, decisions, weights and refusals."""
+"""Several labels per picture: targets, decisions, weights and refusals."""
 
 import json
 

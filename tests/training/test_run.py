@@ -254,7 +254,7 @@ def test_limit_takes_a_subset_with_a_store_of_its_own(tmp_path: Path, tiny_root:
     assert len(list((tmp_path / "cache").glob("*-limit16"))) == 1
 
 
-# The others have several labels a picture: test_train_heads.py, test_train_multi_label.py.
+# The others have several labels per picture: test_train_heads.py, test_train_multi_label.py.
 OTHER_TASKS = ("override /task: multi_head", "override /task: multi_label")
 EXPERIMENTS = sorted(
     path.stem

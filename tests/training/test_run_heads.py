@@ -220,7 +220,7 @@ def test_every_loss_mixed_with_labels_missing(tmp_path: Path, catalogue: Path, l
             "task.heads={way:{class_weights:log},tone:{}} loss=soft_f1",
             "task.heads.way.class_weights=log: SoftF1Loss takes no class weights",
         ),
-        ("data.per_class=2", "data.per_class=2 is for one label a picture"),
+        ("data.per_class=2", "data.per_class=2 is for one label per picture"),
         ("tta=[rot90] data.size=[32,24]", "these have 32 x 24 pixels"),
         ("loss=triplet", "loss=TripletLoss is over embeddings, which only the retrieval task has"),
     ],

@@ -206,15 +206,15 @@ def test_single_labels_have_no_thresholds() -> None:
 
 def test_the_report_is_for_one_label(sweep: Path, run_command: Callable[..., Command]) -> None:
     status, _, errors = run_command(report_main)(f"runs={sweep}")
-    assert status == 2 and "several labels a picture" in errors and errors.count("\n") == 1
+    assert status == 2 and "several labels per picture" in errors and errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (("loss=cross_entropy",), "loss=CrossEntropyLoss is for one label a picture"),
+        (("loss=cross_entropy",), "loss=CrossEntropyLoss is for one label per picture"),
         (("loss=soft_f1",), "allowed for the multi_label task: bce, "),
-        (("task=single_label",), "loss=BCEWithLogitsLoss is for several labels a picture"),
+        (("task=single_label",), "loss=BCEWithLogitsLoss is for several labels per picture"),
         (("task.labels=[a,cat]",), "task.labels=[a, cat]: 'cat' is no column"),
         (("task.weights=log",), "task.weights=log; allowed: balanced"),
         (
