@@ -180,7 +180,7 @@ def test_warning_about_views_that_only_the_test_has() -> None:
 
 def test_runs_without_weights_to_find(refused: Refused) -> None:
     runs = made_runs()
-    with refused("weights=best; allowed: greedy, optimised, [one number a run], or null"):
+    with refused("weights=best; allowed: greedy, optimised, [one number per run], or null"):
         find_weights(runs, "best", "mean")
     with refused("weights=greedy", "method=mean, not for method=gmean"):
         find_weights(runs, "greedy", "gmean")
@@ -249,5 +249,5 @@ def test_the_command_finds_and_records_weights(saved: Path, command: Command) ->
 @pytest.mark.parametrize("weights", ["5", "[a,b]", "[true,1,1,1]", "best"])
 def test_wrong_weights(saved: Path, command: Command, weights: str) -> None:
     status, _, errors = command(f"runs={saved}", f"weights={weights}")
-    assert status == 2 and "allowed: greedy, optimised, [one number a run]" in errors
+    assert status == 2 and "allowed: greedy, optimised, [one number per run]" in errors
     assert errors.count("\n") == 1
