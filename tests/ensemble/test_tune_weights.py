@@ -57,14 +57,14 @@ def made_runs(good: float = 3.0, bad: float = 0.0, seeds: int = 1) -> list[Membe
 @pytest.mark.parametrize("how", ["greedy", "optimised"])
 def test_weights_of_a_group_are_divided_over_its_runs(how: str) -> None:
     runs = made_runs(2.0, 2.0, seeds=2)
-    found = find_weights(runs, how, "mean")
-    good, bad = found.runs[:4], found.runs[4:]
+    tuned = find_weights(runs, how, "mean")
+    good, bad = tuned.runs[:4], tuned.runs[4:]
     assert len(set(good)) == len(set(bad)) == 1
-    assert np.mean(found.runs) == pytest.approx(1)
+    assert np.mean(tuned.runs) == pytest.approx(1)
     share = sum(good) / 6
-    assert f"{share:.3f} good" in found.sentences[0] and 0.5 < share < 0.9
+    assert f"{share:.3f} good" in tuned.sentences[0] and 0.5 < share < 0.9
     # A fold's pictures are voted on as those of the groups were when the weights were found.
-    val = blend_runs(runs, "mean", found.runs).splits["val"]
+    val = blend_runs(runs, "mean", tuned.runs).splits["val"]
     of_good, of_bad = (blend_runs(part, "mean").splits["val"] for part in (runs[:4], runs[4:]))
     assert val.scores == pytest.approx(
         share * of_good.scores + (1 - share) * of_bad.scores, abs=1e-6
@@ -73,22 +73,22 @@ def test_weights_of_a_group_are_divided_over_its_runs(how: str) -> None:
 
 def test_uneven_seeds_count_as_one_fold_each() -> None:
     runs = [*made_runs(2.0, 1.5), made_run("good", 0, 1, 2.0)]
-    found = find_weights(runs, "optimised", "mean")
-    assert found.runs[0] == found.runs[4] == pytest.approx(found.runs[1] / 2)
+    tuned = find_weights(runs, "optimised", "mean")
+    assert tuned.runs[0] == tuned.runs[4] == pytest.approx(tuned.runs[1] / 2)
 
 
 def test_useless_group_gets_no_weight_and_val_is_cross_fitted() -> None:
     runs = made_runs(6.0, 0.0)
-    found = find_weights(runs, "greedy", "mean")
-    assert found.runs == pytest.approx([2, 2, 0, 0])
+    tuned = find_weights(runs, "greedy", "mean")
+    assert tuned.runs == pytest.approx([2, 2, 0, 0])
     alone = blend_runs(runs[:2], "mean").splits["val"]
-    assert sorted(found.val.id) == sorted(alone.id)
+    assert sorted(tuned.val.id) == sorted(alone.id)
     # The other fold would say the same, so what it says is what the good group does.
     row = {name: k for k, name in enumerate(alone.id)}
-    expected = alone.scores[[row[name] for name in found.val.id]]
-    assert found.val.scores == pytest.approx(expected, abs=1e-6)
-    assert found.val.scores_no_tta == pytest.approx(expected, abs=1e-6)
-    assert "cross-fitted over 2 folds" in found.sentences[1] and len(found.sentences) == 2
+    expected = alone.scores[[row[name] for name in tuned.val.id]]
+    assert tuned.val.scores == pytest.approx(expected, abs=1e-6)
+    assert tuned.val.scores_no_tta == pytest.approx(expected, abs=1e-6)
+    assert "cross-fitted over 2 folds" in tuned.sentences[1] and len(tuned.sentences) == 2
 
 
 def of_several(part: Predictions, task: str, skill: float, seed: int) -> Predictions:
@@ -97,9 +97,9 @@ def of_several(part: Predictions, task: str, skill: float, seed: int) -> Predict
     rng, kinds = np.random.default_rng(seed), (2, 2 if task == "multi_label" else 3)
     target = np.stack([part.target % kind for kind in kinds], axis=1)
     odds = [rng.normal(size=(len(target), kind)) for kind in kinds]
-    for k, one in enumerate(odds):
-        one[np.arange(len(target)), target[:, k]] += skill
-    heads = [np.exp(one) / np.exp(one).sum(axis=1, keepdims=True) for one in odds]
+    for k, logits in enumerate(odds):
+        logits[np.arange(len(target)), target[:, k]] += skill
+    heads = [np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True) for logits in odds]
     classes = {"a": ["0", "1"], "b": ["0", "1", "2"]}
     names = [f"{head}={name}" for head, listed in classes.items() for name in listed]
     spec: dict[str, object] = {"heads": {head: {"classes": of} for head, of in classes.items()}}
@@ -132,31 +132,31 @@ def test_weights_of_runs_with_several_labels(task: str, measure: str, how: str) 
         )
         for k, run in enumerate(made_runs())
     ]
-    found = find_weights(runs, how, "mean")
-    assert found.runs == pytest.approx([2, 2, 0, 0], abs=0.05)
-    assert f"{measure} cross-fitted over 2 folds" in found.sentences[1]
+    tuned = find_weights(runs, how, "mean")
+    assert tuned.runs == pytest.approx([2, 2, 0, 0], abs=0.05)
+    assert f"{measure} cross-fitted over 2 folds" in tuned.sentences[1]
     before, after = (
-        float(part.split(" %")[0].split()[-1]) for part in found.sentences[1].split("), ", 1)
+        float(part.split(" %")[0].split()[-1]) for part in tuned.sentences[1].split("), ", 1)
     )
-    val = found.val.make_task()
+    val = tuned.val.make_task()
     assert after == pytest.approx(
-        100 * val.evaluate(found.val.scores, found.val.target)[measure], abs=0.01
+        100 * val.evaluate(tuned.val.scores, tuned.val.target)[measure], abs=0.01
     )
     assert after > before
-    weighed = blend_runs(runs, "mean", found.runs).splits["test"]
+    weighed = blend_runs(runs, "mean", tuned.runs).splits["test"]
     good = blend_runs(runs[:2], "mean").splits["test"]
     assert weighed.scores == pytest.approx(good.scores, abs=0.03)
 
 
 def test_lack_of_gain_is_reported() -> None:
     runs = made_runs(2.0, 2.0)
-    found = find_weights(runs, "greedy", "mean")
+    tuned = find_weights(runs, "greedy", "mean")
     before, after = (
         float(part.split("log loss ")[1].split(")")[0])
-        for part in found.sentences[1].split(", ")[1:]
+        for part in tuned.sentences[1].split(", ")[1:]
     )
     assert after == pytest.approx(before, abs=0.003)
-    assert (after >= before) is (len(found.sentences) == 3)
+    assert (after >= before) is (len(tuned.sentences) == 3)
 
 
 def test_one_fold_is_divided_at_random() -> None:
@@ -234,9 +234,9 @@ def test_the_command_finds_and_records_weights(saved: Path, command: Command) ->
     assert f"greedy {accuracy:.2f} %" in output  # what the table shows is the cross-fitted figure
     assert "cross-fitted" in (saved / "ensemble" / "table.md").read_text()
 
-    given = ",".join(str(weight) for weight in weights)
+    listed_weights = ",".join(str(weight) for weight in weights)
     out = saved.parent / "given"
-    assert command(f"runs={saved}", f"weights=[{given}]", f"out={out}")[0] == 0
+    assert command(f"runs={saved}", f"weights=[{listed_weights}]", f"out={out}")[0] == 0
     again = Predictions.load(out / "predictions" / "test.npz")
     first = Predictions.load(saved / "ensemble" / "predictions" / "test.npz")
     assert again.scores == pytest.approx(first.scores, abs=1e-4)

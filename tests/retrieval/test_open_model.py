@@ -85,8 +85,11 @@ def test_debug_run_is_opened_alone_with_a_note(sweep: Path, tmp_path: Path) -> N
 
 def test_embeddings_of_softmax_networks(sweep: Path, tiny_root: Path) -> None:
     _, files = stored_test_part(sweep / "fold=0,seed=1", tiny_root)
-    one, both = open_model(sweep / "fold=0,seed=1", device="cpu"), open_model(sweep, device="cpu")
-    embedding, joined = one.embed(files[:3]), both.embed(files[:3])
+    single, both = (
+        open_model(sweep / "fold=0,seed=1", device="cpu"),
+        open_model(sweep, device="cpu"),
+    )
+    embedding, joined = single.embed(files[:3]), both.embed(files[:3])
     predictor = Predictor.load(sweep / "fold=0,seed=1" / "checkpoints" / "best.ckpt")
     assert embedding.shape == (3, predictor.network.head.in_features)
     assert embedding.dtype == joined.dtype == np.float32

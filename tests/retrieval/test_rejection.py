@@ -109,9 +109,9 @@ def test_unknown_products_are_rejected_and_known_ones_answered() -> None:
 def test_what_is_refused(refused: Any) -> None:
     with refused("No threshold reaches precision=0.9", "0.5000"):
         tune_rejection_threshold(np.array([0.4]), np.array([True]), np.array([0.6]), precision=0.9)
-    for asked in (0, 1.5):
-        with refused(f"precision={asked}", "above 0"):
-            tune_rejection_threshold(KNOWN, RIGHT, UNKNOWN, precision=asked)
+    for precision in (0, 1.5):
+        with refused(f"precision={precision}", "above 0"):
+            tune_rejection_threshold(KNOWN, RIGHT, UNKNOWN, precision=precision)
     with refused("no query of a known class"):
         tune_rejection_threshold(KNOWN[:0], RIGHT[:0], UNKNOWN)
     with refused("NaN"):

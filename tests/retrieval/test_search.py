@@ -101,8 +101,8 @@ def test_search_reproduces_the_runs_predictions(
     neighbours = read(tmp_path / "neighbours.csv").set_index("image").loc[test.id]
     assert neighbours["similarity"].to_numpy() == pytest.approx(similarity[:, 0], abs=2e-4)
     for k in range(3):
-        found = neighbours[f"similarity_{k + 1}"].to_numpy()
-        assert found == pytest.approx(similarity[:, k], abs=2e-4)
+        column = neighbours[f"similarity_{k + 1}"].to_numpy()
+        assert column == pytest.approx(similarity[:, k], abs=2e-4)
     predictions = read(tmp_path / "predictions.csv").set_index("image").loc[test.id]
     assert predictions["prediction"].tolist() == test.classes[scores.argmax(axis=1)].tolist()
     assert predictions["score_1"].to_numpy() == pytest.approx(scores.max(axis=1), abs=1e-3)

@@ -137,19 +137,19 @@ def test_fold_all_learns_from_everything(tmp_path: Path, tiny_root: Path) -> Non
 def test_mixing_is_drawn_once_a_batch_and_changes_pictures(
     tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    lams = []
     step = ProductModule.training_step
 
     def spy(self: ProductModule, batch, batch_idx):  # type: ignore[no-untyped-def]
-        seen.append(batch.get("lam"))
+        lams.append(batch.get("lam"))
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(ProductModule, "training_step", spy)
     train(tmp_path / "run", tiny_root, "mix.p=1")
-    assert all(0 < lam < 1 for lam in seen) and len(set(seen)) == 3
-    seen.clear()
+    assert all(0 < lam < 1 for lam in lams) and len(set(lams)) == 3
+    lams.clear()
     train(tmp_path / "none", tiny_root, "exclude=[mixup,cutmix]")
-    assert seen == [None, None, None]
+    assert lams == [None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -307,9 +307,9 @@ def test_other_data_or_folds_train_anew(tmp_path: Path, tiny_root: Path) -> None
     shutil.copytree(tiny_root, moved)
     train(run.path, moved)
     assert run.best_checkpoint.stat().st_mtime_ns == written
-    made, *_ = (tmp_path / "cache").glob("*/folds-*.csv")
+    folds_file, *_ = (tmp_path / "cache").glob("*/folds-*.csv")
     own = tmp_path / "own.csv"
-    folds = pd.read_csv(made, comment="#")
+    folds = pd.read_csv(folds_file, comment="#")
     folds.assign(fold=1 - folds["fold"]).to_csv(own, index=False)
     train(run.path, moved, f"folds.file={own}")
     assert run.best_checkpoint.stat().st_mtime_ns > written
@@ -318,16 +318,16 @@ def test_other_data_or_folds_train_anew(tmp_path: Path, tiny_root: Path) -> None
 def test_accumulated_batches_are_mixed_differently(
     tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    lams = []
     step = ProductModule.training_step
 
     def spy(self: ProductModule, batch, batch_idx):  # type: ignore[no-untyped-def]
-        seen.append(batch["lam"])
+        lams.append(batch["lam"])
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(ProductModule, "training_step", spy)
     train(tmp_path / "run", tiny_root, "mix.p=1", "trainer.accumulate_grad_batches=3")
-    assert len(seen) == len(set(seen)) == 3
+    assert len(lams) == len(set(lams)) == 3
 
 
 def test_early_stopping_survives_an_interruption_before_predicting(

@@ -143,10 +143,10 @@ def made(scores: list[list[float]], **task: object) -> Predictions:
 
 
 def test_blends_keep_probabilities_of_their_own() -> None:
-    one, two = made([[0.9, 0.8], [0.2, 0.6]]), made([[0.5, 0.9], [0.1, 0.9]])
-    mean = blend_predictions([("one", one), ("two", two)])
+    first, second = made([[0.9, 0.8], [0.2, 0.6]]), made([[0.5, 0.9], [0.1, 0.9]])
+    mean = blend_predictions([("one", first), ("two", second)])
     assert mean.scores == pytest.approx(np.array([[0.7, 0.85], [0.15, 0.75]]))
-    logits = blend_predictions([("one", one), ("two", two)], "logits")
+    logits = blend_predictions([("one", first), ("two", second)], "logits")
     # The odds' geometric mean: sqrt(9 * 1) to 1.
     assert logits.scores[0, 0] == pytest.approx(0.75)
     sure = blend(np.array([[[1.0, 0.0]], [[0.5, 0.5]]]), "logits")
@@ -179,17 +179,20 @@ def test_tuned_thresholds_are_measured_on_other_pictures() -> None:
     decisions = tune_decisions({"val": made_val, "test": made_val}, "per_label")
     assert decisions is not None
     table = decisions.table.set_index("thresholds")
-    seen, unseen = table["test accuracy"], table["val accuracy"]
-    assert seen["half"] == unseen["half"] and seen["per_label (used)"] > seen["half"]
+    in_sample, cross_fitted = table["test accuracy"], table["val accuracy"]
+    assert (
+        in_sample["half"] == cross_fitted["half"]
+        and in_sample["per_label (used)"] > in_sample["half"]
+    )
     expected = np.empty((60, 2), bool)
     part = random_parts(60)
     for k in range(5):
         others = part != k
         thresholds = per_label_thresholds(scores[others], target[others])
         expected[~others] = scores[~others] > thresholds
-    found = unseen["per_label (used)"]
-    assert found == pytest.approx(100 * (expected == target).mean())
-    assert found < seen["per_label (used)"]
+    accuracy = cross_fitted["per_label (used)"]
+    assert accuracy == pytest.approx(100 * (expected == target).mean())
+    assert accuracy < in_sample["per_label (used)"]
 
 
 def test_single_labels_have_no_thresholds() -> None:

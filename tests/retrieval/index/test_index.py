@@ -170,9 +170,9 @@ def test_threshold_is_tuned_on_held_out_pictures(
     curve = pd.read_csv(out / "rejection.csv")
     assert curve.columns.tolist() == ["threshold", "precision", "recall"]
     f1 = 2 * curve["precision"] * curve["recall"] / (curve["precision"] + curve["recall"])
-    chosen = (curve["threshold"] - rejection.threshold).abs().argmin()
-    assert f1[chosen] == pytest.approx(f1.max(), abs=1e-5)
-    assert curve["precision"][chosen] == pytest.approx(rejection.precision, abs=1e-6)
+    selected = (curve["threshold"] - rejection.threshold).abs().argmin()
+    assert f1[selected] == pytest.approx(f1.max(), abs=1e-5)
+    assert curve["precision"][selected] == pytest.approx(rejection.precision, abs=1e-6)
     with Image.open(out / "rejection.png") as plot:
         assert plot.width > 800
 
@@ -393,6 +393,6 @@ def test_checkpoints_that_do_not_fit(joint: Path, refused: Refused) -> None:
     swapped = replace(index, sources=[replace(first, checkpoint=second.checkpoint), second])
     with refused("was built with other weights than", "fold=1,seed=0", "build it again"):
         load_predictors(swapped)
-    gone = replace(index, sources=[replace(first, checkpoint="/absent/best.ckpt"), second])
+    missing = replace(index, sources=[replace(first, checkpoint="/absent/best.ckpt"), second])
     with refused("embeds with the checkpoint /absent/best.ckpt, which is missing"):
-        load_predictors(gone)
+        load_predictors(missing)
