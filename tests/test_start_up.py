@@ -30,7 +30,7 @@ def at_import(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
 
 @cache
 def imports_of(module: str) -> list[str]:
-    """Modules that one of our modules imports, dotted; none for a module of a library."""
+    """Dotted names that a module of this package imports; empty for a module of a library."""
     stem = ROOT / module.replace(".", "/")
     names = []
     for file in (stem.with_suffix(".py"), stem / "__init__.py"):
@@ -44,7 +44,7 @@ def imports_of(module: str) -> list[str]:
 
 
 def imported_by(start: str) -> dict[str, str]:
-    """Modules that importing one of our modules imports -> the module of ours that imports it."""
+    """Every module that importing ``start`` imports -> the module of this package that does so."""
     importers: dict[str, str] = {start: "the test"}
     waiting = [start]
     while waiting:

@@ -31,7 +31,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def probabilities(right: np.ndarray, sure: float) -> np.ndarray:
-    """``sure`` for one class a row, the rest shared."""
+    """``sure`` for one class per row; the others share the rest."""
     scores = np.full((len(right), 3), (1 - sure) / 2, np.float32)
     scores[np.arange(len(right)), right] = sure
     return scores
@@ -66,8 +66,8 @@ def made_run(name: str, axes: np.ndarray, held_out: list[int]) -> RetrievalRun:
     return RetrievalRun(name, splits, features)
 
 
-def test_two_weak_systems_joined_see_what_neither_sees() -> None:
-    """One network tells a from the rest, the other b: only both together tell all three."""
+def test_joined_networks_separate_classes_that_neither_separates() -> None:
+    """One network separates a from the rest, the other b; only both together separate all three."""
     first_run = made_run("one", np.array([[1.0, 0], [0, 1], [0, 1]]), [0, 1, 2])
     second_run = made_run("two", np.array([[1.0, 0], [0, 1], [1, 0]]), [0, 1, 2])
     joined = join_runs([first_run, second_run], "test")

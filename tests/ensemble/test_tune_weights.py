@@ -24,7 +24,7 @@ TRUTH = np.random.default_rng(0).integers(3, size=400)
 
 
 def predicted(rows: np.ndarray, skill: float, seed: int, prefix: str = "v") -> Predictions:
-    """Probabilities that favour the truth by ``skill``, with noise of the run's own."""
+    """Probabilities that favour the truth by ``skill``, with different noise for each run."""
     logits = np.random.default_rng(seed).normal(size=(len(rows), 3))
     logits[np.arange(len(rows)), TRUTH[rows]] += skill
     odds = np.exp(logits)
@@ -49,7 +49,7 @@ def made_run(group: str, fold: int, seed: int, skill: float, folds: int = 2) -> 
 
 
 def made_runs(good: float = 3.0, bad: float = 0.0, seeds: int = 1) -> list[Member]:
-    """One group of as many seeds, one of a single seed."""
+    """A good group with ``seeds`` seeds per fold, and a bad group with one."""
     runs = [made_run("good", f, s, good) for f in (0, 1) for s in range(seeds)]
     return runs + [made_run("bad", f, 0, bad) for f in (0, 1)]
 
@@ -63,7 +63,7 @@ def test_weights_of_a_group_are_divided_over_its_runs(how: str) -> None:
     assert np.mean(tuned.runs) == pytest.approx(1)
     share = sum(good) / 6
     assert f"{share:.3f} good" in tuned.sentences[0] and 0.5 < share < 0.9
-    # A fold's pictures are voted on as those of the groups were when the weights were found.
+    # The vote on a fold's pictures equals the vote of the groups that was tuned.
     val = blend_runs(runs, "mean", tuned.runs).splits["val"]
     of_good, of_bad = (blend_runs(part, "mean").splits["val"] for part in (runs[:4], runs[4:]))
     assert val.scores == pytest.approx(
@@ -83,7 +83,7 @@ def test_useless_group_gets_no_weight_and_val_is_cross_fitted() -> None:
     assert tuned.runs == pytest.approx([2, 2, 0, 0])
     alone = blend_runs(runs[:2], "mean").splits["val"]
     assert sorted(tuned.val.id) == sorted(alone.id)
-    # The other fold would say the same, so what it says is what the good group does.
+    # The other fold gives the same weights, so the cross-fitted scores are those of the good group.
     row = {name: k for k, name in enumerate(alone.id)}
     expected = alone.scores[[row[name] for name in tuned.val.id]]
     assert tuned.val.scores == pytest.approx(expected, abs=1e-6)
@@ -92,8 +92,8 @@ def test_useless_group_gets_no_weight_and_val_is_cross_fitted() -> None:
 
 
 def of_several(part: Predictions, task: str, skill: float, seed: int) -> Predictions:
-    """The same pictures with two labels each, of which some are unknown: 0 or 1 both, or of heads
-    of two and three classes."""
+    """The same pictures with two labels each, some unknown: two binary labels, or two heads of two
+    and three classes."""
     rng, kinds = np.random.default_rng(seed), (2, 2 if task == "multi_label" else 3)
     target = np.stack([part.target % kind for kind in kinds], axis=1)
     odds = [rng.normal(size=(len(target), kind)) for kind in kinds]
@@ -231,7 +231,7 @@ def test_the_command_finds_and_records_weights(saved: Path, command: Command) ->
     val = Predictions.load(saved / "ensemble" / "predictions" / "val.npz")
     accuracy = 100 * (val.scores.argmax(1) == val.target).mean()
     assert table["val"].iloc[-1] == pytest.approx(accuracy, abs=1e-3)
-    assert f"greedy {accuracy:.2f} %" in output  # what the table shows is the cross-fitted figure
+    assert f"greedy {accuracy:.2f} %" in output  # the table shows the cross-fitted figure
     assert "cross-fitted" in (saved / "ensemble" / "table.md").read_text()
 
     listed_weights = ",".join(str(weight) for weight in weights)

@@ -290,7 +290,7 @@ def test_jobs_die_with_a_killed_launcher(app: Path, preload: str) -> None:
     launched.kill()
     launched.wait()
     _, worker = seen(folder)["pids"]
-    os.kill(worker, signal.SIGKILL)  # the dead launcher cannot do it
+    os.kill(worker, signal.SIGKILL)  # the dead launcher cannot end it
     launched.communicate(timeout=60)
     assert eventually(lambda: gone(folder), 20)
 

@@ -88,7 +88,7 @@ def test_no_effect_is_found_if_there_is_none(setting: dict[str, Any]) -> None:
     assert np.mean(each_row) <= LEVEL
 
 
-def test_a_plain_bootstrap_of_three_seeds_would_not_do() -> None:
+def test_a_plain_bootstrap_of_three_seeds_is_too_liberal() -> None:
     """The errors that the method prevents do occur in these tables."""
     wrong = 0
     for hits, sizes in synthetic_tables(TABLES, shared=0.0, suits=0.0):

@@ -23,7 +23,7 @@ def test_a_run_writes_all_its_files(tmp_path: Path, tiny_root: Path) -> None:
     status, metrics = run.status(), run.metrics()
     assert status["state"] == "done" and status["error"] is None
     assert (status["epoch"], status["epochs"], status["metric"]) == (1, 1, "val/accuracy")
-    assert metrics["steps"] == 3  # 20 training pictures, 8 a batch
+    assert metrics["steps"] == 3  # 20 training pictures, 8 per batch
     assert metrics["weights"] == {"asked": "none", "source": "none", "fallback": False}
     assert metrics["val"]["count"] == 20 and metrics["test"]["count"] == 32
     assert set(metrics["test"]["by_view"]) == {"0", "30", "60"}
@@ -90,7 +90,7 @@ def test_resumed_equals_uninterrupted(
     assert broken.metrics()["best_epoch"] == whole.metrics()["best_epoch"]
 
 
-def test_same_seed_same_weights_other_seed_others(tmp_path: Path, tiny_root: Path) -> None:
+def test_equal_seeds_give_equal_weights(tmp_path: Path, tiny_root: Path) -> None:
     runs = [
         train(tmp_path / name, tiny_root, f"seed={seed}", "data.num_workers=0")
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
@@ -134,7 +134,7 @@ def test_fold_all_learns_from_everything(tmp_path: Path, tiny_root: Path) -> Non
     assert "value" not in run.status()
 
 
-def test_mixing_is_drawn_once_a_batch_and_changes_pictures(
+def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
     tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lams = []
@@ -227,7 +227,7 @@ def test_a_failed_change_leaves_finished_results(
 def test_a_sweep_without_m_is_refused(
     tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture, words: tuple[str, ...]
 ) -> None:
-    """Also where the experiment selects the sweep; the launcher's jobs are exempt."""
+    """Also if the experiment selects the sweep; the launcher's jobs are exempt."""
     folder = tmp_path / "run"
     sentence = refusal(folder, tiny_root, caplog, *words, "data=competition")
     assert f"python train.py -m {' '.join(words)}." in sentence
@@ -238,7 +238,7 @@ def test_a_sweep_without_m_is_refused(
 
 
 def test_a_sweep_without_m_is_refused_on_the_command_line(tmp_path: Path) -> None:
-    """As typed: Hydra adds hydra.mode=RUN of its own, which composed configs lack."""
+    """As typed: Hydra then adds hydra.mode=RUN, which composed configs lack."""
     words = ("experiment=gap", "hydra.run.dir=" + str(tmp_path / "run"))
     command = [sys.executable, str(ROOT / "train.py"), *words]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -254,7 +254,7 @@ def test_limit_takes_a_subset_with_a_store_of_its_own(tmp_path: Path, tiny_root:
     assert len(list((tmp_path / "cache").glob("*-limit16"))) == 1
 
 
-# The others have several labels per picture: test_train_heads.py, test_train_multi_label.py.
+# Experiments with several labels per picture: test_run_heads.py, test_run_multi_label.py.
 OTHER_TASKS = ("override /task: multi_head", "override /task: multi_label")
 EXPERIMENTS = sorted(
     path.stem
@@ -300,7 +300,7 @@ def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]
 
 
 def test_other_data_or_folds_train_anew(tmp_path: Path, tiny_root: Path) -> None:
-    """The content counts and not the path: moved data is the same, another split is not."""
+    """Content counts, not paths: moved data is the same data, another split is not."""
     run = train(tmp_path / "run", tiny_root)
     written = run.best_checkpoint.stat().st_mtime_ns
     moved = tmp_path / "moved"

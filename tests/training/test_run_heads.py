@@ -67,7 +67,7 @@ def test_predictions_hold_the_scores_of_each_head(sweep: Path) -> None:
         assert metrics["val"][f"{head}/f1"] == pytest.approx(f1)
     combined = [array @ [6, 3, 1] for array in (target, best)]
     assert metrics["val"]["f1"] == pytest.approx(f1_score(*combined, average="macro"))
-    # Nobody is learnt from and held out: a person's seven pictures are all here, or none.
+    # No person is both in training and held out: all seven pictures of a person are here, or none.
     persons = pd.Series(val.id).str.split("/").str[0].value_counts()
     assert persons.eq(7).all() and len(persons) == 6
 

@@ -142,12 +142,12 @@ def made(scores: list[list[float]], **task: object) -> Predictions:
     )
 
 
-def test_blends_keep_probabilities_of_their_own() -> None:
+def test_blends_of_independent_probabilities() -> None:
     first, second = made([[0.9, 0.8], [0.2, 0.6]]), made([[0.5, 0.9], [0.1, 0.9]])
     mean = blend_predictions([("one", first), ("two", second)])
     assert mean.scores == pytest.approx(np.array([[0.7, 0.85], [0.15, 0.75]]))
     logits = blend_predictions([("one", first), ("two", second)], "logits")
-    # The odds' geometric mean: sqrt(9 * 1) to 1.
+    # Geometric mean of the odds: sqrt(9 * 1) to 1.
     assert logits.scores[0, 0] == pytest.approx(0.75)
     sure = blend(np.array([[[1.0, 0.0]], [[0.5, 0.5]]]), "logits")
     assert np.isfinite(sure).all() and sure[0, 0] > 0.99

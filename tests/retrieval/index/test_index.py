@@ -180,7 +180,7 @@ def test_threshold_is_tuned_on_held_out_pictures(
 def test_runs_of_one_fold_are_joined_before_they_are_pooled(sweep: Path) -> None:
     runs = load_embedded_runs([sweep], tta=True)[0]
     alone = tune_rejection(runs, Vote())
-    # The same networks with their numbers turned round: cosines stay, joined or not.
+    # The same networks with reversed embeddings: cosines are the same, joined or not.
     twins = []
     for run in runs:
         assert run.val is not None and run.val.embedding is not None
@@ -212,7 +212,7 @@ def test_faiss_kinds_agree(
 
 
 def new_products(folder: Path) -> Path:
-    """Five pictures of a product that is like nothing else: black and white squares."""
+    """Five pictures of a product unlike all others: black and white squares."""
     new = folder / "new"
     (new / "chess").mkdir(parents=True)
     rng = np.random.default_rng(5)
