@@ -41,7 +41,7 @@ def check_numbers(weights: Any) -> list[float] | None:
     """Check ``weights`` of the command line that do not name a tuner.
 
     Raises:
-        UserError: ``weights`` is no list of numbers.
+        UserError: ``weights`` is not a list of numbers.
     """
     if weights is None:
         return None

@@ -84,7 +84,7 @@ class Predictions:
                 runs for 72,000 pictures and 1,000 classes take 8.6 GB.
 
         Raises:
-            UserError: the file is missing or is no predictions file.
+            UserError: the file is missing or is not a predictions file.
         """
 
         def build(arrays: dict[str, Any]) -> "Predictions":

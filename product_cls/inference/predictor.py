@@ -35,7 +35,7 @@ class Predictor:
         """Rebuild a network from its checkpoint alone, on the CPU.
 
         Raises:
-            UserError: the file is missing or is no checkpoint of product_cls.
+            UserError: the file is missing or is not a product_cls checkpoint.
         """
         if not checkpoint.is_file():
             raise UserError(f"There is no checkpoint {checkpoint}.")
@@ -54,7 +54,7 @@ class Predictor:
         except Exception as error:
             # For files that are no checkpoints, torch.load raises errors of unrelated types.
             raise UserError(
-                f"{checkpoint} is no checkpoint of product_cls: {reason(error)}."
+                f"{checkpoint} is not a product_cls checkpoint: {reason(error)}."
             ) from None
         return cls(network.eval(), task, tuple(image["size"]), image["fit"])
 

@@ -198,7 +198,7 @@ class VoteModel(PictureModel):
 
 
 def _check_pictures(pictures: Pictures, batch_size: int) -> None:
-    """Refuse arguments that are no list of pictures, and a batch size below 1."""
+    """Refuse arguments that are not a list of pictures, and a batch size below 1."""
     single = isinstance(pictures, str | Path | Image.Image)
     if single or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
         raise UserError("A single picture was passed; pass a list: [picture].")

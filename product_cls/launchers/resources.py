@@ -23,7 +23,7 @@ def visible_gpus(environ: Mapping[str, str]) -> list[str]:
     """
     inherited = environ.get("CUDA_VISIBLE_DEVICES")
     if inherited is not None:
-        # Like CUDA, stop at the first name that is no device: "-1" hides all.
+        # Like CUDA, stop at the first name that is not a device: "-1" hides all.
         names = (name.strip() for name in inherited.split(","))
         return list(itertools.takewhile(re.compile(r"\d+|(GPU|MIG)-\S+").fullmatch, names))
     try:

@@ -283,7 +283,7 @@ def _read_run(
 
 
 def _unplanned_differences(runs: Sequence[RunSettings], factors: Sequence[str]) -> list[Note]:
-    """A note on each setting that is no factor and yet differs between finished runs.
+    """A note on each setting that is not a factor and yet differs between finished runs.
 
     Readers would take its effect for an effect of the factors.
     """

@@ -25,7 +25,7 @@ class Arguments:
     images: a folder of pictures, one picture, or a CSV with a column `path` (or `filename`). If
       labels are known (folders named after products of the index, or a column `label`), accuracy
       is printed, and the sheet marks answers right or wrong. A picture that is in the index itself
-      is no neighbour of its own.
+      is not its own neighbour.
     out: folder for predictions.csv, neighbours.csv and contact_sheet.png.
     vote: weighted (sum of similarities), nearest, or winners (uses the heads, too); null: the
       index's vote.
@@ -111,8 +111,8 @@ def main() -> None:
     others = len(index.id) - own.shape[1]
     if vote.k > others and not arguments.prototypes:
         raise UserError(
-            f"k={vote.k}; allowed: 1 to {others}, because pictures that are in the index are no "
-            "neighbours of their own."
+            f"k={vote.k}; allowed: 1 to {others}, because pictures that are in the index are "
+            "not their own neighbours."
         )
     predictors = load_predictors(index)
     embedded = embed_pictures(

@@ -71,7 +71,7 @@ def read_head(name: str, settings: Any, default_loss: nn.Module) -> Head:
         raise ValueError(f"{argument}={settings}; allowed: settings {', '.join(SETTINGS)}.")
     if unknown := [key for key in settings if key not in SETTINGS]:
         raise ValueError(
-            f"{argument}.{unknown[0]}={settings[unknown[0]]} is no setting of a head; allowed: "
+            f"{argument}.{unknown[0]}={settings[unknown[0]]} is not a setting of a head; allowed: "
             f"{', '.join(SETTINGS)}."
         )
     classes: Any = settings.get("classes")

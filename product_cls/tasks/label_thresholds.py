@@ -21,7 +21,7 @@ def read_thresholds(file: Path) -> dict[str, float]:
         thresholds = json.loads(file.read_text())["thresholds"]
         return {str(name): float(value) for name, value in thresholds.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is no file of thresholds: {reason(error)}.") from None
+        raise UserError(f"{file} is not a thresholds file: {reason(error)}.") from None
 
 
 def with_thresholds(task: Task, thresholds: Mapping[str, float]) -> Task:

@@ -108,8 +108,8 @@ class MultiHead(Task):
         for head in self.heads:
             if head.column not in samples:
                 raise ValueError(
-                    f"{head.argument}.column={head.column} is no column of the samples; they have "
-                    f"{', '.join(map(str, samples.columns))}."
+                    f"{head.argument}.column={head.column} is not a column of the samples; they "
+                    f"have {', '.join(map(str, samples.columns))}."
                 )
         return tuple(head.column for head in self.heads)
 

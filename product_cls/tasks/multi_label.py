@@ -99,8 +99,8 @@ class MultiLabel(Task):
         labels = label_columns(samples) if self._labels is None else list(self._labels)
         if missing := [name for name in labels if name not in samples]:
             raise ValueError(
-                f"labels=[{', '.join(labels)}]: '{missing[0]}' is no column of the samples; they "
-                f"have {', '.join(label_columns(samples))}."
+                f"labels=[{', '.join(labels)}]: '{missing[0]}' is not a column of the samples; "
+                f"they have {', '.join(label_columns(samples))}."
             )
         if taken := [name for name in labels if name in TAKEN_NAMES]:
             raise UserError(

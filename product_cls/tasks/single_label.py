@@ -88,7 +88,7 @@ class SingleLabel(Task):
         """
         if self._label not in samples:
             raise ValueError(
-                f"label={self._label} is no column of the samples; they have "
+                f"label={self._label} is not a column of the samples; they have "
                 f"{', '.join(map(str, samples.columns))}."
             )
         rows = samples[samples["split"] != "test"]

@@ -258,7 +258,7 @@ def refuse_sweep_without_multirun() -> None:
     sources = [w for w in typed if w.lstrip("+").startswith(("sweep=", "experiment="))]
     raise UserError(
         f"{' '.join(sources) or 'This config'} is a set of runs (of {', '.join(swept)}), which "
-        f"takes -m: python train.py -m {' '.join(sources or typed)}."
+        f"needs -m: python train.py -m {' '.join(sources or typed)}."
     )
 
 

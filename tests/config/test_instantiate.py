@@ -119,7 +119,7 @@ def test_sentences_of_objects(
     [
         (
             "task.label=brand",
-            "task.label=brand is no column of the samples; they have id, split, kind, cat, dog.",
+            "task.label=brand is not a column of the samples; they have id, split, kind, cat, dog.",
         ),
         (
             "task.label=kind task.weights=big",

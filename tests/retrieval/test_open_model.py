@@ -189,7 +189,7 @@ def test_wrong_input_is_one_sentence(sweep: Path, tmp_path: Path, refused: Refus
         ("absent", ("There is no folder or file absent",)),
         (tmp_path, ("No run in", "status.json")),
         (sweep / "fold=2,seed=1", ("fold=2,seed=1", "failed: Out of memory")),
-        (__file__, ("is no checkpoint of product_cls",)),
+        (__file__, ("is not a product_cls checkpoint",)),
     ):
         with refused(*parts):
             open_model(source)

@@ -253,7 +253,7 @@ def test_refinements(index: Path, asked: Path, tmp_path: Path, command: Command)
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("index={data}", "images={data}"), "is no index: it has no index.json"),
+        (("index={data}", "images={data}"), "is not an index: it has no index.json"),
         (("index={index}", "images=nowhere"), "There is no folder or file nowhere"),
         (("index={index}", "images={data}/views.csv"), "needs a column 'path' or 'filename'"),
         (("index={index}", "images={data}", "k=31"), "k=31; allowed: 1 to 30, the size of the"),

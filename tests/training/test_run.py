@@ -175,7 +175,7 @@ def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
         ("model.pooling=max", "model.pooling=max; allowed: avg, gem"),
         ("scheduler.end_lr=1", "scheduler.end_lr=1"),
         ("mix.p=2", "mix.p=2"),
-        ("task.label=brand", "task.label=brand is no column"),
+        ("task.label=brand", "task.label=brand is not a column"),
         ("optimizer.lr=1e30", "The training loss is"),
         ("+optimizer.speed=3", "unexpected keyword argument 'speed'"),
         ("optimizer.lr=-1", "optimizer.lr=-1; allowed: above 0"),
@@ -243,7 +243,7 @@ def test_a_sweep_without_m_is_refused_on_the_command_line(tmp_path: Path) -> Non
     command = [sys.executable, str(ROOT / "train.py"), *words]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
-    assert "takes -m: python train.py -m experiment=gap." in result.stdout + result.stderr
+    assert "needs -m: python train.py -m experiment=gap." in result.stdout + result.stderr
     assert not (tmp_path / "run" / "status.json").exists()
 
 

@@ -205,8 +205,8 @@ def test_every_loss_mixed_with_labels_missing(tmp_path: Path, catalogue: Path, l
     ("override", "words"),
     [
         ("task.heads=???", "Missing: task.heads=..."),
-        ("task.heads=[way,brnad]", "task.heads.brnad.column=brnad is no column"),
-        ("+task.heads.wya.weight=2", "task.heads.wya.column=wya is no column"),
+        ("task.heads=[way,brnad]", "task.heads.brnad.column=brnad is not a column"),
+        ("+task.heads.wya.weight=2", "task.heads.wya.column=wya is not a column"),
         (
             "+task.heads.b={column:way}",
             "task.heads.b.column=way is also the column of the head way",

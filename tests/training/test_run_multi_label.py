@@ -218,7 +218,7 @@ def test_the_report_is_for_one_label(sweep: Path, run_command: Callable[..., Com
         (("loss=cross_entropy",), "loss=CrossEntropyLoss is for one label per picture"),
         (("loss=soft_f1",), "allowed for the multi_label task: bce, "),
         (("task=single_label",), "loss=BCEWithLogitsLoss is for several labels per picture"),
-        (("task.labels=[a,cat]",), "task.labels=[a, cat]: 'cat' is no column"),
+        (("task.labels=[a,cat]",), "task.labels=[a, cat]: 'cat' is not a column"),
         (("task.weights=log",), "task.weights=log; allowed: balanced"),
         (
             ("folds.strategy=stratified_group",),

@@ -16,6 +16,6 @@ def check_index(folder: Path) -> None:
     """
     if not (folder / META).is_file():
         raise UserError(
-            f"{folder} is no index: it has no {META} (python -m product_cls.retrieval.index "
+            f"{folder} is not an index: it has no {META} (python -m product_cls.retrieval.index "
             "runs=... out=... builds one)."
         )

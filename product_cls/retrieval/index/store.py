@@ -231,7 +231,7 @@ def check_writable(folder: Path) -> None:
     if folder.is_dir() and ((folder / META).is_file() or not any(folder.iterdir())):
         return
     if folder.exists():
-        raise UserError(f"{folder} exists and is no index; choose another place with out=...")
+        raise UserError(f"{folder} exists and is not an index; choose another place with out=...")
 
 
 @contextmanager

@@ -280,7 +280,7 @@ def test_products_that_others_can_outvote_are_noted(
             "kind=tree; allowed: exact, flat, hnsw, ivfpq",
         ),
         (("runs={sweep}", "out={out}", "kind=ivfpq"), "kind=ivfpq needs at least 256"),
-        (("runs={sweep}", "out={data}"), "exists and is no index"),
+        (("runs={sweep}", "out={data}"), "exists and is not an index"),
         (("runs={sweep}", "out={out}", "weights=[1]"), "allowed: 2 numbers, one each for "),
         (("runs={sweep}", "out={data}/views.csv/x/y"), "views.csv: Not a directory"),
         (("runs={sweep}", "out=/proc/nope/x"), "/proc/nope cannot be written (/"),
@@ -294,7 +294,7 @@ def test_products_that_others_can_outvote_are_noted(
         (("runs={softmax}", "out={out}"), "is of task=single_label, not retrieval"),
         (("runs={data}", "out={out}"), "No run in"),
         (("runs=nowhere", "out={out}"), "There is no folder nowhere"),
-        (("index={data}", "add={data}"), "is no index: it has no index.json"),
+        (("index={data}", "add={data}"), "is not an index: it has no index.json"),
     ],
 )
 def test_wrong_input_is_one_sentence(
