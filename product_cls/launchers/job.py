@@ -116,9 +116,7 @@ class Job:
         self.state, self.error = outcome(
             code, self.status_before, self.folder.status(), changed=changed
         )
-        if (
-            code in (1, 2) and self.error == f"exited with status {code}"
-        ):  # says nothing about the cause
+        if code in (1, 2) and self.error == f"exited with status {code}":  # names no cause
             self.error = (
                 last_error(self.folder.console_file, self.console_size_before) or self.error
             )

@@ -184,7 +184,7 @@ def test_runs_without_weights_to_find(refused: Refused) -> None:
         find_weights(runs, "best", "mean")
     with refused("weights=greedy", "method=mean, not for method=gmean"):
         find_weights(runs, "greedy", "gmean")
-    with refused("one only: good"):
+    with refused("there is only one: good"):
         find_weights(runs[:2], "greedy", "mean")
     with refused("'bad' and 'good' held out different ones", "train the same folds"):
         find_weights([runs[0], *runs[2:]], "greedy", "mean")
