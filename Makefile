@@ -1,4 +1,4 @@
-# `make help` lists the targets. The first target that runs creates .venv by itself.
+# `make help` lists the targets. The first target that runs creates .venv.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -38,17 +38,17 @@ models: $(STAMP)  ## model sizes x 5 folds: single folds, votes, test-time augme
 	$(PY) train.py -m sweep=models model=$(MODELS) $(AT_ONCE); status=$$?; \
 	$(PY) -m product_cls.report.models runs=multirun/models && exit $$status
 
-validation: $(STAMP)  ## which validation to trust: random folds or held-out views against the test
+validation: $(STAMP)  ## compare validation on random folds and on held-out views with the test
 	$(PY) train.py -m sweep=validation $(AT_ONCE); status=$$?; \
 	$(PY) -m product_cls.report.validation runs=multirun/validation && exit $$status
 
 gallery: $(STAMP)  ## contact sheets of rendered products by shape, pitch and likeness: data/gallery
 	$(PY) -m product_cls.report.gallery
 
-wandb-sync: $(STAMP)  ## upload offline W&B runs, also those that a network failure left behind
+wandb-sync: $(STAMP)  ## upload W&B runs that were offline or lost the network
 	$(PY) -m product_cls.tracking.sync
 
-# One thread, so that compared programs do not share cores; they take turns on the same machine.
+# One thread, so that compared programs do not share cores; the programs take turns.
 bench: export OMP_NUM_THREADS = 1
 bench: $(STAMP)  ## speed against common alternatives: tables, benchmarks/results/*.json
 	$(PY) benchmarks/loading.py

@@ -1,6 +1,6 @@
-"""The console command ``product-cls``: a name and the words of that command.
+"""The console command ``product-cls NAME ARGUMENTS``.
 
-Only the command's own module is imported, so that ``--help`` and mistakes answer at once.
+Imports only the module of the named command, so that ``--help`` and errors appear at once.
 """
 
 import importlib
@@ -31,7 +31,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Run the command that the words name; exits with its status."""
+    """Run the command that the first arguments name, and exit with its status."""
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         print(usage())
@@ -48,10 +48,10 @@ def main() -> None:
         hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(COMMANDS)}."
         print(f"error: There is no command '{name}'; {hint}", file=sys.stderr)
         raise SystemExit(2)
-    # A user's own classes, named by `_target_`, lie in the current folder, as with `python -m`.
+    # As with `python -m`, so that `_target_` can name the user's own classes in this folder.
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
-    # Read by usage messages, and by sweeps, which start this command again for each job.
+    # Usage messages show it, and sweeps start this command again for each job.
     sys.argv = [f"product-cls {name}", *words[len(name.split()) :]]
     run = importlib.import_module(COMMANDS[name][0]).main
     if name == "train":  # a Hydra application, which reports mistakes itself

@@ -4,7 +4,7 @@ python -m product_cls.export checkpoint=RUN/checkpoints/best.ckpt out=model.onnx
 
 The file takes ``image``, uint8 ``[B, 3, H, W]`` in RGB, of any batch size, and returns ``scores``,
 float32 ``[B, C]``; for a retrieval network also ``embedding``, float32 ``[B, D]``, L2-normalised.
-It normalises the pixels itself. Pictures must be resized to H x W before, as its metadata say.
+It normalises the pixels itself. Its metadata say how pictures must be resized to H x W beforehand.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from product_cls.core.files import check_place
 class Arguments:
     """Export a checkpoint to ONNX: uint8 pictures in, scores (and embeddings) out.
 
-    checkpoint: of a run, RUN/checkpoints/best.ckpt.
+    checkpoint: a run's checkpoint, RUN/checkpoints/best.ckpt.
     out: the file to write, ending in .onnx.
     """
 
@@ -36,7 +36,7 @@ def main() -> None:
     if not checkpoint.is_file():
         raise UserError(f"There is no checkpoint {checkpoint}.")
 
-    # Imported here: --help and wrong words need not wait seconds for torch.
+    # Imported here, so that --help and errors do not wait seconds for torch.
     from product_cls.inference.onnx_export import export_onnx
     from product_cls.inference.predictor import Predictor
 

@@ -17,14 +17,14 @@ from product_cls.core.files import check_place
 class Arguments:
     """Name the products in pictures: the best classes as CSV, and a contact sheet.
 
-    With several labels a picture, the CSV has the labels that are present, and all probabilities.
+    With several labels per picture, the CSV has the labels that are present, and all probabilities.
 
     checkpoint: a checkpoint, or several whose scores are averaged, as "['a','b']": the inner quotes
       keep the commas of folders such as fold=0,model=b0.
     images: a folder of pictures, one picture, or a CSV with a column `path` (or `filename`).
     out: folder for predictions.csv and contact_sheet.png, which shows the first `shown` pictures.
-    top: how many products to name; with several heads, each names its best class; with several
-      labels, how many to write below a picture.
+    top: number of products to name; with several heads, each names its best class; with several
+      labels, the number to write below a picture.
     tta: views to average, as in training.
     thresholds: with several labels, thresholds.json of an ensemble; null: one half for each.
     device: auto, cpu, cuda, cuda:<n>, mps.
@@ -54,7 +54,7 @@ def main() -> None:
     out = Path(arguments.out)
     check_place(out)
 
-    # Imported here: --help and wrong words need not wait seconds for torch.
+    # Imported here, so that --help and errors do not wait seconds for torch.
     import numpy as np
     import pandas as pd
 
@@ -111,7 +111,11 @@ def main() -> None:
 
 
 def _at_least_one(batches: Iterable[dict[str, Any]], source: str) -> Iterable[dict[str, Any]]:
-    """The batches, of which there must be one."""
+    """Pass the batches on.
+
+    Raises:
+        UserError: there is no batch.
+    """
     empty = True
     for batch in batches:
         empty = False

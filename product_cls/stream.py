@@ -18,7 +18,7 @@ from product_cls.core.cli import MISSING, guard, parse_arguments
 from product_cls.core.errors import UserError
 
 PROG = "python -m product_cls.stream"
-# Settings of loading and training, which shards do not depend on.
+# Settings of loading and training; shards do not depend on them.
 LOADING = [f"data.{key}" for key in ("size", "fit", "batch_size", "per_class", "num_workers")]
 
 
@@ -77,7 +77,7 @@ def main() -> None:
     own = [word for word in words if word.partition("=")[0] in names or word in ("-h", "--help")]
     arguments = parse_arguments(Arguments, own, prog=PROG)
 
-    # Imported here, so that --help and mistakes do not wait for torch.
+    # Imported here, so that --help and errors do not wait for torch.
     import pandas as pd
 
     from product_cls.config.border import keys_for_arguments

@@ -91,8 +91,8 @@ def test_a_finished_run_is_skipped_and_an_edited_config_has_its_own_folder(
     config.trainer.limit_train_batches = 1
     edited = product_cls.train(config)
     assert edited.path.parent == run.path.parent and edited.path.name.startswith("config-")
-    chosen = product_cls.train(config, folder=at_home / "elsewhere")
-    assert chosen.metrics["steps"] == edited.metrics["steps"] == 1
+    elsewhere = product_cls.train(config, folder=at_home / "elsewhere")
+    assert elsewhere.metrics["steps"] == edited.metrics["steps"] == 1
 
 
 def test_train_leaves_logging_and_hydra_alone(

@@ -84,7 +84,7 @@ def test_version(command: type[Command]) -> None:
 
 
 def cpu_seconds(*words: str) -> float:
-    """Of the fastest of three calls; the wall clock of a busy machine says little."""
+    """Time of the fastest of three calls, because wall-clock times vary on a busy machine."""
     spent = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -53,17 +53,19 @@ def test_exported_network_gives_pytorchs_scores(
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
     file = checkpoint(tmp_path / "best.ckpt", TASKS[name])
     out = tmp_path / "model.onnx"
-    status, said, errors = run_command(main)(f"checkpoint={file}", f"out={out}")
-    assert status == 0 and "largest difference" in said, errors
+    status, output, errors = run_command(main)(f"checkpoint={file}", f"out={out}")
+    assert status == 0 and "largest difference" in output, errors
 
     session = onnxruntime.InferenceSession(out.read_bytes(), providers=["CPUExecutionProvider"])
-    told = {k: json.loads(v) for k, v in session.get_modelmeta().custom_metadata_map.items()}
-    assert told["task"] == name and told["channels"] == "RGB"
+    metadata = {k: json.loads(v) for k, v in session.get_modelmeta().custom_metadata_map.items()}
+    assert metadata["task"] == name and metadata["channels"] == "RGB"
     # User code that relies on the metadata alone.
     pictures = sorted((tiny_root / "test").glob("*.jpg"))[:5]
-    resized = [resize(load_picture(path), tuple(told["size"]), told["fit"]) for path in pictures]
+    resized = [
+        resize(load_picture(path), tuple(metadata["size"]), metadata["fit"]) for path in pictures
+    ]
     images = np.stack(resized).transpose(0, 3, 1, 2)
-    found = dict(
+    results = dict(
         zip(
             (o.name for o in session.get_outputs()),
             session.run(None, {"image": images}),
@@ -72,17 +74,17 @@ def test_exported_network_gives_pytorchs_scores(
     )
 
     predictor = Predictor.load(file)
-    assert told["classes"] == predictor.task.classes
+    assert metadata["classes"] == predictor.task.classes
     with torch.inference_mode():
         batch = torch.stack([predictor.picture(path) for path in pictures])
         outputs = predictor.network(predictor.network.prepare(batch))
         expected = {"scores": predictor.task.scores(outputs)}
         if (embedding := predictor.task.embedding(outputs)) is not None:
             expected["embedding"] = embedding
-    assert found.keys() == expected.keys()
+    assert results.keys() == expected.keys()
     for key, tensor in expected.items():
-        assert np.abs(found[key] - tensor.numpy()).max() < 1e-4, key
-    assert found["scores"].shape == (5, len(told["classes"]))
+        assert np.abs(results[key] - tensor.numpy()).max() < 1e-4, key
+    assert results["scores"].shape == (5, len(metadata["classes"]))
 
 
 def test_a_network_that_differs_is_not_written(

@@ -95,7 +95,7 @@ def test_unreadable_pictures_are_named_and_left_out(
     ("words", "expected"),
     [
         (("checkpoint=absent.ckpt", "images={data}"), "There is no checkpoint absent.ckpt"),
-        (("checkpoint={text}", "images={data}"), "is no checkpoint of product_cls"),
+        (("checkpoint={text}", "images={data}"), "is not a product_cls checkpoint"),
         (("checkpoint={best}", "images=nowhere"), "There is no folder or file nowhere"),
         (("checkpoint={best}", "images={data}/train/0/0.jpg", "tta=[flip]"), "tta names 'flip'"),
         (("checkpoint={best}", "images={data}", "top=0"), "top=0; allowed: 1 or more"),

@@ -30,7 +30,7 @@ def at_import(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
 
 @cache
 def imports_of(module: str) -> list[str]:
-    """Modules that one of our modules imports, dotted; none for a module of a library."""
+    """Dotted names that a module of this package imports; empty for a module of a library."""
     stem = ROOT / module.replace(".", "/")
     names = []
     for file in (stem.with_suffix(".py"), stem / "__init__.py"):
@@ -44,18 +44,18 @@ def imports_of(module: str) -> list[str]:
 
 
 def imported_by(start: str) -> dict[str, str]:
-    """Modules that importing one of our modules imports -> the module of ours that imports it."""
-    found: dict[str, str] = {start: "the test"}
+    """Every module that importing ``start`` imports -> the module of this package that does so."""
+    importers: dict[str, str] = {start: "the test"}
     waiting = [start]
     while waiting:
         module = waiting.pop()
         for name in imports_of(module):
             parts = name.split(".")
             for parent in (".".join(parts[:n]) for n in range(1, len(parts) + 1)):
-                if parent not in found:
-                    found[parent] = module
+                if parent not in importers:
+                    importers[parent] = module
                     waiting.append(parent)
-    return found
+    return importers
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,16 @@ def imported_by(start: str) -> dict[str, str]:
     ],
 )
 def test_a_job_imports_no_more_than_it_needs(start: str, unwanted: set[str]) -> None:
-    found = imported_by(start)
-    assert len(found) > 1, found
-    assert {name: by for name, by in found.items() if name in unwanted} == {}
+    importers = imported_by(start)
+    assert len(importers) > 1, importers
+    assert {name: by for name, by in importers.items() if name in unwanted} == {}
 
 
 def test_imports_of_imports_are_seen() -> None:
     """Otherwise the test above could not fail."""
-    found = imported_by("product_cls.training.run")
-    assert {"torch", "pytorch_lightning", "albumentations", "product_cls.data.store"} <= set(found)
-    assert found["albumentations"].startswith("product_cls.data.")
+    importers = imported_by("product_cls.training.run")
+    assert {"torch", "pytorch_lightning", "albumentations", "product_cls.data.store"} <= set(
+        importers
+    )
+    assert importers["albumentations"].startswith("product_cls.data.")
     assert "scipy" in imported_by("product_cls.report.statistics")

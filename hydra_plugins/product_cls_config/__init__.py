@@ -1,6 +1,6 @@
 """Adds the folder that ``PRODUCT_CLS_CONF`` names to Hydra's search path for config groups.
 
-Hydra imports this for every application, so it imports nothing heavy.
+Hydra imports this module in every application, so it imports nothing heavy.
 """
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -10,7 +10,7 @@ from product_cls.config.compose import OWN_CONF, own_conf_folder
 
 
 class OwnGroups(SearchPathPlugin):
-    """Appends the folder, so that its options stand beside those of the package."""
+    """Appends the folder, so that its options are available beside those of the package."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         if folder := own_conf_folder():

@@ -1,11 +1,11 @@
 """Registers the launchers of product_cls with Hydra.
 
 Hydra imports all modules of the namespace package ``hydra_plugins`` whenever it starts, and creates
-launchers only from classes that are defined there. So this module must stay light: no torch, no
-Lightning, no engine of a cluster. ``hydra_plugins/`` has no ``__init__.py``, because the plugins of
-all installed packages share it.
+launchers only from classes that are defined there. Therefore this module must stay light: no torch,
+no Lightning, no cluster engine. ``hydra_plugins/`` has no ``__init__.py``, because the plugins of
+all installed packages share the folder.
 
-Workers of clusters receive Hydra's list of plugins and import the classes from here, too.
+Cluster workers receive Hydra's list of plugins and import the classes from here, too.
 """
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -35,7 +35,7 @@ class LauncherSettings(search_path_plugin.SearchPathPlugin):
     """Registers the settings of the launchers.
 
     Hydra's plugins for submitit and Ray register settings of the same names when they are imported.
-    The last registration counts, and the order of the imports depends on ``sys.path``. Hydra calls
+    The last registration wins, and the order of the imports depends on ``sys.path``. Hydra calls
     search path plugins after all imports, so these settings replace the others.
     """
 

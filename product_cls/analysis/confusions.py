@@ -13,16 +13,16 @@ WORST = 8  # pairs shown by default
 
 @dataclass(frozen=True)
 class Confusion:
-    """A product that runs take for another one.
+    """A product that runs take for another product.
 
     Attributes:
         target: name of the true product.
-        decided: name of the product that runs decided for.
-        share: of the target's pictures that were confused, over all runs, 0 to 1.
-        count: wrong decisions; a picture counts once a run.
+        decided: name of the product that runs decided on.
+        share: share of the target's pictures that were confused, over all runs, 0 to 1.
+        count: wrong decisions; a picture counts once per run.
         picture: id of the picture that most runs confused (the first of several).
         runs: number of runs that confused it.
-        view: of that picture; "" if unknown.
+        view: view of that picture; "" if unknown.
     """
 
     target: str

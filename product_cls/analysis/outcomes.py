@@ -16,8 +16,8 @@ class Pictures:
     Attributes:
         id: text ``[N]``, sorted.
         product: int ``[N]``, 0 to C - 1 without gaps; pictures of one target share a number.
-        name: text ``[N]``, of the product.
-        view: text ``[N]``, name of the view; "" if unknown.
+        name: text ``[N]``, names of the products.
+        view: text ``[N]``, names of the views; "" if unknown.
     """
 
     id: np.ndarray
@@ -44,8 +44,8 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
 
     Args:
         file: predictions of a run, ``predictions/SPLIT.npz``.
-        tta: decide by the scores averaged over test-time augmentation; False: by those of the
-            pictures as they are.
+        tta: whether to decide by the scores averaged over test-time augmentation, or by those of
+            the unaugmented pictures.
 
     Raises:
         UserError: no such file, no picture with a known label, or a task without accuracy.
@@ -56,15 +56,15 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
     task = predictions.make_task()
     if task.multi_label:
         raise UserError(
-            f"{file} has several labels a picture, but this report needs one. metrics.json and "
+            f"{file} has several labels per picture, but this report needs one. metrics.json and "
             "product_cls.ensemble have the metrics of such runs."
         )
     decided = np.asarray(task.decide(predictions.scores)).astype(np.str_)
     flat = predictions.target.reshape(len(predictions.id), -1)
     targets, target = np.unique(flat, axis=0, return_inverse=True)
     target = target.reshape(-1)
-    # The task decides whether a picture counts and is correct. It is called once for each pair of
-    # target and decision, because calling it for each of, say, 72,000 pictures would be slow.
+    # The task determines whether a picture counts and is correct. It is called once per pair of
+    # target and decision, because a call for each of, say, 72,000 pictures would be slow.
     _, decision = np.unique(decided, return_inverse=True)
     pairs, first, pair = np.unique(
         target * (decision.max(initial=0) + 1) + decision, return_index=True, return_inverse=True
@@ -76,10 +76,10 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
             raise UserError(f"{file}: its task measures {', '.join(metrics)}, not accuracy.")
         pair_accuracy[k] = metrics.get("accuracy", np.nan)
     correct = pair_accuracy[pair.reshape(-1)]
-    known = np.flatnonzero(~np.isnan(correct))
-    if not len(known):
+    labelled = np.flatnonzero(~np.isnan(correct))
+    if not len(labelled):
         raise UserError(f"{file} has no picture with a known label, so there is no accuracy.")
-    rows = known[np.argsort(predictions.id[known], kind="stable")]
+    rows = labelled[np.argsort(predictions.id[labelled], kind="stable")]
     views = np.full(len(predictions.id), "", dtype=object)
     if predictions.view is not None:
         # An unknown view is NaN, the only value that differs from itself.
@@ -100,15 +100,15 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
 
 
 def _target_name(value: np.ndarray, classes: np.ndarray) -> str:
-    known = 0 <= value[0] < len(classes)
-    return str(classes[int(value[0])]) if known else "unknown to training"
+    in_training = 0 <= value[0] < len(classes)
+    return str(classes[int(value[0])]) if in_training else "unknown to training"
 
 
 def check_same(first_run: str, first: Pictures, second_run: str, second: Pictures) -> None:
     """Check that two runs of a table were tested on the same pictures with the same labels.
 
     Raises:
-        UserError: they were not.
+        UserError: their pictures or labels differ.
     """
     if not np.array_equal(first.id, second.id):
         common = len(np.intersect1d(first.id, second.id))

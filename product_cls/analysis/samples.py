@@ -9,7 +9,7 @@ from product_cls.runs.folder import RunFolder
 
 
 def read_samples(folder: RunFolder) -> pd.DataFrame:
-    """The sample table that a run's config describes, read anew from its data.
+    """Read the sample table of a run again, from the data that its config names.
 
     Raises:
         FileNotFoundError: the data no longer exists. The reader may raise other errors.

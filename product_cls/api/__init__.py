@@ -3,8 +3,8 @@
     model = product_cls.load("multirun/quickstart")
     model.predict(["a.jpg"])
 
-Mistakes raise ``UserError``, a ``ValueError`` whose text is one sentence; nothing exits the
-interpreter.
+Wrong arguments and settings raise ``UserError``, a ``ValueError`` with a one-sentence message;
+nothing exits the interpreter.
 """
 
 from product_cls.api.model import Model, load

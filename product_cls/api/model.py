@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 class Model:
     """Names the products in pictures. ``load`` opens one.
 
-    Pictures are a list of files, of images of Pillow, or of uint8 arrays ``[H, W, 3]`` RGB,
-    ``[H, W]`` grey or ``[H, W, 4]`` RGBA; or one uint8 array ``[N, H, W, 3]``.
+    Pictures are a list of files, Pillow images, or uint8 arrays ``[H, W, 3]`` RGB, ``[H, W]`` grey
+    or ``[H, W, 4]`` RGBA; or one uint8 array ``[N, H, W, 3]``.
 
     Attributes:
-        opened: the model behind it.
+        opened: the wrapped model.
     """
 
     opened: "PictureModel"
@@ -37,8 +37,8 @@ class Model:
         """Scores of N pictures, averaged over test-time augmentation.
 
         Returns:
-            float32 ``[N, C]``, probabilities: over all classes for one label a picture, of each
-            label for several, over the classes of each head for several heads.
+            float32 ``[N, C]``, probabilities: over all classes for one label per picture; of each
+            label by itself for several labels; over the classes of each head for several heads.
 
         Raises:
             UserError: no pictures, or one that cannot be decoded.
@@ -72,8 +72,9 @@ class Model:
 
         Args:
             pictures: see the class.
-            top: labels a picture at most. It does not limit several labels a picture, which are
-                those above their thresholds, or several heads, which name their best class each.
+            top: maximum number of labels per picture. It has no effect with several labels per
+                picture, which are those above their thresholds, or with several heads, each of
+                which names its best class.
             as_frame: return a table instead.
             batch_size: pictures on the device at a time.
 
@@ -82,7 +83,7 @@ class Model:
             columns that ``predictions.csv`` has.
 
         Raises:
-            UserError: no pictures, one that cannot be decoded, or a ``top`` below 1.
+            UserError: no pictures, a picture that cannot be decoded, or a ``top`` below 1.
         """
         if top < 1:
             raise UserError(f"top={top}; allowed: 1 or more.")

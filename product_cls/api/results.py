@@ -18,10 +18,10 @@ from product_cls.runs.folder import RunFolder, find_runs
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, read when asked.
+    """A run, whose folder is read on each access.
 
     Attributes:
-        path: of the folder.
+        path: the run's folder.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The checkpoint of the best epoch, with which predictions were made."""
+        """The checkpoint of the best epoch, which made the predictions."""
         return self.folder.best_checkpoint
 
     def predictions(self, split: str = "test", *, tta: bool = True) -> pd.DataFrame:
@@ -73,9 +73,9 @@ def ensemble(
 
     Args:
         runs: run or sweep folders; at least one finished run in each.
-        method: ``mean``, ``gmean`` or ``sharpened`` for one label a picture; ``mean`` or
+        method: ``mean``, ``gmean`` or ``sharpened`` for one label per picture; ``mean`` or
             ``logits`` for several.
-        weights: one per run, in the order of the table; ``greedy`` or ``optimised`` to find them
+        weights: one per run, in the order of the table; ``greedy`` or ``optimised`` to tune them
             on held-out pictures; None for equal weights.
         device: where retrieval runs are searched.
         out: folder for predictions, tables and submission, as the command writes them; None writes
@@ -110,12 +110,12 @@ def read_predictions(
         tta: whether scores are averaged over test-time augmentation.
 
     Returns:
-        Columns ``id``, ``target`` (the label, or labels joined as the task writes them; None where
-        it is unknown or no class of training), ``view`` where known, and a column of scores for
-        each class, float32.
+        Columns ``id``, ``target`` (the label, or the labels joined as the task writes them; None if
+        it is unknown or not a class of training), ``view`` if known, and a column of float32 scores
+        in [0, 1] for each class.
 
     Raises:
-        UserError: no such run, an unfinished one, or no predictions of that split.
+        UserError: no such run, an unfinished run, or no predictions for that split.
     """
     folder = RunFolder(run.path if isinstance(run, Run) else Path(run))
     find_runs(folder.path)
@@ -137,7 +137,7 @@ def read_predictions(
 
 
 def runs(root: str | Path = "multirun") -> pd.DataFrame:
-    """The runs below a folder, by path.
+    """List the runs below a folder, sorted by path.
 
     Returns:
         A row for each run: ``run`` (its folder), ``overrides``, ``state``, ``error`` (why it is

@@ -21,21 +21,21 @@ COMPOSED = "_product_cls_composed"  # attribute of a config: the run it was comp
 
 
 def compose(*words: str) -> DictConfig:
-    """The config of one run, from the words that ``product-cls train`` takes.
+    """Compose the config of one run from the arguments that ``product-cls train`` takes.
 
     Args:
         words: ``"model=lite0"``, ``"data.root=PICTURES"``, ``"--config-dir=FOLDER"``, ...
 
     Raises:
-        UserError: a word that the command would refuse, or a set of runs (``sweep=NAME``).
+        UserError: an argument that the command would refuse, or a set of runs (``sweep=NAME``).
     """
     run = compose_run(words)
     if run.sweep is not None:
         raise UserError(
-            f"sweep={run.sweep} is a set of runs, and compose makes the config of one; train the "
-            f"set by `product-cls train -m {' '.join(words)}`."
+            f"sweep={run.sweep} is a set of runs, and compose makes the config of one run; train "
+            f"the set by `product-cls train -m {' '.join(words)}`."
         )
-    # In __dict__, past DictConfig's own attributes, which are the config's keys.
+    # In __dict__, because attributes that are set on a DictConfig become keys of the config.
     vars(run.config)[COMPOSED] = (run, _content(run.config))
     return run.config
 
@@ -45,12 +45,12 @@ def train(config: DictConfig | Mapping[str, Any], *, folder: str | Path | None =
 
     Args:
         config: from ``compose``.
-        folder: where results go. None is the folder that the command uses for the words the config
-            was composed of, ``multirun/NAME/WORDS``; a config that was changed since or has no
-            words gets ``multirun/NAME/config-DIGEST``.
+        folder: where results go. None: the folder that the command would use for the config's
+            arguments, ``multirun/NAME/ARGUMENTS``; for a config that was changed since, or not
+            composed, ``multirun/NAME/config-DIGEST``.
 
     Raises:
-        UserError: settings or data that are refused.
+        UserError: settings or data are refused.
     """
     from product_cls.training.run import quiet_libraries
     from product_cls.training.run import train as train_in
@@ -61,7 +61,7 @@ def train(config: DictConfig | Mapping[str, Any], *, folder: str | Path | None =
     path = _folder_of(config, composed) if folder is None else Path(folder)
     run = Run(path)
     if composed is not None:
-        # Where Hydra leaves them, for reports.
+        # Where Hydra would leave the overrides, for reports.
         text = yaml.safe_dump(composed.overrides)
         write_text_whole(path / ".hydra" / "overrides.yaml", text)
     override_dirname = path.name if composed is None else composed.override_dirname
@@ -75,7 +75,7 @@ def train(config: DictConfig | Mapping[str, Any], *, folder: str | Path | None =
 
 
 def _content(config: DictConfig) -> str:
-    """A digest of the settings that change the results or the name."""
+    """A digest of the name and of the settings that affect results."""
     plain: Any = OmegaConf.to_container(config)
     return digest([plain["name"], fingerprinted(plain)])
 
@@ -94,31 +94,31 @@ def _folder_of(config: DictConfig, composed: ComposedRun | None) -> Path:
 
 @contextmanager
 def _logged(folder: RunFolder) -> Iterator[None]:
-    """Write this package's log to ``train.log``, and leave the caller's logging as it was."""
+    """Write this package's log to ``train.log``, and restore the caller's logging at the end."""
     folder.path.mkdir(parents=True, exist_ok=True)
     loggers = [x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger)]
     levels = {logger: logger.level for logger in loggers}
-    ours = logging.getLogger("product_cls")
-    levels.setdefault(ours, ours.level)
-    handler = _RunLog(folder.log_file, ours)
+    package_log = logging.getLogger("product_cls")
+    levels.setdefault(package_log, package_log.level)
+    handler = _RunLog(folder.log_file, package_log)
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
-    propagate = ours.propagate
+    propagate = package_log.propagate
     try:
-        ours.addHandler(handler)
-        ours.setLevel(logging.INFO)
-        ours.propagate = False
+        package_log.addHandler(handler)
+        package_log.setLevel(logging.INFO)
+        package_log.propagate = False
         with warnings.catch_warnings():
             yield
     finally:
-        ours.removeHandler(handler)
+        package_log.removeHandler(handler)
         handler.close()
-        ours.propagate = propagate
+        package_log.propagate = propagate
         for logger, level in levels.items():
             logger.setLevel(level)
 
 
 class _RunLog(logging.FileHandler):
-    """A run's log file. Passes on what the caller's own settings show of the logger."""
+    """A run's log file; passes records on to the root handlers if the caller's level allows."""
 
     def __init__(self, file: Path, logger: logging.Logger) -> None:
         super().__init__(file)

@@ -24,12 +24,12 @@ def contact_sheet(
             square.
         captions: lines of each picture; the first is dark, the others grey.
         columns: pictures in a row.
-        side: of the square, in pixels.
+        side: the square's side in pixels.
 
     Returns:
         An RGB picture.
     """
-    font = load_font(12, serif=False)  # it has Hangul, unlike Pillow's own font
+    font = load_font(12, serif=False)  # has Hangul, unlike Pillow's own font
     height = side + LINE * max(len(lines) for lines in captions) + 10
     columns = min(columns, len(captions))
     rows = -(-len(captions) // columns)
@@ -46,7 +46,7 @@ def contact_sheet(
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """``...`` and the end of ``text`` that fits, because paths differ in their last part."""
+    """``text``, cut at the front if it is too wide, because paths differ in their last part."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength("..." + text) > width:

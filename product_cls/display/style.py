@@ -22,7 +22,7 @@ def png(figure: Figure, dpi: int = 150) -> bytes:
 
 
 def open_panel(axes: Axes, x: str = "", y: str = "") -> None:
-    """Style a panel without a box and with faint grid lines; "" leaves an axis without a label."""
+    """Style a panel: no box, faint grid lines, and axis labels unless they are empty."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["bottom", "left"]].set_color(GREY)
     axes.tick_params(color=GREY, labelcolor=INK, labelsize=8)

@@ -13,7 +13,15 @@ def in_several_ranks() -> bool:
 
 
 def gathered(part: Any) -> list[Any]:
-    """The parts of all ranks in the order of the ranks: arrays, or tensors on the CPU."""
+    """Gather an object from all ranks.
+
+    Args:
+        part: an array of any shape, a tensor on the CPU, or a list of them; shapes may differ
+            between ranks.
+
+    Returns:
+        One part per rank, in the order of the ranks.
+    """
     if not in_several_ranks():
         return [part]
     parts: list[Any] = [None] * dist.get_world_size()
@@ -22,7 +30,14 @@ def gathered(part: Any) -> list[Any]:
 
 
 def summed(values: Tensor) -> Tensor:
-    """The sum of ``values``, which has the same shape on all ranks, over the ranks."""
+    """Sum a tensor over all ranks.
+
+    Args:
+        values: of any shape and numeric dtype, both equal on all ranks; not changed.
+
+    Returns:
+        The sum, of the same shape and dtype.
+    """
     if not in_several_ranks():
         return values
     total = values.clone()

@@ -1,11 +1,12 @@
-"""A run on several devices: the run's own process starts one process a device, a rank, and waits.
+"""Runs on several devices: the run's own process starts one process per device, a rank, and waits.
 
 The run's process prepares everything (pictures, folds, checks), starts the ranks, watches them, and
 then predicts on one device; it is not a rank itself. It therefore notices at once when a rank dies.
-The other ranks cannot, because they wait for the dead one inside a collective; the run's process
-stops them and reports the error of the first. Ranks get the resolved config and do not use Hydra:
-nothing is composed twice, and no sweep starts again. They rendezvous in a store on a port that the
-run's process holds, so that two runs on one machine cannot take the same port.
+The other ranks cannot notice it, because they wait for the dead rank inside a collective; the run's
+process stops them and reports the error of the rank that failed first. Ranks get the resolved
+config and do not use Hydra: nothing is composed twice, and no sweep starts again. They rendezvous
+in a store on a port that the run's process holds, so that two runs on one machine cannot take the
+same port.
 """
 
 import json
@@ -39,11 +40,11 @@ from product_cls.runs.folder import RunFolder
 POLL = 0.1  # seconds between two checks of the ranks
 SETTLE = 5.0  # seconds to wait for the cause of the rank that failed first
 AFTER_SIGTERM = 3.0  # seconds until SIGKILL: a rank inside a collective ignores SIGTERM
-FIRST_MACHINE = timedelta(hours=1)  # other machines wait: the first may have pictures to render
+FIRST_MACHINE = timedelta(hours=1)  # how long other machines wait; the first may render pictures
 
 
 class RankFailed(RuntimeError):
-    """A rank has died; the sentence names the rank and its error."""
+    """A rank has failed; the message names the rank and its error."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Cause:
     """Why a rank ended.
 
     Attributes:
-        rank: its number.
+        rank: number of the rank.
         kind: ``user`` (a ``UserError``), ``memory`` (out of GPU memory) or ``other``.
         text: one sentence, or the message of the exception.
         lost: the rank ended because another one was gone, so it is not the cause.
@@ -67,7 +68,7 @@ class Cause:
 
 def node_rank(config: DictConfig) -> int:
     """Number of this machine among ``trainer.num_nodes``, from ``NODE_RANK``; the first is 0."""
-    number = os.environ.get("NODE_RANK", "")  # `rendezvous` refuses what is not a number
+    number = os.environ.get("NODE_RANK", "")  # `rendezvous` refuses other values than numbers
     several = config.trainer.get("num_nodes", 1) != 1
     return int(number) if several and number.isdigit() else 0
 
@@ -80,10 +81,11 @@ def ddp_arguments(count: int, finetune: Finetune) -> dict[str, Any]:
 
     Args:
         count: number of ranks.
-        finetune: of the run; layers that are frozen for a while need DDP's slower search.
+        finetune: the run's; if it freezes layers, DDP must search for unused parameters, which is
+            slower.
     """
-    # Explicit, because Lightning would pick the environment of Slurm or Kubernetes when it finds
-    # their variables.
+    # Set explicitly, because Lightning would pick the environment of Slurm or Kubernetes if it
+    # finds their variables.
     plugins = [LightningEnvironment()]
     if count == 1:
         return {"strategy": "auto", "plugins": plugins}
@@ -111,16 +113,16 @@ def one_device(trainer: Mapping[str, Any]) -> pl.Trainer:
 
 
 def train_in_ranks(config: DictConfig, folder: RunFolder, plan: Mapping[str, Any]) -> None:
-    """Start this machine's ranks and wait until they have trained; none outlives this call.
+    """Start the ranks of this machine and wait until they have trained; none outlives this call.
 
     Args:
-        config: of the run.
-        folder: of the run.
-        plan: plain values from which a rank rebuilds the plan of the run.
+        config: the run's config.
+        folder: the run's folder.
+        plan: plain values from which a rank rebuilds the run's plan.
 
     Raises:
-        UserError, torch.OutOfMemoryError: a rank has raised it.
-        RankFailed: a rank has ended in any other way.
+        UserError, torch.OutOfMemoryError: raised in a rank.
+        RankFailed: a rank failed for another reason.
     """
     orders = {**plan, "folder": str(folder.path.absolute())}
     if config.trainer.get("num_nodes", 1) == 1:
@@ -133,11 +135,11 @@ def train_in_ranks(config: DictConfig, folder: RunFolder, plan: Mapping[str, Any
 
 
 def join_ranks(config: DictConfig) -> None:
-    """On a machine other than the first: wait for the orders of the first, then run the ranks here.
+    """On every machine but the first: wait for the orders of the first, then run the local ranks.
 
     Raises:
-        UserError: the first machine did not start within an hour, or a rank has raised it.
-        RankFailed: a rank has ended in any other way.
+        UserError: the first machine did not start within an hour, or a rank raised it.
+        RankFailed: a rank failed for another reason.
     """
     host, port = rendezvous(config)
     store = _store(host, port, is_master=False)
@@ -155,7 +157,7 @@ def rendezvous(config: DictConfig) -> tuple[str, int]:
     number, host, port = (os.environ.get(name, "") for name in names)
     if not (number.isdigit() and int(number) < nodes and host and port.isdigit()):
         raise UserError(
-            f"trainer.num_nodes={nodes} is the same command once on each machine, with NODE_RANK=0 "
+            f"trainer.num_nodes={nodes} needs the same command on each machine, with NODE_RANK=0 "
             f"to {nodes - 1}, MASTER_ADDR (the first machine) and MASTER_PORT (a free port there) "
             f"in its environment; here these are '{number}', '{host}' and '{port}'."
         )
@@ -203,10 +205,10 @@ def _run_ranks(config: DictConfig, orders: Mapping[str, Any], host: str, port: i
 def _environment(config: DictConfig, local: int, host: str, port: int) -> dict[str, str]:
     """The environment that torchrun would give a rank, with the rank's share of the threads."""
     devices, number = config.trainer.devices, node_rank(config)
-    kept = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
+    inherited = {k: value for k, value in os.environ.items() if k not in RANK_VARIABLES}
     limit = os.environ.get("OMP_NUM_THREADS", "")
     threads = int(limit) if limit.isdigit() else usable_cores()
-    return kept | {
+    return inherited | {
         "RANK": str(number * devices + local),
         "LOCAL_RANK": str(local),
         "WORLD_SIZE": str(devices * config.trainer.get("num_nodes", 1)),
@@ -228,7 +230,7 @@ def _watch(processes: Mapping[int, "subprocess.Popen[bytes]"], folder: Path, wor
 
     Args:
         processes: rank -> process, of this machine.
-        folder: in which ranks leave their causes.
+        folder: where ranks leave their causes.
         world: number of ranks on all machines.
     """
     while not any(codes := [process.poll() for process in processes.values()]):
@@ -236,7 +238,7 @@ def _watch(processes: Mapping[int, "subprocess.Popen[bytes]"], folder: Path, wor
             return
         time.sleep(POLL)
     deadline = time.time() + SETTLE
-    silent: dict[int, Cause] = {}  # ranks that failed, with the cause if they leave none
+    silent: dict[int, Cause] = {}  # failed ranks, with the cause to report if they leave none
     while True:
         for rank, process in processes.items():
             if process.poll() and rank not in silent:

@@ -1,4 +1,4 @@
-"""Finished runs as one system; called, the function ``ensemble`` of the Python API."""
+"""Finished runs as one system. The package is callable, as ``ensemble`` of the Python API."""
 
 from product_cls.core.api_packages import make_callable
 

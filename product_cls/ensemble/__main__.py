@@ -1,11 +1,10 @@
-"""Predictions of several runs -> one blended prediction, a table, and a submission.
+"""Blend the predictions of several runs into one; write a table and a submission.
 
     python -m product_cls.ensemble runs=multirun/NAME
 
-Reads only the runs' folders. The test part is blended over all runs. Each run holds out other
-pictures for validation, so a validation picture is blended over the runs that held it out
-(out-of-fold). Softmax runs vote; retrieval runs are joined by their embeddings; with both kinds,
-the share of each is tuned on the out-of-fold predictions.
+Reads only the runs' folders. The test split is blended over all runs, and each validation picture
+over the runs that held it out (out of fold). Softmax runs vote; retrieval runs are joined by their
+embeddings; with both kinds, the share of each is tuned on the out-of-fold predictions.
 """
 
 from dataclasses import asdict, dataclass
@@ -25,8 +24,8 @@ class Arguments:
     method: for softmax runs mean, gmean (geometric mean) or sharpened (mean of square roots); for
       several labels mean or logits (mean of logits); retrieval runs join their embeddings.
     weights: one number per run, in the order of the folders and of the runs' names; null: equal;
-      greedy or optimised: found for groups of softmax runs on their held-out pictures.
-    share: weight of the retrieval runs beside softmax runs, 0 to 1; null: tuned out of fold.
+      greedy or optimised: tuned for groups of softmax runs on their held-out pictures.
+    share: weight of the retrieval runs against the softmax runs, 0 to 1; null: tuned out of fold.
     thresholds: for several labels, global (one for all) or per_label, tuned out of fold for the
       goal (accuracy or f1), or half; null: global if there are held-out pictures.
     device: where retrieval runs are searched: auto, cpu, cuda.
@@ -49,7 +48,7 @@ def main() -> None:
     runs = arguments.runs if isinstance(arguments.runs, list) else [arguments.runs]
     roots = [Path(str(name)) for name in runs]
     for root in roots:
-        find_runs(root)  # before seconds of imports
+        find_runs(root)  # fails before the imports, which take seconds
 
     from product_cls.display.tables import print_table
     from product_cls.ensemble.blend_folders import blend_folders, title_of

@@ -1,4 +1,4 @@
-"""From run folders to the blended prediction, its tables and files; what the command does."""
+"""The ensemble command as a function: from run folders to predictions, tables and files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,9 +29,9 @@ class EnsembleResult:
         splits: its predictions by split (``val`` out of fold, ``test``); for several labels a
             picture, their task has the tuned thresholds.
         weights: of the members in the vote; None for equal weights.
-        tables: by (measure, whether with test-time augmentation), see ``ensemble_table``.
-        decisions: thresholds for several labels a picture; None for one label.
-        notes: sentences about weights found on held-out pictures.
+        tables: (measure, with test-time augmentation or not) -> table, see ``ensemble_table``.
+        decisions: thresholds for several labels per picture; None for one label.
+        notes: sentences about weights tuned on held-out pictures.
     """
 
     members: list[Member]
@@ -45,7 +45,7 @@ class EnsembleResult:
 
     @property
     def measures(self) -> list[str]:
-        """Measures of the tables; the first is the task's main one."""
+        """Measures of the tables, the task's main measure first."""
         return list(dict.fromkeys(measure for measure, _ in self.tables))
 
     def table(self) -> pd.DataFrame:
@@ -104,9 +104,10 @@ def blend_folders(
         roots: folders of runs or sweeps.
         method: of the vote, see ``voting.blend``.
         weights: one per run, in the order of the folders and of the runs' names; ``greedy`` or
-            ``optimised`` to find them on held-out pictures; None for equal weights.
-        share: weight of the retrieval runs beside softmax runs, 0 to 1; None tunes it out of fold.
-        thresholds, goal: for several labels a picture, see ``tune_decisions``.
+            ``optimised`` to tune them on held-out pictures; None for equal weights.
+        share: weight of the retrieval runs against the softmax runs, 0 to 1; None tunes it out of
+            fold.
+        thresholds, goal: for several labels per picture, see ``tune_decisions``.
         device: where retrieval runs are searched: ``auto``, ``cpu``, ``cuda``, ``cuda:<n>``.
         out: folder to write to; None writes nothing.
 
@@ -119,13 +120,13 @@ def blend_folders(
         raise UserError("runs is empty; it needs the folder of a run or of a sweep.")
     torch_device = pick_device(device)
     members, left_out = load_members(folders)
-    found = find_weights(members, weights, method) if isinstance(weights, str) else None
-    numbers = found.runs if found is not None else check_numbers(weights)
+    tuned = find_weights(members, weights, method) if isinstance(weights, str) else None
+    numbers = tuned.runs if tuned is not None else check_numbers(weights)
     blended = blend_runs(members, method, numbers, share, torch_device)
     votes = group_votes(members, method, torch_device)
-    if found is not None:
+    if tuned is not None:
         # In-sample weights would bias validation; use the cross-fitted scores.
-        blended = replace(blended, splits=blended.splits | {"val": found.val})
+        blended = replace(blended, splits=blended.splits | {"val": tuned.val})
     decisions = tune_decisions(blended.splits, thresholds, goal)
     measures = next(iter(blended.splits.values())).make_task().measures
     result = EnsembleResult(
@@ -142,7 +143,7 @@ def blend_folders(
             for tta in (True, False)
         },
         decisions=decisions,
-        notes=[] if found is None else found.sentences,
+        notes=[] if tuned is None else tuned.sentences,
     )
     if out is not None:
         result.write(Path(out))

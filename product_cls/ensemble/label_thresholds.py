@@ -1,4 +1,4 @@
-"""Thresholds that decide several labels, tuned on out-of-fold predictions.
+"""Decision thresholds for several labels, tuned on out-of-fold predictions.
 
 They are written to a file that ``predict`` reads.
 """
@@ -26,24 +26,20 @@ from product_cls.metrics.thresholds import (
 from product_cls.tasks.multi_label import UNKNOWN
 
 HOW = ("per_label", "global", "half")
-
-
 TUNERS: dict[str, Callable[[np.ndarray, np.ndarray, str], np.ndarray]] = {
     "global": shared_threshold,
     "per_label": per_label_thresholds,
 }
-
-
 SHOWN = ("accuracy", "f1_macro", "f1_micro", "exact", "mAP")
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """Predictions of several labels with the thresholds that decide them.
+    """Predictions of several labels with their decision thresholds.
 
     Attributes:
         splits: the predictions; their task has the thresholds.
-        how: the selected one of ``per_label`` | ``global`` | ``half``.
+        how: the kind of thresholds, one of ``HOW``.
         thresholds: label -> threshold, in [0, 1].
         table: a row for each of ``HOW`` (without held-out pictures ``half`` only), with measures in
             per cent for each labelled split. For validation, each of ``weights.PARTS`` random parts
@@ -67,21 +63,21 @@ class Decisions:
 def tune_decisions(
     splits: Mapping[str, Predictions], how: str | None, goal: str = "accuracy"
 ) -> Decisions | None:
-    """Tune thresholds for predictions of several labels on the validation part.
+    """Tune decision thresholds for several labels on the validation split.
 
     Args:
         splits: blended predictions; ``val`` is out of fold.
         how: ``per_label``, ``global`` (one for all labels) or ``half``; None means ``global``, or
-            ``half`` without a validation part. With 1,000 pictures, per-label thresholds fit noise
+            ``half`` without a validation split. With 1,000 pictures, per-label thresholds fit noise
             as much as labels.
         goal: the measure to maximise, ``accuracy`` or ``f1``.
 
     Returns:
-        None for predictions of one label a picture.
+        None for predictions of one label per picture.
 
     Raises:
         UserError: an unknown ``how`` or ``goal``, no pictures to tune on, or either argument for
-            one label a picture.
+            one label per picture.
     """
     with keys_for_arguments():
         check_goal(goal)
@@ -96,8 +92,8 @@ def tune_decisions(
     tuned = {"half": np.full(len(task.classes), HALF)}
     held_out: dict[str, dict[str, float]] = {}
     if "val" in splits:
-        known = (splits["val"].target != UNKNOWN).all(axis=1)
-        scores, target = splits["val"].scores[known], splits["val"].target[known]
+        labelled = (splits["val"].target != UNKNOWN).all(axis=1)
+        scores, target = splits["val"].scores[labelled], splits["val"].target[labelled]
         tuned |= {name: tune(scores, target, goal) for name, tune in TUNERS.items()}
         held_out = _held_out(scores, target, goal)
     if how is None:
@@ -126,7 +122,7 @@ def tune_decisions(
 
 
 def _held_out(scores: np.ndarray, target: np.ndarray, goal: str) -> dict[str, dict[str, float]]:
-    """Cross-fitted measures of each of ``TUNERS``; scores and target are ``[N, L]``."""
+    """Cross-fitted measures of each of ``TUNERS``, for scores and targets ``[N, L]``."""
     part, thresholds = random_parts(len(scores)), np.empty(scores.shape)
     measured = {}
     for name, tune in TUNERS.items():

@@ -19,9 +19,9 @@ class Member:
     """A finished run.
 
     Attributes:
-        name: of its folder.
+        name: name of the run's folder.
         group: name shared by the runs that differ only by fold and seed.
-        splits: its predictions by split; their scores stay in the files.
+        splits: predictions by split; their scores stay in the files.
         gallery: a retrieval run's embeddings of the labelled pictures; None for other runs.
     """
 
@@ -64,7 +64,7 @@ def load_members(roots: Sequence[Path]) -> tuple[list[Member], list[str]]:
         folders, names and groups of runs include their folder.
 
     Raises:
-        UserError: no run of a folder has finished, or a folder is listed twice.
+        UserError: a folder has no finished run, or is listed twice.
     """
     if len(roots) == 1:
         return _load_folder(roots[0])

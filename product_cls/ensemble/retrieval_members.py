@@ -1,4 +1,4 @@
-"""Retrieval runs joined into one system, and its share in a vote with softmax runs."""
+"""Retrieval runs joined into one system, and the share of that system beside softmax runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +24,9 @@ class RetrievalRun:
     """A finished run of task=retrieval.
 
     Attributes:
-        name: of its folder.
-        splits: its predictions for ``val`` and ``test``, or for one of them.
-        gallery: its embeddings of all labelled pictures.
+        name: name of the run's folder.
+        splits: predictions for ``val``, ``test`` or both.
+        gallery: embeddings of all labelled pictures.
     """
 
     name: str
@@ -40,12 +40,13 @@ def join_runs(
     weights: Sequence[float] | None = None,
     device: torch.device | None = None,
 ) -> Predictions:
-    """The vote of neighbours by the joined embeddings of runs that predict the same pictures.
+    """Join the embeddings of runs that predict the same pictures, and let neighbours vote.
 
     Args:
         runs: one or more; the first run's vote is used.
         split: ``val`` (of runs that held out the same pictures) or ``test``.
-        weights: of each run's embedding, and of its head in the winners' vote; None for equal ones.
+        weights: of each run's embedding, and of its head in the ``winners`` vote; None for equal
+            weights.
         device: where to search; None for the CPU.
 
     Raises:
@@ -71,7 +72,7 @@ def join_runs(
         embedding_no_tta=joined("embedding_no_tta"),
     )
     voted = vote_by_neighbours(whole, gallery.without(first.id), Vote(**first.task["vote"]), device)
-    # Joined embeddings are large, and only the scores are used from here on.
+    # Joined embeddings are large, and only the scores are needed from here on.
     dropped: dict[str, Any] = dict.fromkeys(name for name in OPTIONAL if name != "view")
     return replace(voted, **dropped)
 
@@ -81,7 +82,7 @@ def join_out_of_fold(
     weights: Sequence[float] | None = None,
     device: torch.device | None = None,
 ) -> Predictions:
-    """``join_runs`` on the validation parts: each picture by the runs that held it out.
+    """``join_runs`` on the validation splits: each picture by the runs that held it out.
 
     Raises:
         UserError: as in ``join_runs`` and ``by_fold``.
@@ -98,23 +99,23 @@ def tune_share(softmax: Predictions, retrieval: Predictions) -> tuple[float, np.
     """The share of retrieval in the joint vote with the best Brier score on held-out pictures.
 
     The Brier score is the mean squared error of the probabilities. Accuracy hardly changes if
-    nearly all pictures are correct, and a logarithm is infinite for the zeros of a vote.
+    nearly all pictures are correct, and the log loss is infinite where a vote gives 0.
 
     Args:
         softmax, retrieval: out-of-fold predictions of the same pictures, in any order.
 
     Returns:
-        The share in [0, 1] (among equally good ones the nearest to one half), and the Brier score
-        of each of ``SHARES``, ``[21]``.
+        The share in [0, 1] (of equally good shares, the nearest to one half), and the Brier scores
+        of ``SHARES``, float64 ``[21]``.
 
     Raises:
         UserError: different pictures or classes.
     """
     parts = align([("softmax", softmax), ("retrieval", retrieval)])
-    known = parts[0].target >= 0
-    truth = np.zeros(parts[0].scores[known].shape)
-    truth[np.arange(len(truth)), parts[0].target[known]] = 1
-    scores = [part.scores[known].astype(np.float64) for part in parts]
+    labelled = parts[0].target >= 0
+    truth = np.zeros(parts[0].scores[labelled].shape)  # one-hot
+    truth[np.arange(len(truth)), parts[0].target[labelled]] = 1
+    scores = [part.scores[labelled].astype(np.float64) for part in parts]
     errors = np.array(
         [
             np.square((1 - share) * scores[0] + share * scores[1] - truth).sum(axis=1).mean()

@@ -28,8 +28,9 @@ class Blended:
 
     Attributes:
         splits: predictions by split.
-        share: weight of the retrieval runs beside softmax runs, in [0, 1]; None without both kinds.
-        source: how the share was determined, in words.
+        share: weight of the retrieval runs against the softmax runs, in [0, 1]; None unless both
+            kinds take part.
+        source: how the share was determined, for tables.
     """
 
     splits: dict[str, Predictions]
@@ -50,8 +51,9 @@ def blend_runs(
         runs: finished runs.
         method: of the vote, see ``blend``.
         weights: one per run; runs of weight 0 are left out. None for equal weights.
-        share: weight of the retrieval runs beside softmax runs, 0 to 1; None tunes it on pictures
-            that both kinds of runs held out, or takes one half if there are none (fold=all).
+        share: weight of the retrieval runs against the softmax runs, 0 to 1; None tunes it on
+            pictures that both kinds of runs held out, or takes one half if there are none
+            (fold=all).
         device: where retrieval runs are searched; None for the CPU.
 
     Raises:
@@ -86,7 +88,7 @@ def blend_runs(
 def _held_out_by_both(
     softmax: Predictions | None, retrieval: Predictions | None
 ) -> tuple[Predictions | None, Predictions | None]:
-    """The pictures that both systems held out; either may lack folds."""
+    """Predictions for the pictures that both kinds of runs held out; either may lack folds."""
     if softmax is None or retrieval is None:
         return None, None
     parts = (
@@ -97,10 +99,10 @@ def _held_out_by_both(
 
 
 def _having(pairs: Sequence[tuple[Member, float]], split: str) -> list[tuple[Member, float]]:
-    """The runs with predictions for the split; ``fold=all`` leaves no validation part.
+    """The runs with predictions for the split; runs of ``fold=all`` have no validation split.
 
     Raises:
-        UserError: only some runs have predictions for the test part.
+        UserError: only some runs have predictions for the test split.
     """
     having = [pair for pair in pairs if split in pair[0].splits]
     if split == "test" and 0 < len(having) < len(pairs):

@@ -29,7 +29,7 @@ def _row(name: str, predictions: dict[str, Predictions], measure: str) -> dict[s
 
 
 def _mean_row(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean over rows: the quality of a single run, to compare with the vote."""
+    """The mean over rows, that is, the quality of a single run, for comparison with the vote."""
     frame = pd.DataFrame(rows).drop(columns="run")
     return {"run": name, **{str(column): mean for column, mean in frame.mean().items()}}
 
@@ -37,7 +37,7 @@ def _mean_row(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 def group_votes(
     runs: Sequence[Member], method: str, device: torch.device | None = None
 ) -> dict[str, Blended]:
-    """Group -> blend of its runs, for groups of several runs; empty if all runs are one group."""
+    """Blend the runs of each group of several runs, by group name; empty for a single group."""
     groups = by_group(runs)
     if len(groups) == 1:
         return {}
@@ -63,8 +63,8 @@ def ensemble_table(
     Args:
         runs: finished runs.
         blended: their blend.
-        votes: of ``group_votes``.
-        method: how they were blended.
+        votes: from ``group_votes``.
+        method: the method that blended them.
         tta: evaluate scores averaged over test-time augmentation, or scores of the pictures as
             they are.
         measure: one of the task's measures.
@@ -98,11 +98,11 @@ def ensemble_table(
 
 
 def write_submission(predictions: Predictions, file: Path) -> None:
-    """Write the submission file for the test part.
+    """Write the submission file for the test split.
 
-    Its columns are ``filename,prediction``; with several heads one column each; with several labels
-    ``index`` and one column of 0 and 1 for each label. Rows keep the order of the predictions,
-    which is the reader's: in the competition's layout, that of the sample file.
+    Its columns are ``filename,prediction``; with several heads, one column for each; with several
+    labels, ``index`` and a column of 0 and 1 for each. Rows are in the order of the predictions, in
+    which the reader listed the pictures: in the competition's layout, the order of the sample file.
     """
     task = predictions.make_task()
     names = [str(name).removeprefix("test/") for name in predictions.id]

@@ -1,7 +1,7 @@
-"""Weights of groups of runs in the vote, found on their held-out pictures.
+"""Weights of groups of runs in the vote, tuned on their held-out pictures.
 
-A weight belongs to a group, the runs that differ only by fold and seed. A held-out picture has the
-votes of one fold of each group, so runs of different folds cannot be compared.
+A weight belongs to a group: the runs that differ only by fold and seed. Only one fold of each group
+votes on a held-out picture, so runs of different folds cannot be compared.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from product_cls.ensemble.weights import TUNERS, cross_fit, log_loss, random_par
 from product_cls.inference.align import align
 from product_cls.inference.predictions import Predictions, view_name
 
-ALLOWED = f"{', '.join(TUNERS)}, [one number a run], or null for equal weights"
+ALLOWED = f"{', '.join(TUNERS)}, [one number per run], or null for equal weights"
 
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """Weights found on held-out pictures, and the cross-fitted validation scores.
+    """Weights tuned on held-out pictures, and the cross-fitted validation scores.
 
     Attributes:
-        runs: one weight per run, with mean 1, so that 1 means the same as with equal weights.
-        val: predictions for the held-out pictures, with weights found without their fold.
+        runs: one weight per run, with mean 1, so that 1 is the weight of an equal vote.
+        val: predictions for the held-out pictures, each fold with weights tuned on the others.
         sentences: each group's share of the vote, the comparison with equal weights, and a warning
             if held-out pictures cannot represent the test.
     """
@@ -41,7 +41,7 @@ def check_numbers(weights: Any) -> list[float] | None:
     """Check ``weights`` of the command line that do not name a tuner.
 
     Raises:
-        UserError: they are no list of numbers.
+        UserError: ``weights`` is not a list of numbers.
     """
     if weights is None:
         return None
@@ -57,12 +57,12 @@ def find_weights(runs: Sequence[Member], how: str, method: str) -> FoundWeights:
     """Find the weights with the least log loss on out-of-fold predictions.
 
     Args:
-        runs: softmax runs of two groups or more, all with a validation part.
+        runs: softmax runs of two groups or more, all with a validation split.
         how: one of ``TUNERS``.
-        method: of the vote; weights can be found for ``mean`` only.
+        method: method of the vote; only ``mean`` can be tuned.
 
     Raises:
-        UserError: an unknown tuner, runs or a method that it does not suit, or groups that held out
+        UserError: an unknown tuner, runs or a method that cannot be tuned, or groups that held out
             different pictures.
     """
     if how not in TUNERS:
@@ -75,13 +75,13 @@ def find_weights(runs: Sequence[Member], how: str, method: str) -> FoundWeights:
     groups = _held_out(members, how)
     first = groups[0]
     task = first.make_task()
-    known, _ = task.true_label_scores(first.scores, first.target)
+    rows_of_labels, _ = task.true_label_scores(first.scores, first.target)
     truth = np.stack([task.true_label_scores(part.scores, first.target)[1] for part in groups])
     truth = truth.astype(np.float64)
     fold, parts = _folds(members[names[0]], first)
     tune = TUNERS[how]
     weights = tune(truth)
-    cross_fitted = cross_fit(truth, fold[known], fold.max() + 1, tune)
+    cross_fitted = cross_fit(truth, fold[rows_of_labels], fold.max() + 1, tune)
 
     def voted(name: str) -> np.ndarray:
         scores = np.empty(first.scores.shape, np.float32)
@@ -112,12 +112,12 @@ def _check_runs(runs: Sequence[Member], how: str) -> None:
         if "val" not in run.splits:
             raise UserError(
                 f"weights={how} needs held-out pictures, and run '{run.name}' held none out "
-                f"(fold=all); give one number a run."
+                f"(fold=all); pass one number per run."
             )
     if len(groups := {run.group for run in runs}) < 2:
         raise UserError(
-            f"weights={how} weighs groups of runs that differ by more than fold and seed, and here "
-            f"is one only: {groups.pop()}."
+            f"weights={how} weighs groups of runs that differ by more than fold and seed, but "
+            f"there is only one: {groups.pop()}."
         )
 
 
@@ -140,9 +140,9 @@ def _held_out(members: dict[str, list[Member]], how: str) -> list[Predictions]:
 
 
 def _folds(group: Sequence[Member], whole: Predictions) -> tuple[np.ndarray, str]:
-    """The part that each held-out picture belongs to, int ``[N]``, and the parts in words.
+    """The part of each held-out picture, int ``[N]``, and a description of the parts.
 
-    Parts are the folds, or random parts if there is a single fold.
+    Parts are the folds, or random parts of a single fold.
     """
     blocks = list(dict.fromkeys(frozenset(run.splits["val"].id.tolist()) for run in group))
     if len(blocks) > 1:
@@ -155,7 +155,7 @@ def _folds(group: Sequence[Member], whole: Predictions) -> tuple[np.ndarray, str
 def _by_run(
     runs: Sequence[Member], members: dict[str, list[Member]], weights: dict[str, float]
 ) -> list[float]:
-    """Divide a group's weight evenly over its folds, and a fold's weight over its seeds."""
+    """Weights of the runs: a group's weight is divided evenly over its folds, then over seeds."""
     held_out = [frozenset(run.splits["val"].id.tolist()) for run in runs]
     of_group = {
         name: [block for run, block in zip(runs, held_out, strict=True) if run.group == name]
@@ -169,12 +169,12 @@ def _by_run(
 
 
 def _compare(how: str, parts: str, val: Predictions, equal: np.ndarray) -> list[str]:
-    """Compare found weights with equal weights, on pictures not used to find them.
+    """Compare tuned weights with equal weights, on pictures not used to tune them.
 
     Args:
         how: one of ``TUNERS``.
-        parts: of the held-out pictures, in words.
-        val: the vote with the found weights, cross-fitted.
+        parts: description of the parts of the held-out pictures.
+        val: the cross-fitted vote with tuned weights.
         equal: scores ``[N, C]`` of the vote with equal weights, for the same pictures.
     """
     task = val.make_task()
@@ -191,7 +191,7 @@ def _compare(how: str, parts: str, val: Predictions, equal: np.ndarray) -> list[
     ]
     if loss_after >= loss_before:
         sentences.append(
-            "On pictures not used to find them, these weights are no better: equal weights "
+            "On pictures not used to tune them, these weights are no better: equal weights "
             "(weights=null) are the safer choice."
         )
     return sentences
@@ -206,7 +206,7 @@ def _unseen_views(runs: Sequence[Member]) -> list[str]:
 
     held_out = [views(run, "val") for run in runs]
     unseen = views(runs[0], "test") - {view for block in held_out for view in block}
-    # Folds that each hold out a whole view represent the test's shift.
+    # Folds that hold out whole views already represent the test's shift.
     if not unseen or max(map(len, held_out)) < 2:
         return []
     return [

@@ -34,8 +34,6 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 
 # Method -> the transform of scores that is averaged over the runs, and its inverse.
 METHODS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]]
-
-
 METHODS = {
     "mean": (_identity, _identity),
     "gmean": (_logarithm, np.exp),
@@ -70,13 +68,13 @@ def blend(
 def blend_in_turn(
     scores: Iterable[np.ndarray], weights: np.ndarray, method: str = "mean"
 ) -> np.ndarray:
-    """``blend`` that needs the scores of one run at a time.
+    """``blend``, but with the scores of only one run in memory at a time.
 
-    In float64, scores of 72,000 pictures for 1,000 classes by ten runs take 6 GB.
+    In float64, the scores of ten runs for 72,000 pictures and 1,000 classes take 6 GB.
 
     Args:
         scores: R arrays ``[N, C]``, see ``blend``; a generator may load them one by one.
-        weights: of the runs, ``[R]``, from ``check_weights``.
+        weights: of the runs, float64 ``[R]``, from ``check_weights``.
         method: see ``blend``.
 
     Returns:
@@ -140,10 +138,10 @@ def out_of_fold(
     method: str = "mean",
     weights: Sequence[float] | None = None,
 ) -> Predictions:
-    """Blend validation parts, each picture over the runs that held it out.
+    """Blend validation splits, each picture over the runs that held it out.
 
     Args:
-        parts: (name of the run, predictions of its validation part), one or more.
+        parts: (name of the run, predictions for its validation split), one or more.
         method, weights: see ``blend``.
 
     Raises:
@@ -163,22 +161,22 @@ def by_fold(
     """Combine the runs that held out the same pictures, and concatenate the folds.
 
     Args:
-        parts: (name of the run, predictions of its validation part), one or more.
-        combine: from positions in ``parts`` of the runs of one fold to their joint predictions.
+        parts: (name of the run, predictions for its validation split), one or more.
+        combine: joint predictions of the runs of one fold, from their positions in ``parts``.
 
     Raises:
         UserError: the runs used different folds files, or their classes differ.
     """
-    # Runs that held out the same pictures form a block. Blocks overlap only if the runs were split
-    # by different folds files.
+    # Runs that held out the same pictures form a block. Blocks can overlap only if the runs used
+    # different folds files.
     blocks: dict[frozenset[str], list[int]] = {}
     for k, (_, part) in enumerate(parts):
         blocks.setdefault(frozenset(part.id.tolist()), []).append(k)
     ids = [picture_id for block in blocks for picture_id in block]
     if len(ids) != len(set(ids)):
         raise UserError(
-            "The runs' validation parts overlap without being the same: they were split by "
-            "different folds files."
+            "The runs' validation splits overlap without being equal, so the runs used different "
+            "folds files."
         )
     blended = [combine(members) for members in blocks.values()]
     names = [parts[members[0]][0] for members in blocks.values()]

@@ -1,8 +1,8 @@
-"""Weights of models in a soft vote, found on held-out pictures.
+"""Weights of models in a soft vote, tuned on held-out pictures.
 
 Pure functions on arrays. They need only ``truth`` ``[G, M]``, the probability that each of G models
-gives to each of M true labels. With weights that sum to 1, the vote gives them ``weights @ truth``,
-and its log loss is the mean of ``-log(weights @ truth)``.
+gives to each of M true labels. With weights that sum to 1, the vote's probabilities of these labels
+are ``weights @ truth``, and its log loss is the mean of ``-log(weights @ truth)``.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 FLOOR = 1e-7  # lower bound of probabilities, so that one certain mistake has a finite loss
 STEPS = 100  # of greedy selection, so weights are multiples of about 0.01
 SAME = 1e-12  # losses closer than this count as equal
-PARTS = 5  # random parts of held-out pictures, if they are all of one fold
+PARTS = 5  # random parts of held-out pictures that all belong to one fold
 
 
 def log_loss(truth: np.ndarray, weights: np.ndarray) -> float:
@@ -20,14 +20,14 @@ def log_loss(truth: np.ndarray, weights: np.ndarray) -> float:
 
     Args:
         truth: float64 ``[G, M]``, probabilities that G models give to M true labels.
-        weights: ``[G]``, 0 or more; they are normalised to sum 1.
+        weights: float ``[G]``, 0 or more; normalised to a sum of 1.
     """
     voted = weights @ truth / weights.sum()
     return float(-np.log(np.maximum(voted, FLOOR)).mean())
 
 
 def greedy_weights(truth: np.ndarray, *, steps: int = STEPS) -> np.ndarray:
-    """Ensemble selection with replacement (Caruana et al. 2004), after sorted initialisation.
+    """Ensemble selection with replacement and sorted initialisation (Caruana et al. 2004).
 
     Starts with the k best single models, for the k with the best vote. Each step adds the model
     that improves the vote most, and the best vote of all steps is kept. Among equally good models,
@@ -39,14 +39,14 @@ def greedy_weights(truth: np.ndarray, *, steps: int = STEPS) -> np.ndarray:
         steps: additions after initialisation.
 
     Returns:
-        float64 ``[G]``, 0 or more, of sum 1.
+        float64 ``[G]``, 0 or more, with sum 1.
     """
     models = len(truth)
     order = np.argsort([log_loss(model[None], np.ones(1)) for model in truth], kind="stable")
     best_first = np.tril(np.ones((models, models)))[:, np.argsort(order)]  # the best 1, 2, ..., G
     losses = np.array([log_loss(truth, counts) for counts in best_first])
     counts = best_first[np.flatnonzero(losses <= losses.min() + SAME)[-1]]
-    kept, least = counts.copy(), log_loss(truth, counts)
+    best_counts, least = counts.copy(), log_loss(truth, counts)
     total = counts @ truth
     for _ in range(steps):
         voted = np.maximum((total + truth) / (counts.sum() + 1), FLOOR)
@@ -56,21 +56,21 @@ def greedy_weights(truth: np.ndarray, *, steps: int = STEPS) -> np.ndarray:
         counts[added] += 1
         total += truth[added]
         if losses[added] < least - SAME:
-            kept, least = counts.copy(), float(losses[added])
-    return kept / kept.sum()
+            best_counts, least = counts.copy(), float(losses[added])
+    return best_counts / best_counts.sum()
 
 
 def optimised_weights(truth: np.ndarray) -> np.ndarray:
     """The weights with the least log loss, by SLSQP.
 
     The loss is convex in the weights, so its minimum does not depend on the start. The search
-    starts with equal weights, and keeps them for models that are all the same.
+    starts from equal weights, and keeps them if all models are the same.
 
     Args:
         truth: float64 ``[G, M]``, see ``log_loss``.
 
     Returns:
-        float64 ``[G]``, 0 or more, of sum 1; equal weights if the search finds nothing better.
+        float64 ``[G]``, 0 or more, with sum 1; equal weights if the search finds nothing better.
     """
     from scipy.optimize import minimize  # imported here, because training jobs do not need it
 
@@ -78,7 +78,7 @@ def optimised_weights(truth: np.ndarray) -> np.ndarray:
     floored = np.maximum(truth, FLOOR)
 
     def loss_and_slope(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        # A step may leave the allowed weights for a moment, and the vote may then be 0.
+        # An intermediate step may leave the bounds, where the vote can be 0 or less.
         voted = np.maximum(weights @ floored, FLOOR)
         return float(-np.log(voted).mean()), -(floored / voted).mean(axis=1)
 
@@ -105,14 +105,14 @@ TUNERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def random_parts(count: int) -> np.ndarray:
-    """A random part for each picture, int ``[count]``; there are up to ``PARTS`` parts."""
+    """A random part for each picture, int64 ``[count]`` in [0, ``PARTS``)."""
     return np.random.default_rng(0).permutation(count) % max(min(PARTS, count), 1)
 
 
 def cross_fit(
     truth: np.ndarray, fold: np.ndarray, folds: int, tune: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Weights for each fold, found without its pictures, so that evaluating the fold is unbiased.
+    """Weights for each fold, tuned on the other folds, so that evaluating the fold is unbiased.
 
     Args:
         truth: float64 ``[G, M]``, see ``log_loss``.

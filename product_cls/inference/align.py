@@ -1,4 +1,4 @@
-"""Predictions of several runs in the same order of pictures."""
+"""Bring the predictions of several runs into the same order of pictures."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,13 @@ def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
     """Reorder the predictions of all runs to the order of the first run.
 
     Args:
-        parts: (name of the run, its predictions of the split), one or more.
+        parts: (name of the run, its predictions for the split), one or more.
 
     Returns:
-        The predictions, row by row of the same pictures.
+        The predictions; row k of each is the same picture.
 
     Raises:
-        UserError: naming two runs whose ids, classes or kinds of labels differ.
+        UserError: the ids, classes or kinds of labels of two runs differ; the message names both.
     """
     (first_name, first), *rest = parts
     aligned = [first]
@@ -32,7 +32,7 @@ def align(parts: Sequence[tuple[str, Predictions]]) -> list[Predictions]:
                 f"pictures ({len(first.id)} and {len(other.id)} ids, "
                 f"{np.isin(first.id, other.id).sum()} in both)."
             )
-        same = np.array_equal(other.id, first.id)  # usual, and needs no copy
+        same = np.array_equal(other.id, first.id)  # the usual case, which needs no copy
         aligned.append(other if same else other.rows(position[first.id].to_numpy()))
     return aligned
 

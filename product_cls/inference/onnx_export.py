@@ -1,4 +1,4 @@
-"""A checkpoint's network as an ONNX file, checked against PyTorch before it is written."""
+"""Export a network to ONNX; the file is compared with PyTorch before it is written."""
 
 import io
 import json
@@ -17,17 +17,18 @@ from product_cls.inference.onnx_model import open_session
 from product_cls.inference.predictor import Predictor
 
 OPSET = 17  # since ONNX 1.12 and ONNX Runtime 1.12
-TOLERANCE = 1e-4  # largest difference of a score from PyTorch's
+TOLERANCE = 1e-4  # largest allowed difference from PyTorch's scores
 
 
 class Scorer(nn.Module):
-    """Network and task as one module: uint8 ``[B, 3, H, W]`` -> scores, and embeddings if any."""
+    """Network and task as one module: from uint8 pictures to scores, and embeddings if any."""
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         self.network, self.task = predictor.network, predictor.task
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Scores, float32 ``[B, C]``, and embeddings ``[B, D]``, of uint8 ``[B, 3, H, W]``."""
         outputs = self.network(self.network.prepare(images))
         embedding = self.task.embedding(outputs)
         scores = self.task.scores(outputs)
@@ -35,12 +36,12 @@ class Scorer(nn.Module):
 
 
 def describe(predictor: Predictor) -> dict[str, str]:
-    """Metadata of the file: how to prepare a picture, and what the scores mean.
+    """Metadata of the file: how to prepare a picture and how to read the scores.
 
     ONNX metadata hold text only, so values are JSON.
     """
     spec, task = predictor.network.spec, predictor.task
-    described = {
+    metadata = {
         "task": task.name,
         "classes": list(task.classes),  # in the order of the scores
         "task_spec": task.spec(),  # with heads and thresholds, if any
@@ -53,18 +54,18 @@ def describe(predictor: Predictor) -> dict[str, str]:
         "normalised_inside": True,
         "backbone": spec["backbone"],
     }
-    return {key: json.dumps(value, ensure_ascii=False) for key, value in described.items()}
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
 
 
 def export_onnx(predictor: Predictor, out: Path) -> float:
-    """Write the file, after checking that ONNX Runtime and PyTorch agree.
+    """Write an ONNX file after checking that ONNX Runtime and PyTorch agree.
 
     Args:
         predictor: on the CPU, in evaluation mode.
         out: the file to write.
 
     Returns:
-        The largest difference between the two, over batches of one and three random pictures.
+        The largest difference between the two over batches of one and three random pictures.
 
     Raises:
         UserError: the packages are missing, the network has an operation that ONNX lacks, or the
@@ -80,18 +81,18 @@ def export_onnx(predictor: Predictor, out: Path) -> float:
         ) from None
     scorer = Scorer(predictor).eval()
     names = ["scores", "embedding"]
-    trial = torch.zeros(2, 3, *predictor.size, dtype=torch.uint8)
+    example = torch.zeros(2, 3, *predictor.size, dtype=torch.uint8)
     with torch.inference_mode():
-        names = names[: len(scorer(trial))]
+        names = names[: len(scorer(example))]
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings():
             # The tracing exporter needs no further package. It warns that it has a successor, and
-            # that shapes become constants, as those of a picture should.
+            # that shapes become constants, as the height and width of pictures should.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 scorer,
-                (trial,),
+                (example,),
                 buffer,  # type: ignore[arg-type]
                 input_names=["image"],
                 output_names=names,

@@ -23,7 +23,7 @@ class OnnxModel(PictureModel):
     """A file that ``product_cls.export`` wrote, run on the CPU without test-time augmentation.
 
     Raises:
-        UserError: ONNX Runtime is not installed, or the file is no such export.
+        UserError: ONNX Runtime is not installed, or ``product_cls.export`` did not write the file.
     """
 
     def __init__(self, file: Path) -> None:
@@ -36,14 +36,14 @@ class OnnxModel(PictureModel):
         try:
             self.session = open_session(onnxruntime, file.read_bytes())
             properties = self.session.get_modelmeta().custom_metadata_map
-            described = {key: json.loads(value) for key, value in properties.items()}
-            self.task = build_task(described["task_spec"])
-            self.classes = list(described["classes"])
-            height, width = described["size"]
-            self.shape: Shape = ((height, width), described["fit"])
+            metadata = {key: json.loads(value) for key, value in properties.items()}
+            self.task = build_task(metadata["task_spec"])
+            self.classes = list(metadata["classes"])
+            height, width = metadata["size"]
+            self.shape: Shape = ((height, width), metadata["fit"])
         except UserError:
             raise
-        except Exception as error:  # ONNX Runtime has a dozen exceptions with no base of their own
+        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
             raise UserError(
                 f"{file} is not an ONNX file that product_cls exported: {reason(error)}."
             ) from None

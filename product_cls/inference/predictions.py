@@ -1,4 +1,4 @@
-"""Predictions files: a run's scores of a split, for ensembles, tables and reports."""
+"""Predictions files: a run's scores for a split, read by ensembles, tables and reports."""
 
 import json
 from dataclasses import dataclass, replace
@@ -24,16 +24,18 @@ class Predictions:
     Attributes:
         id: ids of the samples, text ``[N]``.
         scores: float32 ``[N, C]``, averaged over the views of test-time augmentation (TTA).
-        scores_no_tta: float32 ``[N, C]``, of the picture as it is.
+        scores_no_tta: float32 ``[N, C]``, of the unaugmented picture.
         classes: names of the columns, text ``[C]``.
         task: ``Task.spec()``, from which the task that decides and evaluates is rebuilt.
         target: ``[N, ...]`` as the task encodes it; the task marks unknown labels.
-        view: the condition that shifts, ``[N]``, NaN or "" where unknown; None without views.
-        embedding, embedding_no_tta: float32 ``[N, D]``, L2-normalised; None in tasks without.
-        class_scores, class_scores_no_tta: float32 ``[N, C]``, of the head, where ``scores`` are a
-            vote of neighbours; else None.
+        view: the condition that shifts, such as a camera pitch, ``[N]``; NaN or "" if unknown; None
+            without views.
+        embedding, embedding_no_tta: float32 ``[N, D]``, L2-normalised; None for tasks without
+            embeddings.
+        class_scores, class_scores_no_tta: the head's scores, float32 ``[N, C]``, if ``scores`` are
+            a vote of neighbours; otherwise None.
 
-    Scores may stay in the file, see ``load``: each access then reads them, and keeps nothing.
+    Scores may stay in the file (see ``load``); each access then reads them and keeps nothing.
     """
 
     id: np.ndarray
@@ -51,7 +53,7 @@ class Predictions:
     def __post_init__(self) -> None:
         assert len(self.id) == len(self.target)
         for scores in (vars(self)["scores"], vars(self)["scores_no_tta"]):
-            # Those in a file were checked before they were saved.
+            # Scores in a file were checked before they were saved.
             if not isinstance(scores, StoredArray):
                 assert scores.shape == (len(self.id), len(self.classes))
 
@@ -78,8 +80,8 @@ class Predictions:
         """Read a file that ``save`` wrote.
 
         Args:
-            stored: leave the scores in the file and read them on each access. Scores of 72,000
-                pictures for 1,000 classes by fifteen runs are 8.6 GB.
+            stored: leave the scores in the file and read them on each access. Scores of fifteen
+                runs for 72,000 pictures and 1,000 classes take 8.6 GB.
 
         Raises:
             UserError: the file is missing or is not a predictions file.
@@ -91,7 +93,7 @@ class Predictions:
         return load_arrays(file, build, "predictions file", stored=SCORES if stored else ())
 
     def in_memory(self) -> "Predictions":
-        """The same, with the scores that were left in the file read once and kept."""
+        """The same predictions; scores that were left in the file are read once and kept."""
         return replace(self)
 
     def make_task(self) -> Task:
@@ -99,7 +101,7 @@ class Predictions:
         return build_task(self.task)
 
     def without_tta(self) -> "Predictions":
-        """The same, with the scores and embeddings of the pictures as they are."""
+        """The same predictions with the scores and embeddings of the unaugmented pictures."""
         return replace(
             self,
             scores=self.scores_no_tta,

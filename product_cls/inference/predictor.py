@@ -22,7 +22,7 @@ class Predictor:
         network: in evaluation mode.
         task: turns the network's outputs into scores and decisions.
         size: height and width in pixels that pictures are resized to.
-        fit: how they are resized, see ``data.pictures.resize``.
+        fit: how pictures are resized, see ``data.pictures.resize``.
     """
 
     network: Network
@@ -35,15 +35,15 @@ class Predictor:
         """Rebuild a network from its checkpoint alone, on the CPU.
 
         Raises:
-            UserError: the file is missing or is no checkpoint of product_cls.
+            UserError: the file is missing or is not a product_cls checkpoint.
         """
         if not checkpoint.is_file():
             raise UserError(f"There is no checkpoint {checkpoint}.")
         try:
-            loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            described, state = loaded["hyper_parameters"], loaded["state_dict"]
-            spec, image = described["network"], described["image"]
-            task = build_task(described["task"])
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            specs, state = content["hyper_parameters"], content["state_dict"]
+            spec, image = specs["network"], specs["image"]
+            task = build_task(specs["task"])
             network = Network.from_spec(spec, task.head)
             prefix = "network."
             network.load_state_dict(
@@ -52,9 +52,9 @@ class Predictor:
         except UserError:
             raise
         except Exception as error:
-            # torch.load raises unrelated types of errors for files that are no checkpoints.
+            # For files that are no checkpoints, torch.load raises errors of unrelated types.
             raise UserError(
-                f"{checkpoint} is no checkpoint of product_cls: {reason(error)}."
+                f"{checkpoint} is not a product_cls checkpoint: {reason(error)}."
             ) from None
         return cls(network.eval(), task, tuple(image["size"]), image["fit"])
 

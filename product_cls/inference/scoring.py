@@ -21,12 +21,12 @@ class Scores:
     """Scores of N pictures.
 
     Attributes:
-        index: int64 ``[N]``, the ``index`` of the batches.
+        index: int64 ``[N]``, the batches' ``index``.
         tta: float32 ``[N, C]``, mean over the views.
-        plain: float32 ``[N, C]``, of the picture as it is.
+        plain: float32 ``[N, C]``, of the unaugmented picture.
         embedding: float32 ``[N, D]``, mean over the views, L2-normalised; None in tasks without
             embeddings.
-        embedding_plain: the same, of the picture as it is.
+        embedding_plain: the same, of the unaugmented picture.
     """
 
     index: np.ndarray
@@ -51,7 +51,7 @@ def predict_scores(
     """Score every picture of ``batches``, averaged over the views.
 
     Args:
-        network: it is moved to ``device`` and put into evaluation mode.
+        network: is moved to ``device`` and put into evaluation mode.
         batches: with ``image``, uint8 ``[B, 3, H, W]``, and ``index``, int64 ``[B]``.
         views: names for ``tta.build_views``.
         bf16: autocast to bfloat16.
@@ -74,7 +74,7 @@ def predict_scores(
             embedding = task.embedding(outputs)
             return [task.scores(outputs)] + ([] if embedding is None else [embedding])
 
-        # Each name has one vote: five crops count as one view, like the whole picture.
+        # Each named view counts once: five crops weigh as much as the whole picture.
         by_view = {
             name: _means([scored(out) for out in view(images)])
             for name, view in view_functions.items()
@@ -98,8 +98,7 @@ def predict_embeddings(
 ) -> np.ndarray:
     """Embeddings of the N pictures of ``batches``, averaged over the views.
 
-    In tasks without embeddings of their own these are the L2-normalised pooled features, the
-    head's input.
+    In tasks without embeddings, these are the L2-normalised pooled features, the head's input.
 
     Args:
         network, batches, views: see ``predict_scores``.
@@ -126,5 +125,5 @@ def predict_embeddings(
 
 
 def _means(views: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Mean over views, for each of the tensors that a view yields."""
+    """Mean over the views of each tensor that a view yields."""
     return [torch.stack(same).mean(0) for same in zip(*views, strict=True)]

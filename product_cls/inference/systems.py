@@ -1,6 +1,6 @@
-"""Models that name pictures, all behind one interface: a network, or a vote of several models.
+"""Models that name pictures, with one interface: a network, or a vote of several models.
 
-``retrieval.open_model`` opens them from what is on disk.
+``retrieval.open_model`` opens them from files and folders.
 """
 
 from abc import ABC, abstractmethod
@@ -24,21 +24,21 @@ from product_cls.inference.tta import check_views
 from product_cls.neighbours.join import join_embeddings
 from product_cls.tasks import Task
 
-# A file, an image of Pillow, or uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA.
+# A file, a Pillow image, or a uint8 array [H, W], [H, W, 3] RGB or [H, W, 4] RGBA.
 Picture = str | Path | Image.Image | np.ndarray
-# A list of them, or one uint8 array [N, H, W, 3] or [N, H, W, 4].
+# A list of pictures, or one uint8 array [N, H, W, 3] or [N, H, W, 4].
 Pictures = Sequence[Picture] | np.ndarray
-# Height and width in pixels, and how a picture is brought to them (``data.pictures.resize``).
+# Height and width in pixels, and how pictures are resized to them (``data.pictures.resize``).
 Shape = tuple[tuple[int, int], Any]
 
 
 @dataclass(frozen=True)
 class PictureBatch:
-    """B decoded pictures, brought to each of the shapes that a model needs.
+    """B decoded pictures, resized to each shape that a model needs.
 
     Attributes:
         images: uint8 ``[B, 3, H, W]`` by shape.
-        paths: of the files, ``[B]``; None for pictures that were passed in memory.
+        paths: files of the pictures, B in number; None for a picture that was passed in memory.
     """
 
     images: dict[Shape, Tensor]
@@ -49,9 +49,9 @@ class PictureModel(ABC):
     """Names pictures and embeds them.
 
     Attributes:
-        task: decides what the scores mean.
+        task: interprets the scores.
         classes: names of the columns of the scores, ``[C]``.
-        notes: sentences about runs that were left out, or saw a part of the pictures only.
+        notes: sentences about runs that were left out, or that saw only some of the pictures.
     """
 
     task: Task
@@ -75,12 +75,12 @@ class PictureModel(ABC):
         """Scores of N pictures, averaged over test-time augmentation.
 
         Args:
-            pictures: files, images of Pillow (turned upright by their EXIF data), or uint8 arrays
-                ``[H, W, 3]`` RGB, ``[H, W]`` grey or ``[H, W, 4]`` RGBA (laid over white).
+            pictures: files, Pillow images (turned upright by their EXIF data), or uint8 arrays
+                ``[H, W, 3]`` RGB, ``[H, W]`` grey or ``[H, W, 4]`` RGBA (composited on white).
             batch_size: pictures in memory and on the device at a time.
 
         Returns:
-            float32 ``[N, C]``; probabilities, whose meaning is the task's.
+            float32 ``[N, C]``, probabilities as the task defines them.
 
         Raises:
             UserError: no pictures, an array of another kind, or a picture that cannot be decoded.
@@ -141,7 +141,7 @@ class NetworkModel(PictureModel):
         tta: names of the views whose scores are averaged, see ``tta.build_views``.
 
     Raises:
-        UserError: views that are unknown, or do not go with the network's picture size.
+        UserError: a view is unknown or does not suit the network's picture size.
     """
 
     def __init__(self, predictor: Predictor, tta: Sequence[str], device: torch.device) -> None:
@@ -167,13 +167,13 @@ class NetworkModel(PictureModel):
 
 
 class VoteModel(PictureModel):
-    """The soft vote of several models: the mean of their scores, and their embeddings joined.
+    """The soft vote of several models: mean scores and joined embeddings.
 
     Args:
         members: R models of the same classes; softmax and retrieval models may be mixed.
 
     Raises:
-        UserError: members that name different classes.
+        UserError: the members name different classes.
     """
 
     def __init__(self, members: Sequence[PictureModel]) -> None:
@@ -198,7 +198,7 @@ class VoteModel(PictureModel):
 
 
 def _check_pictures(pictures: Pictures, batch_size: int) -> None:
-    """Refuse what is no list of pictures."""
+    """Refuse arguments that are not a list of pictures, and a batch size below 1."""
     single = isinstance(pictures, str | Path | Image.Image)
     if single or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
         raise UserError("A single picture was passed; pass a list: [picture].")
@@ -209,13 +209,13 @@ def _check_pictures(pictures: Pictures, batch_size: int) -> None:
 
 
 def _name(picture: Picture, number: int) -> str:
-    """How a message names a picture: by its file, or by its place in the list."""
+    """A picture's name in messages: its position in the list and, if known, its file."""
     file = picture if isinstance(picture, str | Path) else getattr(picture, "filename", "")
     return f"Picture {number + 1} ({file})" if file else f"Picture {number + 1}"
 
 
 def _pillow_image(picture: Any, number: int) -> Image.Image:
-    """An image of Pillow, made of an array where it is none."""
+    """The picture as a Pillow image; arrays are converted."""
     if isinstance(picture, Image.Image):
         return picture
     array = isinstance(picture, np.ndarray)
@@ -224,7 +224,7 @@ def _pillow_image(picture: Any, number: int) -> Image.Image:
     if not fits or picture.dtype != np.uint8 or 0 in shape:
         what = f"{picture.dtype} array {shape}" if array else type(picture).__name__
         raise UserError(
-            f"Picture {number + 1} is of type {what}; allowed: a path, an image of Pillow, or a "
+            f"Picture {number + 1} is of type {what}; allowed: a path, a Pillow image, or a "
             "uint8 array [H, W, 3] (RGB), [H, W] or [H, W, 4] (RGBA)."
         )
     return Image.fromarray(picture)

@@ -39,7 +39,7 @@ def _scaled(images: Tensor, longer: int) -> list[Tensor]:
 def _quarter_turns(turns: int) -> View:
     """Rotation by quarter turns, counter-clockwise.
 
-    Only for square pictures: others would get a shape that the network has never seen.
+    Only for square pictures: others would take on a shape that the network has never seen.
     """
 
     def view(images: Tensor) -> list[Tensor]:
@@ -102,7 +102,7 @@ def build_views(names: Sequence[str]) -> dict[str, View]:
     """Views by name.
 
     Raises:
-        UserError: no names, a repeated name, or an unknown one.
+        UserError: no names, a repeated name, or an unknown name.
     """
     if not names:
         raise UserError("tta is empty; tta=[identity] predicts the picture as it is.")
@@ -115,8 +115,9 @@ def check_views(names: Sequence[str], size: tuple[int, int]) -> None:
     """Check views before any picture is read.
 
     Args:
-        names: of the views.
-        size: height and width of the pictures in pixels; sizes too small are refused elsewhere.
+        names: names of the views.
+        size: height and width of the pictures in pixels; other checks refuse sizes that are too
+            small.
 
     Raises:
         UserError: ``build_views`` refuses the names, or a view does not suit the size.

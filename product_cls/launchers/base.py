@@ -1,4 +1,4 @@
-"""Parts that all launchers and the search share."""
+"""Functions that all launchers and the search share."""
 
 import os
 import sys
@@ -17,16 +17,12 @@ from product_cls.launchers.job import Job
 
 # Where Hydra finds the launchers: see hydra_plugins/product_cls_launchers/__init__.py.
 PLUGIN_MODULE = "hydra_plugins.product_cls_launchers"
-
-
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-
-
 PROGRAM = "product-cls"  # the console command; `python -m product_cls` is the same
 
 
 def gpus_per_job(config: DictConfig) -> int:
-    """GPUs that a job trains on, if the machine has any; 1 if its config does not say."""
+    """GPUs that a job trains on, if the machine has any; 1 if its config names no number."""
     devices = OmegaConf.select(config, "trainer.devices")
     on_cpu = OmegaConf.select(config, "trainer.accelerator") == "cpu"
     return devices if isinstance(devices, int) and devices > 0 and not on_cpu else 1
@@ -83,14 +79,14 @@ def quoted(text: str) -> str:
 
 
 def job_labels(job_overrides: Iterable[Sequence[str]]) -> list[str]:
-    """For each job the overrides that not all jobs share; all overrides for a single job."""
+    """For each job, the overrides that not all jobs share; for a single job, all overrides."""
     jobs = [list(overrides) for overrides in job_overrides]
     shared = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
     return [" ".join(word for word in overrides if word not in shared) for overrides in jobs]
 
 
 def check_folders(jobs: Sequence[Job]) -> None:
-    """Check that each job can have a folder to itself.
+    """Check that each job has its own folder.
 
     Raises:
         UserError: two jobs share a folder, or a folder's name is too long.

@@ -1,7 +1,7 @@
 """Settings of the cluster launchers, under ``hydra.launcher``.
 
 Examples: docs/guides/clusters.md. The keys are those of Hydra's plugins for submitit and Ray. These
-settings replace those of the plugins, which have the same names, with defaults that suit training.
+settings replace those of the plugins under the same names, with defaults that suit training.
 """
 
 from dataclasses import dataclass, field

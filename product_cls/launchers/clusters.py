@@ -3,8 +3,8 @@
 Hydra's plugins for submitit and Ray start a small worker on a node. By default they would train
 inside the worker. Then a run that calls ``sys.exit`` or is killed would end the worker and the
 sweep, Slurm's ranks and signals would reach Lightning, and jobs would leave memory and threads
-behind in Ray's workers. So the worker starts the job as ``processes`` does, as the command that a
-user would type, and reports its outcome. Whether to skip or resume is still decided by the run.
+behind in Ray's workers. Therefore the worker starts the job as ``processes`` does, with the command
+that a user would type, and reports its outcome. The run still decides whether to skip or resume.
 """
 
 import importlib
@@ -36,15 +36,11 @@ from product_cls.launchers.table import Display
 
 log = logging.getLogger(__name__)
 
-
-# A worker does not import train.py, but resolves the names of run folders.
+# Workers do not import train.py, but need its resolvers for the names of run folders.
 register_resolvers()
 
-
 GRACE = 10.0  # seconds from SIGINT to SIGTERM; Slurm's KillWait, 30, bounds a requeued job
-
-
-# Slurm and Ray state the job's CPUs in these; a run uses as many threads.
+# Slurm and Ray put the job's number of CPUs into these; a run uses as many threads.
 CPUS_VARIABLES = ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS")
 
 
@@ -59,13 +55,13 @@ class JobOutcome:
 
 @dataclass
 class ClusterTask:
-    """The task of a worker: run one job as a process and wait for it."""
+    """A worker's task: run one job as a process and wait until it ends."""
 
     jobs: Mapping[int, Job]  # by number
     folder: Path  # the working directory of the sweep's command
 
     def __call__(self, config: DictConfig) -> JobOutcome:
-        """Run the job that Hydra's config names by number; a failed job raises nothing."""
+        """Run the job whose number is in Hydra's config; a failed job raises nothing."""
         # A copy, because submitit pickles the task again when Slurm requeues the job.
         job = replace(self.jobs[HydraConfig.get().job.num])
         os.chdir(self.folder)  # Ray's workers start in the directory of their cluster
@@ -98,7 +94,7 @@ class ClusterLauncher(ProcessesLauncher):
 
     module: str  # module of the plugin
     name: str  # its launcher class
-    extra: str  # the extra that installs it
+    extra: str  # the extra of product-cls that installs it
     cluster: str  # its name in messages
     remaining: str  # what happens to jobs that the sweep no longer waits for
 
@@ -182,7 +178,7 @@ class ClusterLauncher(ProcessesLauncher):
 def worker_config(config: DictConfig) -> DictConfig:
     """The config for workers, which compose it again in another directory.
 
-    So the sweep's folder becomes absolute. Only the job writes ``.hydra``.
+    The sweep's folder is therefore made absolute, and only the job writes ``.hydra``.
     """
     config = deepcopy(config)
     folder = os.path.abspath(str(config.hydra.sweep.dir))

@@ -1,14 +1,13 @@
 """A fork server: imports the heavy packages once, and forks each job of a sweep from there.
 
-Importing torch, Lightning and timm is most of what a small job does. Here one process imports them
-with the environment of the jobs, and forks. The forked job becomes what its command would have
-become: it has its own session and ``console.log``, the words of the command, and its own
-``__main__``. It is a child of the launcher, which can therefore wait for it as for a process that
-it started itself.
+Importing torch, Lightning and timm takes most of the time of a small job. Here one process imports
+them in the environment of the jobs, and forks. A forked job behaves like a new process of its
+command: it has its own session, ``console.log`` and ``__main__``, and the arguments of the command.
+It is a child of the launcher, which can therefore wait for it like for any process it started.
 
 The server does nothing else: it starts no Python threads and does not touch CUDA, which no forked
-job could use. Where there can be no server (other systems than Linux, an import that fails), jobs
-start as new processes. The results are the same, only later.
+job could use. If there can be no server (not on Linux, or an import fails), jobs start as new
+processes, with the same results but more slowly.
 """
 
 import gc
@@ -32,15 +31,9 @@ from product_cls.core.child_processes import LIBC, die_with_parent, prepare_chil
 
 log = logging.getLogger(__name__)
 
-
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-
-
 READY = "ready"
-
-
 ANSWER = 60.0  # seconds for a forked job to send its process ID, which takes milliseconds
-
 
 # Python prepends entries to sys.path depending on how it was started; jobs use the launcher's.
 PROGRAM = (
@@ -88,7 +81,7 @@ class ForkServer:
         server_end.close()
 
     def ready(self) -> bool:
-        """Whether jobs can start: the imports are done, or they failed and jobs go without."""
+        """Whether jobs can start: the imports are done, or they failed and jobs do without them."""
         if self.importing and select.select([self.channel], [], [], 0)[0]:
             self.importing = False
             answer = self.answers.readline().rstrip("\n")
@@ -145,7 +138,7 @@ class ForkServer:
 def fork_server(
     modules: Sequence[str], environment: Mapping[str, str]
 ) -> Iterator[ForkServer | None]:
-    """A ``ForkServer`` while the jobs run; None without modules and on other systems than Linux."""
+    """A ``ForkServer`` while the jobs run; None without modules or outside Linux."""
     # A forked job loses its parent at once; as subreaper, this process becomes the new parent.
     if not modules or LIBC is None or LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1) != 0:
         yield None
@@ -159,7 +152,7 @@ def fork_server(
 
 
 def main() -> None:
-    """The server's side: import, then fork on request; returns in a forked job when it is done."""
+    """The server's side: import, then fork on request; returns only in a finished forked job."""
     channel, modules, launcher = socket.socket(fileno=int(sys.argv[2])), sys.argv[3:], os.getppid()
     try:
         for module in modules:
@@ -170,7 +163,7 @@ def main() -> None:
         channel.sendall(f"{type(error).__name__}: {error}".splitlines()[0].encode() + b"\n")
         raise
     gc.collect()
-    gc.freeze()  # a collection in a job would write to shared memory pages, and so copy them
+    gc.freeze()  # a collection in a job would write to shared memory pages and thereby copy them
     channel.sendall(f"{READY}\n".encode())
     requests = channel.makefile()
     while line := requests.readline():
@@ -213,7 +206,7 @@ def fork_for(launcher: int) -> bool:
 
 
 def become(words: list[str], environment: dict[str, str], console: str) -> None:
-    """Run ``python WORDS`` in this process, with its environment and its output in a file."""
+    """Run ``python WORDS`` in this process, with this environment and the output in a file."""
     descriptor = os.open(console, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -221,7 +214,7 @@ def become(words: list[str], environment: dict[str, str], console: str) -> None:
     os.environ.clear()
     os.environ.update(environment)
     if numpy := sys.modules.get("numpy"):
-        numpy.random.seed()  # or all jobs would draw the same numbers
+        numpy.random.seed()  # otherwise all jobs would draw the same numbers
     if words[0] == "-m":
         sys.argv = words[1:]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)

@@ -25,9 +25,8 @@ from product_cls.runs.folder import RunFolder
 
 State = Literal["queued", "running", "done", "skipped", "failed", "interrupted", "pruned"]
 
-
-# The last line of an error from a logger, from `cli.guard` or from an exception. The exception's
-# name is kept, except for UserError.
+# Last line of an error: from a logger, from `cli.guard`, or of an exception, whose name is kept
+# except for UserError.
 ERROR_LINE = re.compile(
     r"(\[.*\]\[(ERROR|CRITICAL)\] - |error: |product_cls\.core\.errors\.UserError: )?"
     r"(?P<sentence>(?(1).+|(\w+\.)*\w*(Error|Exception)\b.*))"
@@ -36,7 +35,7 @@ ERROR_LINE = re.compile(
 
 @dataclass
 class Job:
-    """A job: what to run and where, and how far it is."""
+    """A job: what to run, where, and its progress."""
 
     number: int
     label: str  # the overrides that distinguish it from the other jobs
@@ -62,7 +61,7 @@ class Job:
         return self.folder.status() if current else {}
 
     def start(self, environment: Mapping[str, str], server: ForkServer | None = None) -> None:
-        """Start the process; a job that cannot be started has failed.
+        """Start the process; if that is impossible, the job has failed.
 
         Args:
             environment: environment variables of the process.
@@ -102,14 +101,14 @@ class Job:
         """Check whether the process has ended; if so, set ``state``, ``error`` and ``seconds``.
 
         Args:
-            interrupted: the job was told to stop, so that a failure counts as an interruption.
+            interrupted: the job was told to stop, so a failure counts as an interruption.
         """
         assert self.process is not None
         pid = self.process.pid
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return False
-        # Ranks and workers that outlive their parent hold the GPU. The parent is not reaped yet,
-        # so its number cannot belong to another process group.
+        # Ranks and workers that outlive their parent would hold the GPU. The parent is not reaped
+        # yet, so no other process group can have its number.
         self.send(signal.SIGKILL)
         code = self.process.wait()
         self.seconds = time.monotonic() - self.started_at
@@ -117,7 +116,7 @@ class Job:
         self.state, self.error = outcome(
             code, self.status_before, self.folder.status(), changed=changed
         )
-        if code in (1, 2) and self.error == f"exited with status {code}":  # tells nothing
+        if code in (1, 2) and self.error == f"exited with status {code}":  # names no cause
             self.error = (
                 last_error(self.folder.console_file, self.console_size_before) or self.error
             )
@@ -130,7 +129,7 @@ class Job:
     def correct_status(self) -> None:
         """Set the state of a killed run from ``running`` to ``failed``, so that reports do not
         count it as running."""
-        # The lock is held if the same command runs in another terminal; then the state is right.
+        # If the same command runs in another terminal, it holds the lock, and the state is correct.
         with suppress(UserError, OSError), self.folder.locked():
             if self.folder.status().get("state") == "running":
                 self.folder.update_status(state="failed", error=self.error, finished=now())
@@ -157,7 +156,7 @@ def outcome(
     """
     state = after.get("state")
     if code == 0 and state == "done":
-        # A skipped run does not touch its status; a run that was repeated has a new time.
+        # A skipped run leaves its status unchanged; a repeated run has a new time.
         skipped = before.get("state") == "done" and before.get("finished") == after.get("finished")
         return ("skipped" if skipped else "done"), ""
     if changed and state == "failed" and after.get("error"):

@@ -12,23 +12,15 @@ from product_cls.launchers.fork_server import ForkServer
 from product_cls.launchers.job import Job
 from product_cls.launchers.table import Display, number_of_jobs
 
-POLL = 0.1  # seconds between two looks at the jobs; also the longest wait for an answer to Ctrl-C
-
-
-AFTER_SIGTERM = 3.0  # seconds; a process that ignored SIGINT for the grace period gets few more
-
-
+POLL = 0.1  # seconds between two looks at the jobs; also the longest reaction time to Ctrl-C
+AFTER_SIGTERM = 3.0  # seconds; short, because the process has already ignored SIGINT
 AFTER_SIGKILL = 10.0  # seconds; a process that waits for a dead disk cannot be killed
-
-
 IMPATIENT = 1.0  # seconds; a second signal within this time is a repeat (`timeout` sends two)
-
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class JobSource(Protocol):
-    """Supplies the jobs of a pool and follows them."""
+    """Supplies the jobs of a pool and is told of their progress."""
 
     @property
     def jobs(self) -> Sequence[Job]:
@@ -47,7 +39,7 @@ class JobSource(Protocol):
         """Called for each running job every ``POLL`` seconds, before the pool checks its end."""
 
     def on_end(self, job: Job) -> None:
-        """Called when a job has ended by itself or could not be started."""
+        """Called when a job has ended by itself, or could not be started."""
 
 
 class JobQueue:
@@ -125,7 +117,7 @@ class JobPool:
             job = source.next_job()
             job.start(self.free[0], self.server)
             display.started(job)
-            if job.process is None:  # it could not be started, which leaves the slot free
+            if job.process is None:  # it could not be started, so the slot stays free
                 source.on_end(job)
                 display.ended(job)
             else:
@@ -150,7 +142,7 @@ def stop(running: list[Job], grace: float, received: Sequence[tuple[int, float]]
     Args:
         running: jobs whose processes have not ended.
         grace: seconds between SIGINT and SIGTERM.
-        received: signals with their times; the list may grow meanwhile.
+        received: (signal, ``time.monotonic()``) of each signal; the list may grow meanwhile.
     """
 
     def urgent() -> bool:
@@ -174,10 +166,10 @@ def stop(running: list[Job], grace: float, received: Sequence[tuple[int, float]]
 
 @contextmanager
 def catch_signals() -> Iterator[list[tuple[int, float]]]:
-    """Collect SIGINT, SIGTERM and SIGHUP, with their times, instead of being ended by them.
+    """Collect SIGINT, SIGTERM and SIGHUP with their times, instead of ending the process.
 
-    An exception from the handler could strike between the start of a child and the line that
-    records it. Ignored signals (``nohup``, ``&`` in a script) stay ignored.
+    A handler that raises could do so between the start of a child and the line that records it.
+    Ignored signals (``nohup``, ``&`` in a script) stay ignored.
     """
     received: list[tuple[int, float]] = []
 

@@ -1,12 +1,12 @@
 """Hydra launcher ``processes``: each job of a sweep (``-m``) runs in its own process.
 
-In a single process a crash ends the whole sweep, memory and threads leak from job to job, and
-Lightning's DDP starts ranks that repeat the sweep. Here a job is the command that a user would type
-for it alone, plus ``hydra.run.dir``; a crash costs only that job.
+In a single process, a crash would end the whole sweep, memory and threads would leak from job to
+job, and Lightning's DDP would start ranks that repeat the sweep. Here a job is the command that a
+user would type to run it alone, plus ``hydra.run.dir``, and a crash costs only that job.
 
 ``hydra_plugins/product_cls_launchers`` registers the launcher with Hydra. This module imports
-neither torch nor Lightning, so that a sweep starts at once. Under every launcher it is the run
-itself (``product_cls/runs``) that decides whether to skip, resume or start over.
+neither torch nor Lightning, so that a sweep starts at once. With every launcher, the run itself
+decides whether to skip, resume or start over (``product_cls/runs``).
 """
 
 import logging
@@ -44,8 +44,7 @@ from product_cls.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-
-# These configure the sweep itself, so they are not passed on to its jobs.
+# Overrides that configure the sweep itself are not passed on to its jobs.
 SWEEP_OVERRIDES = re.compile(
     r"[+~]*hydra(\.(sweep|sweeper|launcher|mode|run)\b|/(sweeper|launcher)\b)"
 )
@@ -121,8 +120,8 @@ class ProcessesLauncher(Launcher):
             for gpus in gpus_of_slots
         ]
         log.info(f"{len(jobs)} jobs, {len(environments)} at a time")
-        # A single job gains nothing from a fork server. With env_set neither: some variables are
-        # read by packages that the server would import before they are set.
+        # A single job gains nothing from a fork server. Jobs with env_set cannot use one: it would
+        # import packages before the variables that they read are set.
         sets_variables = any(job.hydra_result.hydra_cfg.hydra.job.env_set for job in jobs)
         modules = self.preload if len(jobs) > 1 and not sets_variables else []
         with fork_server(modules, environments[0]) as server:
@@ -180,7 +179,7 @@ class ProcessesLauncher(Launcher):
         return jobs
 
     def fill_result(self, config: DictConfig, result: JobReturn) -> Path:
-        """Fill in the result that Hydra expects of a finished job; returns the job's folder."""
+        """Fill in the result that Hydra expects of a finished job, and return the job's folder."""
         singleton = HydraConfig.instance()
         earlier = singleton.cfg
         singleton.set_config(config)  # for ${hydra:...} in the folder's name

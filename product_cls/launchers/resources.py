@@ -1,4 +1,4 @@
-"""Divides GPUs and CPU threads among concurrent jobs."""
+"""Divide GPUs and CPU threads among concurrent jobs."""
 
 import itertools
 import re
@@ -14,16 +14,16 @@ from product_cls.core.process_environment import RANK_VARIABLES, THREAD_VARIABLE
 def visible_gpus(environ: Mapping[str, str]) -> list[str]:
     """Names of the GPUs that jobs may use, in the form that ``CUDA_VISIBLE_DEVICES`` takes.
 
-    An inherited ``CUDA_VISIBLE_DEVICES`` (from a user or a cluster) is respected, with numbers or
-    UUIDs. Asking torch would take seconds for its import, and a process that has touched CUDA would
-    hold GPU memory for the whole sweep.
+    An inherited ``CUDA_VISIBLE_DEVICES`` (from a user or a cluster) is respected; it may hold
+    numbers or UUIDs. Asking torch would take seconds for its import, and a process that has touched
+    CUDA would hold GPU memory for the whole sweep.
 
     Args:
         environ: environment variables of the launcher.
     """
     inherited = environ.get("CUDA_VISIBLE_DEVICES")
     if inherited is not None:
-        # Like CUDA, stop at the first name that is no device: "-1" hides all.
+        # Like CUDA, stop at the first name that is not a device: "-1" hides all.
         names = (name.strip() for name in inherited.split(","))
         return list(itertools.takewhile(re.compile(r"\d+|(GPU|MIG)-\S+").fullmatch, names))
     try:
@@ -87,8 +87,8 @@ def job_environment(
         environ: those of the launcher.
         gpus: ``CUDA_VISIBLE_DEVICES``; None leaves it as it is.
         threads: CPU threads of the job; None: an equal share of the cores, unless the user has set
-            a number. For a job that runs alone the libraries choose, as in a single run. That
-            keeps the order of its sums, and so its weights, the same.
+            a number. For a job that runs alone, the libraries choose as in a single run, so that
+            the order of its sums, and therefore its weights, are the same.
         at_once: number of concurrent jobs.
     """
     environment = {

@@ -22,13 +22,11 @@ STYLES = {
     "failed": "red",
     "pruned": "yellow",
 }
-
-
 REFRESH = 1.0  # seconds between two updates of the live table
 
 
 class Display:
-    """A live table on a terminal; elsewhere a line when a job starts and one when it ends.
+    """A live table in a terminal; elsewhere, one line when a job starts and one when it ends.
 
     Args:
         jobs: the rows; the sequence may grow.

@@ -15,10 +15,10 @@ class Arguments:
 
     runs: the sweep's folder, multirun/NAME.
     out: folder of the report; null: RUNS/report.
-    baseline: the row that others are compared with, by its name in the table or as typed
-      (exclude=[]); null: the row that leaves nothing out, else the sweep's first.
+    baseline: the row to compare the others with, by its name in the table or as typed
+      (exclude=[]); null: the row that leaves nothing out, else the sweep's first row.
     published: recipe_a or none; null: recipe_a if the sweep varies only `exclude`.
-    tta: use scores averaged over test-time augmentation; false: of the pictures as they are.
+    tta: use scores averaged over test-time augmentation; false: those of unaugmented pictures.
     by_product: for intervals and p-values, resample products with all their pictures, which are
       right or wrong together; false: treat pictures as independent.
     """
@@ -33,7 +33,7 @@ class Arguments:
 
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.report")
-    # Imported after the words are parsed: --help and wrong words need none of it.
+    # Imported here, so that --help and errors appear at once.
     from product_cls.display.tables import print_table
     from product_cls.report.experiment import read_experiment
     from product_cls.report.experiment_report import write_experiment_report

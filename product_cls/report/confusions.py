@@ -36,10 +36,10 @@ class Trio:
 
 
 def find_pictures(run: ExperimentRun, pairs: Sequence[Confusion]) -> tuple[list[Trio], str]:
-    """The pictures of confused pairs, found through the data settings of a run.
+    """Find pictures of confused pairs through the data settings of a run.
 
     Returns:
-        One trio a pair and "", or no trio and a sentence that says why.
+        One trio per pair and "", or no trios and a sentence that explains why.
     """
     assert run.settings is not None
     folder = run.settings.folder
@@ -85,7 +85,7 @@ def _example(training: pd.DataFrame, label: str, product: str, view: object) -> 
 
 
 def _existing(path: object) -> Path | None:
-    """The path, which may point into a shard, if its file exists."""
+    """The path, which may point into a shard; None if its file does not exist."""
     place = place_in_shard(str(path))
     file = Path(str(path) if place is None else place[0])
     return Path(str(path)) if file.is_file() else None

@@ -22,7 +22,7 @@ class Arguments:
     runs: a sweep's folder, multirun/NAME, or several, as [multirun/ablation,multirun/models]; null:
       no report.
     out: folder for copies of the workspace and the report: workspace.json, report.json.
-    save: false writes only these files, which needs neither network nor key.
+    save: false only writes these files, which needs neither network nor key.
     """
 
     entity: str = MISSING

@@ -26,8 +26,8 @@ MISSING = RunState("missing", "no run folder")
 
 NoteKind = Literal[
     "no_plan",  # rows and replicates come from the runs found
-    "no_settings",  # a run without settings has no place
-    "duplicate",  # two runs for one place
+    "no_settings",  # a run without settings has no place in the tables
+    "duplicate",  # two runs for the same place
     "unplanned",  # runs that the sweep did not plan
     "other_setting",  # runs differ in a setting that the sweep does not vary
     "overlapping_folds",  # about intervals over folds
@@ -36,7 +36,7 @@ NoteKind = Literal[
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence that readers of the tables must know, with its subject."""
+    """A sentence that readers of the tables must know; ``kind`` is its subject."""
 
     kind: NoteKind
     text: str
@@ -50,7 +50,7 @@ class ExperimentRun:
         row, replicate: names, as tables show them.
         state: results count only if its kind is ``done``.
         settings: the run's folder and settings; None if it is missing.
-        outcome: on the test split; None unless done.
+        outcome: decisions on the test split; None unless the run is done.
         status, metrics: contents of ``status.json`` and ``metrics.json``; may be empty.
     """
 
@@ -73,7 +73,7 @@ class ExperimentRun:
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that a report knows of a sweep.
+    """Everything that a report knows about a sweep.
 
     Attributes:
         root: the sweep's folder.
@@ -105,7 +105,7 @@ class Experiment:
         return self.factors == ("exclude",)
 
     def correct(self) -> np.ndarray:
-        """Whether decisions are right, float32 ``[R, S, N]``: 0, 1, or NaN for unfinished runs."""
+        """Correct decisions, float32 ``[R, S, N]``: 0 or 1; NaN for unfinished runs."""
         shape = len(self.rows), len(self.replicates), len(self.pictures.id)
         result = np.full(shape, np.nan, dtype=np.float32)
         for r, row in enumerate(self.runs):
@@ -121,7 +121,7 @@ class Experiment:
         return [run for row in self.runs for run in row if not run.done]
 
     def averaged(self) -> str:
-        """``with`` or ``without`` (test-time augmentation)."""
+        """``with`` or ``without``, as in "with test-time augmentation"."""
         views = {run.settings.value("tta") for run in self.finished() if run.settings is not None}
         return "without" if not self.tta or views == {"[identity]"} else "with"
 
@@ -142,13 +142,13 @@ def row_name(factors: Sequence[str], values: FactorValues) -> str:
 
 def _replicate_names(replicates: Sequence[FactorValues]) -> list[str]:
     """``seed=2``, or ``fold=1``, or both if both vary."""
-    known = [k for k in range(len(REPLICATES)) if any(replicate[k] for replicate in replicates)]
-    vary = [k for k in known if len({replicate[k] for replicate in replicates}) > 1] or known[:1]
+    present = [k for k in range(len(REPLICATES)) if any(values[k] for values in replicates)]
+    vary = [k for k in present if len({values[k] for values in replicates}) > 1] or present[:1]
     return [", ".join(f"{REPLICATES[k]}={r[k]}" for k in vary) or "run" for r in replicates]
 
 
 def read_experiment(root: Path, *, tta: bool = True) -> Experiment:
-    """All runs below ``root``, finished or not, in the places that the sweep planned for them.
+    """Read all runs below ``root``, finished or not, and put them into the sweep's planned places.
 
     Args:
         root: a sweep's folder, ``multirun/NAME``.
@@ -220,7 +220,7 @@ def read_experiment(root: Path, *, tta: bool = True) -> Experiment:
 def _place(
     runs: Sequence[RunSettings], grid: Grid
 ) -> tuple[dict[tuple[FactorValues, FactorValues], RunSettings], Grid, list[Note]]:
-    """The run of each (row, replicate); runs that were not planned extend the grid."""
+    """Assign runs to (row, replicate); unplanned runs extend the grid."""
     swept = [any(replicate[k] for replicate in grid.replicates) for k in range(len(REPLICATES))]
     places: dict[tuple[FactorValues, FactorValues], RunSettings] = {}
     rows, replicates = dict.fromkeys(grid.rows), dict.fromkeys(grid.replicates)
@@ -283,9 +283,9 @@ def _read_run(
 
 
 def _unplanned_differences(runs: Sequence[RunSettings], factors: Sequence[str]) -> list[Note]:
-    """A note for each setting that is no factor and still differs between finished runs.
+    """A note on each setting that is not a factor and yet differs between finished runs.
 
-    Such a difference would be taken for an effect of the factors.
+    Readers would take its effect for an effect of the factors.
     """
     names = [key.lstrip("+") for key in factors]
     if {"experiment", "sweep"} & set(names):

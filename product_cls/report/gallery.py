@@ -12,7 +12,7 @@ from product_cls.core import cli
 class Arguments:
     """Write contact sheets of rendered products; render the products first if they are missing.
 
-    products, size, seed, difficulty: as in python -m product_cls.data.rendered.
+    products, size, seed, difficulty: as for python -m product_cls.data.rendered.
     root: folder of the data set; null: data/rendered-..., named by these values.
     out: folder of the sheets.
     """
@@ -27,7 +27,7 @@ class Arguments:
 
 def main() -> None:
     arguments = cli.parse_arguments(Arguments, prog="python -m product_cls.report.gallery")
-    # Imported after the words are parsed: --help and wrong words need none of it.
+    # Imported here, so that --help and errors appear at once.
     from product_cls.config.border import keys_for_arguments
     from product_cls.config.resolvers import rendered_name
     from product_cls.data.rendered import render_dataset

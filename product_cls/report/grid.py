@@ -16,7 +16,7 @@ from product_cls.core.nested import flatten
 from product_cls.runs.fingerprint import UNFINGERPRINTED
 from product_cls.runs.folder import RunFolder
 
-REPLICATES = ("seed", "fold")  # keys that tell apart the runs of one setting
+REPLICATES = ("seed", "fold")  # keys that distinguish the runs of one setting
 
 FactorValues = tuple[str, ...]  # the value of each factor (or of each replicate key), as text
 
@@ -94,7 +94,7 @@ def _word(value: Any) -> str:
 
 
 def _values(override: Override) -> tuple[str, ...] | None:
-    """The values of a swept key; None if only a run knows them."""
+    """The values of a swept key; None if only the runs know them."""
     if not override.is_discrete_sweep():  # an interval, whose values are drawn
         return None
     try:
@@ -124,7 +124,7 @@ class RunSettings:
 
 
 def read_settings(folder: RunFolder) -> RunSettings:
-    """The settings of a run; a file that is missing or damaged leaves its part empty."""
+    """The settings of a run; a missing or damaged file leaves its part empty."""
     try:
         config = yaml.safe_load(folder.config_file.read_text())
         settings = {key: as_text(value) for key, value in flatten(config).items()}
@@ -140,7 +140,7 @@ def read_settings(folder: RunFolder) -> RunSettings:
 
 
 def guess_grid(runs: Sequence[RunSettings]) -> Grid:
-    """A plan from the runs alone: keys that differ are factors, and every run was planned."""
+    """Guess the plan from the runs: keys that differ are factors, and every run was planned."""
     if all(run.overrides is not None for run in runs):
         tables = [run.overrides or {} for run in runs]
     else:

@@ -20,18 +20,18 @@ from product_cls.report.statistics import count_hits
 from product_cls.report.summary import runs_word
 
 ALL = "all models"
-KINDS = ("plain", "tta")  # scores of the pictures as they are; averaged over their augmentations
+KINDS = ("plain", "tta")  # scores of unaugmented pictures; averaged over augmented views
 
 
 @dataclass(frozen=True)
 class Votes:
-    """Right decisions of a model's S finished runs on N pictures; the first axis is ``KINDS``.
+    """Whether a model's S finished runs decide correctly on N pictures; axis 0 is ``KINDS``.
 
     Attributes:
-        name: of the row.
-        planned: its runs, finished or not.
-        runs: of each finished run, bool ``[2, S, N]``.
-        vote: of their vote, bool ``[2, N]``.
+        name: name of the row.
+        planned: the model's runs, finished or not.
+        runs: correct decisions of each finished run, bool ``[2, S, N]``.
+        vote: correct decisions of their vote, bool ``[2, N]``.
     """
 
     name: str
@@ -93,7 +93,7 @@ def _check_sweep(experiment: Experiment) -> None:
 
 
 def _right(predictions: Predictions, pictures: Pictures) -> np.ndarray:
-    """Whether each decision is right, bool ``[2, N]`` in the order of ``pictures``."""
+    """Whether each decision is correct, bool ``[2, N]``, in the order of ``pictures``."""
     if (name := predictions.task["name"]) != "single_label":
         raise UserError(f"This report needs runs of task=single_label; these have task={name}.")
     position = pd.Series(np.arange(len(predictions.id)), index=predictions.id)
@@ -103,12 +103,12 @@ def _right(predictions: Predictions, pictures: Pictures) -> np.ndarray:
 
 
 def models_table(experiment: Experiment, votes: Sequence[Votes]) -> pd.DataFrame:
-    """All numbers, in per cent and points, one row a model; NaN if unknown.
+    """All numbers, in per cent and points, one row per model; NaN if unknown.
 
     Columns with the prefix ``plain_`` or ``tta_``: ``fold`` and ``sd`` (mean and standard deviation
-    of single runs), ``vote``, ``gain`` (vote minus mean run), and the 95 % intervals of these two,
-    with products resampled. Then ``published``, the accuracy of the vote with TTA by view, and the
-    accuracy of each run.
+    of single runs), ``vote``, ``gain`` (vote minus mean run), and the 95 % intervals of vote and
+    gain, with products resampled. Then ``published``, the accuracy of the vote with TTA by view,
+    and the accuracy of each run.
     """
     pictures = experiment.pictures
     index = draw_units(int(pictures.product.max()) + 1)

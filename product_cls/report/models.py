@@ -23,7 +23,7 @@ class Arguments:
 
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.report.models")
-    # Imported after the words are parsed: --help and wrong words need none of it.
+    # Imported here, so that --help and errors appear at once.
     from product_cls.report import model_votes
     from product_cls.report.experiment import read_experiment
     from product_cls.report.models_figure import models_figure

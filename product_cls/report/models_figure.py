@@ -31,7 +31,7 @@ def models_figure(table: pd.DataFrame) -> Figure:
         panels[1].set_xlabel("vote with TTA by view, test accuracy (%)", fontsize=9)
     for axes in panels:
         open_panel(axes)
-        # Half an inch below the panel, clear of the axis labels whatever the height.
+        # Half an inch below the panel, clear of the axis labels at any height.
         below: dict[str, Any] = {
             "loc": "upper center",
             "bbox_to_anchor": (0.5, -0.5 / (size[1] - 1.2)),

@@ -6,8 +6,8 @@ from product_cls.report.experiment import Experiment
 from product_cls.report.statistics import LEVEL
 from product_cls.report.summary import Summary
 
-# Below this many products, statistics are marked as approximate: with 12 products that suit the
-# rows unevenly, the error rate was 5.6 % where 5 % is nominal.
+# With fewer products, statistics are marked as approximate: with 12 products on which the rows do
+# unequally well, the error rate was 5.6 %, where 5 % is nominal.
 FEW = 20
 
 
@@ -69,7 +69,8 @@ def method_notes(experiment: Experiment, summary: Summary) -> list[str]:
             )
     if not np.isnan(summary.published).all():
         notes.append(
-            "Published: one run a row, on the competition's leaderboard, which uses other pictures."
+            "Published: one run per row, on the competition's leaderboard, which uses other "
+            "pictures."
         )
     if summary.tau is not None:
         tau = summary.tau

@@ -26,7 +26,7 @@ from product_cls.report.plots import curves_figure, monitored, result_figure, vi
 from product_cls.report.summary import Summary, result_table, view_table
 
 SIDE = 150  # longest side of the pictures on the page, in pixels
-VERDICTS = ("helps", "hurts", "better", "worse")  # these cells have a colour of their own
+VERDICTS = ("helps", "hurts", "better", "worse")  # cells with their own colour
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Curves:
     """Learning curves.
 
     Attributes:
-        plots: one a metric.
+        plots: one per metric.
         baseline: name of the row that every panel shows in grey; "" if there is no other row.
         problem: why there are no plots; "" if there are.
     """
@@ -83,10 +83,10 @@ class Confusions:
     """The products that a row confuses most often.
 
     Attributes:
-        row: its name.
-        pairs: with pictures, worst first.
+        row: name of the row.
+        pairs: pairs with pictures, worst first.
         table: the pairs without pictures; None if there are pictures or no pairs.
-        problem: why pictures or pairs are missing; "" if nothing is.
+        problem: why pictures or pairs are missing; "" if none are.
     """
 
     row: str
@@ -231,7 +231,7 @@ def _thumbnail(path: Path | None) -> str:
 
 
 def _facts(experiment: Experiment) -> list[str]:
-    """What varied, what did not, and the versions of the libraries."""
+    """Swept keys, settings that all runs share, and versions of the libraries."""
     versions = {
         ", ".join(f"{name} {version}" for name, version in run.metrics.get("versions", {}).items())
         for run in experiment.finished()

@@ -26,7 +26,7 @@ from product_cls.report.experiment import Experiment, ExperimentRun
 from product_cls.report.summary import Summary, p_word
 
 VERDICTS = {"helps": BLUE, "better": BLUE, "hurts": VERMILION, "worse": VERMILION}
-CURVE_HEIGHT = 1.5  # of a panel of learning curves, in inches
+CURVE_HEIGHT = 1.5  # height of a panel of learning curves, in inches
 
 
 def _dots_panel(axes: Axes, x: str) -> None:
@@ -41,7 +41,7 @@ def _dots_panel(axes: Axes, x: str) -> None:
 
 
 def result_figure(experiment: Experiment, summary: Summary) -> Figure:
-    """Accuracy of every row and, beside it, its difference to the baseline: measured, published."""
+    """Accuracy of every row and its measured and published difference from the baseline."""
     count = len(experiment.rows)
     paired = count > 1
     height = 0.34 * count + 1.75
@@ -205,10 +205,10 @@ def read_curve(run: ExperimentRun, column: str) -> pd.Series | None:
 def curves_figure(
     experiment: Experiment, baseline: int, column: str, scale: float
 ) -> Figure | None:
-    """Learning curves: a panel a row, each with the baseline's runs in grey for comparison.
+    """Learning curves: one panel per row, with the baseline's runs in grey for comparison.
 
     Args:
-        column: of ``logs/metrics.csv``.
+        column: column of ``logs/metrics.csv``.
         scale: factor of the values; 100 shows shares in per cent.
 
     Returns:

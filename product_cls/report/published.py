@@ -29,7 +29,7 @@ TABLES = {"recipe_a": RECIPE_A}
 
 
 def published_table(name: str) -> Mapping[frozenset[str], float]:
-    """A published table by name: accuracy in per cent by excluded steps; ``none`` is empty.
+    """A published table by name, accuracy in per cent by excluded steps; ``none`` is empty.
 
     Raises:
         UserError: an unknown name.

@@ -1,6 +1,6 @@
 """Contact sheets of a rendered data set.
 
-One sheet a shape and one a camera pitch, the most similar products, and the test pictures that come
+One sheet per shape and one per camera pitch, the most similar products, and the test pictures
 nearest to a training picture.
 """
 
@@ -22,7 +22,7 @@ POSES_A_PRODUCT = 4  # rolls that a sheet of shapes shows at each pitch
 
 
 def nearest_training(root: str | Path, views: pd.DataFrame) -> pd.DataFrame:
-    """For each test picture, the nearest training picture among its product and the near-twins.
+    """For each test picture, the nearest training picture of its product and the near-twins.
 
     Args:
         root: folder of the rendered data set.

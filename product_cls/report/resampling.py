@@ -8,8 +8,8 @@ from scipy.stats import rankdata
 
 from product_cls.report.statistics import DRAWS, LEVEL
 
-# The bootstrap of a rank correlation is overconfident for few items: without any correlation, its
-# 95 % interval excludes 0 in 13 % of tables of 5 items, in 3 % of 6, 5 % of 8 and 6 % of 12 (500
+# For few items, the bootstrap of a rank correlation is overconfident: without any correlation, its
+# 95 % interval excludes 0 in 13 % of tables of 5 items; for 6, 8 and 12 items in 3, 5 and 6 % (500
 # tables each).
 FEWEST = 6
 
@@ -24,7 +24,7 @@ def draw_units(count: int, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
 
 
 def interval(resampled: np.ndarray) -> tuple[float, float]:
-    """The 95 % percentile interval of resampled values ``[draws]``."""
+    """The 95 % percentile interval of resampled values, float ``[draws]``."""
     low, high = np.quantile(resampled, [LEVEL / 2, 1 - LEVEL / 2])
     return float(low), float(high)
 
@@ -81,7 +81,7 @@ class Rank:
 
 
 def compare_orders(by: Mapping[str, np.ndarray], target: np.ndarray) -> dict[str, Rank]:
-    """How well each of two measures orders the same items as a target does.
+    """How well the order of items by each of two measures agrees with the order by a target.
 
     An item is resampled with all its values, so the difference is paired.
 
@@ -98,8 +98,8 @@ def compare_orders(by: Mapping[str, np.ndarray], target: np.ndarray) -> dict[str
     count = len(target)
     if count < 3 or np.isnan([*by.values(), target]).any():
         return {}
-    # Equal means differ in their last bits if they were summed in another order; rounding keeps
-    # them ties.
+    # Equal means that were summed in different orders differ in their last bits; rounding makes
+    # them ties again.
     by, target = {key: x.round(9) for key, x in by.items()}, target.round(9)
     index = draw_units(count)
     value = {key: float(rank_correlation(x, target)) for key, x in by.items()}

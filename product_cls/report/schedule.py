@@ -16,10 +16,10 @@ from product_cls.core.errors import UserError
 class Arguments:
     """Plot schedules of conf/scheduler side by side and print their values at some steps.
 
-    scheduler: one name or several, [cosine,cosine_restarts]; all: every one.
-    arguments: override those in the files: arguments={warmup: 0.1}; all must accept them.
+    scheduler: one name or several, [cosine,cosine_restarts]; all: every schedule.
+    arguments: override those in the files: arguments={warmup: 0.1}; all schedules must accept them.
     epochs: length of the run.
-    steps_per_epoch: optimiser steps an epoch, that is training pictures / data.batch_size.
+    steps_per_epoch: optimiser steps per epoch, that is, training pictures / data.batch_size.
     lr: the optimiser's learning rate.
     out: the plot, a PNG file.
     """
@@ -39,7 +39,7 @@ def main() -> None:
             raise UserError(f"{key}={value}; allowed: 1 or more.")
     if arguments.lr <= 0:
         raise UserError(f"lr={arguments.lr}; it must be above 0.")
-    # Imported after the words are parsed: --help and wrong words need none of it.
+    # Imported here, so that --help and errors appear at once.
     from product_cls.core.files import write_bytes_whole
     from product_cls.display.style import png
     from product_cls.display.tables import print_table

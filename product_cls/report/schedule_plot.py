@@ -29,15 +29,15 @@ def schedule_names(value: Any) -> list[str]:
     Raises:
         UserError: there is no file of that name.
     """
-    known = known_schedules()
+    files = known_schedules()
     if value == "all":
-        return known
+        return files
     names = [str(name) for name in value] if isinstance(value, list) else [str(value)]
     for name in names:
-        if name not in known:
-            raise UserError(f"scheduler={name}; allowed: {', '.join(known)}, a list, or all.")
+        if name not in files:
+            raise UserError(f"scheduler={name}; allowed: {', '.join(files)}, a list, or all.")
     if not names:
-        raise UserError(f"scheduler=[] names none; allowed: {', '.join(known)}, a list, or all.")
+        raise UserError(f"scheduler=[] names none; allowed: {', '.join(files)}, a list, or all.")
     return names
 
 
@@ -52,7 +52,7 @@ def load_schedule(name: str, arguments: dict[str, Any]) -> Any:
 
 
 def learning_rates(schedule: Any, steps: int, lr: float) -> np.ndarray:
-    """The learning rate of each step and of the one after the last, float64 ``[steps + 1]``.
+    """The learning rate of each step and after the last step, float64 ``[steps + 1]``.
 
     Raises:
         UserError: an argument that the schedule does not accept.
@@ -73,7 +73,12 @@ def learning_rates(schedule: Any, steps: int, lr: float) -> np.ndarray:
 
 
 def rate_table(rates: dict[str, np.ndarray], steps_per_epoch: int) -> pd.DataFrame:
-    """Learning rates at about ``SHOWN`` steps, from the first to the end; a column a schedule."""
+    """Learning rates at about ``SHOWN`` steps, from first to last; one column per schedule.
+
+    Args:
+        rates: learning rates by schedule, float64 ``[steps + 1]`` each.
+        steps_per_epoch: optimiser steps per epoch.
+    """
     steps = len(next(iter(rates.values()))) - 1
     shown = np.unique(np.linspace(0, steps, SHOWN + 1).round().astype(int))
     table = {"step": shown.astype(str), "epoch": (shown / steps_per_epoch).round(2)}
@@ -83,7 +88,7 @@ def rate_table(rates: dict[str, np.ndarray], steps_per_epoch: int) -> pd.DataFra
 
 
 def schedule_figure(rates: dict[str, np.ndarray], steps_per_epoch: int) -> Figure:
-    """Learning rate by epoch, a panel a schedule, all on one scale."""
+    """Learning rate by epoch, one panel per schedule, all on one scale; see ``rate_table``."""
     columns = min(COLUMNS, len(rates))
     lines = -(-len(rates) // columns)
     figure = Figure(figsize=(2.7 * columns + 0.8, 2.1 * lines + 0.5), layout="constrained")

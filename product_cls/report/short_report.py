@@ -16,7 +16,7 @@ Block = str | tuple[str, pd.DataFrame]  # a paragraph, or a caption with its tab
 
 
 def reader_notes(experiment: Experiment) -> list[str]:
-    """Missing runs, and those notes of the experiment that hold for a short report."""
+    """Sentences about missing runs, and the experiment's notes that hold for a short report."""
     # Intervals of a short report are not over folds, so the note about overlapping folds is wrong
     # there.
     notes = [note.text for note in experiment.notes if note.kind != "overlapping_folds"]
@@ -36,7 +36,7 @@ def write_report(
     Args:
         out: the folder.
         title: one line, without a full stop.
-        notes: sentences that come first.
+        notes: sentences at the top.
         blocks: the text; empty paragraphs and tables are left out.
         table: all numbers, for ``table.csv``.
         figure: for ``plot.png``.

@@ -3,26 +3,26 @@
 An experiment is ``hits[row, seed, product]``: the number of test pictures of a product that a run
 classified correctly, NaN for a missing run. All rows share seeds and pictures, so comparisons are
 paired. There are two sources of variation: the seed (weights, order, augmentation) and the choice
-of products. Pictures of one product are right or wrong together, so the unit is the product, not
-the picture.
+of products. Pictures of one product tend to be right or wrong together, so the unit is the product,
+not the picture.
 
 The error of a measured difference has two parts:
 
 * Products: they are resampled with replacement, each with all its pictures and all rows at once
   (cluster bootstrap; Davison & Hinkley 1997, section 3.8). Variation between seeds within products
-  is removed from the bootstrap's spread, because the part of the seeds contains it already: in a
-  two-way layout ``Var(mean) = (MS_seed + MS_product - MS_rest) / (seeds * products)``.
-* Seeds: three are too few to resample. A ninth of the 27 resamples holds a single seed, and the
-  spread comes out a third too small without any sign of it. Their part is Student's t on the
-  variance between seeds. With two degrees of freedom it would detect next to nothing, so the
+  is removed from the bootstrap's spread, because the seeds' part already contains it: in a two-way
+  layout ``Var(mean) = (MS_seed + MS_product - MS_rest) / (seeds * products)``.
+* Seeds: three are too few to resample. A ninth of the 27 resamples hold a single seed, and the
+  spread is silently underestimated by a third. Their part is Student's t on the variance between
+  seeds. With two degrees of freedom it would detect next to nothing, so the
   variance is pooled over the rows, as in the analysis of variance. A row with a variance above the
   pooled one keeps its own, so that a noisy row does not profit from stable ones. Differences share
   the baseline's runs and are therefore correlated by one half; the pool of k of them has
   4 / (k + 3) of its nominal degrees of freedom (Satterthwaite 1946).
 
-The two parts are added as independent: Student's t convolved with the bootstrap. If the bootstrap
-is normal, this is the Behrens-Fisher distribution, whose tests are conservative (Robinson 1976,
-Annals of Statistics 4(5)).
+The two parts are treated as independent: Student's t is convolved with the bootstrap. If the
+bootstrap is normal, this is the Behrens-Fisher distribution, whose tests are conservative (Robinson
+1976, Annals of Statistics 4(5)).
 
 ``tests/report/test_report_calibration.py`` measures the method on tables with a known truth. With
 no effect, 3 seeds and 10 rows, 1 to 2 % of the tables have a verdict (nominal: 5 %), also if the
@@ -41,7 +41,7 @@ DRAWS = 2000  # resamples of products
 ATOMS = 256  # quantiles that represent the resamples; Student's t smooths between them
 SMOOTH = 0.2  # least scale of the seeds' part, relative to the products' standard deviation
 BATCH = 10_000_000  # most numbers in memory at once while resampling
-LEVEL = 0.05  # family-wise for the verdicts of all rows; for each interval by itself
+LEVEL = 0.05  # family-wise for the verdicts of all rows; intervals have it individually
 
 
 def count_hits(correct: np.ndarray, product: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +83,7 @@ def seed_variance(values: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def known_mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Mean of the values that are not NaN; NaN, without a warning, if all are."""
+    """Mean of a float array over ``axis``, without NaN values; NaN without a warning if all are."""
     count = (~np.isnan(values)).sum(axis=axis)
     total = np.nansum(values, axis=axis)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
@@ -108,7 +108,7 @@ class RowSummary:
 
 
 def summarise_rows(accuracy: np.ndarray) -> RowSummary:
-    """Mean, standard deviation and interval over seeds of accuracies, float ``[R, S]``."""
+    """Mean, standard deviation and interval over seeds of accuracies, float ``[R, S]`` with NaN."""
     count = (~np.isnan(accuracy)).sum(axis=1)
     mean = known_mean(accuracy, axis=1)
     squares = np.nansum((accuracy - mean[:, None]) ** 2, axis=1)
@@ -124,7 +124,7 @@ class Deviation:
     """Distribution of measured minus true differences: Student's t times ``scale``, plus an atom.
 
     Attributes:
-        scale: of the seeds' part, ``[R]``.
+        scale: scale of the seeds' part, ``[R]``.
         freedom: degrees of freedom of Student's t.
         atoms: equally likely values of the products' part, ``[ATOMS, R]``.
     """
@@ -135,7 +135,7 @@ class Deviation:
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
         """P(deviation <= x) of each row, for ``x [R]``."""
-        scale = np.maximum(self.scale, 1e-9)  # it is 0 if runs agree in everything
+        scale = np.maximum(self.scale, 1e-9)  # 0 if the runs agree completely
         result: np.ndarray = stdtr(self.freedom, (x - self.atoms) / scale).mean(axis=0)
         return result
 
@@ -181,11 +181,11 @@ def compare_rows(
     """Compare every row with the baseline on the same seeds and pictures (method: top of file).
 
     Args:
-        hits: right decisions, float ``[R, S, C]``; NaN for missing runs.
+        hits: correct decisions, float ``[R, S, C]``; NaN for missing runs.
         sizes: pictures of each product, int ``[C]``.
-        baseline: position of the row.
+        baseline: position of the baseline's row.
         draws: resamples of products.
-        seed: of the resampling.
+        seed: seed of the resampling.
         intervals: False leaves ``low`` and ``high`` NaN and saves most of the time.
     """
     pairs_of = hits - hits[baseline]
@@ -199,8 +199,8 @@ def compare_rows(
     if freedom and len(sizes) > 1:
         atoms = _product_atoms(pairs_of[rows], values[rows], sizes, draws, seed)
         scale = np.sqrt(variance[rows] / pairs[rows])
-        # Beyond its farthest resample, the bootstrap gives probability 0. A minimal scale of
-        # Student's t gives it tails (smoothed bootstrap: Silverman & Young 1987).
+        # The bootstrap gives probability 0 beyond its farthest resample. A minimal scale of
+        # Student's t adds tails (smoothed bootstrap: Silverman & Young 1987).
         scale = np.maximum(scale, SMOOTH * atoms.std(axis=0))
         deviation = Deviation(scale, freedom, atoms)
         below = deviation.cdf(estimate[rows])
@@ -223,7 +223,7 @@ def _product_atoms(
     """
     units = len(sizes)
     mean = known_mean(pairs_of, axis=1)  # [R, C]
-    # Each product's contribution to the deviation, seed by seed, without the seed's mean.
+    # Each product's contribution to the deviation by seed, without the seed's mean.
     parts = (pairs_of - values[:, :, None] * sizes) / sizes.sum()
     total = (known_mean(parts, axis=1) ** 2).sum(axis=1)
     pairs = (~np.isnan(values)).sum(axis=1)
@@ -236,7 +236,7 @@ def _product_atoms(
     resampled *= np.sqrt(np.maximum(share, 0) * units / (units - 1))
     ranks = (np.arange(ATOMS) + 0.5) / ATOMS
     atoms: np.ndarray = np.quantile(resampled, ranks, axis=0)
-    # The variance of few products is not known well either, hence the tails of Student's t.
+    # The variance of few products is uncertain, too, hence the tails of Student's t.
     return atoms * (stdtrit(units - 1, ranks) / ndtri(ranks))[:, None]
 
 
@@ -255,8 +255,8 @@ def _resample(
 def holm(p: np.ndarray) -> np.ndarray:
     """Correct p-values for their number (Holm 1979), which bounds the family-wise error rate.
 
-    A NaN stands for a planned comparison that cannot be made yet. It counts and stays NaN, so that
-    rows that finish early are not judged more leniently than at the end.
+    NaN stands for a planned comparison that is not yet possible. It counts and stays NaN, so that
+    early rows are not judged more leniently than at the end.
 
     Args:
         p: float ``[K]``, 0 to 1.
@@ -286,7 +286,7 @@ class Tau:
 def rank_agreement(
     hits: np.ndarray, sizes: np.ndarray, other: np.ndarray, *, draws: int = DRAWS, seed: int = 0
 ) -> Tau | None:
-    """Agreement of the order of the rows with another order, such as the published one.
+    """Agreement of the order of the rows with another order, such as the published order.
 
     For the interval, products are resampled and the mean of each row varies by the noise of its
     seeds. A seed's effect on all rows alike does not change their order and is left out. The other

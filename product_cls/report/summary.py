@@ -27,18 +27,19 @@ from product_cls.report.statistics import (
 class Summary:
     """The results of an experiment with R rows, S replicates and V views.
 
-    Accuracies and differences are shares, 0 to 1; arrays are float64 ``[R]`` unless told otherwise.
+    Accuracies and differences are shares, 0 to 1; arrays are float64 ``[R]`` unless stated
+    otherwise.
 
     Attributes:
-        baseline: position of the row that others are compared with.
-        accuracy: of each run, ``[R, S]``; NaN if it has not finished.
+        baseline: position of the baseline's row.
+        accuracy: accuracy of each run, ``[R, S]``; NaN for unfinished runs.
         rows: mean, standard deviation and interval of each row.
         differences: to the baseline, paired.
         p: p-values of the differences, corrected for the number of planned rows (Holm).
-        verdict: a word a row; "" for the baseline.
-        published: in per cent; NaN if unknown.
+        verdict: one word or phrase per row; "" for the baseline.
+        published: published accuracy in per cent; NaN if unknown.
         tau: agreement of the measured with the published order; None without published values.
-        unit: resampled for intervals over pictures: ``products`` or ``pictures``.
+        unit: the unit that is resampled, ``products`` or ``pictures``.
         views: names of the V views; empty if there is only one.
         by_view: accuracy by view, ``[R, V]``, mean over the finished runs.
     """
@@ -90,8 +91,8 @@ def summarise_experiment(
         experiment: with at least one finished run.
         baseline: a row's name.
         published: accuracy in per cent by excluded steps.
-        by_product: resample products with all their pictures, which are right or wrong together;
-            False treats pictures as independent.
+        by_product: resample products with all their pictures, which tend to be right or wrong
+            together; False treats pictures as independent.
 
     Raises:
         UserError: no such baseline, or published numbers for a sweep that is not an ablation.
@@ -135,8 +136,8 @@ def summarise_experiment(
 def _verdict(
     ablation: bool, differences: Differences, p: np.ndarray, row: int, baseline: int
 ) -> str:
-    """A word for a row. In an ablation it judges the excluded step: ``helps`` means that accuracy
-    is lower without it."""
+    """The verdict on a row; in an ablation, on the excluded step: ``helps`` means that accuracy is
+    lower without it."""
     if row == baseline:
         return ""
     if not differences.pairs[row]:
@@ -188,7 +189,7 @@ def result_table(experiment: Experiment, summary: Summary) -> pd.DataFrame:
 
 
 def csv_table(experiment: Experiment, summary: Summary) -> pd.DataFrame:
-    """All results as numbers, in per cent and points, with a column a run and a column a view."""
+    """All results as numbers, in per cent and points; one column for each run and each view."""
     rows, differences = summary.rows, summary.differences
     base = summary.published[summary.baseline]
     lines = []

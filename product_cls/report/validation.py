@@ -15,7 +15,7 @@ class Arguments:
 
     runs: the sweep's folder, multirun/NAME, from python train.py -m sweep=validation.
     out: folder of the report; null: RUNS/report.
-    tta: use scores averaged over test-time augmentation; false: of the pictures as they are.
+    tta: use scores averaged over test-time augmentation; false: those of unaugmented pictures.
     """
 
     runs: str = MISSING
@@ -25,7 +25,7 @@ class Arguments:
 
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.report.validation")
-    # Imported after the words are parsed: --help and wrong words need none of it.
+    # Imported here, so that --help and errors appear at once.
     from product_cls.report import validation_study
     from product_cls.report.notes import headline
     from product_cls.report.short_report import Block, reader_notes, write_report

@@ -8,7 +8,7 @@ from product_cls.display.style import BLUE, GREY, INK, PALE, VERMILION, open_pan
 
 
 def validation_figure(table: pd.DataFrame, unseen: str) -> Figure:
-    """Both kinds of validation against the test, one point of each kind a setting.
+    """Both kinds of validation against the test, one point of each kind per setting.
 
     Args:
         table: ``validation_study.Study.table``, in per cent.
@@ -28,7 +28,8 @@ def validation_figure(table: pd.DataFrame, unseen: str) -> Figure:
         pad = 0.06 * max(high - low, 1.0)
         ends = [low - pad, high + pad]
         axes.plot(ends, ends, "--", color=GREY, linewidth=1, label="validation = test")
-        # The two points of a setting share a height; the line between them is their disagreement.
+        # The two points of a setting share a height; the line between them shows their
+        # disagreement.
         axes.hlines(y, table["held_out"], table["random"], color=PALE, linewidth=1.2)
         axes.plot(
             table["random"], y, "o", color=BLUE, markerfacecolor="white", label="random folds"

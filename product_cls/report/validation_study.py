@@ -16,7 +16,7 @@ from product_cls.report.statistics import known_mean
 from product_cls.report.summary import runs_word
 
 FACTOR, RANDOM, VIEW = "folds.strategy", "stratified", "view"
-UNKNOWN = "unknown"  # name of a view that is not known
+UNKNOWN = "unknown"  # stands for the name of an unknown view
 KINDS = {"random": "random folds", "held_out": "held-out views"}  # column -> name
 
 
@@ -26,12 +26,12 @@ class Study:
 
     Attributes:
         experiment: the runs; a row is a setting with a strategy.
-        table: a row a setting, accuracies in per cent, NaN if runs are missing. Validation:
+        table: one row per setting, accuracies in per cent, NaN if runs are missing. Validation:
             ``random``, ``held_out`` and ``held_out V`` (on view V, by runs that did not train on
             it). Test, by the random-fold runs, because these would be deployed: ``test``,
-            ``test V`` and ``unseen`` (test views that no validation split has). Then the numbers
-            of runs.
-        unseen: names of those views.
+            ``test V`` and ``unseen`` (test views that no validation split has). The last columns
+            are numbers of runs.
+        unseen: names of the unseen views.
         notes: sentences that readers must know.
     """
 
@@ -63,9 +63,9 @@ def read_study(root: Path, *, tta: bool = True) -> Study:
     pictures, correct = experiment.pictures, 100 * experiment.correct()
     tested = sorted(set(pictures.view) - {""}, key=natural_key)
     # Random folds contain every training view. Without such runs the training views are unknown.
-    seen = {view for names in validated["view"] for view in names.split("/")}
-    known = len(of_views) < len(validated) and seen != {UNKNOWN}
-    unseen = [view for view in tested if view not in seen] if known else []
+    validated_views = {view for names in validated["view"] for view in names.split("/")}
+    is_known = len(of_views) < len(validated) and validated_views != {UNKNOWN}
+    unseen = [view for view in tested if view not in validated_views] if is_known else []
     lines = []
     for name, rows in settings.items():
         random, held = rows.get(RANDOM, -1), rows.get(VIEW, -1)
@@ -113,7 +113,7 @@ def _settings(experiment: Experiment) -> dict[str, dict[str, int]]:
 
 
 def _validation(experiment: Experiment) -> tuple[pd.DataFrame, list[str]]:
-    """Validation accuracy of every finished run, and a sentence about each that has none.
+    """Validation accuracy of every finished run, and a sentence about each run without any.
 
     Returns:
         Columns ``row``, ``view`` (``0/30`` if a split has two) and ``accuracy`` in %.
@@ -136,10 +136,11 @@ def _validation(experiment: Experiment) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _test(correct: np.ndarray, at: np.ndarray) -> float:
-    """Mean accuracy of the finished runs on some pictures, in the unit of ``correct [S, N]``.
+    """Mean accuracy of the finished runs on some pictures, in the unit of ``correct``.
 
     Args:
-        at: bool ``[N]``; NaN is returned if it selects nothing.
+        correct: float ``[S, N]``, NaN for unfinished runs.
+        at: bool ``[N]``, the pictures; the mean of none is NaN.
     """
     return float(known_mean(correct[:, at].mean(axis=1), axis=0)) if at.any() else np.nan
 

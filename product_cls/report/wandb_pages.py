@@ -1,4 +1,4 @@
-"""A W&B workspace for a project, and a W&B report with a chapter a sweep.
+"""A W&B workspace for a project, and a W&B report with one chapter per sweep.
 
 W&B draws the charts from the runs it holds. Statistics that it cannot compute (intervals over
 seeds, paired differences, votes) come from the run folders and appear as tables.
@@ -31,7 +31,7 @@ from product_cls.tracking.findings import pairs_table
 
 STEP = wr.Metric("trainer/global_step")
 ACCURACY = "result/test/accuracy"
-# Key in a run's own config that identifies a swept config group.
+# Swept config group -> the key that identifies it in a run's config.
 KEYS = {
     "model": "model.backbone",
     "data": "data.name",
@@ -99,8 +99,8 @@ def build_workspace(entity: str, project: str, views: Sequence[str] = ()) -> ws.
 
 
 def build_report(entity: str, project: str, sweeps: Sequence[Sweep]) -> wr.Report:
-    """A report with a chapter a sweep: results with intervals, votes of models, accuracy by view,
-    confused products, and W&B's charts of the runs."""
+    """A report with one chapter per sweep: results with intervals, votes of models, accuracy by
+    view, confused products, and W&B's charts of the runs."""
     blocks: list[Any] = [wr.TableOfContents()]
     for sweep in sweeps:
         blocks += _chapter(sweep)

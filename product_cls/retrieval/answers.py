@@ -1,4 +1,4 @@
-"""How the search command reports its answers: threshold, tables, contact sheet, sentences."""
+"""The search command's output: rejection threshold, tables, contact sheet, sentences."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -14,7 +14,7 @@ from product_cls.retrieval.index.queries import Query
 from product_cls.retrieval.index.sheet import SheetCell
 from product_cls.retrieval.index.store import GalleryIndex
 
-UNKNOWN = "unknown"  # the answer below the rejection threshold
+UNKNOWN = "unknown"  # the answer if the similarity is below the rejection threshold
 SHOWN_NEIGHBOURS = 5  # on the sheet
 
 
@@ -26,11 +26,12 @@ def read_threshold(
     Args:
         text: a number, ``tuned`` or None.
         vote: the vote of the search.
-        changed: settings that change similarities, so that the tuned threshold does not apply.
+        changed: names of settings in use that change similarities and so invalidate the tuned
+            threshold.
 
     Raises:
-        UserError: ``text`` is none of these; or ``tuned``, for an index without a tuned threshold,
-            with ``changed`` settings, or with another vote than the index's.
+        UserError: ``text`` is none of these; or it is ``tuned``, but the index has no tuned
+            threshold, settings have changed, or the vote is not the index's.
     """
     if text is None:
         return None
@@ -63,7 +64,13 @@ def read_threshold(
 def named_table(
     queries: Sequence[Query], answers: np.ndarray, names: np.ndarray, values: np.ndarray
 ) -> pd.DataFrame:
-    """The columns of ``product_cls.predict``, and the answer, which may be ``unknown``."""
+    """The table of ``product_cls.predict``, with a column for the answer.
+
+    Args:
+        queries: N pictures.
+        answers: names of the products or ``unknown``, ``[N]``.
+        names, values: the best classes with their scores in [0, 1], best first, ``[N, top]``.
+    """
     table = pd.DataFrame({"image": [query.name for query in queries], "prediction": answers})
     for k in range(names.shape[1]):
         table[f"label_{k + 1}"], table[f"score_{k + 1}"] = names[:, k], values[:, k].round(4)
@@ -77,8 +84,8 @@ def neighbour_table(
 
     Args:
         queries: N pictures.
-        answers: names of the products, ``[N]``.
-        matches: k neighbours of each.
+        answers: names of the products or ``unknown``, ``[N]``.
+        matches: k neighbours of each picture.
     """
     table = pd.DataFrame({"image": [query.name for query in queries]})
     if any(query.label is not None for query in queries):
@@ -105,6 +112,11 @@ def is_right(query: Query, answer: str, classes: Collection[str]) -> bool | None
 def sheet_row(
     index: GalleryIndex, query: Query, answer: str, matches: NeighbourMatches, row: int
 ) -> list[SheetCell]:
+    """A query and its nearest neighbours as a row of the contact sheet.
+
+    Args:
+        row: position of the query in ``matches``.
+    """
     truth = [] if query.label is None else [f"is {query.label}"]
     lines = [answer, *truth, query.name]
     cells = [SheetCell(query.path, lines, is_right(query, answer, index.classes))]
@@ -121,7 +133,11 @@ def sheet_row(
 
 
 def bias_note(refining: Sequence[str]) -> str:
-    """How answers about pictures that are in the index are biased."""
+    """How answers about pictures that are themselves in the index are biased, in words.
+
+    Args:
+        refining: names of the settings in use that refine the search.
+    """
     if refining:
         return f"{refining[0]} lets them influence their own answers, so the accuracy excludes them"
     return (
@@ -131,6 +147,7 @@ def bias_note(refining: Sequence[str]) -> str:
 
 
 def accuracy_sentence(queries: Sequence[Query], answers: np.ndarray, classes: Sequence[str]) -> str:
+    """The accuracy of N answers, text ``[N]``, to the queries with a known label, in words."""
     class_names = set(classes)
     pairs = [
         (q, is_right(q, answer, class_names)) for q, answer in zip(queries, answers, strict=True)

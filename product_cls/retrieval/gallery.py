@@ -1,4 +1,4 @@
-"""A gallery, the labelled pictures that a run embedded, and votes of neighbours in it."""
+"""Galleries, the labelled pictures that a run embedded, and the vote of neighbours in them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +20,10 @@ class Gallery:
     Attributes:
         id: ids of the samples, text ``[M]``.
         path: paths of the picture files, text ``[M]``.
-        target: int64 ``[M]``, positions in ``classes``; negative where unknown.
+        target: int64 ``[M]``, positions in ``classes``; negative if unknown.
         classes: names of the classes, text ``[C]``.
         embedding: float32 ``[M, D]``, L2-normalised, averaged over test-time augmentation.
-        embedding_no_tta: the same, of the pictures as they are.
+        embedding_no_tta: the same, of the unaugmented pictures.
     """
 
     id: np.ndarray
@@ -61,11 +61,11 @@ class Gallery:
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def without(self, ids: np.ndarray) -> "Gallery":
-        """The gallery without these ids: validation pictures must not find themselves."""
+        """The gallery without these ids, text ``[K]``, so that no query finds itself."""
         return self.rows(~np.isin(self.id, ids))
 
     def without_tta(self) -> "Gallery":
-        """The same gallery, with the embeddings of the pictures as they are."""
+        """The same gallery with the embeddings of the unaugmented pictures."""
         return replace(self, embedding=self.embedding_no_tta)
 
 
@@ -79,12 +79,12 @@ def neighbour_scores(
     class_scores: np.ndarray | None = None,
     device: torch.device | None = None,
 ) -> np.ndarray:
-    """Scores of classes by the vote of each query's nearest gallery pictures.
+    """Class scores from the vote of each query's nearest gallery pictures.
 
     Args:
         queries: float32 ``[N, D]``, L2-normalised.
         gallery: float32 ``[M, D]``, L2-normalised.
-        labels: int64 ``[M]``, classes of the gallery.
+        labels: int64 ``[M]``, classes of the gallery pictures.
         num_classes: C.
         vote: how neighbours vote; a gallery smaller than ``vote.k`` votes as a whole.
         class_scores: ``[N, C]``, probabilities of the head; for ``winners`` only.
@@ -109,7 +109,7 @@ def vote_by_neighbours(
 
     Args:
         head: predictions of the head, with embeddings; its scores are kept as ``class_scores``.
-        gallery: of the same classes, without the predicted pictures.
+        gallery: has the same classes, and none of the predicted pictures.
         vote: how neighbours vote.
         device: where to search; None for the CPU.
 
@@ -144,10 +144,10 @@ def vote_by_neighbours(
 def retrieval_summary(
     predictions: Predictions, gallery: Gallery, device: torch.device | None = None
 ) -> dict[str, float]:
-    """Retrieval metrics of a split, beside the accuracy of the vote.
+    """Retrieval metrics of a split, in addition to the accuracy of the vote.
 
     Args:
-        predictions: of ``vote_by_neighbours``.
+        predictions: from ``vote_by_neighbours``.
         gallery: without the predicted pictures.
         device: where to search; None for the CPU.
 

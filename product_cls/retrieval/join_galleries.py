@@ -1,4 +1,4 @@
-"""Galleries of several runs brought into one order and joined into one."""
+"""Bring the galleries of several runs into the same order and join them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,8 +18,8 @@ def align_galleries(runs: Sequence[tuple[str, Gallery]]) -> list[Gallery]:
         runs: (name of the run, its gallery), one or more.
 
     Raises:
-        UserError: an empty gallery; or, naming two runs, galleries with different pictures, classes
-            or labels.
+        UserError: an empty gallery, or two runs whose galleries have different pictures, classes or
+            labels.
     """
     (first_name, first), *others = runs
     if not len(first.id):
@@ -42,11 +42,11 @@ def align_galleries(runs: Sequence[tuple[str, Gallery]]) -> list[Gallery]:
         if not np.array_equal(first.id, other.id):
             position = pd.Series(np.arange(len(other.id)), index=other.id)
             other = other.rows(position[first.id].to_numpy())
-        unlike = np.flatnonzero(first.target != other.target)
-        if len(unlike):
+        differing = np.flatnonzero(first.target != other.target)
+        if len(differing):
             raise UserError(
-                f"{pair}: their galleries label {len(unlike)} pictures differently, the first is "
-                f"'{first.id[unlike[0]]}'."
+                f"{pair}: their galleries label {len(differing)} pictures differently, the first "
+                f"is '{first.id[differing[0]]}'."
             )
         aligned.append(other)
     return aligned

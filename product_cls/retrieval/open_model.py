@@ -1,4 +1,4 @@
-"""Opens runs, sweeps, checkpoints, indexes and ONNX files as models that name pictures."""
+"""Open runs, sweeps, checkpoints, indexes and ONNX files as models that name pictures."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +19,8 @@ from product_cls.retrieval.index.sources import EmbeddedRun, build_index, embedd
 from product_cls.retrieval.index.store import GalleryIndex
 from product_cls.runs.folder import RunFolder, find_runs
 
-# Views for a checkpoint file, which does not say which its run averaged; as ``predict`` does.
+# Views for a checkpoint file, which does not record its run's views; the default of ``predict``,
+# too.
 CHECKPOINT_TTA = ("identity", "hflip")
 
 
@@ -32,10 +33,10 @@ def open_model(
         source: a run's folder; a sweep's folder, for the vote of its finished runs; a checkpoint;
             an index's folder; or an ONNX file. Retrieval runs are joined, and pictures are named by
             their neighbours in the runs' gallery; a retrieval checkpoint alone has no gallery and
-            is scored by its head. In a sweep of softmax and retrieval runs both kinds count one
-            half.
+            is scored by its head. In a sweep of softmax and retrieval runs, each kind has half of
+            the weight.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:<n>`` or ``mps``; ONNX files run on the CPU.
-        tta: views to average; None takes those of each run, of the index, or, for a checkpoint,
+        tta: views to average; None: those of each run or of the index; for a checkpoint,
             ``CHECKPOINT_TTA``.
 
     Returns:
@@ -43,7 +44,7 @@ def open_model(
 
     Raises:
         UserError: nothing there, an unfinished run (with the reason), a file of another kind, runs
-            that cannot be combined, an unknown view or device.
+            that cannot be combined, or an unknown view or device.
     """
     path, torch_device = Path(source), pick_device(device)
     if path.is_dir():
@@ -74,7 +75,7 @@ def _open_runs(root: Path, device: torch.device, tta: Sequence[str] | None) -> P
     for folder in find_runs(root):
         if shortcoming := folder.shortcoming():
             sentence = f"The run {folder.path} {shortcoming}"
-            # A debug run has whole files; it is opened where nothing else was asked for.
+            # A debug run has complete files; it is opened if the user named this run.
             if folder.path != root or not folder.status().get("limited"):
                 notes.append(f"{sentence}; it is left out.")
                 reasons.append(sentence)
@@ -82,7 +83,7 @@ def _open_runs(root: Path, device: torch.device, tta: Sequence[str] | None) -> P
             notes.append(f"{sentence}.")
         predictor = Predictor.load(folder.best_checkpoint)
         if predictor.task.needs_gallery:
-            # Scores of the picture as it is are compared with a gallery of the same kind.
+            # Unaugmented queries are compared with a gallery of unaugmented pictures.
             averaged = tta is None or list(tta) != ["identity"]
             embedded.append((embedded_run(folder, predictor, tta=averaged), predictor))
         else:
@@ -101,13 +102,13 @@ def _open_runs(root: Path, device: torch.device, tta: Sequence[str] | None) -> P
 
 
 def _views_of(folder: RunFolder) -> list[str]:
-    """Views whose scores the run averages."""
+    """The views that the run averages."""
     views: list[str] = yaml.safe_load(folder.config_file.read_text())["tta"]
     return views
 
 
 def _with_views(index: GalleryIndex, tta: Sequence[str] | None) -> GalleryIndex:
-    """The index with other views for the queries; its gallery stays as it is."""
+    """The index with other views for the queries; the gallery is unchanged."""
     if tta is None:
         return index
     return replace(index, sources=[replace(s, tta=list(tta)) for s in index.sources])

@@ -22,7 +22,8 @@ class LeaveClassOut:
     Attributes:
         known_similarity: float32 ``[K]``, for the queries whose class is in the gallery.
         known_right: bool ``[K]``, whether the vote names the query's class.
-        unknown_similarity: float32 ``[N]``, for all queries, without their class in the gallery.
+        unknown_similarity: float32 ``[N]``, for all queries, with their class removed from the
+            gallery.
     """
 
     known_similarity: np.ndarray
@@ -40,8 +41,8 @@ class Threshold:
     Attributes:
         threshold: queries with at least this similarity are answered.
         precision, recall: at the threshold, in [0, 1].
-        thresholds: ``[T]``, all similarities that occur, descending.
-        precisions, recalls: ``[T]``, at each of ``thresholds``, in [0, 1].
+        thresholds: float32 ``[T]``, all similarities that occur, descending.
+        precisions, recalls: float64 ``[T]``, at each of ``thresholds``, in [0, 1].
     """
 
     threshold: float
@@ -65,16 +66,16 @@ def leave_class_out(
     """Search each query in the whole gallery, and in the gallery without its own class.
 
     Args:
-        queries: ``[N, D]``, L2-normalised, of pictures that are not in the gallery.
-        query_labels: int64 ``[N]``, 0 or more; also classes that the gallery lacks.
-        gallery: ``[M, D]``, L2-normalised.
+        queries: float32 ``[N, D]``, L2-normalised, of pictures that are not in the gallery.
+        query_labels: int64 ``[N]``, 0 or more; may hold classes that the gallery lacks.
+        gallery: float32 ``[M, D]``, L2-normalised.
         gallery_labels: int64 ``[M]``, 0 or more.
         vote: how neighbours vote; a gallery smaller than ``vote.k`` votes as a whole.
         class_scores: ``[N, C]``, probabilities of the head; for ``winners`` only.
         device: where to search; None for the CPU.
 
     Raises:
-        UserError: the gallery has one class only, or as in ``search_exact``.
+        UserError: the gallery has only one class, or as in ``search_exact``.
     """
     assert len(queries) == len(query_labels) and len(gallery) == len(gallery_labels)
     assert (query_labels >= 0).all() and (gallery_labels >= 0).all()
@@ -84,20 +85,20 @@ def leave_class_out(
         raise UserError(
             "All pictures of the gallery are of one class; leaving a class out needs at least 2."
         )
-    # The search goes so far that one picture after all those of the query's class is of another.
+    # Deep enough to find a picture of another class after all pictures of the query's class.
     own = pictures[query_labels]
     voters = min(vote.k, len(gallery))
-    reach = max(int(own.max(initial=0)) + 1, voters)
-    neighbours = search_exact(queries, gallery, reach, device=device)
+    depth = max(int(own.max(initial=0)) + 1, voters)
+    neighbours = search_exact(queries, gallery, depth, device=device)
     labels = gallery_labels[neighbours.position]
     other = (labels == query_labels[:, None]).argmin(axis=1)[:, None]
     scores = vote.scores(
         neighbours.similarity[:, :voters], labels[:, :voters], len(pictures), class_scores
     )
-    known = own > 0
+    in_gallery = own > 0
     return LeaveClassOut(
-        known_similarity=neighbours.similarity[known, 0],
-        known_right=(scores.argmax(axis=1) == query_labels)[known],
+        known_similarity=neighbours.similarity[in_gallery, 0],
+        known_right=(scores.argmax(axis=1) == query_labels)[in_gallery],
         unknown_similarity=np.take_along_axis(neighbours.similarity, other, axis=1)[:, 0],
     )
 
@@ -111,18 +112,18 @@ def tune_rejection_threshold(
 ) -> Threshold:
     """Select the threshold with the best F1, or with the highest recall at a precision.
 
-    Among equally good thresholds the highest is selected. Precision holds for the mix of known and
-    unknown queries passed in; ``leave_class_out`` yields equally many.
+    Of equally good thresholds, the highest is selected. Precision holds for the mix of known and
+    unknown queries passed in; ``leave_class_out`` yields as many unknown queries as queries.
 
     Args:
-        known_similarity: ``[K]``, K at least 1.
+        known_similarity: float ``[K]``, K at least 1.
         known_right: bool ``[K]``, whether the answer would be correct.
-        unknown_similarity: ``[U]``.
+        unknown_similarity: float ``[U]``.
         precision: the required minimum, in (0, 1]; None for the best F1.
 
     Raises:
-        UserError: no threshold reaches the precision; it is not in (0, 1]; there are no known
-            queries; NaN or infinity.
+        UserError: no threshold reaches the precision, it is not in (0, 1], there are no known
+            queries, or a similarity is NaN or infinite.
     """
     assert len(known_similarity) == len(known_right)
     if not len(known_similarity):

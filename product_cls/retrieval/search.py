@@ -25,7 +25,7 @@ class Arguments:
     images: a folder of pictures, one picture, or a CSV with a column `path` (or `filename`). If
       labels are known (folders named after products of the index, or a column `label`), accuracy
       is printed, and the sheet marks answers right or wrong. A picture that is in the index itself
-      is no neighbour of its own.
+      is not its own neighbour.
     out: folder for predictions.csv, neighbours.csv and contact_sheet.png.
     vote: weighted (sum of similarities), nearest, or winners (uses the heads, too); null: the
       index's vote.
@@ -34,7 +34,7 @@ class Arguments:
       tuned (the index's own, valid for its own vote and k only), or null.
     expand: neighbours added to each query before the final search (alpha query expansion).
     augment: neighbours added to each picture of the gallery (database-side augmentation).
-    prototypes: search one mean embedding per product instead of the pictures.
+    prototypes: search one mean embedding per product instead of its pictures.
     rerank: k-reciprocal re-ranking; an answer then depends on the other pictures searched.
       augment, prototypes and rerank search exactly, whatever the index's kind.
     top: products that predictions.csv names, best first.
@@ -68,7 +68,7 @@ def main() -> None:
     out = Path(arguments.out)
     check_place(out)
 
-    # Imported here: --help and wrong words need not wait seconds for torch.
+    # Imported here, so that --help and errors do not wait seconds for torch.
     import numpy as np
 
     from product_cls.config.border import keys_for_arguments
@@ -111,8 +111,8 @@ def main() -> None:
     others = len(index.id) - own.shape[1]
     if vote.k > others and not arguments.prototypes:
         raise UserError(
-            f"k={vote.k}; allowed: 1 to {others}, because pictures that are in the index are no "
-            "neighbours of their own."
+            f"k={vote.k}; allowed: 1 to {others}, because pictures that are in the index are "
+            "not their own neighbours."
         )
     predictors = load_predictors(index)
     embedded = embed_pictures(
@@ -158,13 +158,13 @@ def main() -> None:
             "hardly ever win with vote=winners."
         )
     print(table.loc[:9, :"similarity"].to_string(index=False))
-    itself = (own[embedded.row] >= 0).any(axis=1)
-    if itself.any():
+    indexed = (own[embedded.row] >= 0).any(axis=1)
+    if indexed.any():
         print(
-            f"NOTE: {itself.sum()} of the pictures are in the index themselves; "
+            f"NOTE: {indexed.sum()} of the pictures are in the index themselves; "
             f"{bias_note(refining)}."
         )
-    counted = np.flatnonzero(~itself) if refining else np.arange(len(answered))
+    counted = np.flatnonzero(~indexed) if refining else np.arange(len(answered))
     print(accuracy_sentence([answered[k] for k in counted], answers[counted], index.classes))
     files = ", ".join(str(out / name) for name in ("predictions.csv", "neighbours.csv"))
     print(f"{len(answered)} pictures, {vote} -> {files}, {out / 'contact_sheet.png'}")

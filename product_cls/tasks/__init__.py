@@ -1,7 +1,8 @@
-"""What a label means. A new task is one module here, with a ``Task``, and a file in ``conf/task``.
+"""Tasks: how labels are learnt, decided and shown.
 
-``Decoder`` says what scores mean, ``Presentation`` how they are shown, and ``Task``, which is both,
-what is trained.
+``Decoder`` turns scores into decisions and metrics, ``Presentation`` turns them into tables and
+submissions, and ``Task``, which is both, adds training. A new task is a module here with a subclass
+of ``Task``, and a file in ``conf/task``.
 """
 
 from product_cls.tasks.base import Task, build_task

@@ -19,20 +19,20 @@ from product_cls.tasks.presentation import Presentation
 
 
 class Task(Presentation):
-    """What is trained: from label columns to targets, and from the head's outputs to scores.
+    """A learning task: turns label columns into targets, and the head's outputs into scores.
 
     A task is built from the config and then learns its classes from the samples (``fit``), or it
     is rebuilt from a checkpoint by ``build_task(task.spec())``.
 
-    Errors about a setting are ``ValueError``s about the argument of the constructor that holds it,
-    also those that ``fit`` and other methods raise later.
+    A wrong setting raises a ``ValueError`` that names the constructor's argument, even if ``fit``
+    or another method notices it later.
 
     Attributes:
         monitor: the validation metric that selects the best checkpoint; higher is better.
         mixes: whether the loss suits mixed pictures.
-        needs_gallery: whether predictions come from the nearest neighbours in a gallery of the
-            training pictures, which are then embedded, too.
-        smallest_batch: the smallest training batch that the head can learn from.
+        needs_gallery: whether predictions come from nearest neighbours in a gallery, so that the
+            training pictures are embedded, too.
+        smallest_batch: the fewest pictures in a training batch that the head can learn from.
         validation_gallery_every: epochs between searches of the validation pictures in the gallery
             of the training pictures; 0 for never.
     """
@@ -83,7 +83,7 @@ class Task(Presentation):
 
     @abstractmethod
     def loss(self, outputs: Any, target: Tensor) -> Tensor:
-        """The head's outputs and targets ``[B, ...]`` -> a scalar."""
+        """The loss, a scalar, of the head's outputs and int64 targets ``[B, ...]``."""
 
     @abstractmethod
     def metrics(self) -> MetricCollection:
@@ -91,30 +91,32 @@ class Task(Presentation):
 
     @abstractmethod
     def scores(self, outputs: Any) -> Tensor:
-        """The head's outputs -> scores, which decide and which ensembles average, float32
-        ``[B, C]`` in [0, 1]."""
+        """Scores from the head's outputs, float32 ``[B, C]`` in [0, 1].
+
+        Decisions are based on them, and ensembles average them.
+        """
 
     def embedding(self, outputs: Any) -> Tensor | None:
-        """The head's outputs -> embeddings of length 1, float32 ``[B, D]``; None if there are
-        none."""
+        """L2-normalised embeddings from the head's outputs, float32 ``[B, D]``; None for a task
+        without embeddings."""
         return None
 
     def begin_epoch(self, done: float) -> None:
         """Apply the task's schedules; called before each training epoch.
 
         Args:
-            done: share of the training that is over, in [0, 1).
+            done: share of the training that is finished, in [0, 1).
         """
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
-        """Plain containers from which ``build_task`` rebuilds this task for prediction."""
+        """Plain containers from which ``build_task`` rebuilds the task for prediction."""
 
 
 def build_task(spec: Mapping[str, Any]) -> Task:
     """The task that a checkpoint describes.
 
-    Only tasks of this package are looked up, so that a checkpoint cannot name code to run.
+    Only tasks of this package are considered, so that a checkpoint cannot name other code to run.
 
     Args:
         spec: from ``Task.spec``.
@@ -127,8 +129,8 @@ def build_task(spec: Mapping[str, Any]) -> Task:
     modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
     kind = _task_class(name) if name in modules else None
     if kind is None:
-        known = ", ".join(module for module in modules if _task_class(module))
-        raise UserError(f"The checkpoint's task '{name}' is unknown; known: {known}.")
+        task_names = ", ".join(module for module in modules if _task_class(module))
+        raise UserError(f"The checkpoint's task '{name}' is unknown; known: {task_names}.")
     return kind(**arguments)
 
 

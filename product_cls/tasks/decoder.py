@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Decoder(ABC):
-    """What the scores of a task mean.
+    """Interprets the scores of a task.
 
     Scores are float32 ``[N, C]``. Targets are int64 ``[N, ...]``; negative values stand for unknown
     labels.
@@ -16,7 +16,7 @@ class Decoder(ABC):
     Attributes:
         name: of the task, and of the module in ``product_cls.tasks`` that defines it.
         classes: names of the C columns of the scores.
-        measures: metrics that tables of runs show.
+        measures: metrics in tables of runs, the main one first.
         blend_methods: methods of ``blend`` that suit the scores.
         multi_label: whether a picture has several labels, each present or absent.
     """
@@ -29,10 +29,10 @@ class Decoder(ABC):
 
     @abstractmethod
     def decide(self, scores: np.ndarray) -> np.ndarray:
-        """Scores ``[N, C]`` -> the names of the decided labels, str ``[N]``."""
+        """Names of the decided labels, str ``[N]``, for scores ``[N, C]``."""
 
     def target_name(self, target: np.ndarray) -> str:
-        """The target of one picture, int64 ``[...]``, in the words of ``decide``."""
+        """The target of one picture, int64 ``[...]``, as ``decide`` would name it."""
         return str(target.tolist())
 
     @abstractmethod
@@ -48,7 +48,7 @@ class Decoder(ABC):
         """
 
     def normalise_scores(self, scores: np.ndarray) -> np.ndarray:
-        """Blended scores ``[N, C]``, 0 or more with any sum -> scores with the task's sums."""
+        """Rescale blended scores ``[N, C]``, 0 or more, to the sums of the task's own scores."""
         result: np.ndarray = scores / scores.sum(axis=1, keepdims=True)
         return result
 

@@ -1,4 +1,4 @@
-"""Settings of one of several heads, its class weights, and labels as names."""
+"""Settings and class weights of one head of a multi-head task, and labels as text."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,16 @@ from product_cls.losses.class_weights import (
 from product_cls.losses.multi_label import takes_one_label
 
 SETTINGS = ("column", "classes", "loss", "weight", "class_weights")
-# Columns of files in which each head has a column, too.
+# Names of other columns in files that have a column for each head.
 TAKEN_NAMES = ("image", "filename", "prediction")
 
 
 @dataclass
 class Head:
-    """One label of a picture.
+    """One head, which predicts one label of a picture.
 
     Attributes:
-        name: of the head.
+        name: the head's name.
         column: of the sample table.
         classes: names, in the order of the scores; empty before they are learnt.
         loss: takes logits ``[B, C]`` and targets ``[B]``.
@@ -51,10 +51,10 @@ class Head:
 
 
 def read_head(name: str, settings: Any, default_loss: nn.Module) -> Head:
-    """A head from its settings.
+    """Build a head from its settings.
 
     Args:
-        name: of the head.
+        name: the head's name.
         settings: a mapping with keys of ``SETTINGS``, all optional.
         default_loss: copied if the settings have no loss.
 
@@ -71,7 +71,7 @@ def read_head(name: str, settings: Any, default_loss: nn.Module) -> Head:
         raise ValueError(f"{argument}={settings}; allowed: settings {', '.join(SETTINGS)}.")
     if unknown := [key for key in settings if key not in SETTINGS]:
         raise ValueError(
-            f"{argument}.{unknown[0]}={settings[unknown[0]]} is no setting of a head; allowed: "
+            f"{argument}.{unknown[0]}={settings[unknown[0]]} is not a setting of a head; allowed: "
             f"{', '.join(SETTINGS)}."
         )
     classes: Any = settings.get("classes")
@@ -116,7 +116,7 @@ def check_head_loss(loss: nn.Module) -> None:
         )
     if not takes_one_label(loss):
         raise ValueError(
-            f"loss={kind} is for several labels a picture, which the multi_label task has; "
+            f"loss={kind} is for several labels per picture, which the multi_label task has; "
             f"allowed: losses over classes."
         )
     with renamed_arguments("loss"):
@@ -128,7 +128,7 @@ def set_head_weights(head: Head, labels: "pd.Series[str]") -> None:
 
     Args:
         head: with classes; its loss is changed.
-        labels: of the training pictures, known ones only.
+        labels: the known labels of the training pictures.
 
     Raises:
         ValueError: the loss has weights for another number of classes or does not take the weights,
@@ -152,8 +152,8 @@ def set_head_weights(head: Head, labels: "pd.Series[str]") -> None:
 def label_names(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Labels as text, None if missing.
 
-    Whole numbers lose the decimal point that pandas adds to a column with missing values, in tables
-    and in CSV files.
+    In a column with missing values pandas turns whole numbers into floats, also when it reads a CSV
+    file; their ``.0`` is removed.
     """
     names = [None if pd.isna(value) else str(value) for value in column]
     if all(name is None or re.fullmatch(r"-?\d+\.0", name) for name in names):

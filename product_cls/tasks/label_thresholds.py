@@ -1,4 +1,4 @@
-"""Thresholds of a multi-label task, read from a file and set."""
+"""Read the thresholds of a multi-label task from a file, and set them."""
 
 import json
 from collections.abc import Mapping
@@ -21,15 +21,15 @@ def read_thresholds(file: Path) -> dict[str, float]:
         thresholds = json.loads(file.read_text())["thresholds"]
         return {str(name): float(value) for name, value in thresholds.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is no file of thresholds: {reason(error)}.") from None
+        raise UserError(f"{file} is not a thresholds file: {reason(error)}.") from None
 
 
 def with_thresholds(task: Task, thresholds: Mapping[str, float]) -> Task:
-    """The task with other thresholds.
+    """A copy of the task with other thresholds.
 
     Args:
         task: from a checkpoint.
-        thresholds: in [0, 1], for each of its labels.
+        thresholds: label -> threshold in [0, 1], for each of its labels.
 
     Raises:
         UserError: the task is not multi-label, or the thresholds are for other labels.

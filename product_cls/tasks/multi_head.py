@@ -1,4 +1,4 @@
-"""Several labels a picture with one head each: mask, gender and age, or brand and flavour."""
+"""Several labels per picture with one head each: mask, gender and age, or brand and flavour."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -39,7 +39,7 @@ class MultiHead(Task):
         loss: of heads without their own; cross entropy if None.
         uncertainty: learn the weights of the heads (``losses.uncertainty_weighted``).
         complete: whether every training picture has all labels, so that their combination is a
-            class, too. Only to rebuild a task from a checkpoint; otherwise ``fit`` finds out.
+            class, too. Only to rebuild a task from a checkpoint; otherwise ``fit`` sets it.
 
     Raises:
         ValueError: no heads, a wrong name or setting, two heads of one column, or weights that are
@@ -71,9 +71,9 @@ class MultiHead(Task):
             check_head_loss(default_loss)
         head_of_column: dict[str, str] = {}
         for head in self.heads:
-            if (other := head_of_column.setdefault(head.column, head.name)) != head.name:
+            if (owner := head_of_column.setdefault(head.column, head.name)) != head.name:
                 raise ValueError(
-                    f"{head.argument}.column={head.column} is also the column of the head {other}; "
+                    f"{head.argument}.column={head.column} is also the column of the head {owner}; "
                     f"leave one of them out."
                 )
             if uncertainty and head.weight != 1:
@@ -86,7 +86,7 @@ class MultiHead(Task):
         self._module: MultiHeadLinear | None = None
 
     def _set_classes(self, complete: bool) -> None:
-        """Set the attributes that depend on the heads' classes and on complete labels."""
+        """Set the attributes that depend on the heads' classes and on ``complete``."""
         self.classes = [f"{head.name}={name}" for head in self.heads for name in head.classes]
         self.complete = complete
         self.monitor = "val/f1" if complete else "val/mean_f1"
@@ -108,13 +108,13 @@ class MultiHead(Task):
         for head in self.heads:
             if head.column not in samples:
                 raise ValueError(
-                    f"{head.argument}.column={head.column} is no column of the samples; they have "
-                    f"{', '.join(map(str, samples.columns))}."
+                    f"{head.argument}.column={head.column} is not a column of the samples; they "
+                    f"have {', '.join(map(str, samples.columns))}."
                 )
         return tuple(head.column for head in self.heads)
 
     def fit(self, samples: pd.DataFrame) -> None:
-        """Learn the classes of heads without a list of them, in natural order.
+        """Learn the classes of the heads that list none, in natural order.
 
         Raises:
             ValueError: a head's column is missing or has fewer than two classes, a label is not in
@@ -124,7 +124,7 @@ class MultiHead(Task):
         columns = list(self.stratify_by(samples))
         for head in self.heads:
             labels = label_names(samples[head.column])
-            known = labels[training.index].dropna()
+            training_labels = labels[training.index].dropna()
             if head.classes:
                 foreign = labels.notna() & ~labels.isin(head.classes)
                 if foreign.any():
@@ -134,13 +134,13 @@ class MultiHead(Task):
                         f"{head.column} of '{name}'."
                     )
             else:
-                head.classes = sorted(set(known), key=natural_key)
-            if (count := known.nunique()) < 2:
+                head.classes = sorted(set(training_labels), key=natural_key)
+            if (count := training_labels.nunique()) < 2:
                 raise ValueError(
                     f"{head.argument}.column={head.column}: the training pictures have {count} "
                     f"{'class' if count == 1 else 'classes'} in this column; at least 2 are needed."
                 )
-            set_head_weights(head, known)
+            set_head_weights(head, training_labels)
         self._set_classes(bool(training[columns].notna().all(axis=None)))
 
     def encode(self, samples: pd.DataFrame) -> np.ndarray:
@@ -189,12 +189,12 @@ class MultiHead(Task):
         if not self.uncertainty:
             return (losses * losses.new_tensor([head.weight for head in self.heads])).sum()
         assert self._module is not None, "call head() first"
-        # Without a label in the batch, a variance would have no loss to balance and would fall.
+        # A head without labels in the batch has no loss to balance its variance, which would fall.
         labelled = (target >= 0).any(dim=0)
         return uncertainty_weighted(losses[labelled], self._module.log_variance[labelled])
 
     def _blocks(self, array: Any) -> list[Any]:
-        """Outputs or scores ``[..., sum of C]`` -> those of each head, ``[..., C]``."""
+        """Split outputs or scores ``[..., sum of C]`` by head, ``[..., C]`` each."""
         ends = np.cumsum([len(head.classes) for head in self.heads]).tolist()
         return [array[..., a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
@@ -213,11 +213,11 @@ class MultiHead(Task):
         return np.concatenate(blocks, axis=1)
 
     def best(self, scores: np.ndarray) -> np.ndarray:
-        """Scores ``[N, C]`` -> the best class of each head, int64 ``[N, H]``."""
+        """The best class of each head, int64 ``[N, H]``, for scores ``[N, C]``."""
         return np.stack([block.argmax(axis=1) for block in self._blocks(scores)], axis=1)
 
     def combined(self, labels: np.ndarray) -> np.ndarray:
-        """Numbers of the combined classes, in which the last head runs fastest.
+        """Number of the combined class of each picture; the last head varies fastest.
 
         With 3 masks, 2 genders and 3 ages it is ``mask * 6 + gender * 3 + age``.
 
@@ -231,7 +231,7 @@ class MultiHead(Task):
         return np.ravel_multi_index(tuple(labels.T), sizes).astype(np.int64)
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
-        """Scores ``[N, C]`` -> the heads' labels joined by ``/``, str ``[N]``."""
+        """The heads' labels joined by ``/``, str ``[N]``, for scores ``[N, C]``."""
         return np.array([self.target_name(row) for row in self.best(scores)])
 
     def target_name(self, target: np.ndarray) -> str:
@@ -241,7 +241,7 @@ class MultiHead(Task):
         return "/".join(names)
 
     def ranked(self, scores: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
-        """Each head's best class, as ``HEAD=CLASS``; ``top`` is for tasks of one label."""
+        """Each head's best class, as ``HEAD=CLASS``; ``top`` has no effect."""
         classes, blocks = self._blocks(np.asarray(self.classes)), self._blocks(scores)
         return [
             [
@@ -260,20 +260,20 @@ class MultiHead(Task):
             F1. ``NAME/accuracy`` and ``NAME/f1`` (macro) of each head, over pictures with its
             label.
         """
-        best, known = self.best(scores), target != UNKNOWN
-        any_known, all_known = known.any(axis=1), known.all(axis=1)
+        best, labelled = self.best(scores), target != UNKNOWN
+        any_known, all_known = labelled.any(axis=1), labelled.all(axis=1)
         if not any_known.any():
             return {}
-        values = {"accuracy": float(((best == target) | ~known)[any_known].all(axis=1).mean())}
+        values = {"accuracy": float(((best == target) | ~labelled)[any_known].all(axis=1).mean())}
         if all_known.any():
             values["f1"] = macro_f1(best[all_known], target[all_known])
         per_head = {}
         for k, head in enumerate(self.heads):
-            rows = known[:, k]
+            rows = labelled[:, k]
             if rows.any():
-                decided, truth = best[rows, k], target[rows, k]
-                per_head[f"{head.name}/accuracy"] = float((decided == truth).mean())
-                per_head[f"{head.name}/f1"] = macro_f1(decided, truth)
+                decided, true = best[rows, k], target[rows, k]
+                per_head[f"{head.name}/accuracy"] = float((decided == true).mean())
+                per_head[f"{head.name}/f1"] = macro_f1(decided, true)
         f1 = [value for name, value in per_head.items() if name.endswith("/f1")]
         return {**values, "mean_f1": float(np.mean(f1)), **per_head}
 
@@ -295,8 +295,11 @@ class MultiHead(Task):
     # Presentation
 
     def submission(self, scores: np.ndarray) -> dict[str, np.ndarray]:
-        """A column for each head, after ``prediction``, the number of the combined class, if the
-        training pictures have all labels."""
+        """A column of class names for each head, ``[N]``, for scores ``[N, C]``.
+
+        If the training pictures have all labels, ``prediction``, the number of the combined class,
+        comes first.
+        """
         best = self.best(scores)
         columns = {"prediction": self.combined(best)} if self.complete else {}
         for head, labels in zip(self.heads, best.T, strict=True):

@@ -1,4 +1,4 @@
-"""Several labels a picture, each present or absent: one sigmoid per label."""
+"""Several labels per picture, each present or absent: one sigmoid per label."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ from product_cls.tasks.base import Task
 
 UNKNOWN = -1  # pictures with an unknown label are left out of every metric
 BALANCED = "balanced"
-# Columns of files in which each label has a column, too.
+# Names of other columns in files that have a column for each label.
 TAKEN_NAMES = ("index", "image", "labels")
 SOURCE = "The samples (labels of the task)"  # for messages about their columns
 
@@ -38,8 +38,8 @@ class MultiLabel(Task):
     Args:
         labels: columns of the sample table, 2 or more; None for all its label columns.
         loss: takes logits and targets ``[B, L]``; binary cross entropy if None.
-        weights: of present labels in the loss: ``balanced`` makes up for their rarity; or a number
-            above 0 for each label; None for equal weights.
+        weights: of present labels in the loss: ``balanced`` compensates for their rarity; or a
+            number above 0 for each label; None for equal weights.
         thresholds: probabilities above which a label counts as present, ``[L]``; one half if None.
 
     Raises:
@@ -70,7 +70,7 @@ class MultiLabel(Task):
         self._loss = loss or nn.BCEWithLogitsLoss()
         if not takes_several_labels(self._loss):
             raise ValueError(
-                f"loss={type(self._loss).__name__} is for one label a picture; allowed for the "
+                f"loss={type(self._loss).__name__} is for one label per picture; allowed for the "
                 f"multi_label task: bce, bce_focal, asymmetric."
             )
         self.classes = list(labels or [])
@@ -78,7 +78,7 @@ class MultiLabel(Task):
 
     @property
     def label(self) -> str:
-        """Part of the name of the folds file, which depends on the labels."""
+        """Part of the name of the folds file, because folds depend on the labels."""
         return "labels" if self._labels is None else f"labels-{digest(self._labels)[:8]}"
 
     @property
@@ -99,8 +99,8 @@ class MultiLabel(Task):
         labels = label_columns(samples) if self._labels is None else list(self._labels)
         if missing := [name for name in labels if name not in samples]:
             raise ValueError(
-                f"labels=[{', '.join(labels)}]: '{missing[0]}' is no column of the samples; they "
-                f"have {', '.join(label_columns(samples))}."
+                f"labels=[{', '.join(labels)}]: '{missing[0]}' is not a column of the samples; "
+                f"they have {', '.join(label_columns(samples))}."
             )
         if taken := [name for name in labels if name in TAKEN_NAMES]:
             raise UserError(
@@ -174,12 +174,12 @@ class MultiLabel(Task):
         return scores
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
-        """Scores ``[N, L]`` -> the present labels, joined by spaces, str ``[N]``."""
+        """The present labels joined by spaces, str ``[N]``, for scores ``[N, L]``."""
         names = np.asarray(self.classes)
         return np.array([" ".join(names[row]) for row in above_threshold(scores, self.thresholds)])
 
     def ranked(self, scores: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
-        """All labels above their thresholds; ``top`` is for tasks of one label."""
+        """All labels above their thresholds; ``top`` has no effect."""
         return [
             [(self.classes[k], float(row[k])) for k in np.argsort(-row, kind="stable") if above[k]]
             for row, above in zip(scores, above_threshold(scores, self.thresholds), strict=True)
@@ -191,10 +191,10 @@ class MultiLabel(Task):
 
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
         """``multi_label_metrics`` over the pictures whose labels are all known."""
-        known = (target != UNKNOWN).all(axis=1)
-        if not known.any():
+        labelled = (target != UNKNOWN).all(axis=1)
+        if not labelled.any():
             return {}
-        return multi_label_metrics(scores[known], target[known], self.thresholds)
+        return multi_label_metrics(scores[labelled], target[labelled], self.thresholds)
 
     def true_label_scores(
         self, scores: np.ndarray, target: np.ndarray
@@ -210,14 +210,14 @@ class MultiLabel(Task):
     # Presentation
 
     def submission(self, scores: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores ``[N, L]`` -> a column of 0 and 1 for each label, int64 ``[N]``."""
+        """A column of 0 and 1 for each label, int64 ``[N]``, for scores ``[N, L]``."""
         present = above_threshold(scores, self.thresholds).astype(np.int64)
         return {name: present[:, k] for k, name in enumerate(self.classes)}
 
     def describe(
         self, scores: np.ndarray, top: int
     ) -> tuple[dict[str, np.ndarray], list[list[str]]]:
-        """The present labels and all probabilities; captions of the ``top`` likeliest present
+        """The present labels and all probabilities; captions name the ``top`` most likely present
         labels."""
         table = {"labels": self.decide(scores)}
         table |= {name: scores[:, k].round(4) for k, name in enumerate(self.classes)}

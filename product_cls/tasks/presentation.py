@@ -1,4 +1,4 @@
-"""How the scores of a task are shown: columns of a submission, tables and captions."""
+"""How a task's scores are shown: columns of a submission, tables and captions."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -9,7 +9,7 @@ from product_cls.tasks.decoder import Decoder
 
 
 class Presentation(Decoder):
-    """Scores for submissions and for people.
+    """Presents scores in submissions, tables and captions.
 
     Attributes:
         id_column: the column of a submission that names the pictures.
@@ -18,7 +18,7 @@ class Presentation(Decoder):
     id_column: ClassVar[str] = "filename"
 
     def submission(self, scores: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores ``[N, C]`` -> columns of a submission, ``[N]`` each, without ``id_column``."""
+        """Columns of a submission, ``[N]`` each, without ``id_column``, for scores ``[N, C]``."""
         return {"prediction": self.decide(scores)}
 
     def describe(
@@ -28,7 +28,7 @@ class Presentation(Decoder):
 
         Args:
             scores: ``[N, C]``.
-            top: classes to name at most, 1 or more.
+            top: maximum number of classes to name, 1 or more.
 
         Returns:
             Columns of the table by name, ``[N]`` each, and the lines of each picture's caption.
@@ -48,7 +48,7 @@ class Presentation(Decoder):
 
         Args:
             scores: ``[N, C]``.
-            top: labels at most, 1 or more.
+            top: maximum number of labels, 1 or more.
         """
         names, values = top_k(scores, self.classes, top)
         return [

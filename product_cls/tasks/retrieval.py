@@ -1,4 +1,4 @@
-"""One label a picture, named by its nearest neighbours: an embedding trained with ArcFace."""
+"""One label per picture, named by its nearest neighbours: an embedding trained with ArcFace."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from product_cls.tasks.single_label import SingleLabel
 
 
 class Retrieval(SingleLabel):
-    """Embeddings whose nearest neighbours among the training pictures name the product.
+    """Names a product by the nearest neighbours of its embedding among the training pictures.
 
     Targets are those of ``SingleLabel``. The head's scores are ArcFace's softmax; their accuracy is
     ``class_accuracy``. Predictions files hold the neighbours' vote instead; its accuracy is
@@ -26,10 +26,10 @@ class Retrieval(SingleLabel):
 
     Args:
         label, loss, classes, weights: as for ``SingleLabel``. A loss with ``on_embeddings``
-            (triplet) trains the embedding alone; the class directions then learn from it by cross
-            entropy, which the class weights apply to.
-        embedding: features of the embedding.
-        scale, margin, easy_margin, subcenters: of ``ArcMargin``.
+            (triplet) alone trains the embedding; the class directions are then fitted to it by
+            cross entropy, and the class weights apply to that.
+        embedding: dimension of the embedding.
+        scale, margin, easy_margin, subcenters: see ``ArcMargin``.
         margin_range: ``[low, high]``, margins of the most and the least frequent class in radians;
             in between they follow n^(-1/4) (Ha et al. 2020, arXiv 2010.05350). Replaces ``margin``.
         margin_warmup: share of the training during which the margin rises from 0, in [0, 1].
@@ -146,7 +146,7 @@ def _is_range(values: Sequence[float]) -> bool:
 
 
 def margins_by_size(counts: np.ndarray, low: float, high: float) -> list[float]:
-    """Larger margins for classes with fewer pictures, by n^(-1/4) between two ends.
+    """Margins that grow with a class's rarity, linear in n^(-1/4) (Ha et al. 2020).
 
     Args:
         counts: pictures of each class, int ``[C]``, 1 or more.
@@ -154,7 +154,8 @@ def margins_by_size(counts: np.ndarray, low: float, high: float) -> list[float]:
             0 <= low <= high <= pi / 2.
 
     Returns:
-        C margins in radians; all are the mean of the two ends if all classes have the same size.
+        C margins in radians; all are the mean of ``low`` and ``high`` if the classes are of equal
+        size.
     """
     rarity = np.asarray(counts, dtype=np.float64) ** -0.25
     spread = rarity.max() - rarity.min()

@@ -1,4 +1,4 @@
-"""One label a picture: softmax over the classes."""
+"""One label per picture: softmax over the classes."""
 
 from typing import Any, ClassVar
 
@@ -36,7 +36,7 @@ class SingleLabel(Task):
         weights: class weights of the loss, a kind of ``class_weights``; None for equal weights.
 
     Raises:
-        ValueError: a loss for another task, or a value of it outside its range.
+        ValueError: the loss is for another task, or one of its settings is out of range.
     """
 
     name: ClassVar[str] = "single_label"
@@ -58,7 +58,7 @@ class SingleLabel(Task):
             raise ValueError(f"loss={kind} is over embeddings, which only the retrieval task has.")
         if not takes_one_label(self._loss):
             raise ValueError(
-                f"loss={kind} is for several labels a picture, which the multi_label task has."
+                f"loss={kind} is for several labels per picture, which the multi_label task has."
             )
         with renamed_arguments("loss"):
             check_smoothing(self._loss)
@@ -74,7 +74,7 @@ class SingleLabel(Task):
 
     @property
     def class_loss(self) -> nn.Module:
-        """The loss over logits, which class weights apply to."""
+        """The loss over logits; class weights apply to it."""
         return self._loss
 
     # Training
@@ -88,7 +88,7 @@ class SingleLabel(Task):
         """
         if self._label not in samples:
             raise ValueError(
-                f"label={self._label} is no column of the samples; they have "
+                f"label={self._label} is not a column of the samples; they have "
                 f"{', '.join(map(str, samples.columns))}."
             )
         rows = samples[samples["split"] != "test"]
@@ -140,10 +140,11 @@ class SingleLabel(Task):
         return np.asarray(self.classes)[scores.argmax(axis=1)]
 
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
-        known = target != UNKNOWN
-        if not known.any():
+        labelled = target != UNKNOWN
+        if not labelled.any():
             return {}
-        return {"accuracy": float((scores[known].argmax(axis=1) == target[known]).mean())}
+        decided = scores[labelled].argmax(axis=1)
+        return {"accuracy": float((decided == target[labelled]).mean())}
 
     def true_label_scores(
         self, scores: np.ndarray, target: np.ndarray

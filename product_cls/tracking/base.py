@@ -1,4 +1,4 @@
-"""The interface of a tracker, and configs in the form that trackers take."""
+"""The interface of trackers, and configs in the form that trackers take."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -19,20 +19,26 @@ class Tracker(ABC):
 
     @abstractmethod
     def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
-        """Learn which run this is, before anything is logged.
+        """Learn which run this is; called before anything is logged.
 
         Args:
-            folder: the run's, whose status holds the tracking id.
-            config: the run's, resolved and without logins.
+            folder: the run's folder, whose status holds the tracking id.
+            config: the run's config, resolved and without logins.
         """
 
     @abstractmethod
     def publish(self, folder: RunFolder, findings: "Findings", folds: "pd.Series[int]") -> None:
-        """Publish the results of a finished run, and its files if the tracker stores files."""
+        """Publish the results of a finished run, and its files if the tracker stores files.
+
+        Args:
+            folder: the run's folder.
+            findings: the results.
+            folds: int64, index ``id``: the fold that holds each sample out; -1 for none.
+        """
 
 
 def without_logins(config: Any) -> Any:
-    """A config in plain containers, without the logins in its addresses."""
+    """A copy of a config in plain containers, without the logins in its addresses."""
     if isinstance(config, Mapping):
         return {key: without_logins(value) for key, value in config.items()}
     if isinstance(config, list):
@@ -41,8 +47,7 @@ def without_logins(config: Any) -> Any:
 
 
 def parameters(config: Mapping[str, Any]) -> dict[str, int | float | str]:
-    """A config as flat parameters, ``{"optimizer.lr": 0.1}``; other values than numbers and text
-    become text."""
+    """A config as flat parameters, ``{"optimizer.lr": 0.1}``: numbers, and all else as text."""
     return {
         key: value if isinstance(value, int | float | str) else str(value)
         for key, value in flatten(config).items()

@@ -11,7 +11,7 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 class ResumableCSVLogger(CSVLogger):
     """Lightning's CSVLogger, but a resumed run keeps the rows logged before the interruption.
 
-    The epoch that was interrupted and is trained again appears twice, with the same values.
+    An epoch that was interrupted and trained again appears twice, with the same values.
     """
 
     @property

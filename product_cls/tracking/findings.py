@@ -1,4 +1,4 @@
-"""The results of a run that trackers show: metrics, confused products, misclassified pictures."""
+"""The results that trackers show: metrics, confused products, misclassified pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ SIDE = 224  # longer side of a picture shown, in pixels
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A picture of the gallery near a test picture; ``similarity`` is their cosine, -1 to 1."""
+    """A gallery picture near a test picture; ``similarity`` is their cosine, -1 to 1."""
 
     path: Path
     label: str
@@ -40,10 +40,10 @@ class WrongPicture:
 
     Attributes:
         id: as in the sample table.
-        path: of the file; None if the sample table does not have the picture.
+        path: picture file; None if the sample table lacks the picture.
         view: "" if unknown.
         target, decided: names of products.
-        answers: the best answers with their scores, one a line.
+        answers: lines of text, the best classes with their scores.
         neighbours: nearest gallery pictures, nearest first; empty without a gallery.
     """
 
@@ -62,12 +62,12 @@ class Findings:
 
     Attributes:
         results: numbers by name: ``result/test/accuracy``, ``result/test/view_60/accuracy``, ...
-        by_view: metrics of the test split: column ``view`` and a column a metric; empty without
-            views.
+        by_view: metrics of the test split: column ``view`` and one column per metric; empty
+            without views.
         pairs: products confused most often in the test split, worst first.
         wrong: misclassified test pictures, highest score first, ``MOST_WRONG`` at most.
         wrong_count: number of misclassified test pictures.
-        paths: of all pictures in the sample table, by id.
+        paths: paths of all pictures in the sample table, by id.
     """
 
     results: Mapping[str, float]
@@ -82,7 +82,7 @@ def find(folder: RunFolder, samples: pd.DataFrame) -> Findings:
     """The findings of a finished run.
 
     Args:
-        folder: with metrics and predictions.
+        folder: the run's folder, with metrics and predictions.
         samples: the sample table, columns ``id`` and ``path``.
     """
     gallery = folder.predictions_file("gallery")
@@ -103,7 +103,7 @@ def find_in(
         record: contents of ``metrics.json``.
         file: predictions of the test split; may be missing.
         samples: the sample table, columns ``id`` and ``path``.
-        gallery: for the neighbours of misclassified pictures.
+        gallery: where to find the neighbours of misclassified pictures.
     """
     paths = dict(zip(samples["id"], samples["path"].astype(str), strict=True))
     views = record.get("test", {}).get("by_view", {})
@@ -113,7 +113,7 @@ def find_in(
         return Findings(results, by_view, [], [], 0, paths)
     predictions = Predictions.load(file)
     rows, targets, decided, pairs = _wrong(predictions, file)
-    # Confident mistakes first: they say more than the many near 50 %.
+    # Confident mistakes first: they tell more than the many mistakes near 50 %.
     order = np.argsort(-predictions.scores[rows].max(axis=1), kind="stable")[:MOST_WRONG]
     shown = predictions.rows(rows[order])
     _, answers = shown.make_task().describe(shown.scores, TOP)
@@ -148,8 +148,8 @@ def _wrong(
     if task.multi_label:
         decided = task.decide(predictions.scores)
         target = task.decide(predictions.target.astype(np.float64))
-        known = (predictions.target != UNKNOWN).all(axis=1)
-        rows = np.flatnonzero(known & (decided != target))
+        labelled = (predictions.target != UNKNOWN).all(axis=1)
+        rows = np.flatnonzero(labelled & (decided != target))
         return rows, target[rows], decided[rows], []
     try:
         pictures, outcome = read_outcome(file, tta=True)
@@ -183,7 +183,7 @@ def _neighbours(shown: Predictions, gallery: Gallery | None) -> list[list[Neighb
 
 
 def flat_results(record: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of ``metrics.json`` by flat names, ``result/test/accuracy``."""
+    """The numbers of ``metrics.json`` by flat name, such as ``result/test/accuracy``."""
     result: dict[str, float] = {}
     for split in ("val", "test"):
         part = record.get(split, {})
@@ -203,8 +203,8 @@ def flat_results(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def thumbnail(path: Path | str | None) -> np.ndarray | None:
-    """A picture of at most ``SIDE`` pixels a side: RGB, uint8 ``[h, w, 3]``; None if it cannot be
-    read."""
+    """A picture reduced to at most ``SIDE`` pixels per side, RGB, uint8 ``[h, w, 3]``; None if it
+    cannot be read."""
     if path is None:
         return None
     try:
@@ -216,7 +216,7 @@ def thumbnail(path: Path | str | None) -> np.ndarray | None:
 
 
 def pairs_table(pairs: Sequence[Confusion]) -> pd.DataFrame:
-    """Confused products for readers, one pair a row; shares in per cent."""
+    """Confused products for readers, one row per pair; shares in per cent."""
     return pd.DataFrame(
         [
             {

@@ -37,7 +37,7 @@ class MlflowRun(Tracker, MLFlowLogger):
         tracking_uri: address of a server, or a file (``sqlite:///...``); None: the environment
             variable MLFLOW_TRACKING_URI, else ``STORE``.
         group: name of the sweep, stored as a tag.
-        arguments: of ``MLFlowLogger``.
+        arguments: passed on to ``MLFlowLogger``.
 
     Raises:
         UserError: MLflow is not installed, or cannot open ``tracking_uri``.
@@ -53,7 +53,8 @@ class MlflowRun(Tracker, MLFlowLogger):
             file = Path(tracking_uri.removeprefix(SQLITE)).absolute()
             file.parent.mkdir(parents=True, exist_ok=True)
             arguments.setdefault("artifact_location", str(file.parent / "mlartifacts"))
-            # The jobs of a sweep start together, but only one may create the tables of a new file.
+            # The jobs of a sweep start together, but only one job may create the tables of a new
+            # file.
             self._store = FileLock(f"{file}.lock")
         try:
             with self._store:
@@ -103,9 +104,9 @@ class MlflowRun(Tracker, MLFlowLogger):
         self._send(super().finalize, status)
 
     def _send(self, method: Callable[..., None], *arguments: Any) -> None:
-        """Call a method of MLflow's logger during training.
+        """Call a method of Lightning's MLflow logger during training.
 
-        After the first error, which is logged, nothing more is sent: a failing server would slow
+        The first error is logged, and nothing more is sent, because a failing server would slow
         down every step.
         """
         if self._disconnected:
@@ -121,7 +122,7 @@ class MlflowRun(Tracker, MLFlowLogger):
 
     @rank_zero_only
     def publish(self, folder: RunFolder, findings: Findings, folds: "pd.Series[int]") -> None:
-        # MLflow refuses other characters in names, which views and heads may have.
+        # Names of views and heads may have characters that MLflow refuses in names.
         results = {re.sub(r"[^\w/. -]", "_", k): v for k, v in findings.results.items()}
         super().log_metrics(results, int(results["result/steps"]))
         client, run = self.experiment, self.run_id

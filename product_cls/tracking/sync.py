@@ -1,4 +1,4 @@
-"""Sync offline runs to W&B, and what a failing network left unsynced.
+"""Sync runs to W&B that were offline or lost the network.
 
 python -m product_cls.tracking.sync runs=multirun
 """
@@ -59,8 +59,8 @@ def main() -> None:
     if not files:
         print(f"Nothing to sync to W&B in {arguments.runs}.")
         return
-    # W&B syncs the parts of an interrupted run in order of time. --include-online: files begun
-    # online are listed only if their end was not sent.
+    # W&B syncs the parts of an interrupted run in order of time. --include-online covers runs that
+    # began online; `unsynced` lists them only if their end was not sent.
     command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, files)]
     subprocess.run(command, check=False)
     if missing := [file for file in files if not file.with_name(f"{file.name}.synced").is_file()]:

@@ -18,8 +18,8 @@ from product_cls.tracking.sheet import wrong_sheet
 class TensorBoardRun(Tracker, TensorBoardLogger):
     """Lightning's TensorBoard logger that also publishes results.
 
-    Settings and results go to the tab of hyper-parameters, confused products to a text, and
-    misclassified pictures to a contact sheet.
+    Settings and results appear in the hyperparameters tab, confused products as a text, and
+    misclassified pictures as a contact sheet.
     """
 
     def begin(self, folder: RunFolder, config: Mapping[str, Any]) -> None:

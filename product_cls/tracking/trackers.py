@@ -51,10 +51,10 @@ def publish_results(
     """Publish a run whose predictions and metrics are written.
 
     Args:
-        loggers: the run's; those that are not a ``Tracker`` are ignored.
-        folder: the run's.
+        loggers: the run's loggers; those that are no ``Tracker`` are ignored.
+        folder: the run's folder.
         samples: the sample table, for the paths of pictures.
-        folds: fold of each sample, by ``id``.
+        folds: int64, index ``id``: the fold that holds each sample out; -1 for none.
     """
     trackers = [logger for logger in loggers if isinstance(logger, Tracker)]
     if not trackers:

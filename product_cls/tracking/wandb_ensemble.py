@@ -30,7 +30,7 @@ def keep_ensemble(
     Errors are printed, not raised, because the ensemble itself is already written.
 
     Args:
-        project: of W&B.
+        project: W&B project.
         roots: folders of the sweeps.
         out: folder of the ensemble, with ``predictions/`` and perhaps ``submission.csv``.
         splits: the blended predictions by split.

@@ -1,4 +1,4 @@
-"""Weights & Biases: one W&B run a job, resumed with the job, synced later if offline."""
+"""Weights & Biases: one W&B run per job, resumed with the job, synced later if offline."""
 
 import inspect
 import logging
@@ -29,13 +29,13 @@ MODES = ("online", "offline", "disabled")
 
 
 class WandbRun(Tracker, WandbLogger):
-    """Lightning's W&B logger, whose runs are begun by ``start``.
+    """Lightning's W&B logger, with runs begun by ``start``.
 
     Args:
         save_dir: folder for ``wandb/``.
         mode: one of ``MODES``; None: the environment variable WANDB_MODE.
         offline: the same as ``mode="offline"``.
-        arguments: of ``WandbLogger`` and ``wandb.init``; ``tags`` are added to those of
+        arguments: passed on to ``WandbLogger`` and ``wandb.init``; ``tags`` are added to those of
             ``run_tags``.
 
     Raises:
@@ -74,7 +74,7 @@ class WandbRun(Tracker, WandbLogger):
 
     def _take(self, run: Any) -> None:
         self._experiment = run
-        # W&B numbers each call, and a resumed run repeats some steps, so the x-axis of curves is
+        # W&B's own step counts calls, and a resumed run repeats some, so the x-axis of curves is
         # the optimiser step that Lightning logs.
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
@@ -89,8 +89,8 @@ class WandbRun(Tracker, WandbLogger):
         except Exception as error:  # from W&B or the network
             if run.offline:
                 raise
-            # W&B refuses artifacts before they are on disk. So this run ends, and an offline run
-            # with the same id, which W&B treats as its continuation, holds the results.
+            # W&B refused the artifacts before they were on disk. Therefore this run ends, and an
+            # offline run with the same id, which W&B treats as its continuation, gets the results.
             log.warning("W&B cannot be reached (%s); %s.", reason(error), where_kept(folder.path))
             finish(0)
             offline = self._wandb_init | {"mode": "offline", "settings": patient_settings()}
@@ -102,7 +102,7 @@ def upload(run: Any, folder: RunFolder, findings: Findings, folds: "pd.Series[in
     """Log the results and artifacts of a finished run; online, wait until they have arrived.
 
     Raises:
-        Exception: one of several kinds of W&B's, if they do not arrive.
+        Exception: the upload failed; W&B raises several unrelated types.
     """
     show(run, findings, step=folder.metrics()["steps"])
     logged = [use(run, folds_artifact(folds))]
@@ -126,34 +126,34 @@ def start(*, mode: str | None = None, **arguments: Any) -> Any:
     If the network fails later, W&B's own process retries; everything logged is on disk.
 
     Args:
-        mode: of W&B; None: the environment variable WANDB_MODE.
-        arguments: of ``wandb.init``.
+        mode: one of ``MODES``; None: the environment variable WANDB_MODE.
+        arguments: passed on to ``wandb.init``.
 
     Returns:
         The W&B run.
     """
     sys.argv[:] = map(without_login, sys.argv)  # W&B stores them with the run
     settings = wandb.setup().settings  # include WANDB_MODE
-    wanted: Any = mode or settings.mode
-    if wanted == "disabled":
-        return wandb.init(mode=wanted, **arguments)
-    if wanted in ("offline", "dryrun") or not _has_key(settings):
+    requested: Any = mode or settings.mode
+    if requested == "disabled":
+        return wandb.init(mode=requested, **arguments)
+    if requested in ("offline", "dryrun") or not _has_key(settings):
         log.info("W&B is offline; %s.", where_kept(arguments["dir"]))
         return wandb.init(mode="offline", settings=patient_settings(), **arguments)
     try:
-        return wandb.init(mode=wanted, settings=patient_settings(), **arguments)
+        return wandb.init(mode=requested, settings=patient_settings(), **arguments)
     except wandb.errors.Error as error:
         log.warning("W&B cannot be reached (%s); %s.", reason(error), where_kept(arguments["dir"]))
         return wandb.init(mode="offline", settings=patient_settings(), **arguments)
 
 
 def where_kept(folder: Path | str) -> str:
-    """Where an offline run is and how to sync it, as the end of a sentence."""
+    """Clause for messages: where an offline run is kept and how to sync it."""
     return f"the run is kept in {folder}/wandb and {SYNC}"
 
 
 def patient_settings() -> wandb.Settings:
-    """W&B retries without limit while a run goes on, and for ``FINISH_SECONDS`` at its end."""
+    """Settings by which W&B retries without limit in a run, and ``FINISH_SECONDS`` at its end."""
     return wandb.Settings(
         x_file_stream_retry_max=1_000_000,
         finish_timeout=FINISH_SECONDS,
@@ -183,11 +183,11 @@ def finish(exit_code: int) -> None:
     file, online = Path(run.settings.sync_file), not run.offline
     try:
         run.finish(exit_code=exit_code)
-    except Exception as error:  # of any kind: training is over, and everything is on disk
+    except Exception as error:  # any type: training is over, and everything is on disk
         log.warning("W&B has not received the whole run yet (%s); %s.", reason(error), SYNC)
         return
     if online and not run.disabled:
-        # W&B marks a received file with this only after `wandb sync`.
+        # W&B itself creates this mark of a received file only in `wandb sync`.
         file.with_name(f"{file.name}.synced").touch()
 
 
@@ -195,8 +195,8 @@ def show(run: Any, findings: Findings, step: int) -> None:
     """Log the results, charts and tables of a run or an ensemble.
 
     Args:
-        run: of W&B.
-        step: optimiser step at which they are logged.
+        run: the W&B run.
+        step: optimiser step to log them at.
     """
     run.summary.update(dict(findings.results))
     shown: dict[str, Any] = {}
@@ -216,7 +216,7 @@ def show(run: Any, findings: Findings, step: int) -> None:
 
 
 def wrong_table(findings: Findings) -> pd.DataFrame:
-    """One misclassified picture a row, with target, decision, best answers and neighbours."""
+    """One row per misclassified picture: target, decision, best answers and neighbours."""
     most = max(len(wrong.neighbours) for wrong in findings.wrong)
     rows = []
     for wrong in findings.wrong:
@@ -264,7 +264,7 @@ def run_artifacts(folder: RunFolder) -> list[wandb.Artifact]:
 
 
 def folds_artifact(folds: "pd.Series[int]") -> wandb.Artifact:
-    """An artifact of the folds, ``id,fold``, named by its content."""
+    """An artifact of the folds as CSV, ``id,fold``, named by a digest of its content."""
     text = folds.to_csv()
     artifact = wandb.Artifact(f"folds-{digest(text)}", type="folds")
     with artifact.new_file("folds.csv") as file:

@@ -1,4 +1,4 @@
-"""Builds the parts of a run from its plan: augmentation, network, module and data."""
+"""Build the parts of a run from its plan: augmentation, network, module and data."""
 
 import logging
 
@@ -26,19 +26,20 @@ from product_cls.training.plan import RunPlan
 
 log = logging.getLogger(__name__)
 
-TRIALS = 20  # draws of the augmentation: a step of p .5 is missed by all of them once in 10^6
+TRIALS = 20  # test draws of the augmentation; all of them miss a step of p=0.5 once in 10^6
 
 
 def build_parts(
     plan: RunPlan, *, rank: int | None = None
 ) -> tuple[ProductModule, ProductDataModule]:
-    """Module and data of a run, or of one of its ranks; the same seed gives the same weights.
+    """Build module and data of a run or of one of its ranks; equal seeds give equal weights.
 
-    Wrong settings are refused before the pictures are prepared, which can take minutes.
+    The module is built first, so that wrong settings fail before pictures are prepared, which can
+    take minutes.
 
     Args:
-        plan: of the run.
-        rank: number of the rank that builds its share; None for the run's own process.
+        plan: the run's plan.
+        rank: the rank to build for; None for the run's own process.
 
     Raises:
         UserError: a part refuses its settings.
@@ -52,12 +53,12 @@ def build_parts(
 
 
 def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> ProductDataModule:
-    """The store and the loaders of a run.
+    """Build the store and the loaders of a run.
 
     Args:
-        plan: of the run.
+        plan: the run's plan.
         augment: for training pictures.
-        rank: of the rank that loads its share of the pictures; None for all pictures.
+        rank: the rank whose share of the pictures to load; None for all pictures.
 
     Raises:
         UserError: the store or the loaders refuse their settings, or there are too few pictures for
@@ -71,7 +72,7 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
         )
     if config.data.per_class is not None and not isinstance(task.stratify_by(samples), str):
         raise UserError(
-            f"data.per_class={config.data.per_class} is for one label a picture; allowed with "
+            f"data.per_class={config.data.per_class} is for one label per picture; allowed with "
             f"several: null."
         )
     store = build_picture_store(config, samples, plan.size)
@@ -85,7 +86,7 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
         raise UserError(
             f"{len(train_ids)} training and {len(val_ids)} validation pictures are too few for "
             f"{devices} devices (trainer.devices, trainer.num_nodes), each of which needs at least "
-            f"2 and 1."
+            f"2 and 1, respectively."
         )
     log.info(
         "%s: %d classes; %d training, %d validation and %d test pictures; fold %s.",
@@ -121,12 +122,15 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
 def build_augmentation(
     config: DictConfig, task: Task, size: tuple[int, int]
 ) -> tuple[Augment, Mix | None]:
-    """Augmentation and mixing without the steps that ``exclude`` names.
+    """Build augmentation and mixing, without the steps that ``exclude`` names.
 
     Args:
-        config: of the run.
+        config: the run's config.
         task: fitted.
         size: height and width of the pictures in pixels.
+
+    Returns:
+        The augmentation, and the mixing of batches; None without mixing.
 
     Raises:
         UserError: ``exclude`` names a step that is not in use, a step is refused, or the task
@@ -134,14 +138,14 @@ def build_augmentation(
     """
     steps = {k: step for k, step in to_plain(config.augment).items() if step is not None}
     mixing = [name for name in MIX_NAMES if config.mix.get(name, 0) > 0]
-    known = [*step_names(steps), *mixing]
+    steps_in_use = [*step_names(steps), *mixing]
     for name in config.exclude:
-        if name not in known:
-            raise UserError(unknown_step(name, known))
+        if name not in steps_in_use:
+            raise UserError(unknown_step(name, steps_in_use))
     excluded_steps = [name for name in config.exclude if name not in mixing]
     with keys_for_arguments("augment", engine="augment_engine", exclude="exclude"):
         augment = Augment(steps, excluded_steps, engine=config.augment_engine)
-        # Tried here because an error in a loader's worker arrives as that worker's traceback.
+        # Tried here, because an error in a loader's worker would end in that worker's traceback.
         blank = np.zeros((*size, 3), np.uint8)
         for seed in range(TRIALS):
             augment(blank, seed)
@@ -156,7 +160,7 @@ def build_augmentation(
 
 
 def build_network(config: DictConfig, task: Task) -> Network:
-    """The network of ``config.model`` with the task's head.
+    """Build the network of ``config.model`` with the task's head.
 
     Raises:
         UserError: the backbone, its weights or the pooling are refused.
@@ -174,8 +178,8 @@ def build_network(config: DictConfig, task: Task) -> Network:
         )
     log.info("%s, weights: %s.", model.backbone, network.weights.source)
     if config.trainer.get("sync_batchnorm"):
-        # timm's version, because torch's, which Lightning would use, drops the activations inside
-        # timm's batch norms.
+        # timm's converter: torch's, which Lightning would use, drops the activations inside timm's
+        # batch norms.
         network = convert_sync_batchnorm(network)
     if model.compile:
         network.compile()  # in place: torch.compile(network) would rename the parameters
@@ -185,13 +189,13 @@ def build_network(config: DictConfig, task: Task) -> Network:
 def build_module(
     config: DictConfig, task: Task, network: Network, mix: Mix | None, size: tuple[int, int]
 ) -> ProductModule:
-    """Network, task, optimiser and schedule as one LightningModule.
+    """Build the LightningModule from network, task, optimiser and schedule.
 
     Args:
-        config: of the run.
+        config: the run's config.
         task: fitted.
         network: with the task's head.
-        mix: for training batches; None for none.
+        mix: mixes training batches; None for no mixing.
         size: height and width of the pictures in pixels.
 
     Raises:

@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 class EpochRecord(Callback):
-    """Logs one line an epoch, and writes the epoch and the best metric to ``status.json``.
+    """Logs one line per epoch, and writes the epoch and the best metric to ``status.json``.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         monitor: name of the validation metric; None without validation.
 
     Raises:
@@ -37,7 +37,7 @@ class EpochRecord(Callback):
         self._start = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Equal on all ranks, so that all of them stop when the loss is not finite.
+        # These values are equal on all ranks, so all ranks stop if the loss is not finite.
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
         epoch = trainer.current_epoch + 1
         if not math.isfinite(values["train/loss_epoch"]):

@@ -1,7 +1,7 @@
 """``product-cls train`` and ``python train.py``: the Hydra application.
 
-Imports neither torch nor Lightning, which take seconds that a mistake on the command line should
-not cost.
+Imports neither torch nor Lightning, which take seconds, so that errors on the command line appear
+at once.
 """
 
 import gc
@@ -18,11 +18,11 @@ from product_cls.core.errors import UserError
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
 def train(config: DictConfig) -> float | None:
-    """One run, in the folder that Hydra has made for it."""
+    """Train one run in the folder that Hydra created."""
     from product_cls.training.run import run
 
     if not gc.get_freeze_count():  # the first of several jobs in this process
-        gc.freeze()  # imported objects live until the end, so collections need not look at them
+        gc.freeze()  # imported objects live until the end; collections need not visit them
     return run(config)
 
 

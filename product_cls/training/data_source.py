@@ -1,4 +1,4 @@
-"""Where the data of a run comes from: samples, folds and the store of pictures."""
+"""The data of a run: samples, folds and the store of pictures."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
-    """The sample table, reduced to ``data.limit``, and the task fitted to it.
+    """Read the sample table, reduced to ``data.limit``, and fit the task to it.
 
     Raises:
         UserError: the readers or the task refuse the data or the settings.
@@ -42,9 +42,9 @@ def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
 
 
 def build_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Series[int]":
-    """Folds from their file; without a file they are computed and written first.
+    """Read the folds from their file, which is computed and written first if it is missing.
 
-    Warns about classes that are missing from a part, and about groups that are in several folds.
+    Logs a warning for each class that a split lacks, and for groups that are in several folds.
 
     Returns:
         int64, index ``id``: the fold that holds each sample out; -1 for none.
@@ -73,11 +73,13 @@ def build_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Se
         warnings = task.check_parts(*(targets[ids.isin(part)] for part in parts))
     for warning in warnings:
         log.warning(warning)
-    if settings.strategy == "stratified" and (torn := groups_in_several_folds(samples, folds)):
+    if settings.strategy == "stratified" and (
+        split_groups := groups_in_several_folds(samples, folds)
+    ):
         log.warning(
             "%d groups (people, films) have pictures in several folds, so training sees groups "
             "that validation uses; folds.strategy=stratified_group keeps each in one fold.",
-            torn,
+            split_groups,
         )
     return folds
 
@@ -85,10 +87,10 @@ def build_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Se
 def build_picture_store(
     config: DictConfig, samples: pd.DataFrame, size: tuple[int, int]
 ) -> PictureStore:
-    """The pictures of a run: a store of decoded ones, or shards with ``data=streaming``.
+    """Open the pictures of a run: a store of decoded pictures, or shards with ``data=streaming``.
 
     Args:
-        config: of the run.
+        config: the run's config.
         samples: the sample table.
         size: height and width in pixels.
 
@@ -134,14 +136,14 @@ def build_picture_store(
 def cache_folder(config: DictConfig) -> Path:
     """Folder of the stores and folds of this data set.
 
-    Its name includes a digest of the data's location, so that two data sets of one name do not
-    share it.
+    Its name includes a digest of the data's location, so that data sets of the same name have
+    different folders.
     """
     sources = [config.data.get(key) for key in ("root", "file")]
     places = [s if s is None or is_address(str(s)) else _absolute(s) for s in sources]
-    mark = digest(places)[:8]
+    location = digest(places)[:8]
     subset = "" if config.data.limit is None else f"-limit{config.data.limit}"
-    return Path(config.paths.cache) / f"{config.data.name}-{mark}{subset}"
+    return Path(config.paths.cache) / f"{config.data.name}-{location}{subset}"
 
 
 def _absolute(path: str) -> str:

@@ -1,7 +1,7 @@
-"""Number of epochs of a final model, which has no validation: the mean of the folds' best epochs.
+"""Number of epochs of a final model: the mean of the folds' best epochs.
 
-A run with ``fold=all`` learns from every picture with the settings that the folds were trained
-with. Its schedule spans exactly that mean number of epochs.
+A run with ``fold=all`` has no validation to select an epoch by. It trains on every picture with the
+settings of the fold runs, and its schedule spans exactly that mean number of epochs.
 """
 
 from collections.abc import Mapping
@@ -33,8 +33,8 @@ def epochs_from_folds(config: Mapping[str, Any], root: Path) -> tuple[int, str]:
         The number of epochs, and a sentence that explains it.
 
     Raises:
-        UserError: no run there holds out a fold, none has these settings, or one that has them is
-            unfinished.
+        UserError: no run there holds out a fold, none has these settings, or a run with these
+            settings is unfinished.
     """
     where = f"epochs_from={root}"
     try:
@@ -79,10 +79,11 @@ def _fold_settings(folder: RunFolder) -> dict[str, Any] | None:
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted key -> value of the settings that must be equal for the folds and the final run."""
-    kept = {key: value for key, value in fingerprinted(config).items() if key not in FREE}
+    shared = {key: value for key, value in fingerprinted(config).items() if key not in FREE}
     # fold=all refuses callbacks that watch validation, such as early stopping.
-    kept["callbacks"] = {k: node for k, node in kept["callbacks"].items() if "monitor" not in node}
-    return flatten(kept)
+    callbacks = shared["callbacks"].items()
+    shared["callbacks"] = {k: node for k, node in callbacks if "monitor" not in node}
+    return flatten(shared)
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Fitting: in the run's own process, or in one rank a device."""
+"""Fitting: in the run's own process, or in one rank per device."""
 
 import logging
 import sys
@@ -29,11 +29,11 @@ def fit(
     """Train on all devices of the plan.
 
     Returns:
-        A trainer with the device to predict on, and the loggers to publish results with.
+        A trainer whose device predictions use, and the loggers to publish results with.
 
     Raises:
-        UserError, torch.OutOfMemoryError: training, or a rank, has raised it.
-        RankFailed: a rank has ended in any other way.
+        UserError, torch.OutOfMemoryError: raised in training, here or in a rank.
+        RankFailed: a rank failed for another reason.
     """
     if plan.batch.devices == 1:
         trainer = fit_here(plan, folder, module, data)
@@ -79,7 +79,7 @@ def fit_here(
     try:
         trainer.fit(module, data, ckpt_path=plan.checkpoint, weights_only=True)
     except SystemExit:
-        # Lightning turns Ctrl-C into exit(1); our caller reports the interruption.
+        # Lightning turns Ctrl-C into exit(1); the caller reports the interruption.
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise

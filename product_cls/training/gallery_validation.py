@@ -1,4 +1,4 @@
-"""Validation of retrieval: searches the validation pictures in the gallery of training pictures."""
+"""Validation of retrieval: searches a gallery of the training pictures for validation pictures."""
 
 from typing import Any
 
@@ -57,8 +57,8 @@ class GalleryValidation(Callback):
             return
         columns = [torch.cat(parts).numpy() for parts in zip(*self._queries, strict=True)]
         self._queries.clear()
-        # Each rank embeds its share of the pictures. Each then searches all of them, so that all
-        # ranks log the same values.
+        # Each rank embeds its share of the pictures, and then searches with all of them, so that
+        # all ranks log the same values.
         queries, class_scores, targets = joined(columns)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ProductDataModule)

@@ -28,10 +28,11 @@ class ProductModule(LightningModule):
     """A network that learns a task.
 
     Args:
-        network: uint8 pictures (``Network.prepare``) -> the head's outputs.
-        task: gives the loss, the metrics and its description for the checkpoint.
-        optimizer: parameter groups -> optimiser.
-        scheduler: (optimiser, total steps) -> scheduler, stepped after each optimiser step.
+        network: maps uint8 pictures, normalised by ``Network.prepare``, to the head's outputs.
+        task: provides the loss, the metrics, and its own description for the checkpoint.
+        optimizer: builds the optimiser from parameter groups.
+        scheduler: builds the scheduler from the optimiser and the total number of steps; it is
+            stepped after each optimiser step.
         lr: learning rate of the optimiser.
         weight_decay: of all parameters except norms and biases.
         finetune: learning rates of layers and head, and how long the backbone is frozen.
@@ -68,7 +69,7 @@ class ProductModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self._batches = 0
-        # Dropout's random stream depends on seed and epoch alone, so that a resumed run repeats it.
+        # Dropout's draws depend only on seed, epoch and rank, so that a resumed run repeats them.
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, self.global_rank, 1))
         assert self.trainer.max_epochs is not None
         self.task.begin_epoch(self.current_epoch / self.trainer.max_epochs)
@@ -85,7 +86,7 @@ class ProductModule(LightningModule):
         """
         images = self.network.prepare(batch["image"])
         if self.trainer.training and self.mix is not None:
-            # By batch and not by step: accumulated batches share a step.
+            # Batches are counted, not steps, because accumulated batches share a step.
             draw = derive_seed(self.seed, self.current_epoch, self._batches, self.global_rank, 2)
             self._batches += 1
             mixed = self.mix(images, np.random.default_rng(draw))
@@ -93,13 +94,18 @@ class ProductModule(LightningModule):
         return batch | {"image": images}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Scalar loss of ``image`` float ``[B, 3, H, W]`` and ``target`` int64 ``[B, ...]``.
+
+        Mixed batches have ``lam`` in [0, 1] and ``perm``, int64 ``[B]``, the partner of each
+        picture.
+        """
         outputs, target = self.network(batch["image"]), batch["target"]
         loss = self.task.loss(outputs, target)
         if (lam := batch.get("lam", 1.0)) < 1.0:
             loss = lam * loss + (1.0 - lam) * self.task.loss(outputs, target[batch["perm"]])
         if self._second_pass:
             return loss
-        # No training accuracy: it means nothing for mixed pictures.
+        # Training accuracy is not logged: it is meaningless for mixed pictures.
         count = len(target)
         self.log(
             "train/loss",
@@ -164,7 +170,7 @@ class ProductModule(LightningModule):
         scores = self.task.scores(outputs)
         self.val_metrics.update(scores, target)
         count = len(target)
-        # Not with self.log, which rounds down the mean number of pictures on the ranks.
+        # Summed here, because self.log rounds down the mean number of pictures on the ranks.
         loss = self.task.loss(outputs, target)
         self._val_loss += torch.stack([loss * count, loss.new_tensor(count)])
         return {"scores": scores, "embedding": self.task.embedding(outputs)}

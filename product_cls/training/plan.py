@@ -1,4 +1,4 @@
-"""The plan of a run: everything that is settled before its folder changes."""
+"""The plan of a run: everything that is decided before its folder changes."""
 
 import logging
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run is going to do. Ranks rebuild the same plan from ``orders``.
+    """What a run will do. Ranks rebuild the same plan from ``orders``.
 
     Attributes:
         config: the settings with derived learning rates and epochs; ``config.yaml`` records them.
@@ -38,9 +38,9 @@ class RunPlan:
         task: fitted to ``samples``.
         folds: int64, index ``id``: the fold that holds each sample out; -1 for none.
         halved: how often the batch was halved to fit into GPU memory.
-        batch: pictures a step, after halving.
-        action: ``skip`` a finished run, ``resume`` an interrupted one, or start ``fresh``, which
-            moves earlier results aside.
+        batch: pictures per step, after halving.
+        action: ``skip`` a finished run, ``resume`` an interrupted run, or start ``fresh`` and move
+            earlier results aside.
         checkpoint: checkpoint to resume from; None before the first epoch has ended.
         first_epoch: the epoch that training starts with, 0 without a checkpoint.
         fingerprint: of settings and data.
@@ -77,10 +77,10 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
     """Check the settings, read samples and folds, and decide what the run does.
 
     Args:
-        config: as composed.
-        folder: of the run; only read.
-        retry: after an out-of-memory error in this process, so that ``rerun`` is done with and
-            nothing is moved aside.
+        config: the composed config.
+        folder: the run's folder; only read.
+        retry: after an out-of-memory error in this process; ``rerun`` is then ignored, and nothing
+            is moved aside.
 
     Raises:
         UserError: the settings or the data are refused.
@@ -93,12 +93,12 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
         check_views(settings.tta, size)
     samples, task = build_samples(settings)
     folds = build_folds(settings, samples, task)
-    mark = fingerprint(
+    current = fingerprint(
         to_plain(settings),
         samples_fingerprint(samples, task.stratify_by(samples)),
         digest(folds.to_dict()),
     )
-    action = folder.plan(mark, rerun=bool(settings.rerun) and not retry)
+    action = folder.plan(current, rerun=bool(settings.rerun) and not retry)
     checkpoint, first_epoch = None, 0
     if action == "resume":
         epochs = finished_epochs(folder.last_checkpoint)
@@ -122,13 +122,13 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
         action=action,
         checkpoint=checkpoint,
         first_epoch=first_epoch,
-        fingerprint=mark,
+        fingerprint=current,
         notes=notes,
     )
 
 
 def plan_from_orders(orders: dict[str, Any]) -> RunPlan:
-    """The plan of a rank: that of ``RunPlan.orders``, with samples and folds read again."""
+    """Rebuild the plan in a rank from ``RunPlan.orders``; samples and folds are read again."""
     config = OmegaConf.create(orders["config"])
     assert isinstance(config, DictConfig)
     samples, task = build_samples(config)
@@ -165,7 +165,7 @@ def derive_settings(config: DictConfig) -> tuple[DictConfig, tuple[str, ...]]:
     notes = [] if rates_note is None else [rates_note]
     settings = config.copy()
     for key, rate in rates.items():
-        # Rates that interpolate optimizer.lr follow the scaled one.
+        # Rates that interpolate optimizer.lr follow the scaled rate.
         OmegaConf.update(settings, key, rate)
     if settings.epochs_from is not None:
         epochs, note = epochs_from_folds(to_plain(settings), Path(str(settings.epochs_from)))

@@ -1,4 +1,4 @@
-"""Predictions files and metrics of a run's splits."""
+"""Predict a run's splits: predictions files and metrics."""
 
 import logging
 import os
@@ -33,11 +33,12 @@ def predict_splits(
     """Predict the validation and test splits with the best checkpoint and write their files.
 
     Args:
-        plan: of the run.
-        folder: of the run; takes the predictions files and, where the task needs one, the gallery.
-        data: of the run.
-        network: that was trained, for its memory format.
-        trainer: whose device and precision are used.
+        plan: the run's plan.
+        folder: the run's folder; the predictions and, if the task needs one, the gallery are
+            written there.
+        data: the run's data module.
+        network: the trained network, whose memory format is used.
+        trainer: its device and precision are used.
 
     Returns:
         ``{"val": {...}, "test": {...}}``: metrics of each split that has pictures.
@@ -54,12 +55,12 @@ def predict_splits(
             data.loader(split),
             plan.config.tta,
             device=device,
-            # Embeddings go into an index that float32 queries search, so they must be float32.
+            # Embeddings become an index for float32 queries, so they must be float32, too.
             bf16=str(trainer.precision).startswith("bf16") and not task.needs_gallery,
             limit=limit if isinstance(limit, int) else None,
             description=f"predict {split}" if sys.stdout.isatty() else None,
         )
-        return _in_order(scores, data.indices(split))  # shards are read in their own order
+        return _in_order(scores, data.indices(split))  # shards are read in another order
 
     splits = ("train", "val", "test") if task.needs_gallery else ("val", "test")
     scored = {split: scores_of(split) for split in splits if len(data.ids[split])}
@@ -121,9 +122,9 @@ def _gallery(data: ProductDataModule, parts: Sequence[Scores], task: Task) -> Ga
 
 
 def _view_column(rows: pd.DataFrame) -> np.ndarray | None:
-    """Views of the rows, ``[N]``: numbers, or text, as predictions files hold no objects.
+    """Views of the rows, ``[N]``, as numbers or text, because predictions files hold no objects.
 
-    None where no view is known.
+    None if no view is known.
     """
     if "view" not in rows or rows["view"].isna().all():
         return None
@@ -133,7 +134,7 @@ def _view_column(rows: pd.DataFrame) -> np.ndarray | None:
 
 
 def log_metrics(metrics: dict[str, Any], folder: RunFolder) -> None:
-    """Log one line a split, with the metrics by view where views are known."""
+    """Log one line per split, with the metrics by view if views are known."""
     for split, values in metrics.items():
         shown = {k: v for k, v in values.items() if isinstance(v, float)}
         text = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())

@@ -1,7 +1,7 @@
 """One rank of a run on several devices; ``distributed.launch`` starts it, not a user.
 
-Arguments: the folder that holds ``orders.json`` and takes the reason if the rank fails, and the
-process id of its parent.
+Arguments: the folder that holds ``orders.json``, in which a failing rank leaves its cause, and the
+process ID of the parent.
 """
 
 import gc
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def train(orders: dict[str, Any], rank: int) -> None:
-    """Rebuild the run's plan and train on the share of this rank."""
+    """Rebuild the run's plan and train on this rank's share of the pictures."""
     import torch.distributed
 
     from product_cls.tracking.trackers import closing_trackers
@@ -60,7 +60,7 @@ def train(orders: dict[str, Any], rank: int) -> None:
     module, data = build_parts(plan, rank=rank)
     with closing_trackers():
         fit_here(plan, folder, module, data)
-    if torch.distributed.is_initialized():  # not where early stopping had ended training before
+    if torch.distributed.is_initialized():  # it is not if early stopping had already ended training
         torch.distributed.destroy_process_group()
 
 
@@ -73,7 +73,7 @@ def configure_logging(folder: RunFolder, rank: int) -> None:
             logging.FileHandler(folder.log_file),
         ]
         logging.basicConfig(level=logging.INFO, format=form, handlers=handlers)
-        # The parent has already logged what these say about data and network.
+        # The parent has already logged the messages of these modules.
         for module in ("build", "data_source"):
             logging.getLogger(f"product_cls.training.{module}").setLevel(logging.ERROR)
     else:
@@ -82,10 +82,10 @@ def configure_logging(folder: RunFolder, rank: int) -> None:
 
 
 def report_failure(folder: Path, rank: int, error: BaseException) -> None:
-    """Write why this rank ends to ``cause-RANK.json``.
+    """Write why this rank failed to ``cause-RANK.json``.
 
-    A traceback is printed only for unexpected errors: neither for a signal to stop nor where a
-    sentence says it all.
+    A traceback is printed only for unexpected errors, not for a stop signal or an error that one
+    sentence explains.
     """
     import torch
     from pytorch_lightning.utilities.exceptions import SIGTERMException

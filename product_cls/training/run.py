@@ -72,14 +72,14 @@ def train(config: DictConfig, folder: RunFolder) -> float | None:
     recorded in ``status.json``.
 
     Args:
-        config: as composed.
-        folder: of the run.
+        config: the composed config.
+        folder: the run's folder.
 
     Returns:
         The best validation metric; None with ``fold=all``.
 
     Raises:
-        UserError: settings or data are refused, or memory does not suffice.
+        UserError: settings or data are refused, or GPU memory is too small.
         RankFailed: a rank has died.
     """
     if node_rank(config) > 0:
@@ -103,7 +103,7 @@ def train(config: DictConfig, folder: RunFolder) -> float | None:
                 retries,
                 config.oom_retries,
             )
-            gc.collect()  # only here, where the exception, which held the batch, is gone
+            gc.collect()  # here, because the exception that held the batch is gone
             torch.cuda.empty_cache()
 
 
@@ -130,8 +130,8 @@ def _train_once(config: DictConfig, folder: RunFolder, *, retry: bool = False) -
 def prepare(plan: RunPlan, folder: RunFolder) -> tuple[ProductModule, ProductDataModule]:
     """Build module and data, then mark the folder as running.
 
-    Everything that settings can break is built first, so that a bad one leaves earlier results in
-    their place.
+    Everything that depends on settings is built first, so that a bad setting leaves earlier results
+    in place.
     """
     for note in plan.notes:
         log.info(note)
@@ -143,8 +143,8 @@ def prepare(plan: RunPlan, folder: RunFolder) -> tuple[ProductModule, ProductDat
             "both.",
             moved,
         )
-    # With the batch size that was asked for, by which a report finds the run; metrics.json has the
-    # halved one.
+    # It holds the requested batch size, because reports identify the run by it; metrics.json holds
+    # the halved size.
     write_text_whole(folder.config_file, OmegaConf.to_yaml(plan.config, resolve=True))
     log.info(plan.batch.sentence())
     return module, data
@@ -162,9 +162,9 @@ def record(
     """Write ``metrics.json``, publish the results and mark the run as done.
 
     Args:
-        plan: of the run.
-        folder: of the run.
-        network: in its final shape, for the number of parameters and the source of the weights.
+        plan: the run's plan.
+        folder: the run's folder.
+        network: the trained network, for its number of parameters and the source of its weights.
         metrics: by split.
         seconds: duration of each stage.
         loggers: to publish with.
@@ -206,10 +206,10 @@ def record(
 
 @contextmanager
 def _recording_failure(config: DictConfig, folder: RunFolder) -> Iterator[None]:
-    """Write why a run fails inside to ``status.json``.
+    """Write to ``status.json`` why the body of the ``with`` statement failed.
 
     Raises:
-        UserError: in place of an out-of-memory error.
+        UserError: replaces an out-of-memory error.
     """
     try:
         yield
@@ -240,7 +240,7 @@ def _record_failure(folder: RunFolder, error: str) -> None:
 
 
 def refuse_sweep_without_multirun() -> None:
-    """Refuse a config with a sweep in it where ``-m`` is missing.
+    """Refuse a config that holds a sweep if ``-m`` is missing.
 
     Without ``-m`` Hydra ignores the sweep's parameters and starts one run of the defaults.
 
@@ -250,7 +250,7 @@ def refuse_sweep_without_multirun() -> None:
     """
     hydra = HydraConfig.get()
     swept = hydra.sweeper.get("params")
-    # Not by hydra.mode=RUN, which Hydra itself adds to every command without -m.
+    # hydra.mode=RUN does not mark jobs, because Hydra adds it to every command without -m.
     is_job = any(word.startswith("hydra.job.num=") for word in hydra.overrides.hydra)
     if not swept or hydra.mode == RunMode.MULTIRUN or is_job:
         return
@@ -258,12 +258,12 @@ def refuse_sweep_without_multirun() -> None:
     sources = [w for w in typed if w.lstrip("+").startswith(("sweep=", "experiment="))]
     raise UserError(
         f"{' '.join(sources) or 'This config'} is a set of runs (of {', '.join(swept)}), which "
-        f"takes -m: python train.py -m {' '.join(sources or typed)}."
+        f"needs -m: python train.py -m {' '.join(sources or typed)}."
     )
 
 
 def quiet_libraries() -> None:
-    """Silence messages of libraries that tell our users nothing new; other warnings stay."""
+    """Silence library messages that are no news to users; other warnings stay."""
     for name in ("pytorch_lightning", "lightning_fabric", "matplotlib", "httpx", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (

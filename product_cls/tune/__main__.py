@@ -2,11 +2,12 @@
 
     python -m product_cls.tune study=rates trials=30 jobs=2 experiment=grocery data.root=FOLDER
 
-A trial is an ordinary run, in ``multirun/<study>/trial=007``, and knows nothing of the search. The
-search reads its epochs from ``status.json`` and stops a pruned trial as Ctrl-C would. The study is
+A trial is an ordinary run in ``multirun/<study>/trial=007`` and knows nothing of the search, which
+reads its epochs from ``status.json`` and stops a pruned trial as Ctrl-C would. The study is
 in ``multirun/<study>/study.db`` (SQLite); the same command continues the search.
 
-Hydra's Optuna sweeper, 1.3.0, needs Optuna 2, cannot prune, and waits for the slowest of a batch.
+Hydra's own Optuna sweeper (1.3.0) needs Optuna 2, cannot prune, and waits for the slowest trial of
+each batch.
 """
 
 import os
@@ -83,7 +84,7 @@ def main() -> None:
             'The search needs Optuna: pip install "product-cls[optuna]" (make setup has it).'
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # These import Optuna, or Hydra.
+    # Imported here, because they import Optuna or Hydra.
     from product_cls.launchers.processes import ProcessesConf
     from product_cls.tune.results import report, shortfall
     from product_cls.tune.space import read_space

@@ -39,8 +39,8 @@ def _trials(study: optuna.Study, state: TrialState) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(state,))
 
 
-def _reached(trial: FrozenTrial) -> float:
-    """The best value of a trial's epochs; NaN without any."""
+def _best_value(trial: FrozenTrial) -> float:
+    """The best value of a trial's epochs; NaN if it finished none."""
     if trial.value is not None:
         return float(trial.value)
     return max(trial.intermediate_values.values(), default=float("nan"))
@@ -49,7 +49,7 @@ def _reached(trial: FrozenTrial) -> float:
 def _dots(axes: Axes, x: Sequence[Any], trials: Sequence[FrozenTrial], complete: bool) -> None:
     axes.plot(
         x,
-        [_reached(trial) for trial in trials],
+        [_best_value(trial) for trial in trials],
         "o",
         color=BLUE if complete else GREY,
         markerfacecolor=BLUE if complete else "white",
@@ -66,7 +66,7 @@ def history_figure(study: optuna.Study) -> Figure:
     open_panel(axes, "trial", "best validation value")
     complete, pruned = _trials(study, TrialState.COMPLETE), _trials(study, TrialState.PRUNED)
     numbers = [trial.number for trial in complete]
-    best = np.maximum.accumulate([_reached(trial) for trial in complete])
+    best = np.maximum.accumulate([_best_value(trial) for trial in complete])
     axes.step(numbers, best, where="post", color=VERMILION, linewidth=1.4, label="best so far")
     _dots(axes, numbers, complete, True)
     _dots(axes, [trial.number for trial in pruned], pruned, False)
@@ -141,16 +141,16 @@ def slices_figure(study: optuna.Study, space: Mapping[str, BaseDistribution]) ->
 
 def parallel_figure(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> Figure:
     """Parallel coordinates: a line per complete trial through its values; better is darker."""
-    trials = sorted(_trials(study, TrialState.COMPLETE), key=_reached)
+    trials = sorted(_trials(study, TrialState.COMPLETE), key=_best_value)
     keys = list(space)
     figure = Figure(figsize=(1.7 * (len(keys) + 1) + 1.0, 3.8), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
-    values = np.array([_reached(trial) for trial in trials])
+    values = np.array([_best_value(trial) for trial in trials])
     spread = values.max() - values.min()
     scaled = (values - values.min()) / spread if spread else np.ones(len(values))
     for trial, goodness in zip(trials, scaled, strict=True):
-        # Studies of earlier versions may have trials that lack values; their lines have gaps.
+        # Studies from earlier versions may have trials that lack values; their lines have gaps.
         line = [
             _place(space[key], trial.params[key]) if key in trial.params else np.nan for key in keys
         ]
@@ -185,7 +185,7 @@ def parallel_figure(study: optuna.Study, space: Mapping[str, BaseDistribution]) 
 
 
 def _place(distribution: Any, value: Any) -> float:
-    """A value's height on its axis, 0 (lowest) to 1 (highest); choices are in their order."""
+    """A value's height on its axis, 0 (lowest) to 1 (highest); choices keep their order."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.to_internal_repr(value) / max(1, len(distribution.choices) - 1)
     low, high = distribution.low, distribution.high
@@ -197,7 +197,7 @@ def _place(distribution: Any, value: Any) -> float:
 
 
 def _scale(distribution: Any) -> list[tuple[float, str]]:
-    """Heights, 0 to 1, and labels of an axis."""
+    """Heights (0 to 1) and texts of an axis's labels."""
     if isinstance(distribution, CategoricalDistribution):
         return [(_place(distribution, choice), str(choice)) for choice in distribution.choices]
     ends = (distribution.low, distribution.high)

@@ -45,7 +45,7 @@ def trials_table(search: Search) -> pd.DataFrame:
 
 
 def state_name(trial: FrozenTrial) -> str:
-    """A trial's state; ``interrupted`` for one that is running in the study but not in fact."""
+    """A trial's state; ``interrupted`` if it still runs according to the study."""
     names = {
         TrialState.COMPLETE: "complete",
         TrialState.PRUNED: "pruned",
@@ -65,7 +65,7 @@ def report(search: Search) -> bool:
     """Write ``table.csv``, ``table.md`` and plots to the study's folder, and print the best trial.
 
     Returns:
-        Whether any trial is complete, so that there is a best one.
+        Whether there is a best trial, that is, any complete one.
     """
     if not search.study.get_trials(deepcopy=False):
         return False
@@ -97,7 +97,7 @@ def report(search: Search) -> bool:
 
 
 def shortfall(search: Search, total: int) -> str | None:
-    """Why a search ended with fewer than ``total`` trials, as a sentence; None if it did not."""
+    """A sentence about why a search ended with fewer than ``total`` trials; None if it did not."""
     if search.missing(total) <= 0:
         return None
     last = search.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))[-1]

@@ -29,13 +29,11 @@ from product_cls.runs.folder import RunFolder
 from product_cls.tune.space import overrides
 
 DATABASE = "study.db"
-
-
 PRUNERS = ("median", "halving", "none")
 
 
 class Search:
-    """A study, and how to draw and start its trials.
+    """A study, which draws its trials and creates their jobs.
 
     Args:
         folder: the folder of the study.
@@ -103,7 +101,7 @@ class Search:
         """Create or load the study, and lock it.
 
         Raises:
-            UserError: another search has locked it, or it has other settings.
+            UserError: another search has locked the study, or it was created with other settings.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -143,8 +141,8 @@ class Search:
     def missing(self, total: int) -> int:
         """The number of trials to run until the study has ``total``.
 
-        Failures before the first success do not count, as their cause has been fixed. Later ones
-        count: TPE learns nothing from them, and might draw similar values for ever.
+        Failures before the first success do not count, because their cause has been fixed. Later
+        failures do: TPE learns nothing from them, and might draw similar values forever.
         """
         trials, first = self.study.get_trials(deepcopy=False), self.first_success()
         uncounted = sum(
@@ -180,8 +178,8 @@ class Search:
     def ask(self) -> Trial:
         """Draw the values of the next trial.
 
-        They depend on the seed and the trial's number. With one seed per process, a search that
-        continues would draw its first trials again.
+        The draws depend on the seed and the trial's number. With one seed per process, a continued
+        search would draw its first trials again.
         """
         self.study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=self.startup,
@@ -234,7 +232,7 @@ def make_pruner(prune: str, *, startup: int, warmup: int) -> optuna.pruners.Base
 
 
 def first_value(distribution: Any) -> Any:
-    """An example of the values of a distribution: its first choice or lower bound."""
+    """An example value of a distribution: its first choice or its lower bound."""
     if isinstance(distribution, optuna.distributions.CategoricalDistribution):
         return distribution.choices[0]
     return distribution.low

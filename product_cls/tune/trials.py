@@ -14,14 +14,14 @@ from product_cls.launchers.job import Job
 from product_cls.launchers.pool import JobPool
 from product_cls.tune.study import Search, is_result
 
-# A search without a success ends after this many failures. Some trials fail because of their values
-# (out of memory, a NaN loss), others because none can succeed (a missing folder).
+# A search without a success ends after this many failures. A trial may fail because of its values
+# (out of memory, a NaN loss) or because no trial can succeed (a missing folder).
 FAILURES = 5
 
 
 @dataclass
 class RunningTrial:
-    """A trial whose job runs."""
+    """A trial whose job is running."""
 
     trial: Trial
     epoch: int = 0  # the last epoch reported to the study
@@ -42,13 +42,13 @@ class TrialQueue:
 
     def __init__(self, search: Search, total: int, grace: float) -> None:
         self.search, self.total, self.grace = search, total, grace
-        self.jobs: list[Job] = []  # all that were started
+        self.jobs: list[Job] = []  # all jobs started so far
         self.unfinished = deque(search.interrupted())
         self.running: dict[int, RunningTrial] = {}  # by number
         self.missing, self.failures = search.missing(total), 0
 
     def has_next(self) -> bool:
-        """False after ``FAILURES``, until a trial that still runs succeeds."""
+        """Whether to start a trial; not after ``FAILURES`` unless a trial has succeeded."""
         hopeless = self.failures >= FAILURES and self.search.first_success() is None
         return not hopeless and (bool(self.unfinished) or self.missing > 0)
 

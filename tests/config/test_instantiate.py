@@ -78,12 +78,13 @@ def build_parts(config: DictConfig) -> Any:
         # A task that refuses its loss names the key of the loss.
         (
             "task=multi_label loss=focal",
-            "loss=FocalLoss is for one label a picture; allowed for the multi_label task: bce, "
+            "loss=FocalLoss is for one label per picture; allowed for the multi_label task: bce, "
             "bce_focal, asymmetric.",
         ),
         (
             "loss=asymmetric",
-            "loss=AsymmetricLoss is for several labels a picture, which the multi_label task has.",
+            "loss=AsymmetricLoss is for several labels per picture, which the multi_label task "
+            "has.",
         ),
         ("task=retrieval task.margin=4", "task.margin=4; allowed: 0 to pi / 2, in radians."),
         # Optimiser and scheduler are partials, called by try_out.
@@ -118,7 +119,7 @@ def test_messages_of_objects(
     [
         (
             "task.label=brand",
-            "task.label=brand is no column of the samples; they have id, split, kind, cat, dog.",
+            "task.label=brand is not a column of the samples; they have id, split, kind, cat, dog.",
         ),
         (
             "task.label=kind task.weights=big",

@@ -44,7 +44,7 @@ def curve(run: RunFolder, name: str) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_as_one_with_twice_the_batch(tmp_path: Path, tiny_root: Path) -> None:
+def test_two_ranks_equal_one_process_with_twice_the_batch(tmp_path: Path, tiny_root: Path) -> None:
     # Without batch norm, dropout and mixing, which depend on the batch or on the rank.
     settings = (
         *UNEVEN,

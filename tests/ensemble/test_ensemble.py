@@ -45,9 +45,9 @@ B = softmax(np.array([[0.0, 3, 0], [0, 1, 1], [1, 0, 0]]))
 
 
 def test_votes_of_the_published_implementations() -> None:
-    """Of two runs, one the mirror image of the other."""
-    one = softmax(np.array([[2.0, 0, -1], [0.5, 1.5, 0], [0, 0, 3], [1, -1, 0.5]]))
-    both = [one, one[:, ::-1]]
+    """Two runs, the second with the classes in reverse."""
+    scores = softmax(np.array([[2.0, 0, -1], [0.5, 1.5, 0], [0, 0, 3], [1, -1, 0.5]]))
+    both = [scores, scores[:, ::-1]]
     mean = [[0.4429024003, 0.1141951994], [0.1857341404, 0.6285317192]]
     assert blend(both)[:2, :2] == pytest.approx(np.array(mean), abs=1e-8)
     geometric = [[0.1882760542, 0.1141951994], [0.1800773525, 0.6285317192]]

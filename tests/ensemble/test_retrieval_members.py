@@ -31,7 +31,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def probabilities(right: np.ndarray, sure: float) -> np.ndarray:
-    """``sure`` for one class a row, the rest shared."""
+    """``sure`` for one class per row; the others share the rest."""
     scores = np.full((len(right), 3), (1 - sure) / 2, np.float32)
     scores[np.arange(len(right)), right] = sure
     return scores
@@ -66,24 +66,24 @@ def made_run(name: str, axes: np.ndarray, held_out: list[int]) -> RetrievalRun:
     return RetrievalRun(name, splits, features)
 
 
-def test_two_weak_systems_joined_see_what_neither_sees() -> None:
-    """One network tells a from the rest, the other b: only both together tell all three."""
-    one = made_run("one", np.array([[1.0, 0], [0, 1], [0, 1]]), [0, 1, 2])
-    two = made_run("two", np.array([[1.0, 0], [0, 1], [1, 0]]), [0, 1, 2])
-    joined = join_runs([one, two], "test")
+def test_joined_networks_separate_classes_that_neither_separates() -> None:
+    """One network separates a from the rest, the other b; only both together separate all three."""
+    first_run = made_run("one", np.array([[1.0, 0], [0, 1], [0, 1]]), [0, 1, 2])
+    second_run = made_run("two", np.array([[1.0, 0], [0, 1], [1, 0]]), [0, 1, 2])
+    joined = join_runs([first_run, second_run], "test")
     assert (joined.scores.argmax(1) == joined.target).all()
     assert joined.embedding is None and joined.class_scores is None
     # The cosine of joined embeddings is the mean of the cosines.
     cosine = sum(
         run.splits["test"].embedding @ run.gallery.embedding.T  # type: ignore[operator]
-        for run in (one, two)
+        for run in (first_run, second_run)
     )
     nearest = np.argsort(-cosine[0])[:3]
-    votes = np.bincount(one.gallery.target[nearest], cosine[0][nearest], minlength=3)
+    votes = np.bincount(first_run.gallery.target[nearest], cosine[0][nearest], minlength=3)
     assert joined.scores[0] == pytest.approx(votes / votes.sum(), abs=1e-5)
     # A run of weight 0 has no influence.
-    alone = join_runs([one, two], "test", [1, 0])
-    assert alone.scores == pytest.approx(join_runs([one], "test").scores, abs=1e-6)
+    alone = join_runs([first_run, second_run], "test", [1, 0])
+    assert alone.scores == pytest.approx(join_runs([first_run], "test").scores, abs=1e-6)
 
 
 def test_held_out_pictures_are_joined_fold_by_fold() -> None:
@@ -117,10 +117,10 @@ def test_better_system_gets_the_share(refused) -> None:  # type: ignore[no-untyp
 
 
 def test_other_galleries_cannot_be_joined(refused) -> None:  # type: ignore[no-untyped-def]
-    one, two = made_run("one", np.eye(3), [0]), made_run("two", np.eye(3), [0])
-    fewer = RetrievalRun("two", two.splits, two.gallery.rows(np.arange(20)))
+    first_run, second_run = made_run("one", np.eye(3), [0]), made_run("two", np.eye(3), [0])
+    fewer = RetrievalRun("two", second_run.splits, second_run.gallery.rows(np.arange(20)))
     with refused("'one'", "'two'", "galleries"):
-        join_runs([one, fewer], "test")
+        join_runs([first_run, fewer], "test")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ TRUTH = np.random.default_rng(0).integers(3, size=400)
 
 
 def predicted(rows: np.ndarray, skill: float, seed: int, prefix: str = "v") -> Predictions:
-    """Probabilities that favour the truth by ``skill``, with noise of the run's own."""
+    """Probabilities that favour the truth by ``skill``, with different noise for each run."""
     logits = np.random.default_rng(seed).normal(size=(len(rows), 3))
     logits[np.arange(len(rows)), TRUTH[rows]] += skill
     odds = np.exp(logits)
@@ -49,7 +49,7 @@ def made_run(group: str, fold: int, seed: int, skill: float, folds: int = 2) -> 
 
 
 def made_runs(good: float = 3.0, bad: float = 0.0, seeds: int = 1) -> list[Member]:
-    """One group of as many seeds, one of a single seed."""
+    """A good group with ``seeds`` seeds per fold, and a bad group with one."""
     runs = [made_run("good", f, s, good) for f in (0, 1) for s in range(seeds)]
     return runs + [made_run("bad", f, 0, bad) for f in (0, 1)]
 
@@ -57,14 +57,14 @@ def made_runs(good: float = 3.0, bad: float = 0.0, seeds: int = 1) -> list[Membe
 @pytest.mark.parametrize("how", ["greedy", "optimised"])
 def test_weights_of_a_group_are_divided_over_its_runs(how: str) -> None:
     runs = made_runs(2.0, 2.0, seeds=2)
-    found = find_weights(runs, how, "mean")
-    good, bad = found.runs[:4], found.runs[4:]
+    tuned = find_weights(runs, how, "mean")
+    good, bad = tuned.runs[:4], tuned.runs[4:]
     assert len(set(good)) == len(set(bad)) == 1
-    assert np.mean(found.runs) == pytest.approx(1)
+    assert np.mean(tuned.runs) == pytest.approx(1)
     share = sum(good) / 6
-    assert f"{share:.3f} good" in found.sentences[0] and 0.5 < share < 0.9
-    # A fold's pictures are voted on as those of the groups were when the weights were found.
-    val = blend_runs(runs, "mean", found.runs).splits["val"]
+    assert f"{share:.3f} good" in tuned.sentences[0] and 0.5 < share < 0.9
+    # The vote on a fold's pictures equals the vote of the groups that was tuned.
+    val = blend_runs(runs, "mean", tuned.runs).splits["val"]
     of_good, of_bad = (blend_runs(part, "mean").splits["val"] for part in (runs[:4], runs[4:]))
     assert val.scores == pytest.approx(
         share * of_good.scores + (1 - share) * of_bad.scores, abs=1e-6
@@ -73,33 +73,33 @@ def test_weights_of_a_group_are_divided_over_its_runs(how: str) -> None:
 
 def test_uneven_seeds_count_as_one_fold_each() -> None:
     runs = [*made_runs(2.0, 1.5), made_run("good", 0, 1, 2.0)]
-    found = find_weights(runs, "optimised", "mean")
-    assert found.runs[0] == found.runs[4] == pytest.approx(found.runs[1] / 2)
+    tuned = find_weights(runs, "optimised", "mean")
+    assert tuned.runs[0] == tuned.runs[4] == pytest.approx(tuned.runs[1] / 2)
 
 
 def test_useless_group_gets_no_weight_and_val_is_cross_fitted() -> None:
     runs = made_runs(6.0, 0.0)
-    found = find_weights(runs, "greedy", "mean")
-    assert found.runs == pytest.approx([2, 2, 0, 0])
+    tuned = find_weights(runs, "greedy", "mean")
+    assert tuned.runs == pytest.approx([2, 2, 0, 0])
     alone = blend_runs(runs[:2], "mean").splits["val"]
-    assert sorted(found.val.id) == sorted(alone.id)
-    # The other fold would say the same, so what it says is what the good group does.
+    assert sorted(tuned.val.id) == sorted(alone.id)
+    # The other fold gives the same weights, so the cross-fitted scores are those of the good group.
     row = {name: k for k, name in enumerate(alone.id)}
-    expected = alone.scores[[row[name] for name in found.val.id]]
-    assert found.val.scores == pytest.approx(expected, abs=1e-6)
-    assert found.val.scores_no_tta == pytest.approx(expected, abs=1e-6)
-    assert "cross-fitted over 2 folds" in found.sentences[1] and len(found.sentences) == 2
+    expected = alone.scores[[row[name] for name in tuned.val.id]]
+    assert tuned.val.scores == pytest.approx(expected, abs=1e-6)
+    assert tuned.val.scores_no_tta == pytest.approx(expected, abs=1e-6)
+    assert "cross-fitted over 2 folds" in tuned.sentences[1] and len(tuned.sentences) == 2
 
 
 def of_several(part: Predictions, task: str, skill: float, seed: int) -> Predictions:
-    """The same pictures with two labels each, of which some are unknown: 0 or 1 both, or of heads
-    of two and three classes."""
+    """The same pictures with two labels each, some unknown: two binary labels, or two heads of two
+    and three classes."""
     rng, kinds = np.random.default_rng(seed), (2, 2 if task == "multi_label" else 3)
     target = np.stack([part.target % kind for kind in kinds], axis=1)
     odds = [rng.normal(size=(len(target), kind)) for kind in kinds]
-    for k, one in enumerate(odds):
-        one[np.arange(len(target)), target[:, k]] += skill
-    heads = [np.exp(one) / np.exp(one).sum(axis=1, keepdims=True) for one in odds]
+    for k, logits in enumerate(odds):
+        logits[np.arange(len(target)), target[:, k]] += skill
+    heads = [np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True) for logits in odds]
     classes = {"a": ["0", "1"], "b": ["0", "1", "2"]}
     names = [f"{head}={name}" for head, listed in classes.items() for name in listed]
     spec: dict[str, object] = {"heads": {head: {"classes": of} for head, of in classes.items()}}
@@ -132,31 +132,31 @@ def test_weights_of_runs_with_several_labels(task: str, measure: str, how: str) 
         )
         for k, run in enumerate(made_runs())
     ]
-    found = find_weights(runs, how, "mean")
-    assert found.runs == pytest.approx([2, 2, 0, 0], abs=0.05)
-    assert f"{measure} cross-fitted over 2 folds" in found.sentences[1]
+    tuned = find_weights(runs, how, "mean")
+    assert tuned.runs == pytest.approx([2, 2, 0, 0], abs=0.05)
+    assert f"{measure} cross-fitted over 2 folds" in tuned.sentences[1]
     before, after = (
-        float(part.split(" %")[0].split()[-1]) for part in found.sentences[1].split("), ", 1)
+        float(part.split(" %")[0].split()[-1]) for part in tuned.sentences[1].split("), ", 1)
     )
-    val = found.val.make_task()
+    val = tuned.val.make_task()
     assert after == pytest.approx(
-        100 * val.evaluate(found.val.scores, found.val.target)[measure], abs=0.01
+        100 * val.evaluate(tuned.val.scores, tuned.val.target)[measure], abs=0.01
     )
     assert after > before
-    weighed = blend_runs(runs, "mean", found.runs).splits["test"]
+    weighed = blend_runs(runs, "mean", tuned.runs).splits["test"]
     good = blend_runs(runs[:2], "mean").splits["test"]
     assert weighed.scores == pytest.approx(good.scores, abs=0.03)
 
 
 def test_lack_of_gain_is_reported() -> None:
     runs = made_runs(2.0, 2.0)
-    found = find_weights(runs, "greedy", "mean")
+    tuned = find_weights(runs, "greedy", "mean")
     before, after = (
         float(part.split("log loss ")[1].split(")")[0])
-        for part in found.sentences[1].split(", ")[1:]
+        for part in tuned.sentences[1].split(", ")[1:]
     )
     assert after == pytest.approx(before, abs=0.003)
-    assert (after >= before) is (len(found.sentences) == 3)
+    assert (after >= before) is (len(tuned.sentences) == 3)
 
 
 def test_one_fold_is_divided_at_random() -> None:
@@ -180,11 +180,11 @@ def test_warning_about_views_that_only_the_test_has() -> None:
 
 def test_runs_without_weights_to_find(refused: Refused) -> None:
     runs = made_runs()
-    with refused("weights=best; allowed: greedy, optimised, [one number a run], or null"):
+    with refused("weights=best; allowed: greedy, optimised, [one number per run], or null"):
         find_weights(runs, "best", "mean")
     with refused("weights=greedy", "method=mean, not for method=gmean"):
         find_weights(runs, "greedy", "gmean")
-    with refused("one only: good"):
+    with refused("there is only one: good"):
         find_weights(runs[:2], "greedy", "mean")
     with refused("'bad' and 'good' held out different ones", "train the same folds"):
         find_weights([runs[0], *runs[2:]], "greedy", "mean")
@@ -231,12 +231,12 @@ def test_the_command_finds_and_records_weights(saved: Path, command: Command) ->
     val = Predictions.load(saved / "ensemble" / "predictions" / "val.npz")
     accuracy = 100 * (val.scores.argmax(1) == val.target).mean()
     assert table["val"].iloc[-1] == pytest.approx(accuracy, abs=1e-3)
-    assert f"greedy {accuracy:.2f} %" in output  # what the table shows is the cross-fitted figure
+    assert f"greedy {accuracy:.2f} %" in output  # the table shows the cross-fitted figure
     assert "cross-fitted" in (saved / "ensemble" / "table.md").read_text()
 
-    given = ",".join(str(weight) for weight in weights)
+    listed_weights = ",".join(str(weight) for weight in weights)
     out = saved.parent / "given"
-    assert command(f"runs={saved}", f"weights=[{given}]", f"out={out}")[0] == 0
+    assert command(f"runs={saved}", f"weights=[{listed_weights}]", f"out={out}")[0] == 0
     again = Predictions.load(out / "predictions" / "test.npz")
     first = Predictions.load(saved / "ensemble" / "predictions" / "test.npz")
     assert again.scores == pytest.approx(first.scores, abs=1e-4)
@@ -249,5 +249,5 @@ def test_the_command_finds_and_records_weights(saved: Path, command: Command) ->
 @pytest.mark.parametrize("weights", ["5", "[a,b]", "[true,1,1,1]", "best"])
 def test_wrong_weights(saved: Path, command: Command, weights: str) -> None:
     status, _, errors = command(f"runs={saved}", f"weights={weights}")
-    assert status == 2 and "allowed: greedy, optimised, [one number a run]" in errors
+    assert status == 2 and "allowed: greedy, optimised, [one number per run]" in errors
     assert errors.count("\n") == 1

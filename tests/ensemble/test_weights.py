@@ -1,4 +1,4 @@
-"""Weights found on synthetic probabilities, where the right answer is known."""
+"""Weights tuned on synthetic probabilities for which the best weights are known."""
 
 from collections.abc import Callable
 
@@ -65,7 +65,7 @@ def test_complementary_models_share(tune: Tune) -> None:
 @BOTH
 def test_equal_models_share_equally(tune: Tune) -> None:
     assert tune(np.repeat(made(0, [2.0]), 3, axis=0)) == pytest.approx(np.full(3, 1 / 3), abs=0.01)
-    # Alike, not the same: near equal, and no worse than equal on other pictures.
+    # Similar models: weights are nearly equal, and no worse than equal weights on other pictures.
     weights = tune(made(1, [2.0, 2.0, 2.0]))
     assert weights == pytest.approx(np.full(3, 1 / 3), abs=0.12)
     fresh = made(2, [2.0, 2.0, 2.0])
@@ -73,7 +73,7 @@ def test_equal_models_share_equally(tune: Tune) -> None:
 
 
 def test_optimised_weights_meet_the_conditions_of_the_optimum() -> None:
-    """Convex: no model's mean share of the vote is above 1, and of those that count it is 1."""
+    """The problem is convex: mean slopes are at most 1, and 1 for models of positive weight."""
     truth = made(3, [1.0, 2.5, 2.0, 0.2, 2.4])
     weights = optimised_weights(truth)
     slopes = (truth / (weights @ truth)).mean(axis=1)
@@ -91,7 +91,7 @@ def test_greedy_comes_near_the_optimum_and_never_falls_behind_the_best_or_all() 
 
 def test_sorted_initialisation_keeps_the_best_few() -> None:
     truth = np.array([[0.5, 0.5], [0.01, 0.01], [0.9, 0.1], [0.1, 0.9]])
-    # Alone the first is best, the vote of it with both halves is no better: .5 for each picture.
+    # The first model alone is best; its vote with the two halves is no better, .5 for each picture.
     assert greedy_weights(truth, steps=0)[1] == 0
 
 

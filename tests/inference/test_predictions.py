@@ -48,13 +48,13 @@ def test_scores_stay_in_the_file(tmp_path: Path) -> None:
         assert getattr(stored, name) is not array  # not kept
     assert stored.class_scores_no_tta is None and stored.id.tolist() == ["x", "y", "z"]
     assert summarise(stored, stored.make_task()) == summarise(made(), made().make_task())
-    kept = stored.in_memory()
+    in_memory = stored.in_memory()
     np.savez_compressed(file, **dict(np.load(file)))
     assert np.array_equal(stored.scores, made().scores)
     file.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         _ = stored.scores
-    assert np.array_equal(kept.scores, made().scores)
+    assert np.array_equal(in_memory.scores, made().scores)
 
 
 def test_no_predictions_file(tmp_path: Path) -> None:

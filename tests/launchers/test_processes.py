@@ -124,11 +124,11 @@ def app(tmp_path: Path) -> Path:
 
 
 def start(app: Path, *words: str, **environ: str) -> subprocess.Popen[str]:
-    kept = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
+    inherited = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
     return subprocess.Popen(
         [sys.executable, *words],
         cwd=app,
-        env=kept | {"PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""} | environ,
+        env=inherited | {"PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""} | environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -290,7 +290,7 @@ def test_jobs_die_with_a_killed_launcher(app: Path, preload: str) -> None:
     launched.kill()
     launched.wait()
     _, worker = seen(folder)["pids"]
-    os.kill(worker, signal.SIGKILL)  # the dead launcher cannot do it
+    os.kill(worker, signal.SIGKILL)  # the dead launcher cannot end it
     launched.communicate(timeout=60)
     assert eventually(lambda: gone(folder), 20)
 

@@ -88,7 +88,7 @@ def test_no_effect_is_found_if_there_is_none(setting: dict[str, Any]) -> None:
     assert np.mean(each_row) <= LEVEL
 
 
-def test_a_plain_bootstrap_of_three_seeds_would_not_do() -> None:
+def test_a_plain_bootstrap_of_three_seeds_is_too_liberal() -> None:
     """The errors that the method prevents do occur in these tables."""
     wrong = 0
     for hits, sizes in synthetic_tables(TABLES, shared=0.0, suits=0.0):
@@ -99,14 +99,14 @@ def test_a_plain_bootstrap_of_three_seeds_would_not_do() -> None:
 
 
 def test_intervals_contain_the_truth_and_large_effects_are_found() -> None:
-    covered, found = [], []
+    covered, detected = [], []
     for hits, sizes in synthetic_tables(120, PUBLISHED, pictures=72):
         result = compare_rows(hits, sizes, 0, draws=400)
         truth = np.array(PUBLISHED)[1:]
         covered.append((result.low[1:] <= truth) & (truth <= result.high[1:]))
-        found.append(holm(result.p[1:]) < LEVEL)
+        detected.append(holm(result.p[1:]) < LEVEL)
     assert np.mean(covered) >= 0.95
-    power = np.mean(found, axis=0)
+    power = np.mean(detected, axis=0)
     assert power[0] == 1.0  # mixup and cutmix, -10 points
     assert power[1] >= 0.85  # cutmix, -4.2 points
 

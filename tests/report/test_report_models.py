@@ -22,7 +22,7 @@ Refused = Callable[..., AbstractContextManager[None]]
 FILES = ("table.md", "table.csv", "plot.png")
 CLASSES = ("a", "b", "c", "d")
 VIEWS = (0.0, 30.0, 60.0)
-EACH = 6  # pictures of a product: two of each view
+EACH = 6  # pictures per product: two of each view
 
 
 def opinion(right: np.ndarray, target: np.ndarray, sure: float) -> np.ndarray:
@@ -128,8 +128,8 @@ def test_every_run_has_one_vote_even_if_models_lack_folds(tmp_path: Path) -> Non
         shutil.rmtree(fold_of(root, "lite1", fold).path)
     table = numbers(root)
     assert table["runs"].tolist() == [5, 1, 6]
-    # On pictures 6 and 7, four runs are right and two wrong. With one vote a model, the only run of
-    # lite1 would win, because it is more confident than the mean of lite0.
+    # On pictures 6 and 7, four runs are right and two wrong. With one vote per model, the only run
+    # of lite1 would win, because it is more confident than the mean of lite0.
     assert table.loc["lite1", "tta_vote"] == table.loc["lite1", "tta_fold"] < 80
     assert table.loc["all models", "tta_vote"] == 100
     assert np.isnan(table.loc["lite1", "tta_sd"])
@@ -179,7 +179,7 @@ def test_published_results_are_in_their_rows_or_below_the_table(
     assert "ANOTHER data set" in published_reference(pd.DataFrame({"model": [], "published": []}))
 
 
-def test_same_runs_same_bytes_and_a_plot(tmp_path: Path, command: Command) -> None:
+def test_equal_runs_give_equal_bytes_and_a_plot(tmp_path: Path, command: Command) -> None:
     root = write_models(tmp_path / "models")
     for name in ("one", "two"):
         status, output, _ = command(f"runs={root}", f"out={tmp_path / name}")

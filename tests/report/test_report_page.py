@@ -91,13 +91,13 @@ def test_the_page_is_self_contained(sweep: Path, tmp_path: Path, command: Comman
     for title in ("Result", "By view", "Learning curves", "Products most often", "What was run"):
         assert f"<h2>{title}" in text
     assert text.index("2 of 3 runs") < text.index("<h2>Result")
-    # Three pictures a pair: the wrong one and one of each product.
+    # Three pictures per pair: the misclassified picture and one of each product.
     assert text.count("data:image/jpeg") == 3 * text.count('class="pair"')
     with Image.open(tmp_path / "plot.png") as plot:
         assert plot.width > 1500 and np.asarray(plot.convert("L")).std() > 5
 
 
-def test_same_runs_same_bytes(sweep: Path, tmp_path: Path, command: Command) -> None:
+def test_equal_runs_give_equal_bytes(sweep: Path, tmp_path: Path, command: Command) -> None:
     command(f"runs={sweep}", f"out={tmp_path / 'one'}")
     command(f"runs={sweep}", f"out={tmp_path / 'two'}")
     for name in FILES:
@@ -125,7 +125,7 @@ def test_worst_pairs_by_hand(tmp_path: Path) -> None:
         name: wrong[:, experiment.pictures.name == name].sum()
         for name in set(experiment.pictures.name)
     }
-    # A wrong synthetic run always decides for the next product.
+    # Where a synthetic run is wrong, it decides on the next product.
     assert [pair.count for pair in pairs] == sorted(by_product.values(), reverse=True)
     first = pairs[0]
     assert int(first.decided) == (int(first.target) + 1) % 5

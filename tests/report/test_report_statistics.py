@@ -133,14 +133,14 @@ def test_missing_runs_leave_the_remaining_pairs() -> None:
     assert np.isnan([result.estimate[2], result.p[2], result.low[2]]).all()
 
 
-def test_one_run_a_row_has_no_interval() -> None:
+def test_one_run_per_row_has_no_interval() -> None:
     hits = np.random.default_rng(0).binomial(50, 0.8, (3, 1, 30)).astype(float)
     result = compare_rows(hits, np.full(30, 50), 0)
     assert np.isnan(result.p).all() and np.isnan(result.low).all()
     assert not np.isnan(result.estimate).any()
 
 
-def test_same_input_same_output_whatever_the_order_of_calls() -> None:
+def test_results_do_not_depend_on_the_order_of_calls() -> None:
     hits = np.random.default_rng(0).binomial(50, 0.8, (3, 3, 30)).astype(float)
     first, second = (compare_rows(hits, np.full(30, 50), 0) for _ in range(2))
     assert first.p.tolist()[1:] == second.p.tolist()[1:]

@@ -26,7 +26,7 @@ from product_cls.runs.folder import RunFolder
 Command = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., AbstractContextManager[None]]
 FILES = ("table.md", "table.csv", "plot.png")
-MANY = 100  # pictures of a view, so that one answer is one point
+MANY = 100  # pictures per view, so that one answer is one point
 
 # Correct answers of 100: on random folds, on the held-out views 0 and 30, and on the test views 0,
 # 30 and 60.
@@ -56,7 +56,7 @@ def write_validation(root: Path, settings: Sequence[Setting]) -> Path:
         test = synthetic_predictions(*part("test", {0.0: at0, 30.0: at30, 60.0: at60}))
         for strategy in ("stratified", "view"):
             for fold in (0, 1):
-                # Half of a random fold is of each view, and the folds lie two points apart.
+                # Each view has half of a random fold, and the folds are two points apart.
                 random_fold = {0.0: random + 1 - 2 * fold, 30.0: random + 1 - 2 * fold}
                 own = {30.0 * fold: held_out[fold]}
                 config = {"folds": {"strategy": strategy}, "optimizer": {"lr": k}}
@@ -145,7 +145,7 @@ def test_the_verdict_follows_the_numbers(tmp_path: Path) -> None:
 
 def test_the_verdict_claims_no_more_than_the_intervals_show(tmp_path: Path) -> None:
     tests = [60, 62, 64, 66, 68, 70, 72, 74]
-    # Neither order has much to do with the test's; random folds are all equal.
+    # Neither order has much in common with the test's; random folds are all equal.
     mixed = [66, 60, 74, 62, 70, 64, 72, 68]
     settings = [(99, m, m, t, t, t) for m, t in zip(mixed, tests, strict=True)]
     study = read_study(write_validation(tmp_path / "v", settings))
@@ -254,7 +254,7 @@ def test_no_view_beyond_those_of_training(tmp_path: Path, command: Command) -> N
     assert "rank correlation with view" not in (root / "report" / "table.md").read_text()
 
 
-def test_same_runs_same_bytes_and_a_plot(tmp_path: Path, command: Command) -> None:
+def test_equal_runs_give_equal_bytes_and_a_plot(tmp_path: Path, command: Command) -> None:
     root = write_validation(tmp_path / "v", TRUTH)
     for name in ("one", "two"):
         status, output, _ = command(f"runs={root}", f"out={tmp_path / name}")

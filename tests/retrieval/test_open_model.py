@@ -50,7 +50,7 @@ def stored_test_part(folder: Path, root: Path) -> tuple[Predictions, list[Path]]
     return stored, [root / name for name in stored.id]
 
 
-def test_run_gives_the_scores_that_it_left(sweep: Path, tiny_root: Path) -> None:
+def test_run_reproduces_its_predictions(sweep: Path, tiny_root: Path) -> None:
     folder = sweep / "fold=0,seed=1"
     stored, files = stored_test_part(folder, tiny_root)
     model = open_model(folder, device="cpu")
@@ -62,7 +62,7 @@ def test_run_gives_the_scores_that_it_left(sweep: Path, tiny_root: Path) -> None
     np.testing.assert_array_equal(checkpoint.predict(files), plain.predict(files))
 
 
-def test_sweep_votes_and_names_what_it_leaves_out(sweep: Path, tiny_root: Path) -> None:
+def test_sweep_votes_and_names_the_runs_it_leaves_out(sweep: Path, tiny_root: Path) -> None:
     stored, files = stored_test_part(sweep / "fold=0,seed=1", tiny_root)
     other, _ = stored_test_part(sweep / "fold=1,seed=1", tiny_root)
     model = open_model(sweep, device="cpu")
@@ -85,8 +85,11 @@ def test_debug_run_is_opened_alone_with_a_note(sweep: Path, tmp_path: Path) -> N
 
 def test_embeddings_of_softmax_networks(sweep: Path, tiny_root: Path) -> None:
     _, files = stored_test_part(sweep / "fold=0,seed=1", tiny_root)
-    one, both = open_model(sweep / "fold=0,seed=1", device="cpu"), open_model(sweep, device="cpu")
-    embedding, joined = one.embed(files[:3]), both.embed(files[:3])
+    single, both = (
+        open_model(sweep / "fold=0,seed=1", device="cpu"),
+        open_model(sweep, device="cpu"),
+    )
+    embedding, joined = single.embed(files[:3]), both.embed(files[:3])
     predictor = Predictor.load(sweep / "fold=0,seed=1" / "checkpoints" / "best.ckpt")
     assert embedding.shape == (3, predictor.network.head.in_features)
     assert embedding.dtype == joined.dtype == np.float32
@@ -107,9 +110,7 @@ def test_retrieval_run_is_searched_in_its_gallery(retrieval: Path, tiny_root: Pa
     np.testing.assert_allclose(head.predict(files), stored.class_scores, rtol=0, atol=1e-4)
 
 
-def test_index_answers_as_the_sweep_that_it_was_built_from(
-    retrieval: Path, tiny_root: Path, tmp_path: Path
-) -> None:
+def test_index_answers_like_its_sweep(retrieval: Path, tiny_root: Path, tmp_path: Path) -> None:
     _, files = stored_test_part(retrieval / "fold=0", tiny_root)
     build(Arguments(runs=str(retrieval), out=str(tmp_path / "index")))
     index, runs = open_model(tmp_path / "index", device="cpu"), open_model(retrieval, device="cpu")
@@ -120,7 +121,7 @@ def test_index_answers_as_the_sweep_that_it_was_built_from(
 def test_picture_of_the_gallery_is_no_neighbour_of_its_own(retrieval: Path, tmp_path: Path) -> None:
     build(Arguments(runs=str(retrieval), out=str(tmp_path / "index"), k=1))
     index = GalleryIndex.open(tmp_path / "index")
-    # The only picture of its product: only the picture itself is a right neighbour.
+    # It is the only picture of its product, so any correct neighbour would be the picture itself.
     alone = replace(index, target=(np.arange(len(index.id)) == 7).astype(np.int64))
     model = IndexModel(alone, load_predictors(index), torch.device("cpu"))
     file = Path(index.path[7])
@@ -153,7 +154,7 @@ def test_pictures_in_memory_go_through_the_same_decoding(
     upright = np.asarray(picture.transpose(Image.Transpose.ROTATE_270))
     with Image.open(turned) as opened:
         scores = model.predict([turned, opened, upright, Image.fromarray(upright)])
-        assert opened.size == (40, 24)  # left open, and as it was
+        assert opened.size == (40, 24)  # neither closed nor changed
     assert (scores == scores[0]).all()
     grey, clear = np.asarray(ImageOps.grayscale(picture)), np.full((24, 40, 4), 7, np.uint8)
     clear[..., 3] = 0
@@ -188,7 +189,7 @@ def test_wrong_input_is_one_sentence(sweep: Path, tmp_path: Path, refused: Refus
         ("absent", ("There is no folder or file absent",)),
         (tmp_path, ("No run in", "status.json")),
         (sweep / "fold=2,seed=1", ("fold=2,seed=1", "failed: Out of memory")),
-        (__file__, ("is no checkpoint of product_cls",)),
+        (__file__, ("is not a product_cls checkpoint",)),
     ):
         with refused(*parts):
             open_model(source)

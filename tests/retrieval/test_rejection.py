@@ -1,4 +1,4 @@
-"""Thresholds for unknown products, with numbers worked out by hand."""
+"""Thresholds for unknown products, with numbers computed by hand."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def test_leave_class_out_by_hand() -> None:
     gallery, labels = angles(0, 5, 10, 60, 90), np.array([3, 3, 3, 1, 1])
     queries, truth = angles(1, 58, 40, 200), np.array([3, 1, 3, 7])
     found = leave_class_out(queries, truth, gallery, labels, Vote("nearest", 1))
-    # The third is nearer to class 1; class 7 is in no picture of the gallery.
+    # The third query is nearer to class 1; the gallery has no picture of class 7.
     np.testing.assert_allclose(found.known_similarity, cosines(1, 2, 20), atol=1e-6)
     assert found.known_right.tolist() == [True, True, False]
     np.testing.assert_allclose(found.unknown_similarity, cosines(59, 48, 20, 110), atol=1e-6)
@@ -39,7 +39,8 @@ def test_leave_class_out_by_hand() -> None:
 )
 def test_answers_come_from_the_vote(vote: Vote, right: list[bool]) -> None:
     gallery, labels = angles(0, 4, 5, 40, 41), np.array([1, 0, 0, 1, 1])
-    # Nearest is class 1, of the three nearest two are of class 0, of all three of class 1.
+    # The nearest is of class 1; two of the nearest three are of class 0; most of all pictures are
+    # of class 1.
     queries, truth = angles(1, 1), np.array([0, 1])
     head = np.array([[0.9, 0.1], [0.2, 0.8]])
     found = leave_class_out(queries, truth, gallery, labels, vote, class_scores=head)
@@ -62,7 +63,7 @@ def test_curve_and_best_f1_by_hand() -> None:
     hits = np.array([1, 2, 2, 3, 3, 3, 4, 4, 4])
     np.testing.assert_allclose(found.precisions, hits / np.arange(1, 10))
     np.testing.assert_allclose(found.recalls, hits / 5)
-    # F1 = 2 hits / (answered + 5): 6/9 at 0.7 and 8/12 at 0.5 are equal; the higher is taken.
+    # F1 = 2 hits / (answered + 5): 6/9 at 0.7 and 8/12 at 0.5 are equal; the higher threshold wins.
     assert found.threshold == pytest.approx(0.7)
     assert (found.precision, found.recall) == (0.75, 0.6)
     assert np.count_nonzero(found.threshold <= KNOWN) == 3  # the threshold itself is answered
@@ -90,7 +91,7 @@ def test_without_unknown_queries_or_right_answers() -> None:
 
 
 def test_unknown_products_are_rejected_and_known_ones_answered() -> None:
-    """Six classes a right angle apart: 30 degrees of noise are known, strangers are not."""
+    """Six classes at right angles: queries 30 degrees off are known, strangers are not."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(6), 8)
 
@@ -106,12 +107,12 @@ def test_unknown_products_are_rejected_and_known_ones_answered() -> None:
     assert 0.4 < tuned.threshold < 0.9
 
 
-def test_what_is_refused(refused: Any) -> None:
+def test_refused_arguments(refused: Any) -> None:
     with refused("No threshold reaches precision=0.9", "0.5000"):
         tune_rejection_threshold(np.array([0.4]), np.array([True]), np.array([0.6]), precision=0.9)
-    for asked in (0, 1.5):
-        with refused(f"precision={asked}", "above 0"):
-            tune_rejection_threshold(KNOWN, RIGHT, UNKNOWN, precision=asked)
+    for precision in (0, 1.5):
+        with refused(f"precision={precision}", "above 0"):
+            tune_rejection_threshold(KNOWN, RIGHT, UNKNOWN, precision=precision)
     with refused("no query of a known class"):
         tune_rejection_threshold(KNOWN[:0], RIGHT[:0], UNKNOWN)
     with refused("NaN"):

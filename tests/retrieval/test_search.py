@@ -101,8 +101,8 @@ def test_search_reproduces_the_runs_predictions(
     neighbours = read(tmp_path / "neighbours.csv").set_index("image").loc[test.id]
     assert neighbours["similarity"].to_numpy() == pytest.approx(similarity[:, 0], abs=2e-4)
     for k in range(3):
-        found = neighbours[f"similarity_{k + 1}"].to_numpy()
-        assert found == pytest.approx(similarity[:, k], abs=2e-4)
+        column = neighbours[f"similarity_{k + 1}"].to_numpy()
+        assert column == pytest.approx(similarity[:, k], abs=2e-4)
     predictions = read(tmp_path / "predictions.csv").set_index("image").loc[test.id]
     assert predictions["prediction"].tolist() == test.classes[scores.argmax(axis=1)].tolist()
     assert predictions["score_1"].to_numpy() == pytest.approx(scores.max(axis=1), abs=1e-3)
@@ -165,7 +165,7 @@ def test_below_the_threshold_the_answer_is_unknown(
     assert status == 0 and refused.sum() == 10
     assert (table["prediction"][refused] == "unknown").all()
     assert table["prediction"][~refused].tolist() == free["prediction"][~refused].tolist()
-    strange = table["label"] == NEW  # of which `unknown` is right
+    strange = table["label"] == NEW  # for which `unknown` is correct
     right = np.where(strange, refused, table["prediction"] == table["label"])
     assert f"accuracy {right.mean():.1%}" in output
     assert (
@@ -209,13 +209,13 @@ def test_folders_named_after_products_are_labels(
 @pytest.mark.parametrize(
     "refined", [None, "expand=1", "augment=1", "rerank=true", "prototypes=true"]
 )
-def test_pictures_of_the_index_do_not_answer_for_themselves(
+def test_pictures_of_the_index_are_not_their_own_neighbours(
     run: RunFolder, index: Path, asked: Path, tmp_path: Path, command: Command, refined: str | None
 ) -> None:
     data = run.path.parent / "data"
     test = pd.read_csv(asked, dtype=str)[:12]
     own = pd.DataFrame({"path": [f"train/{c}/{n}.jpg" for c in "012" for n in range(3)]})
-    # Called by another product's name, so that finding themselves would be wrong.
+    # Labelled as another product, so that an answer from themselves would be wrong.
     own["label"] = own["path"].str.split("/").str[1].map({"0": "1", "1": "2", "2": "0"})
     pd.concat([test, own]).to_csv(data / "both.csv", index=False)
     words = [f"index={index}", f"images={data / 'both.csv'}", f"out={tmp_path}", "k=3", "shown=2"]
@@ -247,13 +247,13 @@ def test_refinements(index: Path, asked: Path, tmp_path: Path, command: Command)
     assert "label_3" not in read(tmp_path / "predictions.csv")
     neighbours = read(tmp_path / "neighbours.csv")
     labels = neighbours[["label_1", "label_2", "label_3"]].astype(str)
-    assert (labels.nunique(axis=1) == 3).all()  # a prototype a product
+    assert (labels.nunique(axis=1) == 3).all()  # one prototype per product
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("index={data}", "images={data}"), "is no index: it has no index.json"),
+        (("index={data}", "images={data}"), "is not an index: it has no index.json"),
         (("index={index}", "images=nowhere"), "There is no folder or file nowhere"),
         (("index={index}", "images={data}/views.csv"), "needs a column 'path' or 'filename'"),
         (("index={index}", "images={data}", "k=31"), "k=31; allowed: 1 to 30, the size of the"),

@@ -1,4 +1,4 @@
-"""Several labels a picture: missing labels, weights, combined classes, metrics and refusals."""
+"""Several labels per picture: missing labels, weights, combined classes, metrics and refusals."""
 
 import itertools
 from collections.abc import Mapping
@@ -363,8 +363,8 @@ def test_a_loss_over_embeddings_is_refused(refused: Any) -> None:
 @pytest.mark.parametrize(
     ("heads", "loss", "parts"),
     [
-        (["c"], None, ("heads.c.column=c is no column", "id, split, a, b")),
-        ({"a": {"column": "c"}}, None, ("heads.a.column=c is no column",)),
+        (["c"], None, ("heads.c.column=c is not a column", "id, split, a, b")),
+        ({"a": {"column": "c"}}, None, ("heads.a.column=c is not a column",)),
         (["a", "b"], None, ("heads.b.column=b", "1 class in", "at least 2")),
         (
             {"a": {"classes": ["x", "z"]}},

@@ -1,4 +1,4 @@
-"""Several labels a picture: targets, decisions, weights and refusals."""
+"""Several labels per picture: targets, decisions, weights and refusals."""
 
 import json
 
@@ -155,7 +155,7 @@ def test_refused_settings_and_samples() -> None:
         with pytest.raises(ValueError, match=r"labels=.*2 or more names, each once"):
             MultiLabel(labels)
     with pytest.raises(
-        ValueError, match=r"labels=.* 'cow' is no column of the samples; .* cat, dog"
+        ValueError, match=r"labels=.* 'cow' is not a column of the samples; .* cat, dog"
     ):
         MultiLabel(["cat", "cow"]).fit(SAMPLES)
     with pytest.raises(UserError, match="2 or more label columns; the samples have cat"):

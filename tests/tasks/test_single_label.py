@@ -75,7 +75,7 @@ def test_spec_rebuilds_the_task(task: SingleLabel) -> None:
 
 
 def test_missing_label_column(task: SingleLabel) -> None:
-    with pytest.raises(ValueError, match=r"label=brand is no column .* id, split, label"):
+    with pytest.raises(ValueError, match=r"label=brand is not a column .* id, split, label"):
         SingleLabel(label="brand").fit(SAMPLES)
 
 

@@ -42,8 +42,8 @@ def fold_run(root: Path, name: str, best: int, **changed: Any) -> RunFolder:
 def test_mean_of_best_epochs_rounded(tmp_path: Path, best: list[int], epochs: int) -> None:
     for fold, epoch in enumerate(best):
         fold_run(tmp_path, f"fold={fold}", epoch, fold=fold)
-    found, sentence = epochs_from_folds(CONFIG, tmp_path)
-    assert found == epochs
+    result, sentence = epochs_from_folds(CONFIG, tmp_path)
+    assert result == epochs
     assert f"best epochs {', '.join(map(str, best))} of {len(best)} runs" in sentence
     assert "ignored" not in sentence
 
@@ -55,8 +55,8 @@ def test_folds_with_other_settings_are_ignored(tmp_path: Path) -> None:
     fold_run(tmp_path, "longer", 20, trainer={"max_epochs": 24})
     fold_run(tmp_path, "averaged", 9, callbacks={"ema": {"decay": 0.9}})
     fold_run(tmp_path, "final", 12, fold="all")  # this very run, in the sweep's folder
-    found, sentence = epochs_from_folds(CONFIG, tmp_path)
-    assert found == 5 and "2 with other settings ignored" in sentence
+    epochs, sentence = epochs_from_folds(CONFIG, tmp_path)
+    assert epochs == 5 and "2 with other settings ignored" in sentence
 
 
 def test_refused_sources_of_epochs(tmp_path: Path, refused: Refused) -> None:

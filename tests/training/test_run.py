@@ -23,7 +23,7 @@ def test_a_run_writes_all_its_files(tmp_path: Path, tiny_root: Path) -> None:
     status, metrics = run.status(), run.metrics()
     assert status["state"] == "done" and status["error"] is None
     assert (status["epoch"], status["epochs"], status["metric"]) == (1, 1, "val/accuracy")
-    assert metrics["steps"] == 3  # 20 training pictures, 8 a batch
+    assert metrics["steps"] == 3  # 20 training pictures, 8 per batch
     assert metrics["weights"] == {"asked": "none", "source": "none", "fallback": False}
     assert metrics["val"]["count"] == 20 and metrics["test"]["count"] == 32
     assert set(metrics["test"]["by_view"]) == {"0", "30", "60"}
@@ -90,7 +90,7 @@ def test_resumed_equals_uninterrupted(
     assert broken.metrics()["best_epoch"] == whole.metrics()["best_epoch"]
 
 
-def test_same_seed_same_weights_other_seed_others(tmp_path: Path, tiny_root: Path) -> None:
+def test_equal_seeds_give_equal_weights(tmp_path: Path, tiny_root: Path) -> None:
     runs = [
         train(tmp_path / name, tiny_root, f"seed={seed}", "data.num_workers=0")
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
@@ -134,22 +134,22 @@ def test_fold_all_learns_from_everything(tmp_path: Path, tiny_root: Path) -> Non
     assert "value" not in run.status()
 
 
-def test_mixing_is_drawn_once_a_batch_and_changes_pictures(
+def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
     tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    lams = []
     step = ProductModule.training_step
 
     def spy(self: ProductModule, batch, batch_idx):  # type: ignore[no-untyped-def]
-        seen.append(batch.get("lam"))
+        lams.append(batch.get("lam"))
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(ProductModule, "training_step", spy)
     train(tmp_path / "run", tiny_root, "mix.p=1")
-    assert all(0 < lam < 1 for lam in seen) and len(set(seen)) == 3
-    seen.clear()
+    assert all(0 < lam < 1 for lam in lams) and len(set(lams)) == 3
+    lams.clear()
     train(tmp_path / "none", tiny_root, "exclude=[mixup,cutmix]")
-    assert seen == [None, None, None]
+    assert lams == [None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_mixing_is_drawn_once_a_batch_and_changes_pictures(
         ("model.pooling=max", "model.pooling=max; allowed: avg, gem"),
         ("scheduler.end_lr=1", "scheduler.end_lr=1"),
         ("mix.p=2", "mix.p=2"),
-        ("task.label=brand", "task.label=brand is no column"),
+        ("task.label=brand", "task.label=brand is not a column"),
         ("optimizer.lr=1e30", "The training loss is"),
         ("+optimizer.speed=3", "unexpected keyword argument 'speed'"),
         ("optimizer.lr=-1", "optimizer.lr=-1; allowed: above 0"),
@@ -227,7 +227,7 @@ def test_a_failed_change_leaves_finished_results(
 def test_a_sweep_without_m_is_refused(
     tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture, words: tuple[str, ...]
 ) -> None:
-    """Also where the experiment selects the sweep; the launcher's jobs are exempt."""
+    """Also if the experiment selects the sweep; the launcher's jobs are exempt."""
     folder = tmp_path / "run"
     sentence = refusal(folder, tiny_root, caplog, *words, "data=competition")
     assert f"python train.py -m {' '.join(words)}." in sentence
@@ -238,12 +238,12 @@ def test_a_sweep_without_m_is_refused(
 
 
 def test_a_sweep_without_m_is_refused_on_the_command_line(tmp_path: Path) -> None:
-    """As typed: Hydra adds hydra.mode=RUN of its own, which composed configs lack."""
+    """As typed: Hydra then adds hydra.mode=RUN, which composed configs lack."""
     words = ("experiment=gap", "hydra.run.dir=" + str(tmp_path / "run"))
     command = [sys.executable, str(ROOT / "train.py"), *words]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
-    assert "takes -m: python train.py -m experiment=gap." in result.stdout + result.stderr
+    assert "needs -m: python train.py -m experiment=gap." in result.stdout + result.stderr
     assert not (tmp_path / "run" / "status.json").exists()
 
 
@@ -254,7 +254,7 @@ def test_limit_takes_a_subset_with_a_store_of_its_own(tmp_path: Path, tiny_root:
     assert len(list((tmp_path / "cache").glob("*-limit16"))) == 1
 
 
-# The others have several labels a picture: test_train_heads.py, test_train_multi_label.py.
+# Experiments with several labels per picture: test_run_heads.py, test_run_multi_label.py.
 OTHER_TASKS = ("override /task: multi_head", "override /task: multi_label")
 EXPERIMENTS = sorted(
     path.stem
@@ -300,16 +300,16 @@ def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]
 
 
 def test_other_data_or_folds_train_anew(tmp_path: Path, tiny_root: Path) -> None:
-    """The content counts and not the path: moved data is the same, another split is not."""
+    """Content counts, not paths: moved data is the same data, another split is not."""
     run = train(tmp_path / "run", tiny_root)
     written = run.best_checkpoint.stat().st_mtime_ns
     moved = tmp_path / "moved"
     shutil.copytree(tiny_root, moved)
     train(run.path, moved)
     assert run.best_checkpoint.stat().st_mtime_ns == written
-    made, *_ = (tmp_path / "cache").glob("*/folds-*.csv")
+    folds_file, *_ = (tmp_path / "cache").glob("*/folds-*.csv")
     own = tmp_path / "own.csv"
-    folds = pd.read_csv(made, comment="#")
+    folds = pd.read_csv(folds_file, comment="#")
     folds.assign(fold=1 - folds["fold"]).to_csv(own, index=False)
     train(run.path, moved, f"folds.file={own}")
     assert run.best_checkpoint.stat().st_mtime_ns > written
@@ -318,16 +318,16 @@ def test_other_data_or_folds_train_anew(tmp_path: Path, tiny_root: Path) -> None
 def test_accumulated_batches_are_mixed_differently(
     tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    lams = []
     step = ProductModule.training_step
 
     def spy(self: ProductModule, batch, batch_idx):  # type: ignore[no-untyped-def]
-        seen.append(batch["lam"])
+        lams.append(batch["lam"])
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(ProductModule, "training_step", spy)
     train(tmp_path / "run", tiny_root, "mix.p=1", "trainer.accumulate_grad_batches=3")
-    assert len(seen) == len(set(seen)) == 3
+    assert len(lams) == len(set(lams)) == 3
 
 
 def test_early_stopping_survives_an_interruption_before_predicting(

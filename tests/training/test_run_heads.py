@@ -67,7 +67,7 @@ def test_predictions_hold_the_scores_of_each_head(sweep: Path) -> None:
         assert metrics["val"][f"{head}/f1"] == pytest.approx(f1)
     combined = [array @ [6, 3, 1] for array in (target, best)]
     assert metrics["val"]["f1"] == pytest.approx(f1_score(*combined, average="macro"))
-    # Nobody is learnt from and held out: a person's seven pictures are all here, or none.
+    # No person is both in training and held out: all seven pictures of a person are here, or none.
     persons = pd.Series(val.id).str.split("/").str[0].value_counts()
     assert persons.eq(7).all() and len(persons) == 6
 
@@ -205,8 +205,8 @@ def test_every_loss_mixed_with_labels_missing(tmp_path: Path, catalogue: Path, l
     ("override", "words"),
     [
         ("task.heads=???", "Missing: task.heads=..."),
-        ("task.heads=[way,brnad]", "task.heads.brnad.column=brnad is no column"),
-        ("+task.heads.wya.weight=2", "task.heads.wya.column=wya is no column"),
+        ("task.heads=[way,brnad]", "task.heads.brnad.column=brnad is not a column"),
+        ("+task.heads.wya.weight=2", "task.heads.wya.column=wya is not a column"),
         (
             "+task.heads.b={column:way}",
             "task.heads.b.column=way is also the column of the head way",
@@ -220,7 +220,7 @@ def test_every_loss_mixed_with_labels_missing(tmp_path: Path, catalogue: Path, l
             "task.heads={way:{class_weights:log},tone:{}} loss=soft_f1",
             "task.heads.way.class_weights=log: SoftF1Loss takes no class weights",
         ),
-        ("data.per_class=2", "data.per_class=2 is for one label a picture"),
+        ("data.per_class=2", "data.per_class=2 is for one label per picture"),
         ("tta=[rot90] data.size=[32,24]", "these have 32 x 24 pixels"),
         ("loss=triplet", "loss=TripletLoss is over embeddings, which only the retrieval task has"),
     ],

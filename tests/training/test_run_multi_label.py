@@ -142,12 +142,12 @@ def made(scores: list[list[float]], **task: object) -> Predictions:
     )
 
 
-def test_blends_keep_probabilities_of_their_own() -> None:
-    one, two = made([[0.9, 0.8], [0.2, 0.6]]), made([[0.5, 0.9], [0.1, 0.9]])
-    mean = blend_predictions([("one", one), ("two", two)])
+def test_blends_of_independent_probabilities() -> None:
+    first, second = made([[0.9, 0.8], [0.2, 0.6]]), made([[0.5, 0.9], [0.1, 0.9]])
+    mean = blend_predictions([("one", first), ("two", second)])
     assert mean.scores == pytest.approx(np.array([[0.7, 0.85], [0.15, 0.75]]))
-    logits = blend_predictions([("one", one), ("two", two)], "logits")
-    # The odds' geometric mean: sqrt(9 * 1) to 1.
+    logits = blend_predictions([("one", first), ("two", second)], "logits")
+    # Geometric mean of the odds: sqrt(9 * 1) to 1.
     assert logits.scores[0, 0] == pytest.approx(0.75)
     sure = blend(np.array([[[1.0, 0.0]], [[0.5, 0.5]]]), "logits")
     assert np.isfinite(sure).all() and sure[0, 0] > 0.99
@@ -179,17 +179,20 @@ def test_tuned_thresholds_are_measured_on_other_pictures() -> None:
     decisions = tune_decisions({"val": made_val, "test": made_val}, "per_label")
     assert decisions is not None
     table = decisions.table.set_index("thresholds")
-    seen, unseen = table["test accuracy"], table["val accuracy"]
-    assert seen["half"] == unseen["half"] and seen["per_label (used)"] > seen["half"]
+    in_sample, cross_fitted = table["test accuracy"], table["val accuracy"]
+    assert (
+        in_sample["half"] == cross_fitted["half"]
+        and in_sample["per_label (used)"] > in_sample["half"]
+    )
     expected = np.empty((60, 2), bool)
     part = random_parts(60)
     for k in range(5):
         others = part != k
         thresholds = per_label_thresholds(scores[others], target[others])
         expected[~others] = scores[~others] > thresholds
-    found = unseen["per_label (used)"]
-    assert found == pytest.approx(100 * (expected == target).mean())
-    assert found < seen["per_label (used)"]
+    accuracy = cross_fitted["per_label (used)"]
+    assert accuracy == pytest.approx(100 * (expected == target).mean())
+    assert accuracy < in_sample["per_label (used)"]
 
 
 def test_single_labels_have_no_thresholds() -> None:
@@ -206,16 +209,16 @@ def test_single_labels_have_no_thresholds() -> None:
 
 def test_the_report_is_for_one_label(sweep: Path, run_command: Callable[..., Command]) -> None:
     status, _, errors = run_command(report_main)(f"runs={sweep}")
-    assert status == 2 and "several labels a picture" in errors and errors.count("\n") == 1
+    assert status == 2 and "several labels per picture" in errors and errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (("loss=cross_entropy",), "loss=CrossEntropyLoss is for one label a picture"),
+        (("loss=cross_entropy",), "loss=CrossEntropyLoss is for one label per picture"),
         (("loss=soft_f1",), "allowed for the multi_label task: bce, "),
-        (("task=single_label",), "loss=BCEWithLogitsLoss is for several labels a picture"),
-        (("task.labels=[a,cat]",), "task.labels=[a, cat]: 'cat' is no column"),
+        (("task=single_label",), "loss=BCEWithLogitsLoss is for several labels per picture"),
+        (("task.labels=[a,cat]",), "task.labels=[a, cat]: 'cat' is not a column"),
         (("task.weights=log",), "task.weights=log; allowed: balanced"),
         (
             ("folds.strategy=stratified_group",),

@@ -24,7 +24,7 @@ def test_the_recipe_is_the_published_one() -> None:
     recipe = (ROOT / "conf" / "experiment" / "retrieval.yaml").read_text()
     command = next(line for line in recipe.splitlines() if "data=competition" in line)
     words = command.partition("experiment=retrieval")[2].split()
-    single = [word for word in words if "," not in word]  # what varies is no part of it
+    single = [word for word in words if "," not in word]  # swept words are not part of it
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("config", ["experiment=retrieval", *single])
     assert (config.data.size, config.data.batch_size, config.trainer.max_epochs) == (256, 32, 30)
@@ -61,7 +61,7 @@ def test_validation_pictures_do_not_find_themselves(finished: RunFolder) -> None
     assert not np.isin(val.id, gallery.without(val.id).id).any()
 
 
-def test_metrics_name_both_systems(finished: RunFolder) -> None:
+def test_metrics_cover_the_vote_and_the_head(finished: RunFolder) -> None:
     for split in ("val", "test"):
         part = finished.metrics()[split]
         assert {"accuracy", "class_accuracy", "recall@1", "recall@5", "mAP@R"} <= set(part)

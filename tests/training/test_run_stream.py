@@ -55,11 +55,13 @@ def test_a_run_on_shards_equals_one_on_the_data(
     for name, value in weights(stored).items():
         assert value.equal(weights(streamed)[name]), name
     for part in ("val", "test"):
-        ours, theirs = (Predictions.load(run.predictions_file(part)) for run in (stored, streamed))
-        assert ours.id.tolist() == theirs.id.tolist()
+        from_store, from_shards = (
+            Predictions.load(run.predictions_file(part)) for run in (stored, streamed)
+        )
+        assert from_store.id.tolist() == from_shards.id.tolist()
         # Batches of other pictures add up in another order.
-        assert np.allclose(ours.scores, theirs.scores, atol=1e-6)
-        assert np.array_equal(ours.target, theirs.target)
+        assert np.allclose(from_store.scores, from_shards.scores, atol=1e-6)
+        assert np.array_equal(from_store.target, from_shards.target)
     folds = [
         pd.read_csv(next(run.path.parent.glob(f"cache/{name}-*/folds*.csv")), comment="#")
         for run, name in ((stored, "competition"), (streamed, "streaming"))

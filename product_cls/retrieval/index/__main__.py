@@ -17,7 +17,7 @@ from product_cls.core.cli import check_at_least_one, guard, parse_arguments
 from product_cls.core.errors import UserError
 from product_cls.retrieval.index.layout import CURVE, PLOT, check_index
 
-NAMED = 5  # products in a sentence
+NAMED = 5  # products that a sentence names
 
 
 @dataclass
@@ -29,12 +29,12 @@ class Arguments:
       folders such as fold=0,model=b0.
     out: the index's folder.
     weights: one number per run, in the order of their folders; null: equal.
-    kind: exact; or of FAISS: flat, hnsw (fast), ivfpq (small).
+    kind: exact; or a kind of FAISS: flat, hnsw (fast), ivfpq (small).
     tta: use the embeddings averaged over test-time augmentation.
     vote: weighted, nearest or winners: how neighbours vote, see `retrieval.search`; null: the first
       run's vote (task.vote). The rejection threshold is valid for this vote only.
     k: neighbours that vote; null: the first run's k.
-    precision: of the answers above the rejection threshold, 0 to 1; null: the best F1.
+    precision: minimum for the answers above the rejection threshold, 0 to 1; null: the best F1.
 
     To add to one:
     index: the index's folder.
@@ -60,8 +60,6 @@ class Arguments:
 
 
 BUILDING = ("runs", "out", "weights", "kind", "tta", "vote", "k", "precision")
-
-
 ADDING = ("index", "add", "batch_size")
 
 
@@ -86,7 +84,7 @@ def main() -> None:
 
 def build(arguments: Arguments) -> None:
     """Build and write an index, and print its sources, size and rejection threshold."""
-    # Imported here: --help and wrong words need not wait seconds for torch.
+    # Imported here, so that --help and errors do not wait seconds for torch.
     from product_cls.config.border import keys_for_arguments
     from product_cls.core.device import pick_device
     from product_cls.display.style import png
@@ -101,8 +99,8 @@ def build(arguments: Arguments) -> None:
         raise UserError(f"kind={arguments.kind}; allowed: {', '.join(KINDS)}.")
     out, device = Path(arguments.out), pick_device(arguments.device)
     check_writable(out)
-    named = arguments.runs if isinstance(arguments.runs, list) else [arguments.runs]
-    runs, left_out = load_embedded_runs([Path(str(name)) for name in named], tta=arguments.tta)
+    roots = arguments.runs if isinstance(arguments.runs, list) else [arguments.runs]
+    runs, left_out = load_embedded_runs([Path(str(root)) for root in roots], tta=arguments.tta)
     for sentence in left_out:
         print(f"LEFT OUT: {sentence}.")
     runs = weigh_runs(runs, arguments.weights)
@@ -142,20 +140,20 @@ def build(arguments: Arguments) -> None:
 
 
 def add_products(arguments: Arguments) -> None:
-    """Add pictures to an index, and print how many of each product."""
+    """Add pictures to an index, and print their number by product."""
     assert arguments.index is not None and arguments.add is not None
     check_at_least_one(arguments, "batch_size")
     folder, new = Path(arguments.index), Path(os.path.abspath(arguments.add))
     check_index(folder)
 
-    # Imported here: --help and wrong words need not wait seconds for torch.
+    # Imported here, so that --help and errors do not wait seconds for torch.
     from product_cls.core.device import pick_device
     from product_cls.retrieval.index.add import list_products, outvoted_labels
     from product_cls.retrieval.index.embed import embed_pictures, load_predictors
     from product_cls.retrieval.index.store import GalleryIndex, lock_index, write_index
 
     device = pick_device(arguments.device)
-    GalleryIndex.open(folder)  # before a lock file is left beside a damaged index
+    GalleryIndex.open(folder)  # fails before a lock file is created beside a damaged index
     with lock_index(folder):
         index = GalleryIndex.open(folder)
         indexed = set(index.path.tolist())
@@ -170,11 +168,11 @@ def add_products(arguments: Arguments) -> None:
             batch_size=arguments.batch_size,
             device=device,
         )
-        kept = [fresh[row] for row in embedded.row]
+        added = [fresh[row] for row in embedded.row]
         grown = index.with_added(
-            [path.relative_to(new.parent).as_posix() for path, _ in kept],
-            [str(path) for path, _ in kept],
-            [label for _, label in kept],
+            [path.relative_to(new.parent).as_posix() for path, _ in added],
+            [str(path) for path, _ in added],
+            [label for _, label in added],
             embedded.embedding,
         )
         searcher = None
@@ -188,9 +186,9 @@ def add_products(arguments: Arguments) -> None:
         print(f"SKIPPED: {skipped} pictures of {new} are in the index already.")
     for row, why in embedded.unreadable.items():
         print(f"LEFT OUT, cannot be decoded: {fresh[row][0]}: {why}")
-    for label, count in Counter(label for _, label in kept).items():
+    for label, count in Counter(label for _, label in added).items():
         print(f"{'new' if label not in index.classes else 'known'} product {label}: {count} added")
-    if outvoted := outvoted_labels(grown, {label for _, label in kept}):
+    if outvoted := outvoted_labels(grown, {label for _, label in added}):
         shown = ", ".join(outvoted[:NAMED]) + (", ..." if len(outvoted) > NAMED else "")
         print(
             f"NOTE: fewer than {grown.vote.needed} pictures, so that with {grown.vote} other "
@@ -198,7 +196,7 @@ def add_products(arguments: Arguments) -> None:
             "search with vote=nearest."
         )
     print(
-        f"{len(kept)} pictures added: {len(grown.id)} pictures of {len(grown.classes)} products "
+        f"{len(added)} pictures added: {len(grown.id)} pictures of {len(grown.classes)} products "
         f"-> {folder}"
     )
 

@@ -1,4 +1,4 @@
-"""Products to add to an index."""
+"""List the products to add to an index, and those that would lose its votes."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -30,7 +30,7 @@ def list_products(folder: Path) -> list[tuple[Path, str]]:
 
 
 def outvoted_labels(index: GalleryIndex, labels: Collection[str]) -> list[str]:
-    """Those of the labels that have too few pictures to win the index's vote."""
+    """The labels with too few pictures in the index to be sure of winning its vote."""
     pictures = np.bincount(index.target, minlength=len(index.classes))
     few = (name for name, n in zip(index.classes, pictures, strict=True) if n < index.vote.needed)
     return [name for name in few if name in labels]

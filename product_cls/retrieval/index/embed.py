@@ -62,10 +62,10 @@ class EmbeddedPictures:
     """Embeddings of the n pictures that could be decoded.
 
     Attributes:
-        row: int64 ``[n]``, their positions in the list of pictures.
-        embedding: joined embeddings float32 ``[n, D]``, L2-normalised.
+        row: int64 ``[n]``, positions in the list of pictures.
+        embedding: joined embeddings, float32 ``[n, D]``, L2-normalised.
         class_scores: float32 ``[n, C]``, mean of the heads' scores, weighted by run; 0 for classes
-            that were added to the index and no head knows.
+            that were added to the index later, which no head knows.
         unreadable: position -> reason, for pictures that cannot be decoded.
     """
 
@@ -85,12 +85,12 @@ def embed_images(
     """Embed one batch of B pictures for an index.
 
     Args:
-        predictors: of ``load_predictors``; their networks are moved to ``device``.
+        predictors: from ``load_predictors``; their networks are moved to ``device``.
         images: uint8 ``[B, 3, H, W]``, by the ``(size, fit)`` of each predictor.
 
     Returns:
-        Joined embeddings, L2-normalised, float32 ``[B, D]``; and the mean of the heads' scores by
-        the runs' weights, float32 ``[B, C]``, 0 for classes that were added to the index later.
+        Joined embeddings, float32 ``[B, D]``, L2-normalised; and the mean of the heads' scores,
+        weighted by run, float32 ``[B, C]``, 0 for classes that were added to the index later.
     """
     parts, scores = [], []
     for predictor, source in zip(predictors, index.sources, strict=True):
@@ -119,8 +119,8 @@ def embed_pictures(
     """Embed pictures for an index; each is decoded once for all networks.
 
     Args:
-        predictors: of ``load_predictors``; their networks are moved to ``device``.
-        paths: of the pictures, one or more.
+        predictors: from ``load_predictors``; their networks are moved to ``device``.
+        paths: one or more picture files.
         batch_size: pictures embedded at a time.
 
     Raises:
@@ -129,7 +129,7 @@ def embed_pictures(
     shapes = {(predictor.size, predictor.fit) for predictor in predictors}
     unreadable: dict[int, str] = {}
     rows: list[int] = []
-    # Joined embeddings of 72,000 pictures take 1.5 GB, so each batch is written in place.
+    # Joined embeddings of 72,000 pictures take 1.5 GB, so batches are written in place.
     embedding = np.empty((len(paths), index.embedding.shape[1]), np.float32)
     class_scores = np.zeros((len(paths), len(index.classes)), np.float32)
 
@@ -149,8 +149,8 @@ def embed_pictures(
             shape: torch.stack([by_shape[shape] for by_shape in readable.values()])
             for shape in shapes
         }
-        there = slice(len(rows), len(rows) + len(readable))
-        embedding[there], class_scores[there] = embed_images(
+        block = slice(len(rows), len(rows) + len(readable))
+        embedding[block], class_scores[block] = embed_images(
             index, predictors, images, device=device
         )
         rows += list(readable)

@@ -1,4 +1,4 @@
-"""Files of an index's folder. Imports nothing heavy: commands look for an index first."""
+"""Files of an index's folder. Imports nothing heavy, because commands look for an index first."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ def check_index(folder: Path) -> None:
     """Refuse a folder that holds no index.
 
     Raises:
-        UserError: naming the folder.
+        UserError: the folder holds no index.
     """
     if not (folder / META).is_file():
         raise UserError(
-            f"{folder} is no index: it has no {META} (python -m product_cls.retrieval.index "
-            "runs=... out=... makes one)."
+            f"{folder} is not an index: it has no {META} (python -m product_cls.retrieval.index "
+            "runs=... out=... builds one)."
         )

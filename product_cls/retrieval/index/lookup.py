@@ -14,7 +14,7 @@ from product_cls.neighbours.exact import Neighbours, search_exact
 from product_cls.neighbours.refine import augment_database, expand_queries, prototypes, rerank
 from product_cls.retrieval.index.store import GalleryIndex
 
-CANDIDATES = 100  # re-ranked by ``rerank``; k if that is more
+CANDIDATES = 100  # neighbours that are re-ranked; k if that is more
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class NeighbourMatches:
     Attributes:
         similarity: float32 ``[N, k]``, best first.
         target: int64 ``[N, k]``, positions in the index's classes.
-        picture: int64 ``[N, k]``, rows of the index; for a prototype, its product's picture that is
-            nearest to it.
+        picture: int64 ``[N, k]``, rows of the index; for a prototype, the nearest picture of its
+            product.
     """
 
     similarity: np.ndarray
@@ -46,14 +46,14 @@ def own_rows(
 ) -> np.ndarray:
     """Rows of the index that hold the queried picture files themselves.
 
-    Links to folders are followed; a copy of a picture is another picture.
+    Links to folders are followed; a copy of a picture counts as another picture.
 
     Args:
-        by_file: of ``rows_by_file``.
-        paths: of N pictures; None where a picture has no file.
+        by_file: from ``rows_by_file``.
+        paths: N picture files; None for a picture without a file.
 
     Returns:
-        int64 ``[N, c]``, padded with -1; ``c`` is mostly 1, and 0 where no picture is in the index.
+        int64 ``[N, c]``, padded with -1; ``c`` is mostly 1, and 0 if no picture is in the index.
     """
     rows: list[list[int]] = [[] for _ in paths]
     with_file = [(k, path) for k, path in enumerate(paths) if path is not None]
@@ -66,7 +66,7 @@ def own_rows(
 
 
 def _files(paths: Iterable[str | Path]) -> Iterable[tuple[str, str]]:
-    real = cache(os.path.realpath)  # few folders hold many pictures
+    real = cache(os.path.realpath)  # many pictures share few folders
     for folder, name in map(os.path.split, paths):
         yield real(folder), name
 
@@ -85,14 +85,14 @@ def find_neighbours(
 ) -> NeighbourMatches:
     """Search an index.
 
-    In this order: the gallery is augmented, queries are expanded with it, it is reduced to
-    prototypes, searched, and the results are re-ranked.
+    The steps, in this order: augment the gallery, expand queries with it, reduce it to prototypes,
+    search it, and re-rank the results.
 
     Args:
         queries: float32 ``[N, D]``, L2-normalised.
-        k: neighbours of each query.
-        own: of ``own_rows``, rows that are no neighbours of the query. They still contribute to
-            prototypes, augmentation, expansion and re-ranking.
+        k: number of neighbours of each query.
+        own: int64 ``[N, c]`` from ``own_rows``: rows that do not count as neighbours of the query.
+            They still contribute to prototypes, augmentation, expansion and re-ranking.
         expand, augment, by_prototype, reranked: see ``search.Arguments``.
         device: where to search; None for the CPU.
 
@@ -115,7 +115,7 @@ def find_neighbours(
             ]
         )
         gallery = means
-    wanted = k
+    requested = k
     if own is not None and not by_prototype:
         k += own.shape[1]
     matches: Neighbours
@@ -126,12 +126,12 @@ def find_neighbours(
         matches = index.search(queries, k, device=device)
     else:
         matches = search_exact(queries, gallery, k, device=device)
-    if k > wanted:
+    if k > requested:
         assert own is not None
         is_own = (matches.position[:, :, None] == own[:, None, :]).any(axis=2)
-        kept = np.argsort(is_own, axis=1, kind="stable")[:, :wanted]
+        columns = np.argsort(is_own, axis=1, kind="stable")[:, :requested]
         matches = Neighbours(
-            np.take_along_axis(matches.similarity, kept, axis=1),
-            np.take_along_axis(matches.position, kept, axis=1),
+            np.take_along_axis(matches.similarity, columns, axis=1),
+            np.take_along_axis(matches.position, columns, axis=1),
         )
     return NeighbourMatches(matches.similarity, target[matches.position], picture[matches.position])

@@ -16,7 +16,7 @@ from product_cls.retrieval.index.store import GalleryIndex
 class IndexModel(PictureModel):
     """Embeds pictures with an index's networks and lets their neighbours in the index vote.
 
-    A picture file that is in the index itself is no neighbour of its own, as in
+    A picture file that is itself in the index does not count as its own neighbour, as in
     ``retrieval.search``.
 
     Args:
@@ -25,7 +25,7 @@ class IndexModel(PictureModel):
         device: where to embed and to search.
 
     Raises:
-        UserError: views that are unknown, or do not go with a network's picture size.
+        UserError: a view is unknown or does not suit a network's picture size.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class IndexModel(PictureModel):
     def score(self, batch: PictureBatch) -> np.ndarray:
         embedding, class_scores = self._embedded(batch)
         own = own_rows(self._rows_by_file, batch.paths)
-        # A gallery with fewer pictures than the vote's k votes with all of them.
+        # If the gallery has fewer pictures than the vote's k, all of them vote.
         k = max(1, min(self.index.vote.k, len(self.index.id) - own.shape[1]))
         matches = find_neighbours(self.index, embedding, k, own=own, device=self.device)
         return self.index.vote.scores(

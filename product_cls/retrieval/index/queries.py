@@ -14,8 +14,8 @@ class Query:
     """A picture to search for.
 
     Attributes:
-        name: for tables, relative to the folder or as in the CSV.
-        path: of the file.
+        name: for tables: the path relative to the folder, or as in the CSV.
+        path: the picture file.
         label: its product, if known; the index need not have it.
     """
 
@@ -28,8 +28,8 @@ def list_queries(source: Path, classes: Sequence[str]) -> list[Query]:
     """Pictures of a folder or a CSV, or a single picture, with their labels if known.
 
     Args:
-        source: labels are the names of a folder's folders that are among ``classes``, or a CSV's
-            column ``label``, in which an empty cell means unknown.
+        source: a folder, whose subfolders named in ``classes`` are labels; a CSV, whose column
+            ``label`` holds labels (an empty cell: unknown); or a picture.
         classes: products of the index.
 
     Raises:

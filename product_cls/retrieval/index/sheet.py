@@ -1,6 +1,6 @@
 """A contact sheet of queries and their neighbours.
 
-Dashes and a word repeat what a frame's colour says, for colour-blind readers and grey prints.
+Dashes and a word repeat the meaning of a frame's colour, for colour-blind readers and grey prints.
 Colours are those of the reports (Okabe and Ito).
 """
 
@@ -30,8 +30,8 @@ class SheetCell:
     """A picture with its caption.
 
     Attributes:
-        path: of the picture; a grey square with a note replaces a picture that cannot be read.
-        lines: of the caption, the first in larger type; long lines are shortened in the middle.
+        path: picture file; a grey square with a note replaces a picture that cannot be read.
+        lines: caption, the first line in larger type; long lines are shortened in the middle.
         right: marks the picture as right or wrong; None leaves it unmarked.
     """
 

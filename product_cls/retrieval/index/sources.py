@@ -26,10 +26,10 @@ class EmbeddedRun:
 
     Attributes:
         source: the run's network, with weight 1.
-        gallery: both its embeddings are the same array, with or without TTA as requested.
-        val: predictions for the held-out pictures, with or without TTA alike; None with
+        gallery: its two embeddings are the same array, with or without TTA as requested.
+        val: predictions for the held-out pictures, with or without TTA like the gallery; None for
             ``fold=all``.
-        vote: of its task.
+        vote: the vote of the run's task.
     """
 
     source: Source
@@ -43,8 +43,8 @@ def load_embedded_runs(roots: Sequence[Path], *, tta: bool) -> tuple[list[Embedd
 
     Args:
         roots: folders of runs or sweeps; each must have a run to index.
-        tta: take the embeddings averaged over test-time augmentation, or those of the pictures as
-            they are.
+        tta: whether to take the embeddings averaged over test-time augmentation, or those of the
+            unaugmented pictures.
 
     Raises:
         UserError: a folder without such a run, a run listed twice, or a run that lacks a file.
@@ -75,9 +75,8 @@ def embedded_run(folder: RunFolder, predictor: Predictor, *, tta: bool) -> Embed
     """A finished retrieval run with its gallery.
 
     Args:
-        predictor: of the run's best checkpoint.
-        tta: take the embeddings averaged over test-time augmentation, or of the pictures as they
-            are.
+        predictor: loaded from the run's best checkpoint.
+        tta: see ``load_embedded_runs``.
 
     Raises:
         UserError: the run has no gallery.
@@ -132,7 +131,7 @@ def build_index(runs: Sequence[EmbeddedRun], vote: Vote, *, kind: str) -> Galler
         The index, without a rejection threshold.
 
     Raises:
-        UserError: an empty gallery; or, naming two runs, galleries that differ.
+        UserError: an empty gallery, or galleries of two runs that differ.
     """
     galleries = align_galleries([(run.source.name, run.gallery) for run in runs])
     first = galleries[0]

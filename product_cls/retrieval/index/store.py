@@ -40,10 +40,10 @@ class Source:
     """A network of an index.
 
     Attributes:
-        name: of its run, for messages.
+        name: the network's run, for messages.
         checkpoint: absolute path.
-        digest: of its weights, see ``embed.weights_digest``.
-        weight: of its embedding in the joined one, see ``join_embeddings``.
+        digest: digest of the weights, see ``embed.weights_digest``.
+        weight: weight of its embedding in the joined embedding, see ``join_embeddings``.
         tta: views that are averaged.
     """
 
@@ -60,8 +60,8 @@ class Rejection:
 
     Attributes:
         threshold: a cosine, in [-1, 1].
-        precision, recall: of the index's vote at the threshold, see ``rejection.Threshold``, in
-            [0, 1].
+        precision, recall: of the index's vote at the threshold, in [0, 1], see
+            ``rejection.Threshold``.
     """
 
     threshold: float
@@ -79,10 +79,10 @@ class GalleryIndex:
         kind: one of ``searchers.KINDS``.
         vote: the default vote of a search; the rejection threshold is tuned for it.
         rejection: None if there were no held-out pictures to tune it on.
-        id, path: of the pictures, text ``[N]``; ids are unique, paths absolute.
+        id, path: ids and absolute paths of the pictures, text ``[N]``; ids are unique.
         target: int64 ``[N]``, positions in ``classes``.
         embedding: float32 ``[N, D]``, L2-normalised; a read-only memory map if opened from disk.
-        folder: of the index; None before it is written.
+        folder: the index's folder; None before it is written.
     """
 
     sources: list[Source]
@@ -145,8 +145,8 @@ class GalleryIndex:
     ) -> Neighbours:
         """The ``k`` nearest pictures of each query.
 
-        Similarities are cosines for every kind. ``ivfpq`` finds approximate ones, so they are
-        computed again from the embeddings, which also corrects the order of its neighbours.
+        Similarities are cosines for every kind. Those of ``ivfpq`` are approximate, so they are
+        computed again from the embeddings, which also corrects the order of the neighbours.
 
         Args:
             queries: float32 ``[N, D]``, L2-normalised.
@@ -155,8 +155,8 @@ class GalleryIndex:
 
         Raises:
             ValueError: ``k`` is out of range.
-            UserError: queries of another dimension, NaN or infinity, or a FAISS file that does not
-                match the index.
+            UserError: queries of another dimension, with NaN or infinity, or a FAISS file that does
+                not match the index.
         """
         if self.kind == "exact":
             return search_exact(queries, self.embedding, k, device=device)
@@ -196,11 +196,11 @@ class GalleryIndex:
         """The index with pictures appended, in memory; new labels are appended to the classes.
 
         Args:
-            ids, paths, labels: of the new pictures, ``[A]``.
-            embedding: ``[A, D]``, L2-normalised.
+            ids, paths, labels: of the A new pictures.
+            embedding: float ``[A, D]``, L2-normalised.
 
         Raises:
-            UserError: naming an id that the index already has.
+            UserError: the index already has one of the ids.
         """
         if len(taken := np.flatnonzero(np.isin(ids, self.id))):
             raise UserError(
@@ -222,16 +222,16 @@ class GalleryIndex:
 
 
 def check_writable(folder: Path) -> None:
-    """Check that an index can be written, and would replace nothing but an index.
+    """Check that an index can be written here, and that it would replace nothing but an index.
 
     Raises:
-        UserError: a file, a folder with other content, or a place that cannot be written.
+        UserError: there is a file or a folder with other content, or the place is not writable.
     """
     check_place(folder.resolve().parent)  # the temporary folder is created there
     if folder.is_dir() and ((folder / META).is_file() or not any(folder.iterdir())):
         return
     if folder.exists():
-        raise UserError(f"{folder} exists and is no index; choose another place with out=...")
+        raise UserError(f"{folder} exists and is not an index; choose another place with out=...")
 
 
 @contextmanager
@@ -267,9 +267,9 @@ def write_index(
 
     Args:
         index: its ``folder`` is ignored.
-        folder: to write to.
-        searcher: of the index's embeddings; None builds one for FAISS kinds.
-        extras: name -> content of further files.
+        folder: where to write.
+        searcher: searches the index's embeddings; None builds one for FAISS kinds.
+        extras: further files, name -> content.
 
     Raises:
         ValueError: ``build_searcher`` refuses the kind for this gallery.

@@ -1,19 +1,19 @@
 """The rejection threshold of an index, tuned on held-out pictures.
 
-Most networks of a joined index were trained on any particular training picture, and embed it nearer
-to its product than a new picture. So each validation picture is embedded only by the runs that held
-it out, joined as in the index, and searched in their gallery without their held-out pictures. The
-queries of all folds are then pooled. Answers come from the index's vote, so precision and recall
-are valid for that vote only.
+Most networks of a joined index were trained on any given training picture, and so embed it nearer
+to its product than a new picture. Therefore each validation picture is embedded only by the runs
+that held it out, joined as in the index, and searched in their gallery without their held-out
+pictures. The queries of all folds are then pooled. Answers come from the index's vote, so precision
+and recall are valid for that vote only.
 
 The curve has three limits:
 
-- The index joins more networks than held out a picture. The best of averaged similarities is at
-  most the average of the best ones, so the index rejects a little more than the curve shows.
-- An unknown product is simulated by taking the query's own product out of the gallery. The networks
+- The index joins more networks than held out a picture. The maximum of averaged similarities is at
+  most the average of their maxima, so the index rejects a little more than the curve shows.
+- An unknown product is simulated by removing the query's own product from the gallery. The networks
   were trained to separate that product; a product they never saw may be nearer to another.
 - Validation pictures resemble training pictures as much as the folds allow. Under a shift of view
-  more is rejected; ``folds.strategy=view`` holds out views and measures that.
+  more is rejected; ``folds.strategy=view``, which holds out views, measures that.
 """
 
 from collections.abc import Sequence
@@ -80,7 +80,8 @@ def tune_rejection(
     """Tune the threshold on the runs' held-out pictures.
 
     Args:
-        runs: of one index; one or more of them have held-out pictures, the others are ignored.
+        runs: the index's runs; those without held-out pictures are ignored, and one or more have
+            some.
         vote: the index's vote.
         precision: see ``tune_rejection_threshold``.
         device: where to search; None for the CPU.
@@ -112,7 +113,7 @@ def tune_rejection(
 def _search_fold(
     members: Sequence[EmbeddedRun], vote: Vote, device: torch.device | None
 ) -> LeaveClassOut:
-    """Search the held-out pictures of runs that held out the same pictures."""
+    """Search with the held-out pictures of runs that held out the same pictures."""
     weights = [run.source.weight for run in members]
     queries = align([(run.source.name, run.val) for run in members if run.val is not None])
     galleries = align_galleries([(run.source.name, run.gallery) for run in members])

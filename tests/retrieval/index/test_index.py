@@ -170,9 +170,9 @@ def test_threshold_is_tuned_on_held_out_pictures(
     curve = pd.read_csv(out / "rejection.csv")
     assert curve.columns.tolist() == ["threshold", "precision", "recall"]
     f1 = 2 * curve["precision"] * curve["recall"] / (curve["precision"] + curve["recall"])
-    chosen = (curve["threshold"] - rejection.threshold).abs().argmin()
-    assert f1[chosen] == pytest.approx(f1.max(), abs=1e-5)
-    assert curve["precision"][chosen] == pytest.approx(rejection.precision, abs=1e-6)
+    selected = (curve["threshold"] - rejection.threshold).abs().argmin()
+    assert f1[selected] == pytest.approx(f1.max(), abs=1e-5)
+    assert curve["precision"][selected] == pytest.approx(rejection.precision, abs=1e-6)
     with Image.open(out / "rejection.png") as plot:
         assert plot.width > 800
 
@@ -180,7 +180,7 @@ def test_threshold_is_tuned_on_held_out_pictures(
 def test_runs_of_one_fold_are_joined_before_they_are_pooled(sweep: Path) -> None:
     runs = load_embedded_runs([sweep], tta=True)[0]
     alone = tune_rejection(runs, Vote())
-    # The same networks with their numbers turned round: cosines stay, joined or not.
+    # The same networks with reversed embeddings: cosines are the same, joined or not.
     twins = []
     for run in runs:
         assert run.val is not None and run.val.embedding is not None
@@ -212,7 +212,7 @@ def test_faiss_kinds_agree(
 
 
 def new_products(folder: Path) -> Path:
-    """Five pictures of a product that is like nothing else: black and white squares."""
+    """Five pictures of a product unlike all others: black and white squares."""
     new = folder / "new"
     (new / "chess").mkdir(parents=True)
     rng = np.random.default_rng(5)
@@ -280,7 +280,7 @@ def test_products_that_others_can_outvote_are_noted(
             "kind=tree; allowed: exact, flat, hnsw, ivfpq",
         ),
         (("runs={sweep}", "out={out}", "kind=ivfpq"), "kind=ivfpq needs at least 256"),
-        (("runs={sweep}", "out={data}"), "exists and is no index"),
+        (("runs={sweep}", "out={data}"), "exists and is not an index"),
         (("runs={sweep}", "out={out}", "weights=[1]"), "allowed: 2 numbers, one each for "),
         (("runs={sweep}", "out={data}/views.csv/x/y"), "views.csv: Not a directory"),
         (("runs={sweep}", "out=/proc/nope/x"), "/proc/nope cannot be written (/"),
@@ -294,7 +294,7 @@ def test_products_that_others_can_outvote_are_noted(
         (("runs={softmax}", "out={out}"), "is of task=single_label, not retrieval"),
         (("runs={data}", "out={out}"), "No run in"),
         (("runs=nowhere", "out={out}"), "There is no folder nowhere"),
-        (("index={data}", "add={data}"), "is no index: it has no index.json"),
+        (("index={data}", "add={data}"), "is not an index: it has no index.json"),
     ],
 )
 def test_wrong_input_is_one_sentence(
@@ -393,6 +393,6 @@ def test_checkpoints_that_do_not_fit(joint: Path, refused: Refused) -> None:
     swapped = replace(index, sources=[replace(first, checkpoint=second.checkpoint), second])
     with refused("was built with other weights than", "fold=1,seed=0", "build it again"):
         load_predictors(swapped)
-    gone = replace(index, sources=[replace(first, checkpoint="/absent/best.ckpt"), second])
+    missing = replace(index, sources=[replace(first, checkpoint="/absent/best.ckpt"), second])
     with refused("embeds with the checkpoint /absent/best.ckpt, which is missing"):
-        load_predictors(gone)
+        load_predictors(missing)

@@ -31,10 +31,10 @@ def test_similarities_of_ivfpq_are_cosines(tmp_path: Path) -> None:
     opened = GalleryIndex.open(tmp_path / "products")
     queries = np.random.default_rng(1).normal(size=(20, 16)).astype(np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    found = opened.search(queries, 4)
-    cosine = np.take_along_axis(queries @ index.embedding.T, found.position, axis=1)
-    assert found.similarity == pytest.approx(cosine, abs=1e-6)
-    assert (np.diff(found.similarity, axis=1) <= 0).all()
+    neighbours = opened.search(queries, 4)
+    cosine = np.take_along_axis(queries @ index.embedding.T, neighbours.position, axis=1)
+    assert neighbours.similarity == pytest.approx(cosine, abs=1e-6)
+    assert (np.diff(neighbours.similarity, axis=1) <= 0).all()
 
 
 def test_added_rows_are_appended(refused: Refused) -> None:
