@@ -5,6 +5,8 @@ folders are named ``fold=0,model=b0``, so their paths must pass through unchange
 """
 
 import inspect
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, get_type_hints
@@ -97,6 +99,12 @@ def guard(main: Callable[[], None]) -> None:
     """Run a command; a ``UserError`` ends it with one sentence on stderr and exit status 2."""
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of the output, for example `head`, has ended. Python flushes once more at
+        # exit, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

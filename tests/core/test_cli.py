@@ -1,5 +1,6 @@
 """``key=value`` arguments, and mistakes as one sentence."""
 
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,3 +139,12 @@ def test_guard(capsys: pytest.CaptureFixture[str]) -> None:
     guard(lambda: None)
     with pytest.raises(ZeroDivisionError):  # a bug is shown as one
         guard(lambda: print(1 / 0))
+
+
+def test_a_reader_that_ends_early_causes_no_traceback() -> None:
+    code = "from product_cls.core.cli import guard; guard(lambda: print('x' * 10_000_000))"
+    shell = f'"{sys.executable}" -c "{code}" | head -c 10'
+    ended = subprocess.run(
+        ["bash", "-c", f"{shell}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (141, "x" * 10, "")
