@@ -8,7 +8,8 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
@@ -95,16 +96,27 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0].rstrip(".")
 
 
+@contextmanager
+def closed_pipe_exits() -> Iterator[None]:
+    """Around a command: exit without a traceback if the reader of its output (`head`) has ended.
+
+    Raises:
+        SystemExit: 141, the status of a process that SIGPIPE ends.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at exit, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
+
+
 def guard(main: Callable[[], None]) -> None:
     """Run a command; a ``UserError`` ends it with one sentence on stderr and exit status 2."""
     try:
-        main()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of the output, for example `head`, has ended. Python flushes once more at
-        # exit, which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(128 + signal.SIGPIPE) from None
+        with closed_pipe_exits():
+            main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -113,4 +125,11 @@ def guard(main: Callable[[], None]) -> None:
         raise SystemExit(130) from None
 
 
-__all__ = ["CONSOLE", "MISSING", "check_at_least_one", "guard", "parse_arguments"]
+__all__ = [
+    "CONSOLE",
+    "MISSING",
+    "check_at_least_one",
+    "closed_pipe_exits",
+    "guard",
+    "parse_arguments",
+]

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from product_cls.config.compose import conf_folder, own_conf_folder
 from product_cls.config.hints import hinting
 from product_cls.config.resolvers import register_resolvers
+from product_cls.core.cli import closed_pipe_exits
 from product_cls.core.errors import UserError
 
 
@@ -34,5 +35,5 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    with hinting():
+    with closed_pipe_exits(), hinting():
         train()
