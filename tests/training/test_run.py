@@ -38,6 +38,20 @@ def test_a_run_writes_all_its_files(tmp_path: Path, tiny_root: Path) -> None:
     assert metrics["test"]["accuracy"] == pytest.approx(accuracy)
 
 
+def test_a_task_of_the_users_own(
+    tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mytask.py").write_text(
+        "from product_cls.tasks.single_label import SingleLabel\n\n\n"
+        "class Mine(SingleLabel):\n    name = 'mine'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = train(tmp_path / "run", tiny_root, "task._target_=mytask.Mine")
+    assert run.status()["state"] == "done"
+    assert type(Predictions.load(run.predictions_file("test")).make_task()).__name__ == "Mine"
+    assert Predictor.load(run.best_checkpoint).task.name == "mine"
+
+
 def test_validation_accuracy_is_that_of_the_kept_checkpoint(
     tmp_path: Path, tiny_root: Path
 ) -> None:
