@@ -62,10 +62,10 @@ def loader_workers(value: int | str, gpu: bool, ranks: int = 1) -> int:
         ranks: number of ranks on this machine, which share its cores.
 
     Raises:
-        UserError: the value is neither ``auto`` nor a number, 0 or more.
+        UserError: the value is neither ``auto`` nor a whole number.
     """
     if value == "auto":
         return min(8, max(1, usable_cores() // ranks)) if gpu else 0
-    if not isinstance(value, int) or value < 0:
+    if type(value) is not int:
         raise UserError(f"data.num_workers={value}; allowed: auto, 0 or more.")
     return value

@@ -35,8 +35,8 @@ class Task(Presentation):
     Attributes:
         monitor: the validation metric that selects the best checkpoint; higher is better.
         mixes: whether the loss suits mixed pictures.
-        needs_gallery: whether predictions come from nearest neighbours in a gallery, so that the
-            training pictures are embedded, too.
+        vote: how nearest neighbours in a gallery become predictions, so that the training pictures
+            are embedded, too; None for a task that predicts by its head alone.
         smallest_batch: the fewest pictures in a training batch that the head can learn from.
         validation_gallery_every: epochs between searches of the validation pictures in the gallery
             of the training pictures; 0 for never.
@@ -44,10 +44,9 @@ class Task(Presentation):
 
     monitor: str = "val/accuracy"
     mixes: bool = True
-    needs_gallery: ClassVar[bool] = False
     smallest_batch: ClassVar[int] = 1
     validation_gallery_every: int = 0
-    vote: Vote  # with `needs_gallery`: how neighbours become scores
+    vote: Vote | None = None
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -58,6 +57,11 @@ class Task(Presentation):
                 f"{cls.__qualname__}.name = '{name}' is taken by a task of {__package__}."
             )
         _known[name] = cls
+
+    @property
+    def needs_gallery(self) -> bool:
+        """Whether predictions come from nearest neighbours in a gallery."""
+        return self.vote is not None
 
     @property
     @abstractmethod

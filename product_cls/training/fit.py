@@ -90,9 +90,9 @@ def _callbacks(plan: RunPlan, folder: RunFolder, *, has_validation: bool) -> lis
     """The config's callbacks and those of every run, in the order in which Lightning calls them."""
     monitor = plan.task.monitor if has_validation else None
     callbacks: list[pl.Callback] = [build(node) for node in plan.config.callbacks.values()]
-    if monitor is not None and plan.task.validation_gallery_every:
+    if monitor is not None and plan.task.vote and plan.task.validation_gallery_every:
         # First, so that it still sees the averaged weights that callbacks=ema validates with.
-        callbacks.insert(0, GalleryValidation(plan.task.validation_gallery_every))
+        callbacks.insert(0, GalleryValidation(plan.task.vote, plan.task.validation_gallery_every))
     callbacks += checkpoint_callbacks(folder.checkpoints, monitor)
     callbacks.append(EpochRecord(folder, monitor))
     return callbacks

@@ -179,6 +179,7 @@ def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
         ("data.root=/nowhere", "data.root=/nowhere: there is no such folder"),
         ("data.size=big", "data.size=big"),
         ("data.batch_size=0", "data.batch_size=0"),
+        ("optimizer=sgd optimizer.weight_decay=-1", "weight_decay=-1; allowed: 0 or more."),
         ("data.num_workers=-1", "data.num_workers=-1"),
         ("tta=[flip]", "tta names 'flip'"),
         ("model.backbone=efficientnet_b99", "model.backbone=efficientnet_b99 is unknown"),
@@ -209,7 +210,7 @@ def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
         ("+trainer.fast_dev_run=true", "trainer=debug runs two steps"),
         ("model.backbone=test_vit", "model.backbone=test_vit returns no feature map"),
         ("callbacks=early_stopping", "fold=all has no validation"),
-        ("+augment.crop={transform: RandomCrop, height: 16, width: 16, p: 1}", "(16, 16, 3)"),
+        ("+augment.crop={transform:RandomCrop,height:16,width:16,p:1}", "(16, 16, 3)"),
         ("trainer.accelerator=gpux", "'gpux'"),
         ("trainer.precision=8", "Precision '8' is invalid"),
         ("model.drop_rate=2", "model.drop_rate=2; allowed: 0 to 1"),
@@ -225,7 +226,7 @@ def test_wrong_values_are_one_sentence(
     override: str,
     words: str,
 ) -> None:
-    overrides = (override, "fold=all") if "fold=all" in words else (override,)
+    overrides = (*override.split(" "), *(["fold=all"] if "fold=all" in words else []))
     assert words in refusal(tmp_path / "run", tiny_root, caplog, *overrides)
 
 
