@@ -14,13 +14,17 @@ def image_size(value: Any) -> tuple[int, int]:
     """``data.size`` as height and width in pixels; a single number stands for both.
 
     Raises:
-        UserError: the value is neither one nor two whole numbers.
+        UserError: the value is neither one nor two whole numbers above 0.
     """
     pair = [value, value] if isinstance(value, int) else value
     if OmegaConf.is_config(pair):
         pair = OmegaConf.to_container(pair)
-    if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, int) for x in pair)):
-        raise UserError(f"data.size={value}; allowed: a number of pixels or [height, width].")
+    if not (
+        isinstance(pair, list) and len(pair) == 2 and all(type(x) is int and x > 0 for x in pair)
+    ):
+        raise UserError(
+            f"data.size={value}; allowed: a number of pixels, 1 or more, or [height, width]."
+        )
     return pair[0], pair[1]
 
 

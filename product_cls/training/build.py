@@ -1,9 +1,11 @@
 """Build the parts of a run from its plan: augmentation, network, module and data."""
 
 import logging
+from copy import deepcopy
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
 from timm.layers import convert_sync_batchnorm
 
@@ -49,7 +51,42 @@ def build_parts(
     augment, mix = build_augmentation(config, task, plan.size)
     network = build_network(config, task)
     module = build_module(config, task, network, mix, plan.size)
+    check_batch_size(plan, module)
     return module, build_data(plan, augment, rank=rank)
+
+
+def check_batch_size(plan: RunPlan, module: ProductModule) -> None:
+    """Refuse batches that are too small for the task, or batches of one picture for a network in
+    which a batch norm gets one value per channel, from which it cannot learn.
+
+    Args:
+        plan: the run's plan.
+        module: in training mode; unchanged.
+
+    Raises:
+        UserError: naming ``data.batch_size``.
+    """
+    batch_size, task = plan.batch.per_device, plan.task
+    if batch_size < task.smallest_batch:
+        raise UserError(
+            f"data.batch_size={batch_size} is too small for task={task.name}; allowed: "
+            f"{task.smallest_batch} or more."
+        )
+    if batch_size > 1 or plan.config.trainer.get("sync_batchnorm"):
+        return
+    trial = deepcopy(module.network)
+    if module.finetune.freeze == "all":
+        trial.backbone.eval()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # the run's draws stay the same
+        try:
+            trial(trial.prepare(torch.zeros(1, 3, *plan.size, dtype=torch.uint8)))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"data.batch_size=1 is too small for the batch norms of this network with pictures "
+                f"of {plan.size[0]} x {plan.size[1]} pixels; allowed: 2 or more."
+            ) from None
 
 
 def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> ProductDataModule:
@@ -65,11 +102,6 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
             the batch or the devices.
     """
     config, samples, task = plan.config, plan.samples, plan.task
-    if plan.batch.per_device < task.smallest_batch:
-        raise UserError(
-            f"data.batch_size={plan.batch.per_device} is too small for task={task.name}; allowed: "
-            f"{task.smallest_batch} or more."
-        )
     store = build_picture_store(config, samples, plan.size)
     stored = set(store.ids)
     samples = samples[samples["id"].isin(stored)].reset_index(drop=True)

@@ -179,6 +179,25 @@ def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
         ("data.root=/nowhere", "data.root=/nowhere: there is no such folder"),
         ("data.size=big", "data.size=big"),
         ("data.batch_size=0", "data.batch_size=0"),
+        ("data.batch_size=1", "data.batch_size=1 is too small for the batch norms"),
+        ("data.size=0", "data.size=0; allowed: a number of pixels, 1 or more"),
+        (
+            "trainer.accumulate_grad_batches=0",
+            "accumulate_grad_batches=0; allowed: a whole number, 1",
+        ),
+        ("trainer.accumulate_grad_batches=abc", "accumulate_grad_batches=abc; allowed: a whole"),
+        ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1; allowed: 0 or more"),
+        ("seed=99999999999", "seed=99999999999; allowed: a whole number, 0 to 4294967295"),
+        (
+            "callbacks=early_stopping callbacks.early_stopping.monitor=foo",
+            "callbacks.early_stopping.monitor=foo; allowed: lr, train/loss, train/loss_epoch, "
+            "train/loss_step, val/accuracy, val/loss.",
+        ),
+        (
+            "callbacks=early_stopping callbacks.early_stopping.patience=-4",
+            "callbacks.early_stopping.patience=-4; allowed: a whole number, 0 or more",
+        ),
+        ("optimizer.lr=abc", "optimizer.lr=abc; allowed: a number"),
         ("optimizer=sgd optimizer.weight_decay=-1", "weight_decay=-1; allowed: 0 or more."),
         ("data.num_workers=-1", "data.num_workers=-1"),
         ("tta=[flip]", "tta names 'flip'"),
@@ -234,8 +253,18 @@ def test_a_failed_change_leaves_finished_results(
     tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = train(tmp_path / "run", tiny_root)
-    refusal(run.path, tiny_root, caplog, "data.root=/nowhere")
-    assert run.status()["state"] == "done"
+    for override in (
+        "data.root=/nowhere",
+        "trainer.precision=8",
+        "+trainer.speed=2",
+        "+logger.csv.speed=2 optimizer.lr=0.002",  # alone, it changes no result
+        "callbacks=early_stopping callbacks.early_stopping.monitor=foo",
+        "callbacks=early_stopping callbacks.early_stopping.mode=up",
+        "trainer=ddp trainer.devices=2 +trainer.speed=2",
+    ):
+        refusal(run.path, tiny_root, caplog, *override.split())
+        assert run.status()["state"] == "done", override
+        assert run.metrics_file.is_file(), override
 
 
 @pytest.mark.parametrize("words", [("sweep=ablation",), ("experiment=gap",)])
