@@ -39,7 +39,7 @@ def keys_for_arguments(prefix: str = "", **keys: str) -> Iterator[None]:
 
 @contextmanager
 def keys_for_node(node: DictConfig) -> Iterator[None]:
-    """As ``keys_for_arguments``, for an object built from a config node: keys are from ``key_of``.
+    """As ``keys_for_arguments``, for arguments from a config node: keys are from ``key_of``.
 
     Raises:
         UserError: the message of the ``ValueError``, about the key.
@@ -50,16 +50,20 @@ def keys_for_node(node: DictConfig) -> Iterator[None]:
         raise
     except ValueError as error:
         node_key = str(node._get_full_key(None))
-        sentence = rename_argument(str(error), lambda name: key_of(node, name), otherwise=node_key)
+        sentence = rename_argument(
+            str(error), lambda name: key_of(node, name), otherwise=node_key, known=node
+        )
         raise UserError(sentence) from error
 
 
 def name_key(sentence: str, prefix: str = "", keys: Mapping[str, str] | None = None) -> str:
-    """Replace ``ARGUMENT=`` at the start of a sentence by the argument's key.
+    """Replace ``ARGUMENT=`` at the start of a sentence by the argument's key, and later ones that
+    ``keys`` holds.
 
     ``PREFIX: `` is put before a sentence that begins otherwise.
     """
-    return rename_argument(sentence, renaming(prefix, keys or {}), otherwise=prefix)
+    keys = keys or {}
+    return rename_argument(sentence, renaming(prefix, keys), otherwise=prefix, known=keys)
 
 
 def key_of(node: DictConfig, argument: str) -> str:

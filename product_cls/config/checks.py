@@ -41,18 +41,20 @@ def _number(above: float | None = None, words: str = "a number") -> Allowed:
     return Allowed(lambda x: type(x) in (int, float) and (above is None or x > above), words)
 
 
+# What numpy's and scikit-learn's generators take.
+SEED = Allowed(lambda x: type(x) is int and 0 <= x < 2**32, "a whole number, 0 to 4294967295")
 FLAG = Allowed(lambda x: isinstance(x, bool), "true or false")
 
 CHECKS: dict[str, Allowed] = {
-    "seed": _whole(0),
+    "seed": SEED,
     "exclude": Allowed(OmegaConf.is_list, "a list, exclude=[rotate,cutmix]"),
     "tta": Allowed(OmegaConf.is_list, "a list, tta=[identity,hflip]"),
     "rerun": FLAG,
     "oom_retries": _whole(0),
     "folds.n_splits": _whole(),
-    "folds.seed": _whole(0),
-    "data.batch_size": _whole(1),
-    "data.per_class": _whole(2, null=True),
+    "folds.seed": SEED,
+    "data.batch_size": _whole(),
+    "data.per_class": _whole(null=True),
     "data.limit": _whole(null=True, unit=" of pictures"),
     "data.stream.window": _whole(1, unit=" of pictures"),
     "data.stream.cache_gb": _number(0, "gigabytes"),
@@ -63,8 +65,17 @@ CHECKS: dict[str, Allowed] = {
     "mix.mixup": _number(),
     "mix.cutmix": _number(),
     "mix.p": _number(),
-    "optimizer.weight_decay": _number(),
+    "optimizer.lr": _number(),
+    # Its range, too, because some of torch's optimisers take negative values.
+    "optimizer.weight_decay": Allowed(lambda x: type(x) in (int, float) and x >= 0, "0 or more"),
+    "scheduler.end_lr": _number(),
+    "scheduler.warmup": _number(),
+    "callbacks.early_stopping.patience": _whole(0),
     "trainer.max_epochs": _whole(1),
+    "trainer.accumulate_grad_batches": _whole(1),
+    "trainer.gradient_clip_val": Allowed(
+        lambda x: x is None or (type(x) in (int, float) and x >= 0), "0 or more, or null"
+    ),
     "trainer.devices": _whole(1),
     "trainer.num_nodes": _whole(1),
     "trainer.strategy": Allowed(lambda x: x == "ddp", "ddp, the only one for several devices"),

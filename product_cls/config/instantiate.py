@@ -55,7 +55,9 @@ def _about_key(sentence: str, node: DictConfig, message: str) -> str:
     # Nested nodes have keys below the outer one's, before interpolations are followed.
     inner = failed.removeprefix(outer).strip(".") if FULL_KEY in message else ""
     return rename_argument(
-        sentence, lambda name: key_of(node, f"{inner}.{name}" if inner else name)
+        sentence,
+        lambda name: key_of(node, f"{inner}.{name}" if inner else name),
+        known=OmegaConf.select(node, inner) if inner else node,
     )
 
 
@@ -78,8 +80,8 @@ def try_out(optimizer: Any, scheduler: Any) -> Optimizer:
 
 
 def _try(group: str, partial: Any, *arguments: Any) -> Any:
-    # The scheduler names optimizer.lr itself: it refuses rates that torch's optimisers accept.
-    with keys_for_arguments(group, **{"optimizer.lr": "optimizer.lr"}):
+    # The scheduler refuses rates that torch's optimisers accept.
+    with keys_for_arguments(group, lr="optimizer.lr"):
         try:
             return partial(*arguments)
         except (TypeError, ValueError) as error:

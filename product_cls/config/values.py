@@ -14,13 +14,17 @@ def image_size(value: Any) -> tuple[int, int]:
     """``data.size`` as height and width in pixels; a single number stands for both.
 
     Raises:
-        UserError: the value is neither one nor two whole numbers.
+        UserError: the value is neither one nor two whole numbers above 0.
     """
     pair = [value, value] if isinstance(value, int) else value
     if OmegaConf.is_config(pair):
         pair = OmegaConf.to_container(pair)
-    if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, int) for x in pair)):
-        raise UserError(f"data.size={value}; allowed: a number of pixels or [height, width].")
+    if not (
+        isinstance(pair, list) and len(pair) == 2 and all(type(x) is int and x > 0 for x in pair)
+    ):
+        raise UserError(
+            f"data.size={value}; allowed: a number of pixels, 1 or more, or [height, width]."
+        )
     return pair[0], pair[1]
 
 
@@ -62,10 +66,10 @@ def loader_workers(value: int | str, gpu: bool, ranks: int = 1) -> int:
         ranks: number of ranks on this machine, which share its cores.
 
     Raises:
-        UserError: the value is neither ``auto`` nor a number, 0 or more.
+        UserError: the value is neither ``auto`` nor a whole number.
     """
     if value == "auto":
         return min(8, max(1, usable_cores() // ranks)) if gpu else 0
-    if not isinstance(value, int) or value < 0:
+    if type(value) is not int:
         raise UserError(f"data.num_workers={value}; allowed: auto, 0 or more.")
     return value

@@ -6,12 +6,14 @@ of the config, replaces the name: ``loss.gamma=-1; allowed: 0 or more.``
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 
 from product_cls.core.errors import UserError
 
 ARGUMENT = re.compile(r"[A-Za-z_][\w.-]*(?==)")  # dotted for nested arguments: `heads.age.weight=`
+# Not in paths such as `multirun/fold=0,seed=1`.
+LATER_ARGUMENT = re.compile(r"(?<=[\s('])" + ARGUMENT.pattern)
 
 
 def argument_of(sentence: str) -> str | None:
@@ -20,18 +22,35 @@ def argument_of(sentence: str) -> str | None:
     return match[0] if match else None
 
 
-def rename_argument(sentence: str, rename: Callable[[str], str], otherwise: str = "") -> str:
-    """A sentence with ``rename(ARGUMENT)=`` in place of ``ARGUMENT=`` at its start.
+def rename_argument(
+    sentence: str,
+    rename: Callable[[str], str],
+    otherwise: str = "",
+    *,
+    known: Container[str] = (),
+) -> str:
+    """A sentence with ``rename(ARGUMENT)=`` in place of ``ARGUMENT=``.
+
+    The sentence is about the argument that it begins with. Further ones are renamed, too, if they
+    are known to be arguments: a sentence may also name the columns of a file.
 
     Args:
         sentence: message of a ``ValueError``.
         rename: argument -> the name to show.
-        otherwise: put before a sentence that names no argument, with a colon; "" for nothing.
+        otherwise: put before a sentence that begins with no argument, with a colon; "" for nothing.
+        known: arguments that the sentence may name after its start.
     """
+
+    def replace(match: re.Match[str]) -> str:
+        argument = match[0]
+        return rename(argument) if argument.partition(".")[0] in known else argument
+
     argument = argument_of(sentence)
     if argument is None:
-        return f"{otherwise}: {sentence}" if otherwise else sentence
-    return rename(argument) + sentence[len(argument) :]
+        start, rest = (f"{otherwise}: " if otherwise else ""), sentence
+    else:
+        start, rest = rename(argument), sentence[len(argument) :]
+    return start + LATER_ARGUMENT.sub(replace, rest)
 
 
 def renaming(prefix: str, names: Mapping[str, str]) -> Callable[[str], str]:
@@ -56,7 +75,7 @@ def renaming(prefix: str, names: Mapping[str, str]) -> Callable[[str], str]:
 
 @contextmanager
 def renamed_arguments(prefix: str = "", **names: str) -> Iterator[None]:
-    """Rename the argument that a ``ValueError`` raised inside the block names; see ``renaming``.
+    """Rename the arguments that a ``ValueError`` raised inside the block names; see ``renaming``.
 
     ``PREFIX: `` is put before a message that names no argument. A ``UserError`` passes unchanged.
 
@@ -68,5 +87,7 @@ def renamed_arguments(prefix: str = "", **names: str) -> Iterator[None]:
     except UserError:
         raise
     except ValueError as error:
-        sentence = rename_argument(str(error), renaming(prefix, names), otherwise=prefix)
+        sentence = rename_argument(
+            str(error), renaming(prefix, names), otherwise=prefix, known=names
+        )
         raise ValueError(sentence) from error

@@ -80,6 +80,8 @@ class Augment:
             or name -> ``{"one_of": steps, "p": 0.5}``, which draws one of several steps. Null
             steps are skipped.
         exclude: names of steps to leave out.
+        elsewhere: names outside these steps, such as mixing, that ``exclude`` may also hold; they
+            are ignored here.
         engine: ``exact`` runs albumentations; ``fast`` makes the same draws and joins warps, see
             ``fast_augment.py``.
 
@@ -90,11 +92,16 @@ class Augment:
     """
 
     def __init__(
-        self, steps: Steps, exclude: Collection[str] = (), *, engine: Engine = "exact"
+        self,
+        steps: Steps,
+        exclude: Collection[str] = (),
+        *,
+        engine: Engine = "exact",
+        elsewhere: Collection[str] = (),
     ) -> None:
         if engine not in get_args(Engine):
             raise ValueError(f"engine={engine}; allowed: {', '.join(get_args(Engine))}.")
-        all_names = step_names(steps)
+        all_names = [*step_names(steps), *elsewhere]
         for name in map(str, exclude):
             if name not in all_names:
                 raise ValueError(unknown_step(name, all_names))

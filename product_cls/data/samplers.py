@@ -90,8 +90,8 @@ class ClassSampler(EpochSampler):
         rank, world_size: as for ``EpochSampler``, but whole batches are dealt.
 
     Raises:
-        ValueError: ``per_class`` does not divide the batch, a batch needs more classes than there
-            are, or an epoch has fewer batches than ranks.
+        ValueError: ``per_class`` is below 2 or does not divide the batch, a batch needs more
+            classes than there are, or an epoch has fewer batches than ranks.
     """
 
     def __init__(
@@ -104,14 +104,16 @@ class ClassSampler(EpochSampler):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        if per_class < 2:
+            raise ValueError(f"per_class={per_class}; allowed: 2 or more.")
         starts = np.unique(np.sort(labels), return_index=True)[1]
         self.members = np.split(np.argsort(labels, kind="stable"), starts[1:])
         self.classes, rest = divmod(batch_size, per_class)
-        if per_class < 2 or rest or not 2 <= self.classes <= len(self.members):
+        if rest or not 2 <= self.classes <= len(self.members):
             raise ValueError(
-                f"batch_size={batch_size} cannot hold {per_class} pictures of each of 2 or more "
-                f"classes; allowed: a multiple of per_class (2 or more), for at most "
-                f"{len(self.members)} classes."
+                f"batch_size={batch_size} cannot hold pictures of 2 or more classes with "
+                f"per_class={per_class}; allowed: a multiple of {per_class}, from "
+                f"{2 * per_class} to {len(self.members) * per_class}."
             )
         self.per_class = per_class
         self.hands = [max(1, len(member) // per_class) for member in self.members]

@@ -24,6 +24,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from product_cls.config.border import keys_for_arguments
 from product_cls.core.errors import UserError
 from product_cls.launchers.base import (
     BASIC_SWEEPER,
@@ -224,5 +225,7 @@ class ProcessesLauncher(Launcher):
                 + ("and hydra.launcher.jobs contradict each other" if gpus else "without a GPU")
                 + "; use only hydra.launcher.jobs to say how many jobs run at once."
             )
-        slots = assign_gpus(gpus, self.jobs, self.gpus or most_gpus, self.jobs_per_gpu or 1)
+        key = "trainer.devices" if self.gpus is None else "hydra.launcher.gpus"
+        with keys_for_arguments(gpus_per_job=key):
+            slots = assign_gpus(gpus, self.jobs, self.gpus or most_gpus, self.jobs_per_gpu or 1)
         return slots[:job_count]

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from product_cls.core.cpu_count import usable_cores
-from product_cls.core.errors import UserError
 from product_cls.core.process_environment import RANK_VARIABLES, THREAD_VARIABLES
 
 
@@ -44,8 +43,6 @@ def assign_gpus(
     jobs: int | None,
     gpus_per_job: int,
     jobs_per_gpu: int = 1,
-    *,
-    key: str = "hydra.launcher.gpus, else trainer.devices",
 ) -> list[str | None]:
     """GPUs of each concurrent job, as values of ``CUDA_VISIBLE_DEVICES``.
 
@@ -57,19 +54,18 @@ def assign_gpus(
         jobs: number of concurrent jobs; None: as many as the GPUs allow.
         gpus_per_job: at least 1.
         jobs_per_gpu: jobs that may share a GPU, at least 1.
-        key: the key that sets ``gpus_per_job``, for the message.
 
     Returns:
         One entry per concurrent job; None leaves the variable as it is.
 
     Raises:
-        UserError: a job needs more GPUs than there are.
+        ValueError: a job needs more GPUs than there are.
     """
     if not gpus:
         return [None] * (jobs or 1)
     if gpus_per_job > len(gpus):
-        raise UserError(
-            f"A job takes {gpus_per_job} GPUs ({key}), but only {len(gpus)} can be used."
+        raise ValueError(
+            f"gpus_per_job={gpus_per_job} exceeds the {len(gpus)} GPUs of this machine."
         )
     names = itertools.cycle(gpus)
     return [

@@ -192,8 +192,8 @@ def _scheduler(
 ) -> LambdaLR:
     base = float(optimizer.defaults["lr"])
     if base <= 0:
-        raise ValueError(f"optimizer.lr={base:g}; allowed: above 0.")
+        raise ValueError(f"lr={base:g}; allowed: above 0.")
     if not 0 <= end_lr <= base:
-        raise ValueError(f"end_lr={end_lr}; allowed: 0 to optimizer.lr={base}.")
+        raise ValueError(f"end_lr={end_lr}; allowed: 0 to lr={base}.")
     # LambdaLR multiplies the rate of each group, so the function returns a factor.
     return LambdaLR(optimizer, lambda step: rate(step, base) / base)

@@ -1,8 +1,9 @@
 """Tasks: how labels are learnt, decided and shown.
 
 ``Decoder`` turns scores into decisions and metrics, ``Presentation`` turns them into tables and
-submissions, and ``Task``, which is both, adds training. A new task is a module here with a subclass
-of ``Task``, and a file in ``conf/task``.
+submissions, and ``Task``, which is both, adds training. A new task is a subclass of ``Task`` in a
+module here or in any module that can be imported, and a file in ``conf/task`` or in a folder of
+your own.
 """
 
 from product_cls.tasks.base import Task, build_task

@@ -17,6 +17,9 @@ from product_cls.data.samples import Strata
 from product_cls.neighbours.votes import Vote
 from product_cls.tasks.presentation import Presentation
 
+PACKAGE_MODULES = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
+_known: dict[str, type["Task"]] = {}  # name -> class, of the tasks that have been imported
+
 
 class Task(Presentation):
     """A learning task: turns label columns into targets, and the head's outputs into scores.
@@ -24,14 +27,16 @@ class Task(Presentation):
     A task is built from the config and then learns its classes from the samples (``fit``), or it
     is rebuilt from a checkpoint by ``build_task(task.spec())``.
 
+    A subclass with a ``name`` of its own is known to ``build_task`` from then on.
+
     A wrong setting raises a ``ValueError`` that names the constructor's argument, even if ``fit``
     or another method notices it later.
 
     Attributes:
         monitor: the validation metric that selects the best checkpoint; higher is better.
         mixes: whether the loss suits mixed pictures.
-        needs_gallery: whether predictions come from nearest neighbours in a gallery, so that the
-            training pictures are embedded, too.
+        vote: how nearest neighbours in a gallery become predictions, so that the training pictures
+            are embedded, too; None for a task that predicts by its head alone.
         smallest_batch: the fewest pictures in a training batch that the head can learn from.
         validation_gallery_every: epochs between searches of the validation pictures in the gallery
             of the training pictures; 0 for never.
@@ -39,10 +44,24 @@ class Task(Presentation):
 
     monitor: str = "val/accuracy"
     mixes: bool = True
-    needs_gallery: ClassVar[bool] = False
     smallest_batch: ClassVar[int] = 1
     validation_gallery_every: int = 0
-    vote: Vote  # with `needs_gallery`: how neighbours become scores
+    vote: Vote | None = None
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if (name := vars(cls).get("name")) is None:
+            return
+        if name in PACKAGE_MODULES and cls.__module__ != f"{__package__}.{name}":
+            raise TypeError(
+                f"{cls.__qualname__}.name = '{name}' is taken by a task of {__package__}."
+            )
+        _known[name] = cls
+
+    @property
+    def needs_gallery(self) -> bool:
+        """Whether predictions come from nearest neighbours in a gallery."""
+        return self.vote is not None
 
     @property
     @abstractmethod
@@ -116,7 +135,8 @@ class Task(Presentation):
 def build_task(spec: Mapping[str, Any]) -> Task:
     """The task that a checkpoint describes.
 
-    Only tasks of this package are considered, so that a checkpoint cannot name other code to run.
+    Only tasks of this package and tasks that this process has imported are considered, so that a
+    checkpoint cannot name other code to run.
 
     Args:
         spec: from ``Task.spec``.
@@ -126,18 +146,12 @@ def build_task(spec: Mapping[str, Any]) -> Task:
     """
     arguments = dict(spec)
     name = str(arguments.pop("name", None))
-    modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
-    kind = _task_class(name) if name in modules else None
-    if kind is None:
-        task_names = ", ".join(module for module in modules if _task_class(module))
-        raise UserError(f"The checkpoint's task '{name}' is unknown; known: {task_names}.")
-    return kind(**arguments)
-
-
-def _task_class(name: str) -> type[Task] | None:
-    """The task of the module ``name`` of this package; None for a module without a task."""
-    module = importlib.import_module(f"product_cls.tasks.{name}")
-    classes = (value for value in vars(module).values() if isinstance(value, type))
-    return next(
-        (c for c in classes if issubclass(c, Task) and getattr(c, "name", None) == name), None
-    )
+    if name not in _known:
+        for module in PACKAGE_MODULES:
+            importlib.import_module(f"{__package__}.{module}")
+    if name not in _known:
+        raise UserError(
+            f"The checkpoint's task '{name}' is unknown; known: {', '.join(sorted(_known))}. If it "
+            f"is a task of your own, import its module first."
+        )
+    return _known[name](**arguments)

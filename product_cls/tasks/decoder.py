@@ -14,7 +14,7 @@ class Decoder(ABC):
     labels.
 
     Attributes:
-        name: of the task, and of the module in ``product_cls.tasks`` that defines it.
+        name: of the task, by which ``build_task`` finds it.
         classes: names of the C columns of the scores.
         measures: metrics in tables of runs, the main one first.
         blend_methods: methods of ``blend`` that suit the scores.

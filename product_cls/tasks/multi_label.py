@@ -70,8 +70,8 @@ class MultiLabel(Task):
         self._loss = loss or nn.BCEWithLogitsLoss()
         if not takes_several_labels(self._loss):
             raise ValueError(
-                f"loss={type(self._loss).__name__} is for one label per picture; allowed for the "
-                f"multi_label task: bce, bce_focal, asymmetric."
+                f"loss={type(self._loss).__name__} is for one label per picture; the multi_label "
+                f"task needs a loss that takes a target for each label."
             )
         self.classes = list(labels or [])
         self._thresholds = None if thresholds is None else [float(value) for value in thresholds]

@@ -43,7 +43,7 @@ class Retrieval(SingleLabel):
 
     name: ClassVar[str] = "retrieval"
     embeds: ClassVar[bool] = True
-    needs_gallery: ClassVar[bool] = True
+    vote: Vote
     smallest_batch: ClassVar[int] = 2  # batch norm needs the statistics of several embeddings
 
     def __init__(

@@ -22,15 +22,28 @@ from product_cls.tracking.base import Tracker, without_logins
 log = logging.getLogger(__name__)
 
 
-def build_loggers(config: DictConfig, folder: RunFolder) -> list[Logger]:
-    """Build the loggers of ``config.logger`` for a run; a tracker that cannot begin is left out.
+def build_loggers(config: DictConfig) -> list[Logger]:
+    """Build the loggers of ``config.logger``; they write nothing before ``begin_loggers``.
 
     Raises:
         UserError: an argument that a logger does not accept, or a package that is not installed.
     """
-    loggers: list[Logger] = []
-    for node in config.logger.values():
-        logger = build(node)
+    return [build(node) for node in config.logger.values()]
+
+
+def begin_loggers(loggers: Sequence[Logger], config: DictConfig, folder: RunFolder) -> list[Logger]:
+    """Begin a run in its trackers.
+
+    Args:
+        loggers: from ``build_loggers``.
+        config: the run's config.
+        folder: the run's folder, marked as running.
+
+    Returns:
+        The loggers without trackers that cannot begin.
+    """
+    begun: list[Logger] = []
+    for logger in loggers:
         if isinstance(logger, Tracker):
             try:
                 logger.begin(folder, without_logins(to_plain(config)))
@@ -40,8 +53,8 @@ def build_loggers(config: DictConfig, folder: RunFolder) -> list[Logger]:
                     "%s cannot begin (%s); the run continues without it.", name, reason(error)
                 )
                 continue
-        loggers.append(logger)
-    return loggers
+        begun.append(logger)
+    return begun
 
 
 @rank_zero_only

@@ -1,18 +1,20 @@
 """Build the parts of a run from its plan: augmentation, network, module and data."""
 
 import logging
+from copy import deepcopy
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
 from timm.layers import convert_sync_batchnorm
 
-from product_cls.config.border import keys_for_arguments
+from product_cls.config.border import keys_for_arguments, keys_for_node
 from product_cls.config.checks import check_sam
 from product_cls.config.instantiate import build, to_plain, try_out
 from product_cls.config.values import loader_workers, on_gpu
 from product_cls.core.errors import UserError
-from product_cls.data.augment import Augment, step_names, unknown_step
+from product_cls.data.augment import Augment
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.folds import split_rows
 from product_cls.data.mix import MIX_NAMES, Mix
@@ -49,7 +51,42 @@ def build_parts(
     augment, mix = build_augmentation(config, task, plan.size)
     network = build_network(config, task)
     module = build_module(config, task, network, mix, plan.size)
+    check_batch_size(plan, module)
     return module, build_data(plan, augment, rank=rank)
+
+
+def check_batch_size(plan: RunPlan, module: ProductModule) -> None:
+    """Refuse batches that are too small for the task, or batches of one picture for a network in
+    which a batch norm gets one value per channel, from which it cannot learn.
+
+    Args:
+        plan: the run's plan.
+        module: in training mode; unchanged.
+
+    Raises:
+        UserError: naming ``data.batch_size``.
+    """
+    batch_size, task = plan.batch.per_device, plan.task
+    if batch_size < task.smallest_batch:
+        raise UserError(
+            f"data.batch_size={batch_size} is too small for task={task.name}; allowed: "
+            f"{task.smallest_batch} or more."
+        )
+    if batch_size > 1 or plan.config.trainer.get("sync_batchnorm"):
+        return
+    trial = deepcopy(module.network)
+    if module.finetune.freeze == "all":
+        trial.backbone.eval()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # the run's draws stay the same
+        try:
+            trial(trial.prepare(torch.zeros(1, 3, *plan.size, dtype=torch.uint8)))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"data.batch_size=1 is too small for the batch norms of this network with pictures "
+                f"of {plan.size[0]} x {plan.size[1]} pixels; allowed: 2 or more."
+            ) from None
 
 
 def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> ProductDataModule:
@@ -65,16 +102,6 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
             the batch or the devices.
     """
     config, samples, task = plan.config, plan.samples, plan.task
-    if plan.batch.per_device < task.smallest_batch:
-        raise UserError(
-            f"data.batch_size={plan.batch.per_device} is too small for task={task.name}; allowed: "
-            f"{task.smallest_batch} or more."
-        )
-    if config.data.per_class is not None and not isinstance(task.stratify_by(samples), str):
-        raise UserError(
-            f"data.per_class={config.data.per_class} is for one label per picture; allowed with "
-            f"several: null."
-        )
     store = build_picture_store(config, samples, plan.size)
     stored = set(store.ids)
     samples = samples[samples["id"].isin(stored)].reset_index(drop=True)
@@ -98,7 +125,7 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
         plan.fold,
     )
     gpu = on_gpu(config.trainer)
-    with keys_for_arguments("data"):
+    with keys_for_node(config.data):
         return ProductDataModule(
             samples,
             store,
@@ -138,13 +165,10 @@ def build_augmentation(
     """
     steps = {k: step for k, step in to_plain(config.augment).items() if step is not None}
     mixing = [name for name in MIX_NAMES if config.mix.get(name, 0) > 0]
-    steps_in_use = [*step_names(steps), *mixing]
-    for name in config.exclude:
-        if name not in steps_in_use:
-            raise UserError(unknown_step(name, steps_in_use))
-    excluded_steps = [name for name in config.exclude if name not in mixing]
     with keys_for_arguments("augment", engine="augment_engine", exclude="exclude"):
-        augment = Augment(steps, excluded_steps, engine=config.augment_engine)
+        augment = Augment(
+            steps, list(config.exclude), engine=config.augment_engine, elsewhere=mixing
+        )
         # Tried here, because an error in a loader's worker would end in that worker's traceback.
         blank = np.zeros((*size, 3), np.uint8)
         for seed in range(TRIALS):

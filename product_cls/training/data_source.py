@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 
 from product_cls.config.border import keys_for_arguments, keys_for_node
 from product_cls.config.instantiate import build
-from product_cls.config.values import parse_fold
 from product_cls.core.errors import UserError
 from product_cls.core.files import digest
 from product_cls.data.folds import groups_in_several_folds, load_or_make_folds, split_rows
@@ -41,10 +40,18 @@ def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
     return samples, task
 
 
-def build_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Series[int]":
+def build_folds(
+    config: DictConfig, samples: pd.DataFrame, task: Task, fold: int | str
+) -> "pd.Series[int]":
     """Read the folds from their file, which is computed and written first if it is missing.
 
     Logs a warning for each class that a split lacks, and for groups that are in several folds.
+
+    Args:
+        config: the run's config.
+        samples: the sample table.
+        task: fitted to the samples.
+        fold: number of the fold to hold out, or ``all``; see ``parse_fold``.
 
     Returns:
         int64, index ``id``: the fold that holds each sample out; -1 for none.
@@ -57,7 +64,7 @@ def build_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Se
     name = f"folds-{task.label}-{settings.strategy}-{settings.n_splits}-seed{settings.seed}.csv"
     with keys_for_node(config.task):
         columns = task.stratify_by(samples)
-    with keys_for_arguments("folds"):
+    with keys_for_node(settings):
         folds = load_or_make_folds(
             Path(settings.file or cache_folder(config) / name),
             samples,
@@ -68,7 +75,7 @@ def build_folds(config: DictConfig, samples: pd.DataFrame, task: Task) -> "pd.Se
         )
     targets, ids = task.encode(samples), samples["id"]
     with keys_for_arguments():
-        parts = split_rows(folds, parse_fold(config.fold))
+        parts = split_rows(folds, fold)
     with keys_for_node(config.task):
         warnings = task.check_parts(*(targets[ids.isin(part)] for part in parts))
     for warning in warnings:

@@ -2,31 +2,95 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from product_cls.config.instantiate import build
 from product_cls.config.values import trainer_precision
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.distributed.launch import ddp_arguments, one_device, train_in_ranks
 from product_cls.runs.folder import RunFolder
-from product_cls.tracking.trackers import build_loggers
+from product_cls.tracking.trackers import begin_loggers, build_loggers
 from product_cls.training.callbacks import EpochRecord, checkpoint_callbacks
 from product_cls.training.gallery_validation import GalleryValidation
 from product_cls.training.module import ProductModule
+from product_cls.training.monitors import check_monitors
 from product_cls.training.plan import RunPlan
 
 log = logging.getLogger(__name__)
 
+# Arguments of a trainer that never trains: it touches no GPU and none of torch's global flags.
+CHECKS_ONLY: dict[str, Any] = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "num_nodes": 1,
+    "strategy": "auto",
+    "precision": None,
+    "deterministic": None,
+    "benchmark": None,
+    "plugins": [LightningEnvironment()],
+}
+
+
+def build_trainer(
+    plan: RunPlan, folder: RunFolder, module: ProductModule, data: ProductDataModule
+) -> pl.Trainer:
+    """Build the trainer of this process with its callbacks and loggers; changes no file.
+
+    In a process that starts ranks, the trainer only checks settings and holds the loggers.
+
+    Raises:
+        UserError: settings are refused.
+    """
+    config = plan.config
+    callbacks = _callbacks(plan, folder, data)
+    progress_bar = bool(config.trainer.enable_progress_bar) and sys.stdout.isatty()
+    if progress_bar:
+        callbacks.append(TQDMProgressBar(leave=False))
+    if plan.batch.devices > 1 and data.world_size == 1:
+        arguments = CHECKS_ONLY
+    else:
+        arguments = {
+            "precision": trainer_precision(config.trainer),
+            **ddp_arguments(data.world_size, module.finetune),
+        }
+    trainer: pl.Trainer = build(
+        config.trainer,
+        accumulate_grad_batches=plan.batch.accumulated,
+        callbacks=callbacks,
+        logger=build_loggers(config),
+        enable_progress_bar=progress_bar,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=str(folder.path),
+        sync_batchnorm=False,  # `build_network` has converted the network
+        **arguments,
+    )
+    return trainer
+
 
 def fit(
-    plan: RunPlan, folder: RunFolder, module: ProductModule, data: ProductDataModule
+    plan: RunPlan,
+    folder: RunFolder,
+    module: ProductModule,
+    data: ProductDataModule,
+    trainer: pl.Trainer,
 ) -> tuple[pl.Trainer, list[Logger]]:
     """Train on all devices of the plan.
+
+    Args:
+        plan: the run's plan.
+        folder: the run's folder, marked as running.
+        module: the module to train.
+        data: the run's data.
+        trainer: from ``build_trainer``.
 
     Returns:
         A trainer whose device predictions use, and the loggers to publish results with.
@@ -36,46 +100,35 @@ def fit(
         RankFailed: a rank failed for another reason.
     """
     if plan.batch.devices == 1:
-        trainer = fit_here(plan, folder, module, data)
+        fit_here(plan, folder, module, data, trainer)
         return trainer, trainer.loggers
-    # The ranks log the training. These loggers are built here to publish results, and so that bad
-    # logger settings fail before training.
-    loggers = build_loggers(plan.config, folder)
+    # The ranks log the training; these loggers publish the results.
+    loggers = begin_loggers(trainer.loggers, plan.config, folder)
     train_in_ranks(plan.config, folder, plan.orders())
     return one_device(plan.config.trainer), loggers
 
 
 def fit_here(
-    plan: RunPlan, folder: RunFolder, module: ProductModule, data: ProductDataModule
-) -> pl.Trainer:
+    plan: RunPlan,
+    folder: RunFolder,
+    module: ProductModule,
+    data: ProductDataModule,
+    trainer: pl.Trainer,
+) -> None:
     """Train in this process, which is the run's own or one of its ranks.
 
+    Args:
+        plan, folder, module, data, trainer: as for ``fit``.
+
     Raises:
-        UserError: settings are refused, or the loss is not finite.
+        UserError: the loss is not finite.
         KeyboardInterrupt: on Ctrl-C.
     """
-    config = plan.config
-    callbacks = _callbacks(plan, folder, has_validation=len(data.ids["val"]) > 0)
-    progress_bar = bool(config.trainer.enable_progress_bar) and sys.stdout.isatty()
-    if progress_bar:
-        callbacks.append(TQDMProgressBar(leave=False))
-    trainer: pl.Trainer = build(
-        config.trainer,
-        precision=trainer_precision(config.trainer),
-        accumulate_grad_batches=plan.batch.accumulated,
-        callbacks=callbacks,
-        logger=build_loggers(config, folder),
-        enable_progress_bar=progress_bar,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=str(folder.path),
-        sync_batchnorm=False,  # `build_network` has converted the network
-        **ddp_arguments(data.world_size, module.finetune),
-    )
+    trainer.loggers = begin_loggers(trainer.loggers, plan.config, folder)
     if plan.checkpoint is not None:
         log.info("Resuming from %s.", plan.checkpoint)
-        if _stopped_early(plan.checkpoint, callbacks):
-            return trainer
+        if _stopped_early(plan.checkpoint, trainer.early_stopping_callbacks):
+            return
     try:
         trainer.fit(module, data, ckpt_path=plan.checkpoint, weights_only=True)
     except SystemExit:
@@ -83,22 +136,24 @@ def fit_here(
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-    return trainer
 
 
-def _callbacks(plan: RunPlan, folder: RunFolder, *, has_validation: bool) -> list[pl.Callback]:
+def _callbacks(plan: RunPlan, folder: RunFolder, data: ProductDataModule) -> list[pl.Callback]:
     """The config's callbacks and those of every run, in the order in which Lightning calls them."""
-    monitor = plan.task.monitor if has_validation else None
-    callbacks: list[pl.Callback] = [build(node) for node in plan.config.callbacks.values()]
-    if monitor is not None and plan.task.validation_gallery_every:
+    task = plan.task
+    monitor = task.monitor if len(data.ids["val"]) else None
+    configured = {str(name): build(node) for name, node in plan.config.callbacks.items()}
+    check_monitors(configured, task, data)
+    callbacks: list[pl.Callback] = list(configured.values())
+    if monitor is not None and task.vote and task.validation_gallery_every:
         # First, so that it still sees the averaged weights that callbacks=ema validates with.
-        callbacks.insert(0, GalleryValidation(plan.task.validation_gallery_every))
+        callbacks.insert(0, GalleryValidation(task.vote, task.validation_gallery_every))
     callbacks += checkpoint_callbacks(folder.checkpoints, monitor)
     callbacks.append(EpochRecord(folder, monitor))
     return callbacks
 
 
-def _stopped_early(checkpoint: Path, callbacks: list[pl.Callback]) -> bool:
+def _stopped_early(checkpoint: Path, callbacks: Sequence[EarlyStopping]) -> bool:
     """Whether early stopping had already ended the training that was interrupted afterwards.
 
     Lightning restores the callback's counter but checks it only after another epoch.
@@ -107,5 +162,5 @@ def _stopped_early(checkpoint: Path, callbacks: list[pl.Callback]) -> bool:
     return any(
         states[callback.state_key]["stopped_epoch"] > 0
         for callback in callbacks
-        if isinstance(callback, EarlyStopping) and callback.state_key in states
+        if callback.state_key in states
     )

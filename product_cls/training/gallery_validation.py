@@ -12,6 +12,7 @@ from product_cls.data.datamodule import ProductDataModule
 from product_cls.distributed.collectives import gathered
 from product_cls.inference.scoring import predict_scores
 from product_cls.neighbours.metrics import retrieval_measures
+from product_cls.neighbours.votes import Vote
 from product_cls.retrieval.gallery import neighbour_scores
 
 
@@ -32,11 +33,12 @@ class GalleryValidation(Callback):
     for each search.
 
     Args:
+        vote: turns neighbours into scores.
         every: epochs between searches, 1 or more; the last epoch always has one.
     """
 
-    def __init__(self, every: int = 1) -> None:
-        self.every = every
+    def __init__(self, vote: Vote, every: int = 1) -> None:
+        self.vote, self.every = vote, every
         self._queries: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_validation_batch_end(
@@ -81,7 +83,7 @@ class GalleryValidation(Callback):
             gallery,
             labels,
             len(module.task.classes),
-            module.task.vote,
+            self.vote,
             class_scores=class_scores,
             device=device,
         )

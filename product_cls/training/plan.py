@@ -10,7 +10,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from product_cls.config.batch import BatchPlan, scaled_rates
-from product_cls.config.border import keys_for_arguments
 from product_cls.config.checks import check_config
 from product_cls.config.instantiate import to_plain
 from product_cls.config.values import image_size, parse_fold
@@ -88,11 +87,11 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
     check_config(config)
     settings, notes = derive_settings(config)
     size = image_size(settings.data.size)
+    fold = parse_fold(settings.fold)
     # Checked here because a misspelt view should not fail only after training.
-    with keys_for_arguments(names="tta"):
-        check_views(settings.tta, size)
+    check_views(settings.tta, size)
     samples, task = build_samples(settings)
-    folds = build_folds(settings, samples, task)
+    folds = build_folds(settings, samples, task, fold)
     current = fingerprint(
         to_plain(settings),
         samples_fingerprint(samples, task.stratify_by(samples)),
@@ -113,7 +112,7 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
     return RunPlan(
         config=settings,
         size=size,
-        fold=parse_fold(settings.fold),
+        fold=fold,
         samples=samples,
         task=task,
         folds=folds,
@@ -132,14 +131,15 @@ def plan_from_orders(orders: dict[str, Any]) -> RunPlan:
     config = OmegaConf.create(orders["config"])
     assert isinstance(config, DictConfig)
     samples, task = build_samples(config)
+    fold = parse_fold(config.fold)
     checkpoint = orders["checkpoint"]
     return RunPlan(
         config=config,
         size=image_size(config.data.size),
-        fold=parse_fold(config.fold),
+        fold=fold,
         samples=samples,
         task=task,
-        folds=build_folds(config, samples, task),
+        folds=build_folds(config, samples, task, fold),
         halved=orders["halved"],
         batch=BatchPlan.of(config).halved(orders["halved"]),
         action=orders["action"],

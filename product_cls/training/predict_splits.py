@@ -46,6 +46,7 @@ def predict_splits(
     predictor = Predictor.load(folder.best_checkpoint)
     predictor.network.memory_format = network.memory_format
     task, device = predictor.task, trainer.strategy.root_device
+    vote = task.vote
     limit = plan.config.trainer.limit_val_batches
 
     def scores_of(split: str) -> Scores:
@@ -65,7 +66,7 @@ def predict_splits(
     splits = ("train", "val", "test") if task.needs_gallery else ("val", "test")
     scored = {split: scores_of(split) for split in splits if len(data.ids[split])}
     gallery = None
-    if task.needs_gallery:
+    if vote is not None:
         gallery = _gallery(data, [scored[k] for k in ("train", "val") if k in scored], task)
         gallery.save(folder.predictions_file("gallery"))
     metrics: dict[str, Any] = {}
@@ -85,10 +86,10 @@ def predict_splits(
             embedding=scores.embedding,
             embedding_no_tta=scores.embedding_plain,
         )
-        if gallery is not None:
+        if gallery is not None and vote is not None:
             # A picture must not find itself.
             others = gallery.without(predictions.id)
-            predictions = vote_by_neighbours(predictions, others, task.vote, device)
+            predictions = vote_by_neighbours(predictions, others, vote, device)
         predictions.save(folder.predictions_file(split))
         metrics[split] = summarise(predictions, task)
         if gallery is not None:

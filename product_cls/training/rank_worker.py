@@ -48,7 +48,7 @@ def train(orders: dict[str, Any], rank: int) -> None:
 
     from product_cls.tracking.trackers import closing_trackers
     from product_cls.training.build import build_parts
-    from product_cls.training.fit import fit_here
+    from product_cls.training.fit import build_trainer, fit_here
     from product_cls.training.plan import plan_from_orders
     from product_cls.training.run import quiet_libraries
 
@@ -59,7 +59,7 @@ def train(orders: dict[str, Any], rank: int) -> None:
     plan = plan_from_orders(orders)
     module, data = build_parts(plan, rank=rank)
     with closing_trackers():
-        fit_here(plan, folder, module, data)
+        fit_here(plan, folder, module, data, build_trainer(plan, folder, module, data))
     if torch.distributed.is_initialized():  # it is not if early stopping had already ended training
         torch.distributed.destroy_process_group()
 

@@ -31,7 +31,7 @@ from product_cls.models.network import Network
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking.trackers import closing_trackers, publish_results
 from product_cls.training.build import build_parts
-from product_cls.training.fit import fit
+from product_cls.training.fit import build_trainer, fit
 from product_cls.training.module import ProductModule
 from product_cls.training.plan import RunPlan, finished_epochs, make_plan
 from product_cls.training.predict_splits import log_metrics, predict_splits
@@ -118,17 +118,19 @@ def _train_once(config: DictConfig, folder: RunFolder, *, retry: bool = False) -
         join_ranks(config)
         return None
 
-    module, data = prepare(plan, folder)
+    module, data, trainer = prepare(plan, folder)
     started = time.monotonic()
-    trainer, loggers = fit(plan, folder, module, data)
+    trainer, loggers = fit(plan, folder, module, data, trainer)
     fitted = time.monotonic()
     metrics = predict_splits(plan, folder, data, module.network, trainer)
     seconds = {"fit": fitted - started, "predict": time.monotonic() - fitted}
     return record(plan, folder, module.network, metrics, seconds, loggers, data.samples)
 
 
-def prepare(plan: RunPlan, folder: RunFolder) -> tuple[ProductModule, ProductDataModule]:
-    """Build module and data, then mark the folder as running.
+def prepare(
+    plan: RunPlan, folder: RunFolder
+) -> tuple[ProductModule, ProductDataModule, pl.Trainer]:
+    """Build module, data and trainer, then mark the folder as running.
 
     Everything that depends on settings is built first, so that a bad setting leaves earlier results
     in place.
@@ -136,6 +138,7 @@ def prepare(plan: RunPlan, folder: RunFolder) -> tuple[ProductModule, ProductDat
     for note in plan.notes:
         log.info(note)
     module, data = build_parts(plan)
+    trainer = build_trainer(plan, folder, module, data)
     fresh = plan.action == "fresh"
     if moved := folder.begin(plan.fingerprint, fresh=fresh, halved=plan.halved):
         log.warning(
@@ -147,7 +150,7 @@ def prepare(plan: RunPlan, folder: RunFolder) -> tuple[ProductModule, ProductDat
     # the halved size.
     write_text_whole(folder.config_file, OmegaConf.to_yaml(plan.config, resolve=True))
     log.info(plan.batch.sentence())
-    return module, data
+    return module, data, trainer
 
 
 def record(

@@ -85,6 +85,7 @@ def main() -> None:
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Imported here, because they import Optuna or Hydra.
+    from product_cls.config.border import keys_for_arguments
     from product_cls.launchers.processes import ProcessesConf
     from product_cls.tune.results import report, shortfall
     from product_cls.tune.space import read_space
@@ -100,12 +101,10 @@ def main() -> None:
         prune=arguments.prune,
         warmup=arguments.warmup,
     )
-    gpus_of_slots = assign_gpus(
-        visible_gpus(os.environ),
-        arguments.jobs,
-        arguments.gpus or search.gpus_per_trial,
-        key="gpus, else trainer.devices",
-    )
+    with keys_for_arguments(gpus_per_job="gpus" if arguments.gpus else "trainer.devices"):
+        gpus_of_slots = assign_gpus(
+            visible_gpus(os.environ), arguments.jobs, arguments.gpus or search.gpus_per_trial
+        )
     environments = [
         job_environment(os.environ, gpus, threads=arguments.threads, at_once=len(gpus_of_slots))
         for gpus in gpus_of_slots

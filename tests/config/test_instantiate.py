@@ -78,8 +78,8 @@ def build_parts(config: DictConfig) -> Any:
         # A task that refuses its loss names the key of the loss.
         (
             "task=multi_label loss=focal",
-            "loss=FocalLoss is for one label per picture; allowed for the multi_label task: bce, "
-            "bce_focal, asymmetric.",
+            "loss=FocalLoss is for one label per picture; the multi_label task needs a loss that "
+            "takes a target for each label.",
         ),
         (
             "loss=asymmetric",
@@ -98,6 +98,11 @@ def build_parts(config: DictConfig) -> Any:
         (
             "finetune.layer_decay=2",
             "finetune.layer_decay=2; allowed: above 0 and up to 1, or null for equal rates.",
+        ),
+        (
+            "finetune.layer_decay=0.5 finetune.freeze=all",
+            "finetune.layer_decay=0.5 has no effect with finetune.freeze=all; set it to null, or "
+            "freeze a number of epochs.",
         ),
         (
             "+task.colour=1",

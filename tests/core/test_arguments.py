@@ -27,6 +27,17 @@ def test_renamed_arguments(sentence: str, renamed: str) -> None:
     assert str(caught.value) == renamed and not isinstance(caught.value, UserError)
 
 
+def test_later_arguments_are_renamed_where_they_are_known() -> None:
+    with (
+        pytest.raises(ValueError) as caught,
+        renamed_arguments("data", size="data.size", k="k_max"),
+    ):
+        raise ValueError("k=3 (size=2, 'k=1') needs rows with split=val in /runs/k=1,size=2.")
+    assert str(caught.value) == (
+        "k_max=3 (data.size=2, 'k_max=1') needs rows with split=val in /runs/k=1,size=2."
+    )
+
+
 def test_messages_for_users_are_unchanged() -> None:
     with pytest.raises(UserError, match=r"^kind=big\.$"), renamed_arguments(kind="weights"):
         raise UserError("kind=big.")

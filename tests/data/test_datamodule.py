@@ -155,7 +155,10 @@ def test_a_different_picture_is_dropped_in_each_epoch(
         ({"batch_size": 0}, "batch_size=0; allowed: 1 or more"),
         ({"num_workers": -1}, "num_workers=-1; allowed: 0 or more"),
         ({"train_ids": np.array(["train/0/0.jpg"])}, "1 training pictures"),
-        ({"per_class": 3}, "batch_size=4 cannot hold 3 pictures"),  # now, not inside Trainer.fit
+        (
+            {"per_class": 3},
+            "batch_size=4 cannot hold pictures of 2 or more classes with per_class=3",
+        ),  # now, not inside Trainer.fit
     ],
 )
 def test_bad_arguments(

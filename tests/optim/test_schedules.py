@@ -129,7 +129,7 @@ def test_schedulers_reach_their_ends() -> None:
 @pytest.mark.parametrize(
     ("make", "arguments", "words"),
     [
-        (cosine, {"end_lr": 0.1}, r"end_lr=0.1; allowed: 0 to optimizer.lr=0.01"),
+        (cosine, {"end_lr": 0.1}, r"end_lr=0.1; allowed: 0 to lr=0.01"),
         (cosine, {"warmup": 1.5}, "warmup=1.5"),
         (polynomial, {"power": 0}, "power=0"),
         (polynomial, {"warmup": -0.1}, "warmup=-0.1"),

@@ -69,9 +69,21 @@ def test_spec_rebuilds_the_task(task: SingleLabel) -> None:
     assert (again.classes, again.label) == (task.classes, task.label)
     with pytest.raises(
         UserError,
-        match=r"task 'os' is unknown; known: multi_head, multi_label, retrieval, single_label\.",
+        match=r"task 'os' is unknown; known: .*multi_head, multi_label, .*retrieval, single_label",
     ):
         build_task({"name": "os"})
+
+
+def test_an_imported_task_is_rebuilt_and_an_unknown_one_must_be_imported() -> None:
+    with pytest.raises(UserError, match=r"'own_task' is unknown; .* own, import its module first"):
+        build_task({"name": "own_task"})
+
+    class Own(SingleLabel):
+        name = "own_task"
+
+    assert type(build_task(Own(classes=["a", "b"]).spec())) is Own
+    with pytest.raises(TypeError, match=r"'retrieval' is taken by a task of product_cls\.tasks"):
+        type("Other", (SingleLabel,), {"name": "retrieval"})
 
 
 def test_missing_label_column(task: SingleLabel) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import CSVLogger, Logger
 from runs_in_process import train, train_interrupted
 
@@ -16,7 +16,7 @@ from product_cls.runs.folder import RunFolder
 from product_cls.tracking.base import Tracker
 from product_cls.tracking.findings import find_in
 from product_cls.tracking.sync import main, unsynced
-from product_cls.tracking.trackers import build_loggers
+from product_cls.tracking.trackers import begin_loggers, build_loggers
 
 SAMPLES = pd.DataFrame({"id": ["a", "b", "c"], "path": ["a.jpg", "b.jpg", "c.jpg"]})
 
@@ -175,12 +175,16 @@ class Unreachable(Kept):
         raise ConnectionError("https://me:secret@host does not answer.")
 
 
+def begun_loggers(config: DictConfig, folder: RunFolder) -> list[Logger]:
+    return begin_loggers(build_loggers(config), config, folder)
+
+
 def test_trackers_get_no_logins(tmp_path: Path) -> None:
     config = {
         "logger": {"kept": {"_target_": "test_trackers.Kept"}},
         "data": {"root": "s3://me:secret@host/shop", "all": ["${data.root}", 1, None]},
     }
-    (kept,) = build_loggers(OmegaConf.create(config), RunFolder(tmp_path))
+    (kept,) = begun_loggers(OmegaConf.create(config), RunFolder(tmp_path))
     assert isinstance(kept, Kept)
     assert kept.config["data"] == {"root": "s3://host/shop", "all": ["s3://host/shop", 1, None]}
 
@@ -192,7 +196,7 @@ def test_a_tracker_that_cannot_begin_is_left_out(
         "far": {"_target_": "test_trackers.Unreachable"},
         "csv": {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": str(tmp_path)},
     }
-    loggers = build_loggers(OmegaConf.create({"logger": nodes}), RunFolder(tmp_path))
+    loggers = begun_loggers(OmegaConf.create({"logger": nodes}), RunFolder(tmp_path))
     assert [type(logger) for logger in loggers] == [CSVLogger]
     (message,) = [record.getMessage() for record in caplog.records]
     assert message == (

@@ -38,6 +38,20 @@ def test_a_run_writes_all_its_files(tmp_path: Path, tiny_root: Path) -> None:
     assert metrics["test"]["accuracy"] == pytest.approx(accuracy)
 
 
+def test_a_task_of_the_users_own(
+    tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mytask.py").write_text(
+        "from product_cls.tasks.single_label import SingleLabel\n\n\n"
+        "class Mine(SingleLabel):\n    name = 'mine'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = train(tmp_path / "run", tiny_root, "task._target_=mytask.Mine")
+    assert run.status()["state"] == "done"
+    assert type(Predictions.load(run.predictions_file("test")).make_task()).__name__ == "Mine"
+    assert Predictor.load(run.best_checkpoint).task.name == "mine"
+
+
 def test_validation_accuracy_is_that_of_the_kept_checkpoint(
     tmp_path: Path, tiny_root: Path
 ) -> None:
@@ -165,6 +179,26 @@ def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
         ("data.root=/nowhere", "data.root=/nowhere: there is no such folder"),
         ("data.size=big", "data.size=big"),
         ("data.batch_size=0", "data.batch_size=0"),
+        ("data.batch_size=1", "data.batch_size=1 is too small for the batch norms"),
+        ("data.size=0", "data.size=0; allowed: a number of pixels, 1 or more"),
+        (
+            "trainer.accumulate_grad_batches=0",
+            "accumulate_grad_batches=0; allowed: a whole number, 1",
+        ),
+        ("trainer.accumulate_grad_batches=abc", "accumulate_grad_batches=abc; allowed: a whole"),
+        ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1; allowed: 0 or more"),
+        ("seed=99999999999", "seed=99999999999; allowed: a whole number, 0 to 4294967295"),
+        (
+            "callbacks=early_stopping callbacks.early_stopping.monitor=foo",
+            "callbacks.early_stopping.monitor=foo; allowed: lr, train/loss, train/loss_epoch, "
+            "train/loss_step, val/accuracy, val/loss.",
+        ),
+        (
+            "callbacks=early_stopping callbacks.early_stopping.patience=-4",
+            "callbacks.early_stopping.patience=-4; allowed: a whole number, 0 or more",
+        ),
+        ("optimizer.lr=abc", "optimizer.lr=abc; allowed: a number"),
+        ("optimizer=sgd optimizer.weight_decay=-1", "weight_decay=-1; allowed: 0 or more."),
         ("data.num_workers=-1", "data.num_workers=-1"),
         ("tta=[flip]", "tta names 'flip'"),
         ("model.backbone=efficientnet_b99", "model.backbone=efficientnet_b99 is unknown"),
@@ -195,7 +229,7 @@ def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
         ("+trainer.fast_dev_run=true", "trainer=debug runs two steps"),
         ("model.backbone=test_vit", "model.backbone=test_vit returns no feature map"),
         ("callbacks=early_stopping", "fold=all has no validation"),
-        ("+augment.crop={transform: RandomCrop, height: 16, width: 16, p: 1}", "(16, 16, 3)"),
+        ("+augment.crop={transform:RandomCrop,height:16,width:16,p:1}", "(16, 16, 3)"),
         ("trainer.accelerator=gpux", "'gpux'"),
         ("trainer.precision=8", "Precision '8' is invalid"),
         ("model.drop_rate=2", "model.drop_rate=2; allowed: 0 to 1"),
@@ -211,7 +245,7 @@ def test_wrong_values_are_one_sentence(
     override: str,
     words: str,
 ) -> None:
-    overrides = (override, "fold=all") if "fold=all" in words else (override,)
+    overrides = (*override.split(" "), *(["fold=all"] if "fold=all" in words else []))
     assert words in refusal(tmp_path / "run", tiny_root, caplog, *overrides)
 
 
@@ -219,8 +253,18 @@ def test_a_failed_change_leaves_finished_results(
     tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = train(tmp_path / "run", tiny_root)
-    refusal(run.path, tiny_root, caplog, "data.root=/nowhere")
-    assert run.status()["state"] == "done"
+    for override in (
+        "data.root=/nowhere",
+        "trainer.precision=8",
+        "+trainer.speed=2",
+        "+logger.csv.speed=2 optimizer.lr=0.002",  # alone, it changes no result
+        "callbacks=early_stopping callbacks.early_stopping.monitor=foo",
+        "callbacks=early_stopping callbacks.early_stopping.mode=up",
+        "trainer=ddp trainer.devices=2 +trainer.speed=2",
+    ):
+        refusal(run.path, tiny_root, caplog, *override.split())
+        assert run.status()["state"] == "done", override
+        assert run.metrics_file.is_file(), override
 
 
 @pytest.mark.parametrize("words", [("sweep=ablation",), ("experiment=gap",)])

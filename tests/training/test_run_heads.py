@@ -220,7 +220,7 @@ def test_every_loss_mixed_with_labels_missing(tmp_path: Path, catalogue: Path, l
             "task.heads={way:{class_weights:log},tone:{}} loss=soft_f1",
             "task.heads.way.class_weights=log: SoftF1Loss takes no class weights",
         ),
-        ("data.per_class=2", "data.per_class=2 is for one label per picture"),
+        ("data.per_class=2", "data.per_class=2 needs one label per picture"),
         ("tta=[rot90] data.size=[32,24]", "these have 32 x 24 pixels"),
         ("loss=triplet", "loss=TripletLoss is over embeddings, which only the retrieval task has"),
     ],
@@ -280,7 +280,7 @@ def test_groups_in_several_folds_cause_a_warning(
             }
         )
         caplog.clear()
-        build_folds(config, samples, task)
+        build_folds(config, samples, task, 0)
         assert (
             caplog.text.count("folds.strategy=stratified_group keeps each in one fold") == warnings
         )

@@ -128,7 +128,10 @@ def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]
     ("overrides", "words"),
     [
         (("loss=triplet",), "set mix=none"),
-        (("loss=triplet", "mix=none", "data.per_class=3"), "data.batch_size=8 cannot hold 3"),
+        (
+            ("loss=triplet", "mix=none", "data.per_class=3"),
+            "data.batch_size=8 cannot hold pictures of 2 or more classes with data.per_class=3",
+        ),
         (("task.margin=2",), "margin=2"),
         (("task.margin_range=[0.5,0.1]",), "task.margin_range=[0.5,0.1]"),
         (("task.weights=cube",), "task.weights=cube"),
