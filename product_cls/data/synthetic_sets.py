@@ -20,7 +20,7 @@ from product_cls.core.errors import UserError
 
 
 @dataclass(frozen=True)
-class Kind:
+class SetKind:
     """The kind of a set.
 
     Attributes:
@@ -80,7 +80,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def make_once(
     out: Path,
-    kind: Kind,
+    kind: SetKind,
     parameters: dict[str, Any],
     *,
     require: Callable[[], None],
@@ -157,7 +157,7 @@ def _stored_parameters(marker: Path) -> dict[str, Any] | None:
     return parameters
 
 
-def _claim(out: Path, kind: Kind, parameters: dict[str, Any]) -> bool:
+def _claim(out: Path, kind: SetKind, parameters: dict[str, Any]) -> bool:
     """Mark ``out`` as an unfinished set; False if the set is already complete."""
     for marker in (kind.done, kind.unfinished):
         stored = _stored_parameters(out / marker)

@@ -10,7 +10,7 @@ import numpy as np
 from product_cls.data.rendered.artwork import draw_atlas
 from product_cls.data.rendered.catalogue import Product
 from product_cls.data.rendered.difficulty import Knobs
-from product_cls.data.rendered.picture import draw
+from product_cls.data.rendered.picture import draw_product
 from product_cls.data.rendered.render import lookup
 from product_cls.data.rendered.shapes import FORMS
 from product_cls.data.rendered.views import View
@@ -87,7 +87,7 @@ def _render_task(
         table = lookup(shape, roll, pitch, size, knobs.light)
         for view in poses[pitch, roll]:
             rng = np.random.default_rng((seed, 2, view.label, view.split == "test", view.number))
-            picture = draw(
+            picture = draw_product(
                 table,
                 atlases[view.label],
                 size,

@@ -45,7 +45,7 @@ def load_emoji(symbol: str, side: int) -> Image.Image:
         return picture.convert("RGBA").resize((side, side), Image.Resampling.LANCZOS)
 
 
-def blend(first: Colour, second: Colour, share: float) -> Colour:
+def mix_colours(first: Colour, second: Colour, share: float) -> Colour:
     """Mix two colours; ``share`` in [0, 1] is the weight of ``second``."""
     mixed = [round(a + (b - a) * share) for a, b in zip(first, second, strict=True)]
     return mixed[0], mixed[1], mixed[2]

@@ -24,11 +24,11 @@ from product_cls.data.samples import SPLITS, check_samples, samples_fingerprint
 from product_cls.data.store import OnUnreadable, UnreadablePicturesError, write_report
 from product_cls.data.stream.files import webdataset
 from product_cls.data.stream.reading import DONE, INDEX, SAMPLES, UNFINISHED
-from product_cls.data.synthetic_sets import Kind, make_once, write_whole
+from product_cls.data.synthetic_sets import SetKind, make_once, write_whole
 
 VERSION = 1  # raise it after a change of the written bytes
 QUALITY = 95  # JPEG quality of downsized pictures, at which losses are hard to see
-KIND = Kind("shards", DONE, UNFINISHED)
+KIND = SetKind("shards", DONE, UNFINISHED)
 
 
 @dataclass(frozen=True)
