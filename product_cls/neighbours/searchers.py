@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from product_cls.core.errors import UserError
+from product_cls.core.extras import missing_extra
 from product_cls.neighbours.exact import (
     Neighbours,
     blocks,
@@ -271,7 +272,5 @@ def _faiss() -> Any:
     try:
         return importlib.import_module("faiss")
     except ImportError:
-        raise UserError(
-            f"FAISS is not installed, and kind={', '.join(INDEXES.values())} need it: "
-            'pip install "product-cls[retrieval]".'
-        ) from None
+        kinds = ", ".join(INDEXES.values())
+        raise missing_extra(f"An index of kind={kinds} needs FAISS", "retrieval") from None

@@ -14,6 +14,7 @@ from types import ModuleType
 from filelock import FileLock
 
 from product_cls.core.errors import UserError, reason, without_login
+from product_cls.core.extras import missing_extra
 
 SCHEMES = ("http", "https", "s3", "gs", "hf", "file")
 FETCHERS = 2  # shards prefetched at once
@@ -43,9 +44,7 @@ def webdataset(purpose: str) -> ModuleType:
     try:
         import webdataset
     except ImportError:
-        raise UserError(
-            f"{purpose} needs WebDataset, pip install -e '.[streaming]' (make setup has it)."
-        ) from None
+        raise missing_extra(f"{purpose} needs WebDataset", "streaming") from None
     return webdataset
 
 
