@@ -8,7 +8,8 @@ import numpy as np
 
 from product_cls.core.errors import UserError, reason
 from product_cls.core.extras import missing_extra
-from product_cls.inference.systems import PictureBatch, PictureModel, Shape
+from product_cls.data.incoming import Shape
+from product_cls.inference.systems import PictureBatch, PictureModel
 from product_cls.tasks import build_task
 
 
