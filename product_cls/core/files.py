@@ -66,8 +66,7 @@ def check_place(folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written ({existing}: {error.strerror}); choose another folder "
-            "(out=FOLDER)."
+            f"{folder} cannot be written ({existing}: {error.strerror}); choose another folder."
         ) from None
 
 
