@@ -8,12 +8,13 @@ prints a table and writes benchmarks/results/predict.json. ``--help`` lists the 
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from common import paired_seconds, ratio, report
 from inference import load
@@ -22,7 +23,8 @@ from loading import write_pictures
 from product_cls.core.cli import guard, parse_arguments
 from product_cls.core.device import pick_device
 from product_cls.core.errors import UserError
-from product_cls.data.incoming import list_images, read_batches
+from product_cls.data.incoming import decoded_batches, list_images
+from product_cls.data.pictures import load_picture
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.scoring import predict_scores
 from product_cls.inference.tta import build_views, check_views
@@ -67,7 +69,20 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row for each set of views; all sets, from memory and from files, take turns."""
     device = pick_device(arguments.device)
-    decoded = list(read_batches(predictor.picture, images, arguments.batch, {}))
+    shape = (predictor.size, predictor.fit)
+
+    def from_files() -> Iterator[dict[str, Any]]:
+        batches = decoded_batches(
+            lambda number: load_picture(images[number][1]),
+            len(images),
+            {shape},
+            arguments.batch,
+            lambda number, why: None,
+        )
+        for numbers, pictures in batches:
+            yield {"image": pictures[shape], "index": np.array(numbers)}
+
+    decoded = list(from_files())
 
     def scored(views: list[str], batches: Callable[[], Any]) -> Callable[[], Any]:
         return lambda: predict_scores(
@@ -82,9 +97,7 @@ def measure(
     ways: dict[str, Callable[[], Any]] = {}
     for views in arguments.views:
         ways[f"memory {views}"] = scored(views, lambda: decoded)
-        ways[f"files {views}"] = scored(
-            views, lambda: read_batches(predictor.picture, images, arguments.batch, {})
-        )
+        ways[f"files {views}"] = scored(views, from_files)
     seconds = paired_seconds(ways, arguments.repeats, device=device)
     first = f"files {arguments.views[0]}"
     one = torch.zeros(1, 3, *predictor.size)

@@ -1,10 +1,11 @@
-"""Predict new pictures with checkpoints, averaged over test-time augmentation.
+"""Predict new pictures with checkpoints or another model, averaged over test-time augmentation.
 
 python -m product_cls.predict checkpoint=RUN/checkpoints/best.ckpt images=FOLDER_OR_CSV
+python -m product_cls.predict model=RUN_OR_SWEEP_OR_INDEX images=FOLDER_OR_CSV
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,24 @@ class Arguments:
 
     checkpoint: a checkpoint, or several whose scores are averaged, as "['a','b']": the inner quotes
       keep the commas of folders such as fold=0,model=b0.
+    model: instead of checkpoint: the folder of a run, of a sweep (the vote of its finished runs) or
+      of an index, or an ONNX file.
     images: a folder of pictures, one picture, or a CSV with a column `path` (or `filename`).
     out: folder for predictions.csv and contact_sheet.png, which shows the first `shown` pictures.
     top: number of products to name; with several heads, each names its best class; with several
       labels, the number to write below a picture.
-    tta: views to average, as in training.
+    tta: views to average, as in training; null: identity and hflip for checkpoints, the views of a
+      model itself otherwise.
     thresholds: with several labels, thresholds.json of an ensemble; null: one half for each.
     device: auto, cpu, cuda, cuda:<n>, mps.
     """
 
-    checkpoint: Any = MISSING
+    checkpoint: Any = None
+    model: str | None = None
     images: str = MISSING
     out: str = "predictions"
     top: int = 5
-    tta: list[str] = field(default_factory=lambda: ["identity", "hflip"])
+    tta: list[str] | None = None
     thresholds: str | None = None
     batch_size: int = 64
     device: str = "auto"
@@ -44,11 +49,15 @@ class Arguments:
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.predict")
     check_at_least_one(arguments, "top", "batch_size", "shown")
-    words = arguments.checkpoint
+    if bool(arguments.checkpoint) == (arguments.model is not None):
+        raise UserError("Give one of checkpoint=FILE and model=RUN_OR_SWEEP_OR_INDEX_OR_FILE.")
+    words = arguments.checkpoint or []
     checkpoints = [Path(name) for name in (words if isinstance(words, list) else [words])]
     for checkpoint in checkpoints:
         if not checkpoint.is_file():
             raise UserError(f"There is no checkpoint {checkpoint}.")
+    if arguments.model is not None and not Path(arguments.model).exists():
+        raise UserError(f"There is no folder or file {arguments.model}.")
     if not Path(arguments.images).exists():
         raise UserError(f"There is no folder or file {arguments.images}.")
     out = Path(arguments.out)
@@ -58,70 +67,65 @@ def main() -> None:
     import numpy as np
     import pandas as pd
 
-    from product_cls.core.device import pick_device
-    from product_cls.data.incoming import list_images, read_batches
+    from product_cls.core.progress import progress_bar
+    from product_cls.data.incoming import decoded_batches, list_images
     from product_cls.data.pictures import load_picture
     from product_cls.display.contact_sheet import contact_sheet
-    from product_cls.inference.predictor import Predictor
-    from product_cls.inference.scoring import predict_scores
-    from product_cls.inference.tta import check_views
+    from product_cls.inference.systems import PictureBatch
+    from product_cls.retrieval.open_model import open_model
     from product_cls.tasks.label_thresholds import read_thresholds, with_thresholds
 
-    predictors = [Predictor.load(checkpoint) for checkpoint in checkpoints]
-    task = predictors[0].task
-    if any((p.task.name, p.task.classes) != (task.name, task.classes) for p in predictors):
+    sources = checkpoints if arguments.model is None else [Path(arguments.model)]
+    models = [open_model(source, device=arguments.device, tta=arguments.tta) for source in sources]
+    task = models[0].task
+    if any((m.task.name, m.task.classes) != (task.name, task.classes) for m in models):
         raise UserError(
             "The checkpoints name different classes, so their scores cannot be averaged."
         )
-    for predictor in predictors:
-        check_views(arguments.tta, predictor.size)
     images = list_images(Path(arguments.images))
-    device = pick_device(arguments.device)
+    paths = [path for _, path in images]
     unreadable: dict[str, str] = {}
 
-    all_scores = []
-    for predictor in predictors:
-        batches = read_batches(predictor.picture, images, arguments.batch_size, unreadable)
-        scores = predict_scores(
-            predictor.network,
-            predictor.task,
-            _at_least_one(batches, arguments.images),
-            arguments.tta,
-            device=device,
-            description="predict",
-        )
-        all_scores.append(scores.tta)
-    mean = np.mean(all_scores, axis=0)
+    def failed(number: int, why: str) -> None:
+        unreadable[images[number][0]] = why
+
+    shapes = set().union(*(model.shapes for model in models))
+    batches = decoded_batches(
+        lambda number: load_picture(paths[number]),
+        len(paths),
+        shapes,
+        arguments.batch_size,
+        failed,
+    )
+    total = math.ceil(len(paths) / arguments.batch_size)
+    rows: list[int] = []
+    parts = []
+    for numbers, pictures in progress_bar(batches, "predict", total, unit="batch", leave=False):
+        batch = PictureBatch(pictures, [paths[number] for number in numbers])
+        # In float32, as the answers of several checkpoints have always been averaged.
+        parts.append(np.mean([model.score(batch) for model in models], axis=0))
+        rows += numbers
+    if not parts:
+        raise UserError(f"None of the pictures in {arguments.images} can be decoded.")
+    mean = np.concatenate(parts)
     if arguments.thresholds is not None:
         task = with_thresholds(task, read_thresholds(Path(arguments.thresholds)))
     columns, captions = task.describe(mean, arguments.top)
-    table = pd.DataFrame({"image": [images[i][0] for i in scores.index], **columns})
+    table = pd.DataFrame({"image": [images[i][0] for i in rows], **columns})
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "predictions.csv", index=False)
-    shown = scores.index[: arguments.shown]
+    shown = rows[: arguments.shown]
     sheet = contact_sheet(
         (load_picture(images[i][1]) for i in shown),
         [[images[i][0], *captions[row]] for row, i in enumerate(shown)],
     )
     sheet.save(out / "contact_sheet.png")
+    for note in models[0].notes:
+        print(f"NOTE: {note}")
     for name, why in unreadable.items():
         print(f"left out, cannot be decoded: {name}: {why}")
     print(table.head(10).to_string(index=False))
     print(f"{len(table)} pictures -> {out / 'predictions.csv'}, {out / 'contact_sheet.png'}")
-
-
-def _at_least_one(batches: Iterable[dict[str, Any]], source: str) -> Iterable[dict[str, Any]]:
-    """Pass the batches on.
-
-    Raises:
-        UserError: there is no batch.
-    """
-    empty = True
-    for batch in batches:
-        empty = False
-        yield batch
-    if empty:
-        raise UserError(f"None of the pictures in {source} can be decoded.")
 
 
 if __name__ == "__main__":

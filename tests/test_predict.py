@@ -74,6 +74,27 @@ def test_csv_and_several_checkpoints(
     assert of_class[0] != of_class[1]
 
 
+def test_model_may_be_a_run_or_a_sweep(
+    run: RunFolder, tiny_root: Path, tmp_path: Path, command: Command
+) -> None:
+    shutil.copytree(run.path, tmp_path / "sweep" / "first")
+    other = train(tmp_path / "sweep" / "second", tiny_root, "seed=5")
+    tables = {}
+    for name, words in {
+        "checkpoint": (f"checkpoint={run.best_checkpoint}",),
+        "run": (f"model={run.path}", "tta=[identity,hflip]"),
+        "checkpoints": (f"checkpoint=['{run.best_checkpoint}','{other.best_checkpoint}']",),
+        "sweep": (f"model={tmp_path / 'sweep'}", "tta=[identity,hflip]"),
+    }.items():
+        status, _, errors = command(
+            *words, f"images={tiny_root / 'test'}", f"out={tmp_path / name}", "batch_size=5"
+        )
+        assert status == 0, errors
+        tables[name] = pd.read_csv(tmp_path / name / "predictions.csv")
+    pd.testing.assert_frame_equal(tables["run"], tables["checkpoint"])
+    pd.testing.assert_frame_equal(tables["sweep"], tables["checkpoints"], atol=1e-3)
+
+
 def test_unreadable_pictures_are_named_and_left_out(
     run: RunFolder, tiny_root: Path, tmp_path: Path, command: Command
 ) -> None:
@@ -103,6 +124,9 @@ def test_unreadable_pictures_are_named_and_left_out(
         (("checkpoint={best}", "images={data}", "device=meta"), "device=meta; allowed: auto, cpu"),
         (("checkpoint={best}", "images={data}", "out={text}/x"), "text.ckpt: Not a directory"),
         (("checkpoint={best}",), "Missing: images=..."),
+        (("images={data}",), "Give one of checkpoint=FILE and model="),
+        (("checkpoint={best}", "model={best}", "images={data}"), "Give one of checkpoint=FILE"),
+        (("model=nowhere", "images={data}"), "There is no folder or file nowhere"),
     ],
 )
 def test_wrong_input_is_one_sentence(

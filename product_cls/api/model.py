@@ -87,6 +87,9 @@ class Model:
         """
         if top < 1:
             raise UserError(f"top={top}; allowed: 1 or more.")
+        from product_cls.inference.systems import list_of_pictures
+
+        pictures = list_of_pictures(pictures)  # a generator can be read only once
         scores = self.scores(pictures, batch_size=batch_size)
         if not as_frame:
             return self.opened.task.ranked(scores, top)

@@ -1,6 +1,5 @@
 """Files of named arrays (.npz), written atomically and without pickle."""
 
-import os
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from product_cls.core.errors import UserError, reason
+from product_cls.core.files import whole_file
 
 T = TypeVar("T")
 
@@ -47,11 +47,10 @@ def save_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
         file: the ``.npz`` file.
         arrays: name -> array of any shape ``[...]`` and any dtype but object.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.npz")
     by_name: dict[str, Any] = dict(arrays)
-    np.savez(partial, **by_name)
-    os.replace(partial, file)
+    # A stream, because savez would add `.npz` to the name of the partial file.
+    with whole_file(file) as partial, partial.open("wb") as stream:
+        np.savez(stream, **by_name)
 
 
 def load_arrays(

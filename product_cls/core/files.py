@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,10 +25,27 @@ def write_text_whole(path: Path, text: str) -> None:
 
 def write_bytes_whole(path: Path, content: bytes) -> None:
     """Write a file atomically: see ``write_text_whole``."""
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Write a file atomically: yields a path to write to, which is renamed after the block.
+
+    If the block fails, ``path`` is unchanged and nothing is left beside it; a killed process leaves
+    at most the partial file, ``.NAME.PID.tmp``.
+
+    Args:
+        path: the file; missing folders are created.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def check_place(folder: Path) -> None:
@@ -47,8 +66,7 @@ def check_place(folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written ({existing}: {error.strerror}); choose another folder "
-            "(out=FOLDER)."
+            f"{folder} cannot be written ({existing}: {error.strerror}); choose another folder."
         ) from None
 
 

@@ -1,9 +1,9 @@
 """Pictures to predict: lists them, and decodes them in batches ahead of the network."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +12,11 @@ from torch import Tensor
 
 from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
+from product_cls.data.pictures import resize
 from product_cls.data.source_files import list_pictures
 
-Read = TypeVar("Read")
+# Height and width in pixels, and how pictures are resized to them (``data.pictures.resize``).
+Shape = tuple[tuple[int, int], Any]
 
 
 def list_images(source: Path) -> list[tuple[str, Path]]:
@@ -43,71 +45,59 @@ def list_images(source: Path) -> list[tuple[str, Path]]:
     return [(name, source.parent / name) for name in table[column]]
 
 
-def read_ahead(
-    read: Callable[[int], Read],
+def decoded_batches(
+    pixels: Callable[[int], np.ndarray],
     count: int,
+    shapes: Collection[Shape],
     batch_size: int,
     failed: Callable[[int, str], None],
-) -> Iterator[dict[int, Read]]:
-    """Read items in batches; while the caller uses one batch, threads read the next.
+) -> Iterator[tuple[list[int], dict[Shape, Tensor]]]:
+    """Decode and resize pictures in batches; threads work on the next while the caller uses one.
 
     Args:
-        read: returns the item with a number in [0, ``count``), or raises OSError.
-        count: number of items.
-        batch_size: items in a batch.
-        failed: called with number and reason for each item that cannot be read, which is left out.
+        pixels: decodes the picture with a number in [0, ``count``) to RGB uint8 ``[H, W, 3]``, or
+            raises OSError.
+        count: number of pictures.
+        shapes: what to resize each picture to; it is decoded once for all of them.
+        batch_size: pictures in a batch.
+        failed: called with number and reason for each picture that cannot be decoded, which is left
+            out.
 
     Yields:
-        For each batch, number -> item; empty if none of its items can be read.
+        The numbers of the B decoded pictures of a batch, and the pictures by shape, each uint8
+        ``[B, 3, H, W]``. A batch of which no picture can be decoded is skipped.
     """
 
-    def attempt(number: int) -> Read | OSError:
+    def attempt(number: int) -> dict[Shape, Tensor] | OSError:
         try:
-            return read(number)
+            picture = pixels(number)
+            return {
+                shape: torch.from_numpy(resize(picture, *shape).transpose(2, 0, 1).copy())
+                for shape in shapes
+            }
         except OSError as error:
             return error
 
     with ThreadPoolExecutor(usable_cores()) as pool:  # decoding releases the GIL
 
-        def start(first: int) -> Iterator[tuple[int, Read | OSError]]:
+        def start(first: int) -> Iterator[tuple[int, dict[Shape, Tensor] | OSError]]:
             numbers = range(first, min(first + batch_size, count))
             return zip(numbers, pool.map(attempt, numbers), strict=True)
 
         next_batch = start(0)
         for first in range(0, count, batch_size):
             current, next_batch = next_batch, start(first + batch_size)
-            batch: dict[int, Read] = {}
+            decoded: dict[int, dict[Shape, Tensor]] = {}
             for number, result in current:
                 if isinstance(result, OSError):
                     failed(number, reason(result))
                 else:
-                    batch[number] = result
-            yield batch
-
-
-def read_batches(
-    picture: Callable[[Path], Tensor],
-    images: Sequence[tuple[str, Path]],
-    batch_size: int,
-    unreadable: dict[str, str],
-) -> Iterator[dict[str, Any]]:
-    """Batches for ``predict_scores``; while the network runs on a batch, the next is decoded.
-
-    Args:
-        picture: decodes a file to uint8 ``[3, H, W]``, or raises OSError.
-        images: names and paths.
-        batch_size: pictures in a batch.
-        unreadable: receives name -> reason for pictures that cannot be decoded, which are left out.
-
-    Yields:
-        ``{"image": uint8 [B, 3, H, W], "index": int64 [B]}``, the index into ``images``.
-    """
-
-    def failed(number: int, why: str) -> None:
-        unreadable[images[number][0]] = why
-
-    for batch in read_ahead(
-        lambda number: picture(images[number][1]), len(images), batch_size, failed
-    ):
-        if batch:
-            yield {"image": torch.stack(list(batch.values())), "index": np.array(list(batch))}
+                    decoded[number] = result
+            if decoded:
+                yield (
+                    list(decoded),
+                    {
+                        shape: torch.stack([by_shape[shape] for by_shape in decoded.values()])
+                        for shape in shapes
+                    },
+                )

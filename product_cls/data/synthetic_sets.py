@@ -17,10 +17,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from product_cls.core.errors import UserError
+from product_cls.core.files import write_text_whole
 
 
 @dataclass(frozen=True)
-class Kind:
+class SetKind:
     """The kind of a set.
 
     Attributes:
@@ -68,19 +69,9 @@ def check_common(size: int, seed: int, processes: int | None) -> None:
         in_range("processes", processes, 1, 1024)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file atomically; a killed process leaves at most a ``*.tmp`` file beside it."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def make_once(
     out: Path,
-    kind: Kind,
+    kind: SetKind,
     parameters: dict[str, Any],
     *,
     require: Callable[[], None],
@@ -157,7 +148,7 @@ def _stored_parameters(marker: Path) -> dict[str, Any] | None:
     return parameters
 
 
-def _claim(out: Path, kind: Kind, parameters: dict[str, Any]) -> bool:
+def _claim(out: Path, kind: SetKind, parameters: dict[str, Any]) -> bool:
     """Mark ``out`` as an unfinished set; False if the set is already complete."""
     for marker in (kind.done, kind.unfinished):
         stored = _stored_parameters(out / marker)
@@ -171,11 +162,10 @@ def _claim(out: Path, kind: Kind, parameters: dict[str, Any]) -> bool:
                 f"another folder, or delete this one."
             )
     # A call that was killed while writing its marker leaves only a part of the marker.
-    if out.is_dir() and any(not file.match(f"{kind.unfinished}.*.tmp") for file in out.iterdir()):
+    if out.is_dir() and any(not file.match(f"*{kind.unfinished}.*.tmp") for file in out.iterdir()):
         raise UserError(
             f"{out} holds files that are not a set of {kind.what}: name another folder, or empty "
             "this one."
         )
-    out.mkdir(exist_ok=True)
-    write_whole(out / kind.unfinished, json.dumps(parameters).encode())
+    write_text_whole(out / kind.unfinished, json.dumps(parameters))
     return True

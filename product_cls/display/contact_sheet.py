@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from product_cls.data.rendered.printing import load_font
+from product_cls.core.fonts import load_font
 
 LINE = 15  # height of a caption line, in pixels
 

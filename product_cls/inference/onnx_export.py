@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from product_cls.core.errors import UserError, reason
+from product_cls.core.extras import missing_extra
 from product_cls.core.files import write_bytes_whole
 from product_cls.inference.onnx_model import open_session
 from product_cls.inference.predictor import Predictor
@@ -75,10 +76,7 @@ def export_onnx(predictor: Predictor, out: Path) -> float:
         import onnx
         import onnxruntime
     except ImportError as error:
-        raise UserError(
-            f"Exporting needs onnx and onnxruntime, and {error.name} is not installed: "
-            f"pip install onnx onnxruntime."
-        ) from None
+        raise missing_extra(f"Exporting needs {error.name}", "export") from None
     scorer = Scorer(predictor).eval()
     names = ["scores", "embedding"]
     example = torch.zeros(2, 3, *predictor.size, dtype=torch.uint8)

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from product_cls.core.errors import UserError, reason
-from product_cls.inference.systems import PictureBatch, PictureModel, Shape
+from product_cls.core.extras import missing_extra
+from product_cls.data.incoming import Shape
+from product_cls.inference.systems import PictureBatch, PictureModel
 from product_cls.tasks import build_task
 
 
@@ -30,9 +32,7 @@ class OnnxModel(PictureModel):
         try:
             import onnxruntime
         except ImportError:
-            raise UserError(
-                f"{file} needs onnxruntime, which is not installed: pip install onnxruntime."
-            ) from None
+            raise missing_extra(f"{file} needs onnxruntime", "export") from None
         try:
             self.session = open_session(onnxruntime, file.read_bytes())
             properties = self.session.get_modelmeta().custom_metadata_map

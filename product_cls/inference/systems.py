@@ -4,20 +4,21 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
 
 from product_cls.core.errors import UserError
-from product_cls.data.incoming import read_ahead
-from product_cls.data.pictures import load_picture, resize
+from product_cls.data.incoming import Shape, decoded_batches
+from product_cls.data.pictures import load_picture
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.scoring import predict_embeddings, predict_scores
 from product_cls.inference.tta import check_views
@@ -26,10 +27,9 @@ from product_cls.tasks import Task
 
 # A file, a Pillow image, or a uint8 array [H, W], [H, W, 3] RGB or [H, W, 4] RGBA.
 Picture = str | Path | Image.Image | np.ndarray
-# A list of pictures, or one uint8 array [N, H, W, 3] or [N, H, W, 4].
-Pictures = Sequence[Picture] | np.ndarray
-# Height and width in pixels, and how pictures are resized to them (``data.pictures.resize``).
-Shape = tuple[tuple[int, int], Any]
+# A list, a column of a table or a generator of pictures, or one uint8 array [N, H, W, 3] or
+# [N, H, W, 4].
+Pictures = Iterable[Picture] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -104,30 +104,23 @@ class PictureModel(ABC):
         return np.concatenate([self.embed_batch(b) for b in self._batches(pictures, batch_size)])
 
     def _batches(self, pictures: Pictures, batch_size: int) -> Iterator[PictureBatch]:
-        _check_pictures(pictures, batch_size)
-        shapes, pillow = self.shapes, Lock()
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size}; allowed: 1 or more.")
+        listed, pillow = list_of_pictures(pictures), Lock()
 
-        def read(number: int) -> dict[Shape, Tensor]:
-            picture = pictures[number]
+        def pixels(number: int) -> np.ndarray:
+            picture = listed[number]
             if isinstance(picture, str | Path):
-                pixels = load_picture(picture)
-            else:
-                with pillow:  # decoding one image in two threads at once would corrupt it
-                    pixels = load_picture(_pillow_image(picture, number))
-            return {
-                shape: torch.from_numpy(resize(pixels, *shape).transpose(2, 0, 1).copy())
-                for shape in shapes
-            }
+                return load_picture(picture)
+            with pillow:  # decoding one image in two threads at once would corrupt it
+                return load_picture(_pillow_image(picture, number))
 
         def failed(number: int, why: str) -> None:
-            raise UserError(f"{_name(pictures[number], number)} cannot be decoded: {why}.")
+            raise UserError(f"{_name(listed[number], number)} cannot be decoded: {why}.")
 
-        for batch in read_ahead(read, len(pictures), batch_size, failed):
-            images = {
-                shape: torch.stack([by_shape[shape] for by_shape in batch.values()])
-                for shape in shapes
-            }
-            inputs = [pictures[number] for number in batch]
+        batches = decoded_batches(pixels, len(listed), self.shapes, batch_size, failed)
+        for numbers, images in batches:
+            inputs = [listed[number] for number in numbers]
             yield PictureBatch(
                 images, [Path(p) if isinstance(p, str | Path) else None for p in inputs]
             )
@@ -197,15 +190,25 @@ class VoteModel(PictureModel):
         return join_embeddings([member.embed_batch(batch) for member in self.members])
 
 
-def _check_pictures(pictures: Pictures, batch_size: int) -> None:
-    """Refuse arguments that are not a list of pictures, and a batch size below 1."""
+def list_of_pictures(pictures: Pictures) -> list[Picture]:
+    """The pictures as a list; a generator is read to its end.
+
+    Raises:
+        UserError: no pictures, a single picture, or an object that is no list of pictures.
+    """
     single = isinstance(pictures, str | Path | Image.Image)
     if single or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
         raise UserError("A single picture was passed; pass a list: [picture].")
-    if not len(pictures):
+    # Iteration over a table or a dict would yield the names of columns or keys.
+    if not isinstance(pictures, Iterable) or isinstance(pictures, pd.DataFrame | Mapping):
+        raise UserError(
+            f"The pictures are of type {type(pictures).__name__}; allowed: a list or another "
+            "series of pictures, or a uint8 array [N, H, W, 3]."
+        )
+    listed = list(pictures)
+    if not listed:
         raise UserError("The list of pictures is empty; it needs one picture or more.")
-    if batch_size < 1:
-        raise UserError(f"batch_size={batch_size}; allowed: 1 or more.")
+    return listed
 
 
 def _name(picture: Picture, number: int) -> str:

@@ -47,7 +47,7 @@ def _quarter_turns(turns: int) -> View:
         if height != width:
             raise UserError(
                 f"tta=rot90 and tta=rot270 need square pictures, and these have {height} x {width} "
-                f"pixels; allowed: data.size={height}, or other views."
+                f"pixels; allowed: square pictures, or other views."
             )
         return [torch.rot90(images, turns, (-2, -1))]
 

@@ -27,6 +27,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from product_cls.config.resolvers import register_resolvers
 from product_cls.core.errors import UserError, reason
+from product_cls.core.extras import missing_extra
 from product_cls.launchers.base import BASIC_SWEEPER, job_return, quoted
 from product_cls.launchers.job import Job, State, outcome
 from product_cls.launchers.pool import POLL, stop
@@ -115,9 +116,8 @@ class ClusterLauncher(ProcessesLauncher):
         try:
             launcher = getattr(importlib.import_module(self.module), self.name)
         except ImportError as error:
-            raise UserError(
-                f"{self.cluster} needs the extra `{self.extra}`: "
-                f'pip install "product-cls[{self.extra}]" ({reason(error)}).'
+            raise missing_extra(
+                f"{self.cluster} needs its plugin ({reason(error)})", self.extra
             ) from None
         return launcher(**self.parameters)
 

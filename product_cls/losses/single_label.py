@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from product_cls.core.errors import UserError
+from product_cls.core.extras import missing_extra
 
 MINING = ("hard", "semihard", "all")
 
@@ -34,9 +34,8 @@ class TripletLoss(nn.Module):
         try:
             from pytorch_metric_learning import losses, miners
         except ImportError:
-            raise UserError(
-                "The triplet loss needs pytorch-metric-learning: "
-                'pip install "product-cls[retrieval]".'
+            raise missing_extra(
+                "The triplet loss needs pytorch-metric-learning", "retrieval"
             ) from None
         if mining not in MINING:
             raise ValueError(f"mining={mining}; allowed: {', '.join(MINING)}.")

@@ -19,6 +19,7 @@ from product_cls.neighbours.exact import (
     search_exact,
 )
 
+ALPHA = 3.0  # exponent of the similarities that weight added rows
 TINY = np.finfo(np.float32).tiny  # lower bound of divisors, against division by 0
 
 
@@ -26,7 +27,7 @@ def augment_database(
     gallery: np.ndarray,
     *,
     neighbours: int = 10,
-    alpha: float = 3.0,
+    alpha: float = ALPHA,
     device: torch.device | None = None,
 ) -> np.ndarray:
     """Database-side augmentation: ``normalize(g + sum sim^alpha * g')`` over g's nearest rows g'.
@@ -48,7 +49,7 @@ def augment_database(
     """
     count = len(gallery)
     check_search(count, 1)
-    _check_expansion(neighbours, count - 1, alpha)
+    check_expansion(neighbours, count - 1, alpha)
     nearest = search_exact(gallery, gallery, neighbours + 1, device=device)
     others = nearest.position != np.arange(count)[:, None]
     others[others.all(axis=1), -1] = False  # a row that has too many copies to find itself
@@ -63,7 +64,7 @@ def expand_queries(
     gallery: np.ndarray,
     *,
     neighbours: int = 10,
-    alpha: float = 3.0,
+    alpha: float = ALPHA,
     device: torch.device | None = None,
 ) -> np.ndarray:
     """Alpha query expansion: ``normalize(q + sum sim^alpha * g)`` over q's nearest gallery rows g.
@@ -83,7 +84,7 @@ def expand_queries(
         ValueError: ``neighbours`` or ``alpha`` is out of range.
     """
     check_search(len(gallery), 1)
-    _check_expansion(neighbours, len(gallery), alpha)
+    check_expansion(neighbours, len(gallery), alpha)
     nearest = search_exact(queries, gallery, neighbours, device=device)
     return _expanded(queries, gallery, nearest, alpha)
 
@@ -188,10 +189,21 @@ def _normalised(rows: np.ndarray) -> np.ndarray:
     return (rows / np.maximum(length, TINY)).astype(np.float32, copy=False)
 
 
-def _check_expansion(neighbours: int, most: int, alpha: float) -> None:
-    if not 1 <= neighbours <= most:
+def check_expansion(neighbours: int, rows: int, alpha: float = ALPHA) -> None:
+    """Check the settings of ``augment_database`` and ``expand_queries``.
+
+    Args:
+        neighbours: number of rows that are added to each row.
+        rows: number of rows of the gallery that can be added: M - 1 where the gallery augments
+            itself, M for queries.
+        alpha: weight of near rows against far ones.
+
+    Raises:
+        ValueError: ``neighbours`` or ``alpha`` is out of range.
+    """
+    if not 1 <= neighbours <= rows:
         raise ValueError(
-            f"neighbours={neighbours}; allowed: 1 to {most}, the rows that the gallery has to add."
+            f"neighbours={neighbours}; allowed: 1 to {rows}, the rows that the gallery has to add."
         )
     if not 0 <= alpha < np.inf:
         raise ValueError(f"alpha={alpha}; allowed: 0 or more.")

@@ -8,7 +8,6 @@ of threads.
 
 import importlib
 import math
-import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 
 from product_cls.core.errors import UserError
+from product_cls.core.extras import missing_extra
+from product_cls.core.files import whole_file
 from product_cls.neighbours.exact import (
     Neighbours,
     blocks,
@@ -234,10 +235,8 @@ def save_searcher(searcher: Searcher, file: Path) -> None:
         raise ValueError(
             f"kind={searcher.kind} has no index to save; allowed: {', '.join(INDEXES.values())}."
         )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    _faiss().write_index(searcher.index, str(partial))
-    os.replace(partial, file)
+    with whole_file(file) as partial:
+        _faiss().write_index(searcher.index, str(partial))
 
 
 def load_searcher(file: Path, *, mapped: bool = True) -> Searcher:
@@ -271,7 +270,5 @@ def _faiss() -> Any:
     try:
         return importlib.import_module("faiss")
     except ImportError:
-        raise UserError(
-            f"FAISS is not installed, and kind={', '.join(INDEXES.values())} need it: "
-            'pip install "product-cls[retrieval]".'
-        ) from None
+        kinds = ", ".join(INDEXES.values())
+        raise missing_extra(f"An index of kind={kinds} needs FAISS", "retrieval") from None

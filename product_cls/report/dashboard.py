@@ -10,6 +10,7 @@ from typing import Any
 
 from product_cls.core.cli import MISSING, guard, parse_arguments
 from product_cls.core.errors import UserError, reason
+from product_cls.core.extras import missing_extra
 from product_cls.core.files import write_text_whole
 
 
@@ -36,11 +37,8 @@ def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.report.dashboard")
     try:
         from product_cls.report import wandb_pages
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"This command needs wandb-workspaces ({error.name} is not installed): "
-            f'pip install -e ".[dashboard]".'
-        ) from None
+    except ModuleNotFoundError:
+        raise missing_extra("This command needs wandb-workspaces", "dashboard") from None
     roots = arguments.runs if isinstance(arguments.runs, list) else [arguments.runs]
     sweeps = [wandb_pages.read_sweep(Path(str(root))) for root in roots if root is not None]
     views = list(dict.fromkeys(view for sweep in sweeps for view in sweep.summary.views))

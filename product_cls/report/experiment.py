@@ -20,9 +20,7 @@ from product_cls.report.grid import (
     read_settings,
     replicate_of,
 )
-from product_cls.runs.folder import RunState, find_runs
-
-MISSING = RunState("missing", "no run folder")
+from product_cls.runs.folder import NO_FOLDER, RunState, find_runs
 
 NoteKind = Literal[
     "no_plan",  # rows and replicates come from the runs found
@@ -264,7 +262,7 @@ def _read_run(
     row: str, replicate: str, settings: RunSettings | None, tta: bool
 ) -> tuple[ExperimentRun, Pictures | None]:
     if settings is None:
-        return ExperimentRun(row, replicate, MISSING), None
+        return ExperimentRun(row, replicate, NO_FOLDER), None
     folder, status = settings.folder, settings.folder.status()
     try:
         metrics = folder.metrics()

@@ -94,10 +94,14 @@ def _check_sweep(experiment: Experiment) -> None:
 
 def _right(predictions: Predictions, pictures: Pictures) -> np.ndarray:
     """Whether each decision is correct, bool ``[2, N]``, in the order of ``pictures``."""
-    if (name := predictions.task["name"]) != "single_label":
-        raise UserError(f"This report needs runs of task=single_label; these have task={name}.")
+    task = predictions.make_task()
+    # Votes are means of scores; runs with a gallery vote by joining their embeddings.
+    if not task.one_label or task.needs_gallery:
+        raise UserError(
+            f"This report needs runs of task=single_label; these have task={task.name}."
+        )
     position = pd.Series(np.arange(len(predictions.id)), index=predictions.id)
-    part, task = predictions.rows(position[pictures.id].to_numpy()), predictions.make_task()
+    part = predictions.rows(position[pictures.id].to_numpy())
     scores = (part.scores_no_tta, part.scores)
     return np.stack([np.asarray(task.decide(s)).astype(np.str_) == pictures.name for s in scores])
 

@@ -19,8 +19,7 @@ from product_cls.retrieval.index.sources import EmbeddedRun, build_index, embedd
 from product_cls.retrieval.index.store import GalleryIndex
 from product_cls.runs.folder import RunFolder, find_runs
 
-# Views for a checkpoint file, which does not record its run's views; the default of ``predict``,
-# too.
+# Views for a checkpoint file, which does not record its run's views.
 CHECKPOINT_TTA = ("identity", "hflip")
 
 
@@ -76,7 +75,7 @@ def _open_runs(root: Path, device: torch.device, tta: Sequence[str] | None) -> P
         if shortcoming := folder.shortcoming():
             sentence = f"The run {folder.path} {shortcoming}"
             # A debug run has complete files; it is opened if the user named this run.
-            if folder.path != root or not folder.status().get("limited"):
+            if folder.path != root or folder.state().kind != "limited":
                 notes.append(f"{sentence}; it is left out.")
                 reasons.append(sentence)
                 continue

@@ -32,8 +32,8 @@ class Arguments:
     k: neighbours that vote; null: the index's k.
     threshold: the answer is `unknown` if the nearest neighbour's similarity is lower: a number,
       tuned (the index's own, valid for its own vote and k only), or null.
-    expand: neighbours added to each query before the final search (alpha query expansion).
-    augment: neighbours added to each picture of the gallery (database-side augmentation).
+    expand: neighbours added to each query before the final search (alpha query expansion); 0: none.
+    augment: neighbours added to each picture of the gallery (database-side augmentation); 0: none.
     prototypes: search one mean embedding per product instead of its pictures.
     rerank: k-reciprocal re-ranking; an answer then depends on the other pictures searched.
       augment, prototypes and rerank search exactly, whatever the index's kind.
@@ -74,6 +74,7 @@ def main() -> None:
     from product_cls.config.border import keys_for_arguments
     from product_cls.core.device import pick_device
     from product_cls.neighbours.exact import check_search
+    from product_cls.neighbours.refine import check_expansion
     from product_cls.retrieval.answers import (
         UNKNOWN,
         accuracy_sentence,
@@ -93,12 +94,10 @@ def main() -> None:
     index = GalleryIndex.open(Path(arguments.index))
     with keys_for_arguments(kind="vote"):
         vote = index.vote.altered(arguments.vote, arguments.k)
-    for key, most in (("expand", len(index.id)), ("augment", len(index.id) - 1)):
-        if not 0 <= getattr(arguments, key) <= most:
-            raise UserError(
-                f"{key}={getattr(arguments, key)}; allowed: 0 (none) to {most}, by the gallery's "
-                "size."
-            )
+    for key, rows in (("expand", len(index.id)), ("augment", len(index.id) - 1)):
+        if neighbours := getattr(arguments, key):
+            with keys_for_arguments(neighbours=key):  # before pictures are embedded
+                check_expansion(neighbours, rows)
     refining = [key for key in REFINING if getattr(arguments, key)]
     threshold = read_threshold(arguments.threshold, index, vote, refining)
     with keys_for_arguments():

@@ -41,6 +41,9 @@ class RunState:
     reason: str
 
 
+NO_FOLDER = RunState("missing", "no run folder")
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one run, created with its first file."""
@@ -101,7 +104,7 @@ class RunFolder:
     def state(self) -> RunState:
         """The state of the run as ``status.json`` records it."""
         if not self.status_file.exists():
-            return RunState("missing", "no run folder" if not self.path.is_dir() else NO_STATUS)
+            return RunState("missing", NO_STATUS) if self.path.is_dir() else NO_FOLDER
         status = self.status()
         if status.get("limited"):
             return RunState("limited", "saw a part of the pictures only (trainer=debug)")

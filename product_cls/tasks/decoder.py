@@ -19,6 +19,7 @@ class Decoder(ABC):
         measures: metrics in tables of runs, the main one first.
         blend_methods: methods of ``blend`` that suit the scores.
         multi_label: whether a picture has several labels, each present or absent.
+        one_label: whether a picture has one label, which is one of ``classes``.
     """
 
     name: ClassVar[str]
@@ -26,6 +27,7 @@ class Decoder(ABC):
     measures: Sequence[str] = ("accuracy",)
     blend_methods: ClassVar[tuple[str, ...]] = ("mean", "gmean", "sharpened")
     multi_label: ClassVar[bool] = False
+    one_label: ClassVar[bool] = False
 
     @abstractmethod
     def decide(self, scores: np.ndarray) -> np.ndarray:

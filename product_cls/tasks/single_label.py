@@ -40,6 +40,7 @@ class SingleLabel(Task):
     """
 
     name: ClassVar[str] = "single_label"
+    one_label: ClassVar[bool] = True
     embeds: ClassVar[bool] = False  # whether the head returns embeddings, too
 
     def __init__(

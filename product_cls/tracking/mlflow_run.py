@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from product_cls.core.errors import UserError, reason, without_login
+from product_cls.core.extras import missing_extra
 from product_cls.runs.fingerprint import fingerprinted
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking.base import Tracker, parameters
@@ -60,9 +61,7 @@ class MlflowRun(Tracker, MLFlowLogger):
             with self._store:
                 super().__init__(tracking_uri=tracking_uri, **arguments)
         except ModuleNotFoundError:
-            raise UserError(
-                'logger=mlflow needs MLflow, which is not installed: pip install -e ".[mlflow]".'
-            ) from None
+            raise missing_extra("logger=mlflow needs MLflow", "mlflow") from None
         except (TypeError, ValueError):  # an argument that Lightning's logger refuses
             raise
         except Exception as error:  # from MLflow or its database

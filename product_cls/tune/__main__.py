@@ -17,6 +17,7 @@ from pathlib import Path
 
 from product_cls.core.cli import MISSING, guard, parse_arguments
 from product_cls.core.errors import UserError
+from product_cls.core.extras import missing_extra
 from product_cls.launchers.fork_server import fork_server
 from product_cls.launchers.resources import assign_gpus, job_environment, visible_gpus
 
@@ -80,9 +81,7 @@ def main() -> None:
     try:
         import optuna
     except ImportError:
-        raise UserError(
-            'The search needs Optuna: pip install "product-cls[optuna]" (make setup has it).'
-        ) from None
+        raise missing_extra("The search needs Optuna", "optuna") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Imported here, because they import Optuna or Hydra.
     from product_cls.config.border import keys_for_arguments

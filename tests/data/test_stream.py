@@ -120,7 +120,7 @@ def test_an_interrupted_set_is_refused_and_can_be_resumed(
     monkeypatch.setattr(writing, "_write_shard", power_fails)
     with pytest.raises(KeyboardInterrupt):
         write(samples, out)
-    with refused(str(out), "unfinished", "python -m product_cls.stream again"):
+    with refused(str(out), "unfinished", "write them again with the same settings"):
         read_stream(str(out), cache=tmp_path)
     first = (out / "train-000000.tar").stat().st_mtime_ns
     monkeypatch.setattr(writing, "_write_shard", whole)
@@ -133,7 +133,7 @@ def test_an_interrupted_set_is_refused_and_can_be_resumed(
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
-        ("stream.json", None, ("root=", "no folder of shards", "product_cls.stream")),
+        ("stream.json", None, ("root=", "no folder of shards", "shards were written")),
         ("train-000001.tar", None, ("train-000001.tar is missing", "copy it again")),
         ("train-000001.tar", b"half", ("train-000001.tar has 4 bytes", "copy it again")),
         ("index.json", b"{}", ("index.json is damaged",)),
@@ -379,10 +379,12 @@ def test_without_webdataset(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "webdataset", None)
-    with refused("Writing shards needs WebDataset", "'.[streaming]'"):
+    with refused("Writing shards needs WebDataset", '"product-cls[streaming]"'):
         write(samples, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with refused("Reading shards from http://host/shop needs WebDataset", "'.[streaming]'"):
+    with refused(
+        "Reading shards from http://host/shop needs WebDataset", '"product-cls[streaming]"'
+    ):
         read_stream("http://host/shop", cache=tmp_path)
     assert opened(shards, tmp_path).picture(0).shape == (32, 32, 3)  # a folder does not need it
 

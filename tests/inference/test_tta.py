@@ -51,5 +51,8 @@ def test_quarter_turns_need_square_pictures() -> None:
     check_views(["identity", "hflip", "rot180", "five_crop", "size_48"], (32, 24))
     check_views(["identity"], (0, 0))  # the store refuses wrong sizes with its own message
     for name in ("rot90", "rot270", "hflip+rot90"):
-        with pytest.raises(UserError, match=r"rot90 and tta=rot270 .* square .* 32 x 24"):
+        with pytest.raises(
+            UserError,
+            match=r"rot90 and tta=rot270 .* square .* 32 x 24 pixels; allowed: square pictures",
+        ):
             check_views([name], (32, 24))

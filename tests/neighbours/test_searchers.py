@@ -191,8 +191,8 @@ def test_faiss_is_not_installed(
     gallery: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Any
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with refused("FAISS is not installed", 'pip install "product-cls[retrieval]"'):
+    with refused("needs FAISS, which is not installed", 'pip install "product-cls[retrieval]"'):
         build_searcher("flat", gallery)
-    with refused("FAISS is not installed"):
+    with refused("needs FAISS, which is not installed"):
         load_searcher(tmp_path / "x.faiss")
     assert build_searcher("exact", gallery).search(gallery[:2], 1).position.tolist() == [[0], [1]]

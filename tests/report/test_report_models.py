@@ -3,7 +3,9 @@
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ from synthetic_sweeps import write_ablation, write_multirun, write_run
 
 from product_cls.inference.predictions import Predictions
 from product_cls.report.experiment import read_experiment
-from product_cls.report.model_votes import models_table, published_reference, read_votes
+from product_cls.report.model_votes import _right, models_table, published_reference, read_votes
 from product_cls.report.models import main
 from product_cls.runs.folder import RunFolder
 
@@ -76,6 +78,24 @@ def write_models(
 def numbers(root: Path) -> pd.DataFrame:
     experiment = read_experiment(root)
     return models_table(experiment, read_votes(experiment)).set_index("model")
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"name": "retrieval", "label": "label", "classes": list(CLASSES), "embedding": 16},
+        {"name": "multi_label", "labels": list(CLASSES), "thresholds": [0.5] * 4},
+        {"name": "multi_head", "heads": {"a": {"column": "a", "classes": list(CLASSES)}}},
+    ],
+    ids=lambda task: str(task["name"]),
+)
+def test_runs_of_other_tasks_are_refused(
+    task: dict[str, Any], tmp_path: Path, refused: Refused
+) -> None:
+    experiment = read_experiment(write_models(tmp_path / "models"))
+    file = experiment.finished()[0].settings.folder.predictions_file("test")
+    with refused(f"needs runs of task=single_label; these have task={task['name']}"):
+        _right(replace(Predictions.load(file), task=task), experiment.pictures)
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import Refused
 from PIL import Image, ImageOps
 from runs_in_process import INDEXED, train
 
+from product_cls.api.model import Model
 from product_cls.data.pictures import load_picture
 from product_cls.inference.align import align
 from product_cls.inference.predictions import Predictions
@@ -163,6 +165,26 @@ def test_pictures_in_memory_go_through_the_same_decoding(
     np.testing.assert_array_equal(model.predict(np.stack(as_rgb)), model.predict(as_rgb))
 
 
+def test_any_series_of_pictures_is_accepted(sweep: Path, tiny_root: Path) -> None:
+    model = open_model(sweep / "fold=0,seed=1", device="cpu")
+    files = [tiny_root / "test" / f"{k}.jpg" for k in (3, 4)]
+    expected = model.predict(files)
+    for pictures in (pd.Series(files, index=[7, 9]), (file for file in files), tuple(files)):
+        np.testing.assert_array_equal(model.predict(pictures), expected)
+    frame = Model(model).predict((file for file in files), as_frame=True)
+    assert frame["image"].tolist() == [str(file) for file in files]
+
+
+def test_index_names_products_that_were_added(
+    retrieval: Path, tiny_root: Path, tmp_path: Path
+) -> None:
+    build(Arguments(runs=str(retrieval / "fold=0"), out=str(tmp_path / "index"), k=1))
+    index = GalleryIndex.open(tmp_path / "index")
+    grown = replace(index, classes=[*index.classes, "chess"], target=np.full_like(index.target, 4))
+    model = IndexModel(grown, load_predictors(index), torch.device("cpu"))
+    assert Model(model).predict([tiny_root / "test" / "3.jpg"], top=1)[0][0][0] == "chess"
+
+
 def test_onnx_file(retrieval: Path, sweep: Path, tiny_root: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="the extra `export` is not installed")
     pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
@@ -212,6 +234,10 @@ def test_wrong_input_is_one_sentence(sweep: Path, tmp_path: Path, refused: Refus
         ([pixels.astype(float)], ("Picture 1 is of type float64 array [8, 8, 3]", "uint8")),
         ([pixels[..., :2]], ("uint8 array [8, 8, 2]",)),
         ([3], ("Picture 1 is of type int",)),
+        (3, ("The pictures are of type int; allowed: a list",)),
+        ({"a.jpg": pixels}, ("The pictures are of type dict; allowed: a list",)),
+        (pd.DataFrame({"path": ["a.jpg"]}), ("The pictures are of type DataFrame",)),
+        ((picture for picture in ()), ("list of pictures is empty",)),
     ):
         with refused(*parts):
             model.predict(pictures)  # type: ignore[arg-type]

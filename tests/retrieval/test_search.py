@@ -260,8 +260,8 @@ def test_refinements(index: Path, asked: Path, tmp_path: Path, command: Command)
         (("index={index}", "images={data}", "k=0"), "k=0; allowed: a whole number, 1 or more"),
         (("index={index}", "images={data}", "prototypes=true"), "k=5; allowed: 1 to 3"),
         (("index={index}", "images={data}", "vote=best"), "vote=best; allowed: nearest, weighted"),
-        (("index={index}", "images={data}", "expand=31"), "expand=31; allowed: 0 (none) to 30"),
-        (("index={index}", "images={data}", "augment=30"), "augment=30; allowed: 0 (none) to 29"),
+        (("index={index}", "images={data}", "expand=31"), "expand=31; allowed: 1 to 30"),
+        (("index={index}", "images={data}", "augment=30"), "augment=30; allowed: 1 to 29"),
         (("index={index}", "images={data}", "shown=0"), "shown=0; allowed: 1 or more"),
         (("index={index}", "images={data}", "threshold=low"), "threshold=low; allowed: a number"),
         (

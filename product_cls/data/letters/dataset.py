@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from product_cls.core.cpu_count import usable_cores
+from product_cls.core.files import write_bytes_whole
 from product_cls.data.letters.glyphs import ALPHABET, FONTS, require_fonts
-from product_cls.data.letters.picture import PAINTER, Style, draw, letters_of
+from product_cls.data.letters.picture import PAINTER, Style, draw_letters, letters_of
 from product_cls.data.synthetic_pool import make_all
-from product_cls.data.synthetic_sets import Kind, check_common, in_range, make_once, write_whole
+from product_cls.data.synthetic_sets import SetKind, check_common, in_range, make_once
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND = Kind("made letters", "letters.json", "letters-unfinished.json")
+KIND = SetKind("made letters", "letters.json", "letters-unfinished.json")
 TASK = 256  # pictures per work item of a process
 Picture = tuple[str, int, str]  # split, number, file name
 
@@ -105,9 +106,9 @@ def _make(out: Path, style: Style, pictures: list[Picture]) -> Iterator[int]:
     for split, number, name in pictures:
         # Noise barely compresses, so a higher level costs time for nothing.
         _, encoded = cv2.imencode(
-            ".png", draw(style, split, number), (cv2.IMWRITE_PNG_COMPRESSION, 1)
+            ".png", draw_letters(style, split, number), (cv2.IMWRITE_PNG_COMPRESSION, 1)
         )
-        write_whole(out / name, encoded.tobytes())
+        write_bytes_whole(out / name, encoded.tobytes())
         yield 1
 
 

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from product_cls.data.rendered.printing import load_font
+from product_cls.core.fonts import load_font
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 SHIPPED = (

@@ -40,7 +40,7 @@ def letters_of(style: Style, split: str, number: int) -> list[str]:
     return sorted(_chosen(_generator(style, split, number), style))
 
 
-def draw(style: Style, split: str, number: int) -> np.ndarray:
+def draw_letters(style: Style, split: str, number: int) -> np.ndarray:
     """Draw a grey picture, uint8 ``[size, size]``; the same arguments give the same picture.
 
     Each letter is placed in a grid cell, up to a seventh of a cell off centre, then rotated,

@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from product_cls.core.fonts import load_font
 from product_cls.data.rendered.catalogue import Product
 from product_cls.data.rendered.geometry import MARGIN, atlas_offsets, texel_density
 from product_cls.data.rendered.panels import PANELS
-from product_cls.data.rendered.printing import load_emoji, load_font
+from product_cls.data.rendered.printing import load_emoji
 from product_cls.data.rendered.shapes import FORMS
 
 SMALLEST = 256  # artwork for smaller pictures is drawn at this size and downsampled

@@ -22,8 +22,8 @@ from product_cls.data.rendered.words import (
     SIZES,
     Colour,
     Flavour,
-    Kind,
     Package,
+    ProductKind,
 )
 
 MOST_PRODUCTS = 5000
@@ -51,7 +51,7 @@ class Product:
     flavour: str
     amount: str
     twin_group: int
-    kind: Kind
+    kind: ProductKind
     taste: Flavour
     base: Colour
     serif: bool  # whether the brand's lettering has serifs
@@ -65,7 +65,9 @@ class Product:
         return f"2028.{month:02d}.{day:02d} 까지"
 
 
-def _variants(rng: np.random.Generator, kind: Kind, package: Package) -> list[tuple[Package, str]]:
+def _variants(
+    rng: np.random.Generator, kind: ProductKind, package: Package
+) -> list[tuple[Package, str]]:
     """Packages and sizes available to a line, in order of preference."""
     sizes = [(package, SIZES[place]) for place in rng.permutation((0, 2))]
     others = [(other, "regular") for other in kind.packages if other != package]

@@ -11,12 +11,12 @@ from product_cls.data.rendered.difficulty import choose_knobs
 from product_cls.data.rendered.jobs import render_missing
 from product_cls.data.rendered.picture import RENDERER
 from product_cls.data.rendered.views import list_views, write_tables
-from product_cls.data.synthetic_sets import Kind, check_common, in_range, make_once
+from product_cls.data.synthetic_sets import SetKind, check_common, in_range, make_once
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND = Kind("rendered products", "rendered.json", "rendering.json")
+KIND = SetKind("rendered products", "rendered.json", "rendering.json")
 
 
 def render_dataset(

@@ -7,15 +7,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from product_cls.core.files import write_bytes_whole
 from product_cls.data.rendered.artwork import draw_atlas
 from product_cls.data.rendered.catalogue import Product
 from product_cls.data.rendered.difficulty import Knobs
-from product_cls.data.rendered.picture import draw
+from product_cls.data.rendered.picture import draw_product
 from product_cls.data.rendered.render import lookup
 from product_cls.data.rendered.shapes import FORMS
 from product_cls.data.rendered.views import View
 from product_cls.data.synthetic_pool import make_all
-from product_cls.data.synthetic_sets import write_whole
 
 JPEG_QUALITY = 92
 # Products per task. A task holds all their artwork in memory (2 MB each at 256 pixels) and uses one
@@ -87,7 +87,7 @@ def _render_task(
         table = lookup(shape, roll, pitch, size, knobs.light)
         for view in poses[pitch, roll]:
             rng = np.random.default_rng((seed, 2, view.label, view.split == "test", view.number))
-            picture = draw(
+            picture = draw_product(
                 table,
                 atlases[view.label],
                 size,
@@ -97,5 +97,5 @@ def _render_task(
                 jitter=knobs.jitter,
             )
             _, encoded = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-            write_whole(out / view.id, encoded.tobytes())
+            write_bytes_whole(out / view.id, encoded.tobytes())
         yield len(poses[pitch, roll])

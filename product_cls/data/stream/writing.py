@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,18 +16,18 @@ from PIL import Image
 
 from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
-from product_cls.core.files import digest
+from product_cls.core.files import digest, whole_file, write_text_whole
 from product_cls.core.progress import progress_bar
 from product_cls.data.pictures import load_picture, resize
 from product_cls.data.samples import SPLITS, check_samples, samples_fingerprint
 from product_cls.data.store import OnUnreadable, UnreadablePicturesError, write_report
 from product_cls.data.stream.files import webdataset
 from product_cls.data.stream.reading import DONE, INDEX, SAMPLES, UNFINISHED
-from product_cls.data.synthetic_sets import Kind, make_once, write_whole
+from product_cls.data.synthetic_sets import SetKind, make_once
 
 VERSION = 1  # raise it after a change of the written bytes
 QUALITY = 95  # JPEG quality of downsized pictures, at which losses are hard to see
-KIND = Kind("shards", DONE, UNFINISHED)
+KIND = SetKind("shards", DONE, UNFINISHED)
 
 
 @dataclass(frozen=True)
@@ -186,8 +185,8 @@ def _write_shard(
 ) -> None:
     from webdataset import TarWriter
 
-    partial = file.with_name(f"{file.name}.tmp")
     with (
+        whole_file(file) as partial,
         partial.open("wb") as stream,
         # No times and user names, so that the same pictures give the same shard.
         TarWriter(stream, encoder=False, mtime=0, user="", group="") as tar,
@@ -197,7 +196,6 @@ def _write_shard(
                 jpeg = data[:2] == b"\xff\xd8"
                 suffix = "jpg" if jpeg else Path(paths[row]).suffix.lower().lstrip(".")
                 tar.write({"__key__": f"{row:09d}", suffix: data})
-    os.replace(partial, file)
 
 
 def _write_index(samples: pd.DataFrame, plan: list[Shard], out: Path) -> list[str]:
@@ -219,8 +217,8 @@ def _write_index(samples: pd.DataFrame, plan: list[Shard], out: Path) -> list[st
         "columns": {str(column): _dtype(table[column]) for column in table},
         "samples": digest(text),
     }
-    write_whole(out / SAMPLES, text.encode())
-    write_whole(out / INDEX, json.dumps(index).encode())
+    write_text_whole(out / SAMPLES, text)
+    write_text_whole(out / INDEX, json.dumps(index))
     return samples["id"][~kept].tolist()
 
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from product_cls.core.errors import UserError
 from product_cls.core.progress import progress_bar
-from product_cls.data.incoming import read_ahead
-from product_cls.data.pictures import load_picture, resize
+from product_cls.data.incoming import Shape, decoded_batches
+from product_cls.data.pictures import load_picture
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.scoring import predict_scores
 from product_cls.neighbours.join import join_embeddings
@@ -78,7 +77,7 @@ class EmbeddedPictures:
 def embed_images(
     index: GalleryIndex,
     predictors: Sequence[Predictor],
-    images: Mapping[tuple[tuple[int, int], Any], Tensor],
+    images: Mapping[Shape, Tensor],
     *,
     device: torch.device,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -133,27 +132,20 @@ def embed_pictures(
     embedding = np.empty((len(paths), index.embedding.shape[1]), np.float32)
     class_scores = np.zeros((len(paths), len(index.classes)), np.float32)
 
-    def read(row: int) -> dict[tuple, Tensor]:
-        picture = load_picture(paths[row])
-        return {
-            shape: torch.from_numpy(resize(picture, *shape).transpose(2, 0, 1).copy())
-            for shape in shapes
-        }
-
-    batches = read_ahead(read, len(paths), batch_size, unreadable.__setitem__)
+    batches = decoded_batches(
+        lambda row: load_picture(paths[row]),
+        len(paths),
+        shapes,
+        batch_size,
+        unreadable.__setitem__,
+    )
     total = math.ceil(len(paths) / batch_size)
-    for readable in progress_bar(batches, "embed", total, unit="batch", leave=False):
-        if not readable:
-            continue
-        images = {
-            shape: torch.stack([by_shape[shape] for by_shape in readable.values()])
-            for shape in shapes
-        }
-        block = slice(len(rows), len(rows) + len(readable))
+    for batch_rows, images in progress_bar(batches, "embed", total, unit="batch", leave=False):
+        block = slice(len(rows), len(rows) + len(batch_rows))
         embedding[block], class_scores[block] = embed_images(
             index, predictors, images, device=device
         )
-        rows += list(readable)
+        rows += batch_rows
     if not rows:
         raise UserError(
             f"None of the {len(paths)} pictures can be decoded; the first is {paths[0]}."

@@ -1,12 +1,14 @@
 """An index as a model that names pictures."""
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import torch
 
+from product_cls.data.incoming import Shape
 from product_cls.inference.predictor import Predictor
-from product_cls.inference.systems import PictureBatch, PictureModel, Shape
+from product_cls.inference.systems import PictureBatch, PictureModel
 from product_cls.inference.tta import check_views
 from product_cls.retrieval.index.embed import embed_images
 from product_cls.retrieval.index.lookup import find_neighbours, own_rows, rows_by_file
@@ -34,7 +36,8 @@ class IndexModel(PictureModel):
         for source, predictor in zip(index.sources, predictors, strict=True):
             check_views(source.tta, predictor.size)
         self.index, self.predictors, self.device = index, list(predictors), device
-        self.task, self.classes = predictors[0].task, list(index.classes)
+        self.task, self.classes = copy(predictors[0].task), list(index.classes)
+        self.task.classes = self.classes  # with products that were added to the index
         self._rows_by_file = rows_by_file(index)
 
     @property

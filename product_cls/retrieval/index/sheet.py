@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from product_cls.core.fonts import load_font
 from product_cls.data.pictures import load_picture
-from product_cls.data.rendered.printing import load_font
 from product_cls.display.style import GREEN, GREY, INK, PALE, VERMILION
 
 SIDE = 168  # side of a picture's square, pixels

@@ -320,7 +320,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     )
     (tmp_path / "index.json").touch()
     out = tmp_path / "index.json" / "z"
-    with refused("cannot be written", f"({out.parent}: Not a directory)", "out=FOLDER"):
+    with refused("cannot be written", f"({out.parent}: Not a directory)", "choose another folder"):
         build(Arguments(runs="sweep", out=str(out)))
     with refused("cannot be locked"), lock_index(out):
         pytest.fail()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageColor
 
-from product_cls.data.rendered.printing import load_font
+from product_cls.core.fonts import load_font
 from product_cls.display.style import GREEN, GREY, VERMILION
 from product_cls.retrieval.index.sheet import FRAME, SIDE, SheetCell, fit_text, neighbour_sheet
 

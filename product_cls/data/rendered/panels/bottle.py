@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from product_cls.data.rendered.catalogue import Product
 from product_cls.data.rendered.panels.shared import layout_of, write_brand
 from product_cls.data.rendered.panels.wrapped import mirrored_background, wrap
-from product_cls.data.rendered.printing import PAPER, blend, pixels, readable_on, write
+from product_cls.data.rendered.printing import PAPER, mix_colours, pixels, readable_on, write
 from product_cls.data.rendered.shapes.base import Floats
 from product_cls.data.rendered.words import Colour
 
@@ -23,8 +23,8 @@ def _label_panel(size: tuple[int, int], product: Product) -> Image.Image:
 def _content(product: Product) -> Colour:
     """Colour of the drink or sauce, seen through the wall."""
     if product.form == "drink":
-        return blend(product.taste.accent, PAPER, 0.3)
-    return blend(product.taste.accent, (40, 20, 10), 0.25)
+        return mix_colours(product.taste.accent, PAPER, 0.3)
+    return mix_colours(product.taste.accent, (40, 20, 10), 0.25)
 
 
 def _tinted(size: tuple[int, int], colour: Colour, lightness: NDArray[np.floating]) -> Image.Image:
@@ -46,11 +46,11 @@ def _shoulder_panel(size: tuple[int, int], product: Product) -> Image.Image:
     turn, down = _grid(size)
     image = _tinted(size, _content(product), 1 + 0.07 * np.cos(6 * turn) + 0 * down)
     level = round(size[1] * (0.42 if product.form == "drink" else 0.3))
-    clear = blend(_content(product), (232, 238, 240), 0.7)
+    clear = mix_colours(_content(product), (232, 238, 240), 0.7)
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, 0, size[0], level), clear)
     edge = max(size[1] // 40, 1)
-    draw.rectangle((0, level - edge, size[0], level), blend(_content(product), PAPER, 0.5))
+    draw.rectangle((0, level - edge, size[0], level), mix_colours(_content(product), PAPER, 0.5))
     return image
 
 

@@ -14,7 +14,7 @@ from product_cls.data.rendered.printing import (
     INK,
     PAPER,
     barcode,
-    blend,
+    mix_colours,
     nutrition,
     paste_emoji,
     pattern,
@@ -31,7 +31,7 @@ def _front_panel(size: tuple[int, int], product: Product) -> Image.Image:
 
 
 def _back_panel(size: tuple[int, int], product: Product) -> Image.Image:
-    image = Image.new("RGB", size, blend(PAPER, product.base, 0.06))
+    image = Image.new("RGB", size, mix_colours(PAPER, product.base, 0.06))
     draw = ImageDraw.Draw(image)
     draw.rectangle(pixels(size, (0, 0, 1, 0.15)), product.base)
     draw.rectangle(pixels(size, (0, 0.15, 1, 0.18)), product.taste.accent)
@@ -65,7 +65,7 @@ def _left_panel(size: tuple[int, int], product: Product) -> Image.Image:
 
 def _right_panel(size: tuple[int, int], product: Product) -> Image.Image:
     accent = product.taste.accent
-    image = pattern(size, product.design // 7, accent, blend(accent, PAPER, 0.15))
+    image = pattern(size, product.design // 7, accent, mix_colours(accent, PAPER, 0.15))
     centre, side = (size[0] // 2, round(size[1] * 0.2)), round(min(size) * 0.72)
     paste_emoji(image, product.taste.emoji, centre, min(side, round(size[1] * 0.32)))
     words = "\n".join(product.name_ko.split())
@@ -88,7 +88,7 @@ def _top_panel(size: tuple[int, int], product: Product) -> Image.Image:
 
 
 def _bottom_panel(size: tuple[int, int], product: Product) -> Image.Image:
-    image = Image.new("RGB", size, blend(PAPER, product.base, 0.25))
+    image = Image.new("RGB", size, mix_colours(PAPER, product.base, 0.25))
     write_brand(image, (0.3, 0.3, 0.7, 0.6), product, INK)
     return image
 

@@ -10,7 +10,7 @@ from product_cls.data.rendered.panels.shared import layout_of, write_brand
 from product_cls.data.rendered.panels.wrapped import mirrored_background, wrap
 from product_cls.data.rendered.printing import (
     PAPER,
-    blend,
+    mix_colours,
     on_paper,
     paste_emoji,
     pixels,
@@ -48,7 +48,7 @@ def _draw_tab(image: Image.Image, colour: Colour) -> None:
     size = image.size
     draw = ImageDraw.Draw(image)
     thick = max(size[0] // 28, 1)
-    light, dark = blend(colour, PAPER, 0.55), blend(colour, (40, 40, 44), 0.45)
+    light, dark = mix_colours(colour, PAPER, 0.55), mix_colours(colour, (40, 40, 44), 0.45)
     draw.rounded_rectangle(pixels(size, (0.4, 0.3, 0.6, 0.66)), size[0] // 10, colour)
     draw.ellipse(pixels(size, (0.43, 0.48, 0.57, 0.62)), (92, 94, 98))
     draw.ellipse(pixels(size, (0.4, 0.45, 0.6, 0.65)), None, light, thick)

@@ -14,7 +14,7 @@ from product_cls.data.rendered.printing import (
     INK,
     PAPER,
     barcode,
-    blend,
+    mix_colours,
     nutrition,
     paste_emoji,
     pattern,
@@ -34,7 +34,7 @@ def _front(size: Size, product: Product) -> Image.Image:
 
 
 def _left(size: Size, product: Product) -> Image.Image:
-    image = Image.new("RGB", size, blend(PAPER, product.base, 0.06))
+    image = Image.new("RGB", size, mix_colours(PAPER, product.base, 0.06))
     draw = ImageDraw.Draw(image)
     draw.rectangle(pixels(size, (0, 0, 1, 0.2)), product.taste.accent)
     words = "\n".join(product.name_ko.split())
@@ -47,7 +47,7 @@ def _left(size: Size, product: Product) -> Image.Image:
 
 def _right(size: Size, product: Product) -> Image.Image:
     accent = product.taste.accent
-    image = pattern(size, product.design // 7, accent, blend(accent, PAPER, 0.15))
+    image = pattern(size, product.design // 7, accent, mix_colours(accent, PAPER, 0.15))
     draw = ImageDraw.Draw(image)
     draw.rectangle(pixels(size, (0, 0, 1, 0.18)), product.base)
     write_brand(image, (0.08, 0.04, 0.92, 0.15), product, readable_on(product.base))
@@ -83,7 +83,9 @@ def _gusset(size: Size, product: Product) -> Image.Image:
     """The folded side: a visible triangle that darkens towards its hidden tip."""
     width, height = size
     base, accent = product.base, product.taste.accent
-    image = Image.new("RGB", size, blend(base, INK, 0.25))  # underside of the roof, on both sides
+    image = Image.new(
+        "RGB", size, mix_colours(base, INK, 0.25)
+    )  # underside of the roof, on both sides
     ImageDraw.Draw(image).polygon(((0, height), (width // 2, 0), (width, height)), accent)
     paste_emoji(image, product.taste.emoji, (width // 2, round(height * 0.7)), round(height * 0.36))
     dim = np.linspace(0.55, 1.0, height)[:, None, None]
@@ -91,7 +93,7 @@ def _gusset(size: Size, product: Product) -> Image.Image:
 
 
 def _fin(size: Size, product: Product) -> Image.Image:
-    image = Image.new("RGB", size, blend(PAPER, product.base, 0.1))
+    image = Image.new("RGB", size, mix_colours(PAPER, product.base, 0.1))
     ImageDraw.Draw(image).rectangle(pixels(size, (0, 0.7, 1, 1)), product.base)
     write(image, (0.3, 0.14, 0.7, 0.62), product.best_before, INK)
     return image

@@ -12,7 +12,7 @@ from product_cls.data.rendered.printing import (
     INK,
     PAPER,
     Area,
-    blend,
+    mix_colours,
     on_paper,
     paste_emoji,
     pixels,
@@ -95,7 +95,7 @@ def _wrinkles(size: tuple[int, int]) -> Floats:
 def _foil_lid_panel(size: tuple[int, int], product: Product) -> Image.Image:
     """Brand, name and one food picture, on bare foil or on the base colour."""
     bare = product.design // 24 % 2 == 0
-    ground = (218, 220, 224) if bare else blend(product.base, (218, 220, 224), 0.15)
+    ground = (218, 220, 224) if bare else mix_colours(product.base, (218, 220, 224), 0.15)
     accent = product.taste.accent
     image = Image.new("RGB", size, ground)
     ink = on_paper(product.base) if bare else readable_on(ground)

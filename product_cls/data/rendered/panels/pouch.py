@@ -16,7 +16,7 @@ from product_cls.data.rendered.printing import (
     PAPER,
     Area,
     barcode,
-    blend,
+    mix_colours,
     nutrition,
     paste_emoji,
     pixels,
@@ -118,8 +118,8 @@ def _pillow_back(size: Size, product: Product) -> Image.Image:
     small_print(image, (0.13, 0.71, 0.46, 0.86), ingredients(product), INK)
     barcode(image, (0.57, 0.71, 0.88, 0.86), product.number)
     # Back seam, folded to one side.
-    _crimp(image, (0.485, 0, 0.535, 1), blend(product.base, FOIL, 0.35), upright=True)
-    draw.rectangle(pixels(size, (0.535, 0, 0.543, 1)), blend(product.base, INK, 0.5))
+    _crimp(image, (0.485, 0, 0.535, 1), mix_colours(product.base, FOIL, 0.35), upright=True)
+    draw.rectangle(pixels(size, (0.535, 0, 0.543, 1)), mix_colours(product.base, INK, 0.5))
     _pillow_seals(image, product)
     return image
 
@@ -131,16 +131,19 @@ def _standing_parts(image: Image.Image, product: Product) -> None:
     accent = product.taste.accent
     _edges(image, product, 0, 0.86)
     draw.rectangle(pixels(image.size, (0, 0, 1, ZIP + 0.015)), accent)
-    _crimp(image, (0, 0, 1, STANDING_SEAL * 0.8), blend(product.base, FOIL, 0.25))
+    _crimp(image, (0, 0, 1, STANDING_SEAL * 0.8), mix_colours(product.base, FOIL, 0.25))
     tear = round(height * STANDING_SEAL * 0.8)
     for left in range(0, width, max(width // 40, 2)):
         draw.line((left, tear, left + max(width // 80, 1), tear), INK, max(height // 200, 1))
-    for line, colour in ((ZIP, blend(accent, INK, 0.35)), (ZIP + 0.007, blend(accent, PAPER, 0.6))):
+    for line, colour in (
+        (ZIP, mix_colours(accent, INK, 0.35)),
+        (ZIP + 0.007, mix_colours(accent, PAPER, 0.6)),
+    ):
         draw.rectangle(pixels(image.size, (0, line - 0.003, 1, line + 0.003)), colour)
     seal = max(height // 150, 1)
     for drop, colour in (
-        (0, blend(product.base, INK, 0.3)),
-        (seal, blend(product.base, PAPER, 0.4)),
+        (0, mix_colours(product.base, INK, 0.3)),
+        (seal, mix_colours(product.base, PAPER, 0.4)),
     ):
         box = (-0.05 * width, 0.86 * height + drop, 1.05 * width, 1.03 * height + drop)
         draw.arc(box, 25, 155, colour, seal)
@@ -155,7 +158,7 @@ def _standing_front(size: Size, product: Product) -> Image.Image:
 
 
 def _standing_back(size: Size, product: Product) -> Image.Image:
-    image = Image.new("RGB", size, blend(PAPER, product.base, 0.06))
+    image = Image.new("RGB", size, mix_colours(PAPER, product.base, 0.06))
     draw = ImageDraw.Draw(image)
     draw.rectangle(pixels(size, (0, 0, 1, 0.31)), product.base)
     draw.rectangle(pixels(size, (0, 0.31, 1, 0.33)), product.taste.accent)

@@ -10,7 +10,7 @@ from product_cls.data.rendered.printing import (
     INK,
     PAPER,
     Area,
-    blend,
+    mix_colours,
     on_paper,
     paste_emoji,
     pattern,
@@ -29,10 +29,10 @@ def is_dark(product: Product, layout: dict[str, Area]) -> bool:
 
 
 def background(size: tuple[int, int], product: Product, layout: dict[str, Area]) -> Image.Image:
-    pale = blend(PAPER, product.base, 0.12)
+    pale = mix_colours(PAPER, product.base, 0.12)
     dark = is_dark(product, layout)
     first = product.base if dark else pale
-    second = blend(first, PAPER if dark else product.base, 0.16)
+    second = mix_colours(first, PAPER if dark else product.base, 0.16)
     image = pattern(size, product.design, first, second)
     draw = ImageDraw.Draw(image)
     for band, colour in (("base band", product.base), ("accent band", product.taste.accent)):
@@ -41,7 +41,7 @@ def background(size: tuple[int, int], product: Product, layout: dict[str, Area])
             draw.rectangle((left, top, right, bottom), colour)
             edge = max(size[1] // 90, 1)
             for y in (top, bottom):
-                draw.rectangle((left, y - edge, right, y), blend(colour, PAPER, 0.7))
+                draw.rectangle((left, y - edge, right, y), mix_colours(colour, PAPER, 0.7))
     return image
 
 
@@ -69,7 +69,7 @@ def draw_front(image: Image.Image, product: Product, layout: dict[str, Area]) ->
     for share, colour in (
         (1.0, PAPER),
         (0.94, taste.accent),
-        (0.8, blend(taste.accent, PAPER, 0.75)),
+        (0.8, mix_colours(taste.accent, PAPER, 0.75)),
     ):
         reach = round(half * share)
         draw.ellipse([*(c - reach for c in centre), *(c + reach for c in centre)], colour)
