@@ -172,6 +172,11 @@ def test_mistakes_are_value_errors_of_one_sentence(
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
     failed = [*words(at_home, tiny_root), "name=failed", "fold=7"]
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text(
+        "# @package _global_\nhydra: {sweeper: {params: {seed: '0,1'}}}\n"
+    )
+    own_sweep = [f"--config-dir={tmp_path}", "experiment=own"]
     for sentence, call in (
         ("There is no folder or file no_such.", lambda: product_cls.load("no_such")),
         ("empty", lambda: model.predict([])),
@@ -184,6 +189,7 @@ def test_mistakes_are_value_errors_of_one_sentence(
         ("split=tst; the run", lambda: product_cls.read_predictions(folder_name(0), "tst")),
         ("Did you mean 'optimizer.lr'?", lambda: product_cls.compose("optimizer.lrr=1")),
         ("sweep=ablation is a set of runs", lambda: product_cls.compose("sweep=ablation")),
+        ("experiment=own is a set of runs (of seed)", lambda: product_cls.compose(*own_sweep)),
         ("Missing: data.file=...", lambda: product_cls.train(product_cls.compose("data=csv"))),
         ("fold=7 does not exist", lambda: product_cls.train(product_cls.compose(*failed))),
         ("failed: fold=7 does not exist", lambda: product_cls.load("multirun/failed")),

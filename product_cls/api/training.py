@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from product_cls.api.results import Run
-from product_cls.config.compose import ComposedRun, compose_run, run_interpolations
+from product_cls.config.compose import ComposedRun, compose_run, run_interpolations, sweep_sources
 from product_cls.core.errors import UserError
 from product_cls.core.files import digest, write_text_whole
 from product_cls.runs.fingerprint import fingerprinted
@@ -30,10 +30,11 @@ def compose(*words: str) -> DictConfig:
         UserError: an argument that the command would refuse, or a set of runs (``sweep=NAME``).
     """
     run = compose_run(words)
-    if run.sweep is not None:
+    if run.swept:
         raise UserError(
-            f"sweep={run.sweep} is a set of runs, and compose makes the config of one run; train "
-            f"the set by `product-cls train -m {' '.join(words)}`."
+            f"{' '.join(sweep_sources(words)) or 'This config'} is a set of runs (of "
+            f"{', '.join(run.swept)}), and compose makes the config of one run; train the set by "
+            f"`product-cls train -m {' '.join(words)}`."
         )
     # In __dict__, because attributes that are set on a DictConfig become keys of the config.
     vars(run.config)[COMPOSED] = (run, _content(run.config))

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
 from product_cls.config.batch import can_halve
+from product_cls.config.compose import sweep_sources, swept_params
 from product_cls.config.values import on_gpu
 from product_cls.core.errors import UserError
 from product_cls.core.files import now, write_text_whole
@@ -249,13 +250,13 @@ def refuse_sweep_without_multirun() -> None:
             sweeps and searches, which have a job number, are exempt.
     """
     hydra = HydraConfig.get()
-    swept = hydra.sweeper.get("params")
+    swept = swept_params(hydra)
     # hydra.mode=RUN does not mark jobs, because Hydra adds it to every command without -m.
     is_job = any(word.startswith("hydra.job.num=") for word in hydra.overrides.hydra)
     if not swept or hydra.mode == RunMode.MULTIRUN or is_job:
         return
     typed = [str(word) for word in hydra.overrides.task]
-    sources = [w for w in typed if w.lstrip("+").startswith(("sweep=", "experiment="))]
+    sources = sweep_sources(typed)
     raise UserError(
         f"{' '.join(sources) or 'This config'} is a set of runs (of {', '.join(swept)}), which "
         f"needs -m: python train.py -m {' '.join(sources or typed)}."
