@@ -54,7 +54,15 @@ def test_import_is_light() -> None:
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("first", ["", "from product_cls.runs import folder;"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "",
+        "from product_cls.runs import folder;",
+        "import product_cls.ensemble.members, product_cls.api;",
+        "import product_cls.api, product_cls.ensemble.members;",
+    ],
+)
 def test_packages_are_functions_in_any_order_of_imports(first: str) -> None:
     code = (
         f"{first}import product_cls; from product_cls import ensemble, runs\n"
@@ -67,6 +75,21 @@ def test_packages_are_functions_in_any_order_of_imports(first: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     empty = "runs is empty; it needs the folder of a run or of a sweep."
     assert done.stdout.splitlines() == [empty, empty, "There is no folder no_such_folder."]
+
+
+def test_a_package_that_is_a_function_is_still_a_command() -> None:
+    command = [sys.executable, "-m", "product_cls.ensemble", "runs=no_such_folder"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines()[-1] == "error: There is no folder no_such_folder."
+
+
+def test_the_former_name_of_tune_says_so() -> None:
+    command = [sys.executable, "-m", "product_cls.search", "study=a/b"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    note, error = done.stderr.splitlines()
+    assert note.startswith("product_cls.search is now product_cls.tune: ")
+    assert done.returncode == 2 and error.startswith("error: study=")
 
 
 def test_a_run_lies_where_the_command_puts_it(at_home: Path) -> None:

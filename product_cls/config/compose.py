@@ -134,7 +134,7 @@ def compose_run(words: Sequence[str]) -> ComposedRun:
     return ComposedRun(config, folder, overrides, override_dirname, swept)
 
 
-def swept_params(hydra: DictConfig) -> dict[str, str]:
+def swept_params(hydra: Any) -> dict[str, str]:
     """The keys that ``-m`` sweeps over, with their values; empty if the config is of a single run.
 
     A sweep's file may set them, and so may an experiment's.
