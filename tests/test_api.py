@@ -1,6 +1,7 @@
 """The Python API: what notebooks and services call."""
 
 import logging
+import shutil
 import subprocess
 import sys
 import warnings
@@ -14,6 +15,7 @@ from runs_in_process import ROOT, TINY
 
 import product_cls
 from product_cls.core.errors import UserError
+from product_cls.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +168,8 @@ def test_predictions_are_a_table(at_home: Path) -> None:
     assert list(table.columns[-4:]) == classes and set(table["target"]) <= set(classes)
     assert table[classes].dtypes.eq(np.float32).all()
     right = (table[classes].idxmax(axis=1) == table["target"]).mean()
-    run = product_cls.Run(Path(folder_name(0)))
+    run = product_cls.Run(folder_name(0))
+    assert run == product_cls.Run(Path(folder_name(0)))
     assert right == pytest.approx(run.metrics["val"]["accuracy"])
     plain = run.predictions("val", tta=False)
     assert (plain["id"] == table["id"]).all() and not plain[classes].equals(table[classes])
@@ -199,6 +202,8 @@ def test_mistakes_are_value_errors_of_one_sentence(
     (tmp_path / "experiment" / "own.yaml").write_text(
         "# @package _global_\nhydra: {sweeper: {params: {seed: '0,1'}}}\n"
     )
+    hollow = copy_run(tmp_path / "hollow", "predictions")
+    bare = copy_run(tmp_path / "bare", "config.yaml")
     own_sweep = [f"--config-dir={tmp_path}", "experiment=own"]
     for sentence, call in (
         ("There is no folder or file no_such.", lambda: product_cls.load("no_such")),
@@ -213,6 +218,13 @@ def test_mistakes_are_value_errors_of_one_sentence(
         ("Did you mean 'optimizer.lr'?", lambda: product_cls.compose("optimizer.lrr=1")),
         ("sweep=ablation is a set of runs", lambda: product_cls.compose("sweep=ablation")),
         ("experiment=own is a set of runs (of seed)", lambda: product_cls.compose(*own_sweep)),
+        ("['fold=0'] is not a word", lambda: product_cls.compose(["fold=0"])),  # type: ignore[arg-type]
+        ("The config has no name; product_cls.compose", lambda: product_cls.train({})),
+        ("The config has no trainer; ", lambda: product_cls.train({"name": "part"})),
+        ("hollow has no predictions files", lambda: product_cls.ensemble([hollow])),
+        (f"{bare}/config.yaml cannot be read", lambda: product_cls.ensemble([bare])),
+        (f"{bare}/config.yaml cannot be read", lambda: product_cls.Run(bare).config),
+        (f"{broken} cannot be written", lambda: product_cls.ensemble([folder_name(0)], out=broken)),
         ("Missing: data.file=...", lambda: product_cls.train(product_cls.compose("data=csv"))),
         ("fold=7 does not exist", lambda: product_cls.train(product_cls.compose(*failed))),
         ("failed: fold=7 does not exist", lambda: product_cls.load("multirun/failed")),
@@ -225,6 +237,35 @@ def test_mistakes_are_value_errors_of_one_sentence(
             call()  # type: ignore[no-untyped-call]
         assert isinstance(caught.value, ValueError)
         assert sentence in str(caught.value) and "\n" not in str(caught.value), caught.value
+
+
+def copy_run(folder: Path, lacking: str) -> Path:
+    """A finished run without one of its files or folders."""
+    shutil.copytree(folder_name(0), folder)
+    path = folder / lacking
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder
+
+
+def test_a_refused_run_leaves_the_overrides_of_the_finished_one(
+    at_home: Path, tiny_root: Path
+) -> None:
+    folder = RunFolder(at_home / folder_name(0))
+    before = folder.overrides()
+    assert "fold=0" in before
+    refused = product_cls.compose(*words(at_home, tiny_root), "fold=7")
+    with pytest.raises(UserError, match="fold=7 does not exist"):
+        product_cls.train(refused, folder=folder.path)
+    with folder.locked(), pytest.raises(UserError, match="Another process is training"):
+        product_cls.train(product_cls.compose(*words(at_home, tiny_root)), folder=folder.path)
+    assert folder.overrides() == before and folder.state().kind == "done"
+
+
+def test_views_keep_their_names_in_the_table_of_runs(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.update_status(state="done")
+    run.metrics_file.write_text('{"test": {"by_view": {"7.5": {"accuracy": 0.5}}}}')
+    assert product_cls.runs(tmp_path)["test/by_view/7.5/accuracy"].tolist() == [0.5]
 
 
 def test_own_groups_and_classes(

@@ -46,6 +46,9 @@ def _load_folder(root: Path) -> tuple[list[Member], list[str]]:
             for split in SPLITS
             if folder.predictions_file(split).is_file()
         }
+        if not splits:
+            left_out.append(f"{name} has no predictions files")
+            continue
         gallery = folder.predictions_file("gallery")
         embedded = Gallery.load(gallery) if gallery.is_file() else None
         runs.append(Member(name, _group(folder), splits, embedded))

@@ -66,7 +66,9 @@ def run(config: DictConfig) -> float | None:
         sys.exit(1)
 
 
-def train(config: DictConfig, folder: RunFolder) -> float | None:
+def train(
+    config: DictConfig, folder: RunFolder, *, overrides: Sequence[str] | None = None
+) -> float | None:
     """Train in ``folder``; skip a finished run and resume an interrupted one.
 
     Batches that do not fit into GPU memory are halved up to ``oom_retries`` times. A failure is
@@ -75,6 +77,7 @@ def train(config: DictConfig, folder: RunFolder) -> float | None:
     Args:
         config: the composed config.
         folder: the run's folder.
+        overrides: to write into the folder; None where Hydra has written them.
 
     Returns:
         The best validation metric; None with ``fold=all``.
@@ -89,7 +92,7 @@ def train(config: DictConfig, folder: RunFolder) -> float | None:
         retries = 0
         while True:
             try:
-                return _train_once(config, folder, retry=retries > 0)
+                return _train_once(config, folder, overrides, retry=retries > 0)
             except torch.OutOfMemoryError:
                 halved = folder.status().get("halved", 0) + 1
                 if retries == config.oom_retries or not can_halve(config, halved):
@@ -108,7 +111,13 @@ def train(config: DictConfig, folder: RunFolder) -> float | None:
             torch.cuda.empty_cache()
 
 
-def _train_once(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> float | None:
+def _train_once(
+    config: DictConfig,
+    folder: RunFolder,
+    overrides: Sequence[str] | None = None,
+    *,
+    retry: bool = False,
+) -> float | None:
     plan = make_plan(config, folder, retry=retry)
     if plan.action == "skip":
         log.info("Finished earlier with the same settings (%s); nothing to do.", folder.path)
@@ -120,6 +129,8 @@ def _train_once(config: DictConfig, folder: RunFolder, *, retry: bool = False) -
         return None
 
     module, data = prepare(plan, folder)
+    if overrides is not None:
+        folder.write_overrides(overrides)
     started = time.monotonic()
     trainer, loggers = fit(plan, folder, module, data)
     fitted = time.monotonic()

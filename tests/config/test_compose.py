@@ -44,7 +44,6 @@ def test_a_set_of_runs_is_known_whatever_file_holds_it(tmp_path: Path) -> None:
         (["sweep=models"], ["fold", "model"]),
         (["experiment=gap"], ["recipe", "seed"]),
         ([f"--config-dir={tmp_path}", "experiment=own"], ["seed"]),
-        (["experiment=gap", "sweep=null"], []),
         ([], []),
     ):
         assert sorted(compose.compose_run(words).swept) == keys
