@@ -219,6 +219,7 @@ def test_mistakes_are_value_errors_of_one_sentence(
         ("sweep=ablation is a set of runs", lambda: product_cls.compose("sweep=ablation")),
         ("experiment=own is a set of runs (of seed)", lambda: product_cls.compose(*own_sweep)),
         ("['fold=0'] is not a word", lambda: product_cls.compose(["fold=0"])),  # type: ignore[arg-type]
+        (f"{broken} cannot be created", lambda: product_cls.train({"name": "a"}, folder=broken)),
         ("The config has no name; product_cls.compose", lambda: product_cls.train({})),
         ("The config has no trainer; ", lambda: product_cls.train({"name": "part"})),
         ("hollow has no predictions files", lambda: product_cls.ensemble([hollow])),

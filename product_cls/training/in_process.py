@@ -85,8 +85,15 @@ def _changed_folder(config: DictConfig) -> Path:
 
 @contextmanager
 def _logged(folder: RunFolder) -> Iterator[None]:
-    """Write this package's log to ``train.log``, and restore the caller's logging at the end."""
-    folder.path.mkdir(parents=True, exist_ok=True)
+    """Write this package's log to ``train.log``, and restore the caller's logging at the end.
+
+    Raises:
+        UserError: the folder cannot be created.
+    """
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder.path} cannot be created ({error.strerror}).") from None
     loggers = [x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger)]
     levels = {logger: logger.level for logger in loggers}
     package_log = logging.getLogger("product_cls")
