@@ -4,6 +4,8 @@ The functions of the Python API are imported when they are first used, because t
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,7 +33,32 @@ __all__ = [
     "train",
 ]
 
-PACKAGES = ("ensemble", "runs")  # callable, see core.api_packages
+# Packages that share their name with a function of the API.
+PACKAGES = ("ensemble", "runs")
+
+
+class ApiPackage(ModuleType):
+    """A package that can be called as the function of its name: ``product_cls.ensemble([...])``."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        parent, _, name = self.__name__.rpartition(".")
+        return getattr(importlib.import_module(f"{parent}.api"), name)(*args, **kwargs)
+
+
+class Root(ModuleType):
+    """Makes ``PACKAGES`` callable when they are imported.
+
+    The import system then sets the attribute ``ensemble`` of this package to the imported package,
+    in place of a function of that name.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in PACKAGES and isinstance(value, ModuleType):
+            value.__class__ = ApiPackage
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = Root
 
 
 def __getattr__(name: str) -> Any:

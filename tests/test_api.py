@@ -1,6 +1,7 @@
 """The Python API: what notebooks and services call."""
 
 import logging
+import shutil
 import subprocess
 import sys
 import warnings
@@ -14,6 +15,7 @@ from runs_in_process import ROOT, TINY
 
 import product_cls
 from product_cls.core.errors import UserError
+from product_cls.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,15 @@ def test_import_is_light() -> None:
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("first", ["", "from product_cls.runs import folder;"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "",
+        "from product_cls.runs import folder;",
+        "import product_cls.ensemble.members, product_cls.api;",
+        "import product_cls.api, product_cls.ensemble.members;",
+    ],
+)
 def test_packages_are_functions_in_any_order_of_imports(first: str) -> None:
     code = (
         f"{first}import product_cls; from product_cls import ensemble, runs\n"
@@ -67,6 +77,21 @@ def test_packages_are_functions_in_any_order_of_imports(first: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     empty = "runs is empty; it needs the folder of a run or of a sweep."
     assert done.stdout.splitlines() == [empty, empty, "There is no folder no_such_folder."]
+
+
+def test_a_package_that_is_a_function_is_still_a_command() -> None:
+    command = [sys.executable, "-m", "product_cls.ensemble", "runs=no_such_folder"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines()[-1] == "error: There is no folder no_such_folder."
+
+
+def test_the_former_name_of_tune_says_so() -> None:
+    command = [sys.executable, "-m", "product_cls.search", "study=a/b"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    note, error = done.stderr.splitlines()
+    assert note.startswith("product_cls.search is now product_cls.tune: ")
+    assert done.returncode == 2 and error.startswith("error: study=")
 
 
 def test_a_run_lies_where_the_command_puts_it(at_home: Path) -> None:
@@ -143,7 +168,8 @@ def test_predictions_are_a_table(at_home: Path) -> None:
     assert list(table.columns[-4:]) == classes and set(table["target"]) <= set(classes)
     assert table[classes].dtypes.eq(np.float32).all()
     right = (table[classes].idxmax(axis=1) == table["target"]).mean()
-    run = product_cls.Run(Path(folder_name(0)))
+    run = product_cls.Run(folder_name(0))
+    assert run == product_cls.Run(Path(folder_name(0)))
     assert right == pytest.approx(run.metrics["val"]["accuracy"])
     plain = run.predictions("val", tta=False)
     assert (plain["id"] == table["id"]).all() and not plain[classes].equals(table[classes])
@@ -172,6 +198,13 @@ def test_mistakes_are_value_errors_of_one_sentence(
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
     failed = [*words(at_home, tiny_root), "name=failed", "fold=7"]
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text(
+        "# @package _global_\nhydra: {sweeper: {params: {seed: '0,1'}}}\n"
+    )
+    hollow = copy_run(tmp_path / "hollow", "predictions")
+    bare = copy_run(tmp_path / "bare", "config.yaml")
+    own_sweep = [f"--config-dir={tmp_path}", "experiment=own"]
     for sentence, call in (
         ("There is no folder or file no_such.", lambda: product_cls.load("no_such")),
         ("empty", lambda: model.predict([])),
@@ -184,6 +217,15 @@ def test_mistakes_are_value_errors_of_one_sentence(
         ("split=tst; the run", lambda: product_cls.read_predictions(folder_name(0), "tst")),
         ("Did you mean 'optimizer.lr'?", lambda: product_cls.compose("optimizer.lrr=1")),
         ("sweep=ablation is a set of runs", lambda: product_cls.compose("sweep=ablation")),
+        ("experiment=own is a set of runs (of seed)", lambda: product_cls.compose(*own_sweep)),
+        ("['fold=0'] is not a word", lambda: product_cls.compose(["fold=0"])),  # type: ignore[arg-type]
+        (f"{broken} cannot be created", lambda: product_cls.train({"name": "a"}, folder=broken)),
+        ("The config has no name; product_cls.compose", lambda: product_cls.train({})),
+        ("The config has no trainer; ", lambda: product_cls.train({"name": "part"})),
+        ("hollow has no predictions files", lambda: product_cls.ensemble([hollow])),
+        (f"{bare}/config.yaml cannot be read", lambda: product_cls.ensemble([bare])),
+        (f"{bare}/config.yaml cannot be read", lambda: product_cls.Run(bare).config),
+        (f"{broken} cannot be written", lambda: product_cls.ensemble([folder_name(0)], out=broken)),
         ("Missing: data.file=...", lambda: product_cls.train(product_cls.compose("data=csv"))),
         ("fold=7 does not exist", lambda: product_cls.train(product_cls.compose(*failed))),
         ("failed: fold=7 does not exist", lambda: product_cls.load("multirun/failed")),
@@ -196,6 +238,35 @@ def test_mistakes_are_value_errors_of_one_sentence(
             call()  # type: ignore[no-untyped-call]
         assert isinstance(caught.value, ValueError)
         assert sentence in str(caught.value) and "\n" not in str(caught.value), caught.value
+
+
+def copy_run(folder: Path, lacking: str) -> Path:
+    """A finished run without one of its files or folders."""
+    shutil.copytree(folder_name(0), folder)
+    path = folder / lacking
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder
+
+
+def test_a_refused_run_leaves_the_overrides_of_the_finished_one(
+    at_home: Path, tiny_root: Path
+) -> None:
+    folder = RunFolder(at_home / folder_name(0))
+    before = folder.overrides()
+    assert "fold=0" in before
+    refused = product_cls.compose(*words(at_home, tiny_root), "fold=7")
+    with pytest.raises(UserError, match="fold=7 does not exist"):
+        product_cls.train(refused, folder=folder.path)
+    with folder.locked(), pytest.raises(UserError, match="Another process is training"):
+        product_cls.train(product_cls.compose(*words(at_home, tiny_root)), folder=folder.path)
+    assert folder.overrides() == before and folder.state().kind == "done"
+
+
+def test_views_keep_their_names_in_the_table_of_runs(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.update_status(state="done")
+    run.metrics_file.write_text('{"test": {"by_view": {"7.5": {"accuracy": 0.5}}}}')
+    assert product_cls.runs(tmp_path)["test/by_view/7.5/accuracy"].tolist() == [0.5]
 
 
 def test_own_groups_and_classes(

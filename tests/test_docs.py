@@ -231,6 +231,7 @@ def test_hooks_and_workflow_parse() -> None:
         "ruff",
         "ruff-format",
         "mypy",
+        "lint-imports",
     }
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]

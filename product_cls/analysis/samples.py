@@ -17,7 +17,7 @@ def read_samples(folder: RunFolder) -> pd.DataFrame:
     # Imported here because it imports Lightning, which a report without pictures does not need.
     from product_cls.config.instantiate import build
 
-    config = OmegaConf.create(folder.config_file.read_text())
+    config = OmegaConf.create(folder.config())
     for key in ("root", "file"):
         place = config.data.get(key)
         # Checked first, because the reader of rendered products would render missing ones.

@@ -25,10 +25,13 @@ CONFIG_DIR = "--config-dir"
 
 
 def conf_folder() -> Path:
-    """The folder of the config groups: ``conf/`` of the checkout, or the one inside the wheel."""
+    """The folder of the config groups: ``conf/`` inside the wheel, or the one of the checkout.
+
+    A checkout has none inside the package. Beside an installed package, ``conf/`` may be another's.
+    """
     package = Path(__file__).parents[1]
-    checkout = package.parent / "conf"
-    return checkout if (checkout / "config.yaml").is_file() else package / "conf"
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
 
 
 def own_conf_folder() -> Path | None:
@@ -40,6 +43,19 @@ def own_conf_folder() -> Path | None:
     if not (name := os.environ.get(OWN_CONF)):
         return None
     return _existing(name, f"{OWN_CONF}={name}")
+
+
+def group_files(group: str) -> dict[str, Path]:
+    """Option -> file of a config group, sorted, with those in the folder of ``PRODUCT_CLS_CONF``.
+
+    The package's own file comes first, as on Hydra's search path.
+
+    Raises:
+        UserError: ``PRODUCT_CLS_CONF`` names no folder.
+    """
+    folders = [folder for folder in (own_conf_folder(), conf_folder()) if folder is not None]
+    files = {file.stem: file for folder in folders for file in folder.glob(f"{group}/*.yaml")}
+    return dict(sorted(files.items()))
 
 
 def compose_config(words: Sequence[str], *, return_hydra_config: bool = False) -> DictConfig:
@@ -91,14 +107,14 @@ class ComposedRun:
         folder: where the command writes its results.
         overrides: the words that set keys or choose groups, except Hydra's own.
         override_dirname: the overrides that name the run.
-        sweep: the set of runs that ``sweep=NAME`` chooses; None for a single run.
+        swept: see ``swept_params``.
     """
 
     config: DictConfig
     folder: Path
     overrides: list[str]
     override_dirname: str
-    sweep: str | None
+    swept: dict[str, str]
 
 
 def compose_run(words: Sequence[str]) -> ComposedRun:
@@ -112,10 +128,26 @@ def compose_run(words: Sequence[str]) -> ComposedRun:
         folder = Path(str(config.hydra.run.dir))
     override_dirname = str(config.hydra.job.override_dirname)
     overrides = [str(word) for word in config.hydra.overrides.task]
-    sweep = config.hydra.runtime.choices.get("sweep")
+    swept = swept_params(config.hydra)
     with open_dict(config):
         del config["hydra"]
-    return ComposedRun(config, folder, overrides, override_dirname, sweep)
+    return ComposedRun(config, folder, overrides, override_dirname, swept)
+
+
+def swept_params(hydra: Any) -> dict[str, str]:
+    """The keys that ``-m`` sweeps over, with their values; empty if the config is of a single run.
+
+    A sweep's file may set them, and so may an experiment's.
+
+    Args:
+        hydra: the node ``hydra`` of a config.
+    """
+    return {str(key): str(values) for key, values in (hydra.sweeper.get("params") or {}).items()}
+
+
+def sweep_sources(words: Sequence[str]) -> list[str]:
+    """The words of a command that may choose a set of runs."""
+    return [word for word in words if word.lstrip("+").startswith(("sweep=", "experiment="))]
 
 
 @contextmanager

@@ -1,5 +1,1 @@
-"""Finished runs as one system. The package is callable, as ``ensemble`` of the Python API."""
-
-from product_cls.core.api_packages import make_callable
-
-make_callable(__name__)
+"""Finished runs as one system."""

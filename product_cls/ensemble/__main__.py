@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.files import check_place
 from product_cls.runs.folder import find_runs
 
 
@@ -49,6 +50,8 @@ def main() -> None:
     roots = [Path(str(name)) for name in runs]
     for root in roots:
         find_runs(root)  # fails before the imports, which take seconds
+    out = Path(arguments.out) if arguments.out else roots[0] / "ensemble"
+    check_place(out)
 
     from product_cls.display.tables import print_table
     from product_cls.ensemble.blend_folders import blend_folders, title_of
@@ -64,7 +67,6 @@ def main() -> None:
     )
     for sentence in [*(f"LEFT OUT: {reason}." for reason in result.left_out), *result.notes]:
         print(sentence)
-    out = Path(arguments.out) if arguments.out else roots[0] / "ensemble"
     files = result.write(out)
     for (measure, tta), table in result.tables.items():
         # With several measures, tables without test-time augmentation are in the files only.

@@ -8,7 +8,7 @@ import pandas as pd
 
 from product_cls.core.device import pick_device
 from product_cls.core.errors import UserError
-from product_cls.core.files import write_text_whole
+from product_cls.core.files import check_place, write_text_whole
 from product_cls.display.tables import markdown
 from product_cls.ensemble.label_thresholds import Decisions, tune_decisions
 from product_cls.ensemble.members import Member, load_members
@@ -112,12 +112,14 @@ def blend_folders(
         out: folder to write to; None writes nothing.
 
     Raises:
-        UserError: no folders, no finished run in one of them, runs that cannot be blended, or a
-            setting that does not suit them.
+        UserError: no folders, no finished run in one of them, runs that cannot be blended, a
+            setting that does not suit them, or a folder that cannot be written.
     """
     folders = [Path(root) for root in roots]
     if not folders:
         raise UserError("runs is empty; it needs the folder of a run or of a sweep.")
+    if out is not None:
+        check_place(Path(out))
     torch_device = pick_device(device)
     members, left_out = load_members(folders)
     tuned = find_weights(members, weights, method) if isinstance(weights, str) else None

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from product_cls.core.errors import UserError
 from product_cls.inference.predictions import Predictions
 from product_cls.retrieval.gallery import Gallery
@@ -48,6 +46,9 @@ def _load_folder(root: Path) -> tuple[list[Member], list[str]]:
             for split in SPLITS
             if folder.predictions_file(split).is_file()
         }
+        if not splits:
+            left_out.append(f"{name} has no predictions files")
+            continue
         gallery = folder.predictions_file("gallery")
         embedded = Gallery.load(gallery) if gallery.is_file() else None
         runs.append(Member(name, _group(folder), splits, embedded))
@@ -93,8 +94,7 @@ def _named_with(root: Path, run: Member) -> Member:
 
 def _group(folder: RunFolder) -> str:
     """The run's backbone, and its overrides other than fold and seed."""
-    config = yaml.safe_load(folder.config_file.read_text())
-    words = [config["model"]["backbone"]]
+    words = [folder.config()["model"]["backbone"]]
     for word in folder.path.name.split(","):
         if not word.startswith(("fold=", "seed=", "model=", "default")):
             words.append(word)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from product_cls.analysis.confusions import WORST, Confusion, confused_pairs
 from product_cls.analysis.samples import read_samples
@@ -54,8 +53,7 @@ def find_pictures(run: ExperimentRun, pairs: Sequence[Confusion]) -> tuple[list[
             [],
             "No pictures: the data has changed and lacks pictures that the runs were tested on.",
         )
-    config = yaml.safe_load(folder.config_file.read_text())
-    label = str(config["task"].get("label", "label"))
+    label = str(folder.config()["task"].get("label", "label"))
     training = samples[samples["split"] != "test"]
     trios = []
     for pair in pairs:

@@ -126,15 +126,14 @@ class RunSettings:
 def read_settings(folder: RunFolder) -> RunSettings:
     """The settings of a run; a missing or damaged file leaves its part empty."""
     try:
-        config = yaml.safe_load(folder.config_file.read_text())
+        config = folder.config()
         settings = {key: as_text(value) for key, value in flatten(config).items()}
-    except (OSError, yaml.YAMLError, AttributeError):
+    except UserError:
         settings = {}
     try:
-        lines = yaml.safe_load((folder.path / ".hydra" / "overrides.yaml").read_text())
-        parsed = OverridesParser.create().parse_overrides(lines)
+        parsed = OverridesParser.create().parse_overrides(folder.overrides())
         overrides = {o.get_key_element(): as_text(o.value()) for o in parsed}
-    except (OSError, yaml.YAMLError, HydraException, TypeError):
+    except (UserError, HydraException):
         overrides = None
     return RunSettings(folder, settings, overrides)
 

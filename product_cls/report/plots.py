@@ -195,7 +195,7 @@ def read_curve(run: ExperimentRun, column: str) -> pd.Series | None:
     if run.settings is None:
         return None
     try:
-        table = pd.read_csv(run.settings.folder.path / "logs" / "metrics.csv")
+        table = pd.read_csv(run.settings.folder.curves_file)
         values = table[["epoch", column]].dropna()
     except (OSError, ValueError, KeyError):
         return None

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from product_cls.config.compose import compose_config, conf_folder, own_conf_folder
+from product_cls.config.compose import compose_config, group_files
 from product_cls.config.instantiate import build, try_out
 from product_cls.core.errors import UserError
 from product_cls.display.style import BLUE, GREY, INK, PALE
@@ -19,8 +19,7 @@ SHOWN = 10  # intervals between the steps that are printed
 
 def known_schedules() -> list[str]:
     """Names of the files in ``conf/scheduler`` and in the user's own folder, sorted."""
-    folders = [folder for folder in (conf_folder(), own_conf_folder()) if folder is not None]
-    return sorted({file.stem for folder in folders for file in folder.glob("scheduler/*.yaml")})
+    return list(group_files("scheduler"))
 
 
 def schedule_names(value: Any) -> list[str]:

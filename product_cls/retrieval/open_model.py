@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import yaml
 
 from product_cls.core.device import pick_device
 from product_cls.core.errors import UserError
@@ -102,7 +101,7 @@ def _open_runs(root: Path, device: torch.device, tta: Sequence[str] | None) -> P
 
 def _views_of(folder: RunFolder) -> list[str]:
     """The views that the run averages."""
-    views: list[str] = yaml.safe_load(folder.config_file.read_text())["tta"]
+    views: list[str] = folder.config()["tta"]
     return views
 
 

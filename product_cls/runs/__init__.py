@@ -1,5 +1,1 @@
-"""Run folders and fingerprints of runs; calling the package is ``runs`` of the Python API."""
-
-from product_cls.core.api_packages import make_callable
-
-make_callable(__name__)
+"""Run folders and fingerprints of runs."""

@@ -1,22 +1,24 @@
 """The run folder. No other module knows its layout.
 
 ``multirun/<name>/<overrides>/`` holds ``.hydra/``, ``config.yaml`` (resolved), ``status.json``,
-``metrics.json``, ``train.log``, ``console.log`` (all output of a sweep's job), ``checkpoints/`` and
-``predictions/``. The path contains no date, so the same command finds the same folder again.
+``metrics.json``, ``train.log``, ``console.log`` (all output of a sweep's job), ``logs/``,
+``checkpoints/`` and ``predictions/``. The path contains no date, so the same command finds the same
+folder again.
 """
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
+import yaml
 from filelock import FileLock, Timeout
 
-from product_cls.core.errors import UserError
+from product_cls.core.errors import UserError, reason
 from product_cls.core.files import now, write_text_whole
 
 OUTPUTS = ("status.json", "metrics.json", "config.yaml", "checkpoints", "predictions", "logs")
@@ -61,6 +63,16 @@ class RunFolder:
     @property
     def config_file(self) -> Path:
         return self.path / "config.yaml"
+
+    @property
+    def overrides_file(self) -> Path:
+        """Written by Hydra, or by the Python API in its place."""
+        return self.path / ".hydra" / "overrides.yaml"
+
+    @property
+    def curves_file(self) -> Path:
+        """Learning curves: a table with a column ``epoch`` (from 0) and one column per metric."""
+        return self.path / "logs" / "metrics.csv"
 
     @property
     def log_file(self) -> Path:
@@ -151,6 +163,26 @@ class RunFolder:
         except (OSError, ValueError):
             raise UserError(f"{self.metrics_file} cannot be read: is the run finished?") from None
 
+    def config(self) -> dict[str, Any]:
+        """Content of ``config.yaml``: the resolved config.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        return dict(_read_yaml(self.config_file, dict))
+
+    def overrides(self) -> list[str]:
+        """The overrides of the run's command, as typed.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        return [str(word) for word in _read_yaml(self.overrides_file, list)]
+
+    def write_overrides(self, overrides: Sequence[str]) -> None:
+        """Write the file that Hydra writes for runs of the command."""
+        write_text_whole(self.overrides_file, yaml.safe_dump(list(overrides)))
+
     def plan(self, fingerprint: str, *, rerun: bool = False) -> Action:
         """What a command does in this folder.
 
@@ -222,6 +254,22 @@ class RunFolder:
             raise UserError(
                 f"Another process is training in {self.path}; wait for it or set another name=..."
             ) from None
+
+
+def _read_yaml(file: Path, kind: type) -> Any:
+    """Content of a YAML file.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else than a ``kind``.
+    """
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        why = error.strerror if isinstance(error, OSError) else reason(error)
+        raise UserError(f"{file} cannot be read: {why}.") from None
+    if not isinstance(content, kind):
+        raise UserError(f"{file} is damaged: it holds no {kind.__name__}.")
+    return content
 
 
 def find_runs(root: Path) -> list[RunFolder]:

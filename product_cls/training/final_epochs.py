@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from product_cls.core.errors import UserError
 from product_cls.core.nested import flatten
 from product_cls.runs.fingerprint import fingerprinted
@@ -71,8 +69,8 @@ def epochs_from_folds(config: Mapping[str, Any], root: Path) -> tuple[int, str]:
 def _fold_settings(folder: RunFolder) -> dict[str, Any] | None:
     """Settings of a run that holds out a fold; None if it does not, or has never started."""
     try:
-        config = yaml.safe_load(folder.config_file.read_text())
-    except (OSError, yaml.YAMLError):
+        config = folder.config()
+    except UserError:
         return None
     return None if config["fold"] == "all" else _settings(config)
 

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
 from product_cls.config.batch import can_halve
+from product_cls.config.compose import sweep_sources, swept_params
 from product_cls.config.values import on_gpu
 from product_cls.core.errors import UserError
 from product_cls.core.files import now, write_text_whole
@@ -65,7 +66,9 @@ def run(config: DictConfig) -> float | None:
         sys.exit(1)
 
 
-def train(config: DictConfig, folder: RunFolder) -> float | None:
+def train(
+    config: DictConfig, folder: RunFolder, *, overrides: Sequence[str] | None = None
+) -> float | None:
     """Train in ``folder``; skip a finished run and resume an interrupted one.
 
     Batches that do not fit into GPU memory are halved up to ``oom_retries`` times. A failure is
@@ -74,6 +77,7 @@ def train(config: DictConfig, folder: RunFolder) -> float | None:
     Args:
         config: the composed config.
         folder: the run's folder.
+        overrides: to write into the folder; None where Hydra has written them.
 
     Returns:
         The best validation metric; None with ``fold=all``.
@@ -88,7 +92,7 @@ def train(config: DictConfig, folder: RunFolder) -> float | None:
         retries = 0
         while True:
             try:
-                return _train_once(config, folder, retry=retries > 0)
+                return _train_once(config, folder, overrides, retry=retries > 0)
             except torch.OutOfMemoryError:
                 halved = folder.status().get("halved", 0) + 1
                 if retries == config.oom_retries or not can_halve(config, halved):
@@ -107,7 +111,13 @@ def train(config: DictConfig, folder: RunFolder) -> float | None:
             torch.cuda.empty_cache()
 
 
-def _train_once(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> float | None:
+def _train_once(
+    config: DictConfig,
+    folder: RunFolder,
+    overrides: Sequence[str] | None = None,
+    *,
+    retry: bool = False,
+) -> float | None:
     plan = make_plan(config, folder, retry=retry)
     if plan.action == "skip":
         log.info("Finished earlier with the same settings (%s); nothing to do.", folder.path)
@@ -119,6 +129,8 @@ def _train_once(config: DictConfig, folder: RunFolder, *, retry: bool = False) -
         return None
 
     module, data, trainer = prepare(plan, folder)
+    if overrides is not None:
+        folder.write_overrides(overrides)
     started = time.monotonic()
     trainer, loggers = fit(plan, folder, module, data, trainer)
     fitted = time.monotonic()
@@ -252,13 +264,13 @@ def refuse_sweep_without_multirun() -> None:
             sweeps and searches, which have a job number, are exempt.
     """
     hydra = HydraConfig.get()
-    swept = hydra.sweeper.get("params")
+    swept = swept_params(hydra)
     # hydra.mode=RUN does not mark jobs, because Hydra adds it to every command without -m.
     is_job = any(word.startswith("hydra.job.num=") for word in hydra.overrides.hydra)
     if not swept or hydra.mode == RunMode.MULTIRUN or is_job:
         return
     typed = [str(word) for word in hydra.overrides.task]
-    sources = [w for w in typed if w.lstrip("+").startswith(("sweep=", "experiment="))]
+    sources = sweep_sources(typed)
     raise UserError(
         f"{' '.join(sources) or 'This config'} is a set of runs (of {', '.join(swept)}), which "
         f"needs -m: python train.py -m {' '.join(sources or typed)}."

@@ -12,7 +12,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from product_cls.config.compose import conf_folder
+from product_cls.config.compose import group_files
 from product_cls.core.errors import UserError, reason
 
 FORMS = "{low: 0.1, high: 1, log: true}, {low: 1, high: 9, step: 2} or a list"
@@ -22,18 +22,20 @@ def read_space(name: str) -> dict[str, BaseDistribution]:
     """Read a search space: distributions by key of train.py.
 
     Args:
-        name: a file in ``conf/search`` without its suffix, or the path of a YAML file.
+        name: a file in ``conf/search``, also of the user's own folder, without its suffix; or the
+            path of a YAML file.
 
     Raises:
         UserError: there is no such file, or the values of a key have an unknown form.
     """
-    folder = conf_folder() / "search"
-    file = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    spaces = group_files("search")
+    file = Path(name) if name.endswith((".yaml", ".yml")) else spaces.get(name)
+    if file is None:
+        raise UserError(f"space={name}; allowed: {', '.join(spaces)}, FILE.yaml.")
     try:
         content = yaml.safe_load(file.read_text())
-    except OSError:
-        names = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        raise UserError(f"space={name}: there is no {file}; allowed: {names}, FILE.yaml.") from None
+    except OSError as error:
+        raise UserError(f"space={name}: {file} cannot be read ({error.strerror}).") from None
     except yaml.YAMLError as error:
         raise UserError(f"{file} is not YAML: {reason(error)}.") from None
     if not isinstance(content, dict) or not content:

@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from product_cls.config.checks import check_config
-from product_cls.config.compose import CONFIG_DIR, compose_config
+from product_cls.config.compose import CONFIG_DIR, compose_run, sweep_sources
 from product_cls.core.errors import UserError
 from product_cls.launchers.base import (
     PROGRAM,
@@ -84,13 +84,15 @@ class Search:
             if w.lstrip("+~").startswith(reserved) and not w.startswith(f"{CONFIG_DIR}=")
         ]:
             raise UserError(f"{refused[0]} is set by the search; leave it out.")
-        if sweeps := [w for w in self.shared if w.lstrip("+").startswith("sweep=")]:
-            raise UserError(
-                f"{sweeps[0]} is a set of runs, but each trial is one run; name the keys to vary "
-                "in space=FILE.yaml instead."
-            )
         example = {key: first_value(distribution) for key, distribution in self.space.items()}
-        config = compose_config([*self.shared, *overrides(example)])
+        run = compose_run([*self.shared, *overrides(example)])
+        if run.swept:
+            sources = " ".join(sweep_sources(self.shared)) or "This config"
+            raise UserError(
+                f"{sources} is a set of runs (of {', '.join(run.swept)}), but each trial is one "
+                "run; name the keys to vary in space=FILE.yaml instead."
+            )
+        config = run.config
         if config.fold == "all":
             raise UserError("fold=all has no validation data to compare trials by; name a fold.")
         check_config(config)

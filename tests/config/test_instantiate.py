@@ -1,6 +1,5 @@
 """Errors of library code as a user sees them: messages about keys of the command line."""
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -8,6 +7,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from product_cls.config.border import key_of, keys_for_arguments, keys_for_node, name_key
+from product_cls.config.compose import compose_config
 from product_cls.config.instantiate import build, try_out
 from product_cls.core.errors import UserError
 
@@ -22,20 +22,9 @@ SAMPLES = pd.DataFrame(
 )
 
 
-@pytest.fixture(scope="module")
-def config_of() -> Iterator[Callable[..., DictConfig]]:
+def config_of(overrides: str) -> DictConfig:
     """Overrides, separated by spaces -> the config with its interpolations."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from runs_in_process import ROOT
-
-    import product_cls.launchers.processes  # noqa: F401  (conf/config.yaml names its launcher)
-    from product_cls.config.resolvers import register_resolvers
-
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield lambda overrides: compose("config", overrides.split())
+    return compose_config(overrides.split())
 
 
 def build_parts(config: DictConfig) -> Any:
@@ -111,9 +100,7 @@ def build_parts(config: DictConfig) -> Any:
         ),
     ],
 )
-def test_messages_of_objects(
-    config_of: Callable[..., DictConfig], overrides: str, sentence: str
-) -> None:
+def test_messages_of_objects(overrides: str, sentence: str) -> None:
     with pytest.raises(UserError) as caught:
         build_parts(config_of(overrides))
     assert str(caught.value) == sentence
@@ -145,9 +132,7 @@ def test_messages_of_objects(
         ),
     ],
 )
-def test_messages_of_tasks_about_samples(
-    config_of: Callable[..., DictConfig], overrides: str, sentence: str
-) -> None:
+def test_messages_of_tasks_about_samples(overrides: str, sentence: str) -> None:
     config = config_of(overrides)
     task = build_parts(config)
     with pytest.raises(UserError) as caught, keys_for_node(config.task):

@@ -121,3 +121,20 @@ def test_find_runs_refuses_folders_without_runs(tmp_path: Path) -> None:
         find_runs(tmp_path / "absent")
     with pytest.raises(UserError, match="No run in"):
         find_runs(tmp_path)
+
+
+def test_files_of_a_run_are_read_or_refused(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for read in (run.config, run.overrides):
+        with pytest.raises(UserError, match=r"\.yaml cannot be read: No such file or directory\."):
+            read()
+    run.config_file.write_text("tta: [identity]\n")
+    run.write_overrides(["fold=0", "name=a b"])
+    assert run.config() == {"tta": ["identity"]}
+    assert run.overrides() == ["fold=0", "name=a b"]
+    run.config_file.write_text("tta: [")
+    with pytest.raises(UserError, match=r"config\.yaml cannot be read: while parsing"):
+        run.config()
+    run.overrides_file.write_text("")
+    with pytest.raises(UserError, match=r"overrides\.yaml is damaged: it holds no list\."):
+        run.overrides()

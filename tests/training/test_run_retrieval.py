@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from runs_in_process import RETRIEVAL, ROOT, refusal, train
 
+from product_cls.config.compose import compose_config
 from product_cls.inference.predictions import Predictions
 from product_cls.inference.predictor import Predictor
 from product_cls.retrieval.gallery import Gallery
@@ -25,8 +25,7 @@ def test_the_recipe_is_the_published_one() -> None:
     command = next(line for line in recipe.splitlines() if "data=competition" in line)
     words = command.partition("experiment=retrieval")[2].split()
     single = [word for word in words if "," not in word]  # swept words are not part of it
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("config", ["experiment=retrieval", *single])
+    config = compose_config(["experiment=retrieval", *single])
     assert (config.data.size, config.data.batch_size, config.trainer.max_epochs) == (256, 32, 30)
     assert (config.model.pooling, config.model.drop_rate) == ("gem", 0)  # no dropout is published
     assert (config.task.scale, config.task.margin, config.task.weights) == (45, 0.4, "log")

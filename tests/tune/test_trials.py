@@ -304,7 +304,8 @@ def test_mistakes_are_found_before_a_trial_starts(tmp_path: Path, refused: Any) 
         (["hydra.run.dir=x"], "set by the search"),
         (["name=x"], "set by the search"),
         (["fold=all"], "no validation"),
-        (["sweep=models"], "sweep=models is a set of runs"),
+        (["sweep=models"], "sweep=models is a set of runs (of model"),
+        (["experiment=gap"], "experiment=gap is a set of runs (of seed, recipe), but each trial"),
         (["data=competition"], "data.root=..."),
         (["data.batch_size=0"], "data.batch_size=0; allowed: a whole number, 1 or more."),
     ):
@@ -324,7 +325,7 @@ def test_trials_may_use_groups_of_the_user(tmp_path: Path) -> None:
     assert Search.job(search, trial).command[3:5] == shared
 
 
-def test_spaces(tmp_path: Path, refused: Any) -> None:
+def test_spaces(tmp_path: Path, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(
         "a: {low: 1e-4, high: 1.0e-2, log: true}\nb: {low: 1, high: 9, step: 2}\nc: [x, null, true]"
@@ -349,8 +350,14 @@ def test_spaces(tmp_path: Path, refused: Any) -> None:
         file.write_text(text)
         with refused(part):
             read_space(str(file))
-    with refused("space=no_such", "default"):
+    with refused("space=no_such; allowed: ", "default"):
         read_space("no_such")
+    with refused("no_such.yaml cannot be read (No such file or directory)."):
+        read_space("no_such.yaml")
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "mine.yaml").write_text("a: [1, 2]")
+    monkeypatch.setenv("PRODUCT_CLS_CONF", str(tmp_path))
+    assert read_space("mine") == {"a": CategoricalDistribution([1, 2])}
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (ROOT / "conf" / "search").glob("*.yaml")])

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from product_cls.core.errors import UserError
 from product_cls.core.vote_weights import check_weights
 from product_cls.inference.predictions import Predictions
@@ -88,7 +86,7 @@ def embedded_run(folder: RunFolder, predictor: Predictor, *, tta: bool) -> Embed
     gallery = gallery if tta else gallery.without_tta()
     val_file = folder.predictions_file("val")
     val = Predictions.load(val_file) if val_file.is_file() else None
-    views = yaml.safe_load(folder.config_file.read_text())["tta"] if tta else ["identity"]
+    views = folder.config()["tta"] if tta else ["identity"]
     source = Source(
         name=str(folder.path),
         checkpoint=os.path.abspath(folder.best_checkpoint),

@@ -1,4 +1,4 @@
-"""Compose a run's config and train it in this process."""
+"""Runs that train in the caller's process, for the Python API."""
 
 import logging
 import warnings
@@ -7,71 +7,64 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
 
-from product_cls.api.results import Run
-from product_cls.config.compose import ComposedRun, compose_run, run_interpolations
+from product_cls.config.compose import ComposedRun, run_interpolations
 from product_cls.core.errors import UserError
-from product_cls.core.files import digest, write_text_whole
+from product_cls.core.files import digest
 from product_cls.runs.fingerprint import fingerprinted
 from product_cls.runs.folder import RunFolder
 
 COMPOSED = "_product_cls_composed"  # attribute of a config: the run it was composed for
 
 
-def compose(*words: str) -> DictConfig:
-    """Compose the config of one run from the arguments that ``product-cls train`` takes.
-
-    Args:
-        words: ``"model=lite0"``, ``"data.root=PICTURES"``, ``"--config-dir=FOLDER"``, ...
-
-    Raises:
-        UserError: an argument that the command would refuse, or a set of runs (``sweep=NAME``).
-    """
-    run = compose_run(words)
-    if run.sweep is not None:
-        raise UserError(
-            f"sweep={run.sweep} is a set of runs, and compose makes the config of one run; train "
-            f"the set by `product-cls train -m {' '.join(words)}`."
-        )
+def remember(run: ComposedRun) -> DictConfig:
+    """The config of a composed run, which ``train_in_process`` recognises while it is unchanged."""
     # In __dict__, because attributes that are set on a DictConfig become keys of the config.
     vars(run.config)[COMPOSED] = (run, _content(run.config))
     return run.config
 
 
-def train(config: DictConfig | Mapping[str, Any], *, folder: str | Path | None = None) -> Run:
-    """Train a run in this process; skip it if it has finished, resume it if it was interrupted.
+def train_in_process(config: DictConfig | Mapping[str, Any], folder: Path | None) -> Path:
+    """Train a run; skip it if it has finished, resume it if it was interrupted.
 
     Args:
-        config: from ``compose``.
-        folder: where results go. None: the folder that the command would use for the config's
-            arguments, ``multirun/NAME/ARGUMENTS``; for a config that was changed since, or not
-            composed, ``multirun/NAME/config-DIGEST``.
+        config: from ``remember``, or any whole config.
+        folder: where results go. None: the folder of the command if the config is unchanged since
+            ``remember``, else ``multirun/NAME/config-DIGEST``.
+
+    Returns:
+        The run's folder.
 
     Raises:
-        UserError: settings or data are refused.
+        UserError: settings or data are refused, or the config lacks a setting.
     """
-    from product_cls.training.run import quiet_libraries
-    from product_cls.training.run import train as train_in
-
     if not isinstance(config, DictConfig):
         config = OmegaConf.create(dict(config))
+    try:
+        return _train(config, folder)
+    except (ConfigAttributeError, ConfigKeyError, MissingMandatoryValue) as error:
+        raise UserError(
+            f"The config has no {error.full_key}; product_cls.compose makes a whole config."
+        ) from error
+
+
+def _train(config: DictConfig, folder: Path | None) -> Path:
+    from product_cls.training.run import quiet_libraries, train  # imports torch
+
     composed = _composed(config)
-    path = _folder_of(config, composed) if folder is None else Path(folder)
-    run = Run(path)
-    if composed is not None:
-        # Where Hydra would leave the overrides, for reports.
-        text = yaml.safe_dump(composed.overrides)
-        write_text_whole(path / ".hydra" / "overrides.yaml", text)
-    override_dirname = path.name if composed is None else composed.override_dirname
-    with _logged(run.folder), run_interpolations(path, override_dirname):
+    if folder is None:
+        folder = composed.folder if composed is not None else _changed_folder(config)
+    override_dirname = folder.name if composed is None else composed.override_dirname
+    overrides = None if composed is None else composed.overrides
+    with _logged(RunFolder(folder)), run_interpolations(folder, override_dirname):
         quiet_libraries()
         try:
-            train_in(config, RunFolder(path.absolute()))
+            train(config, RunFolder(folder.absolute()), overrides=overrides)
         except SystemExit as error:
             raise RuntimeError(f"The run ended with exit status {error.code}.") from error
-    return run
+    return folder
 
 
 def _content(config: DictConfig) -> str:
@@ -86,16 +79,21 @@ def _composed(config: DictConfig) -> ComposedRun | None:
     return run if run is not None and content == _content(config) else None
 
 
-def _folder_of(config: DictConfig, composed: ComposedRun | None) -> Path:
-    if composed is not None:
-        return composed.folder
+def _changed_folder(config: DictConfig) -> Path:
     return Path("multirun") / str(config.name) / f"config-{_content(config)[:8]}"
 
 
 @contextmanager
 def _logged(folder: RunFolder) -> Iterator[None]:
-    """Write this package's log to ``train.log``, and restore the caller's logging at the end."""
-    folder.path.mkdir(parents=True, exist_ok=True)
+    """Write this package's log to ``train.log``, and restore the caller's logging at the end.
+
+    Raises:
+        UserError: the folder cannot be created.
+    """
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder.path} cannot be created ({error.strerror}).") from None
     loggers = [x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger)]
     levels = {logger: logger.level for logger in loggers}
     package_log = logging.getLogger("product_cls")
