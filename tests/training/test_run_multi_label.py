@@ -125,7 +125,7 @@ def test_predict_names_the_labels(
     table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
     assert set(table["labels"]) == {""}
     (tmp_path / "few.json").write_text('{"thresholds": {"a": 0.5}}')
-    for file, expected in (("few.json", "only one of them has 'b'"), ("no.json", "no file of")):
+    for file, expected in (("few.json", "only one of them has 'b'"), ("no.json", "No such file")):
         status, _, errors = predict(*words, f"thresholds={tmp_path / file}")
         assert status == 2 and expected in errors
 
@@ -216,7 +216,7 @@ def test_the_report_is_for_one_label(sweep: Path, run_command: Callable[..., Com
     ("overrides", "words"),
     [
         (("loss=cross_entropy",), "loss=CrossEntropyLoss is for one label per picture"),
-        (("loss=soft_f1",), "allowed for the multi_label task: bce, "),
+        (("loss=soft_f1",), "allowed for several: BCEWithLogitsLoss, "),
         (("task=single_label",), "loss=BCEWithLogitsLoss is for several labels per picture"),
         (("task.labels=[a,cat]",), "task.labels=[a, cat]: 'cat' is not a column"),
         (("task.weights=log",), "task.weights=log; allowed: balanced"),
