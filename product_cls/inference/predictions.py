@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from product_cls.core.arrays import StoredArray, load_arrays, save_arrays
-from product_cls.tasks import Task, build_task
+from product_cls.tasks import Decoder, Presentation, build_task
 
 SCORES = ("scores", "scores_no_tta", "class_scores", "class_scores_no_tta")
 
@@ -96,7 +96,7 @@ class Predictions:
         """The same predictions; scores that were left in the file are read once and kept."""
         return replace(self)
 
-    def make_task(self) -> Task:
+    def make_task(self) -> Presentation:
         """The task that decides and evaluates these scores."""
         return build_task(self.task)
 
@@ -139,7 +139,7 @@ def view_name(view: Any) -> str:
     return f"{view:g}" if isinstance(view, float | np.floating) else str(view)
 
 
-def summarise(predictions: Predictions, task: Task) -> dict[str, Any]:
+def summarise(predictions: Predictions, task: Decoder) -> dict[str, Any]:
     """Metrics of a split.
 
     Returns:

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 
 from product_cls.losses.single_label import loss_parts
 
+# Names of losses over several labels, for messages.
+SEVERAL_LABELS = ("BCEWithLogitsLoss", "FocalBCELoss", "AsymmetricLoss")
+
 
 class FocalBCELoss(nn.Module):
     """Binary cross entropy that gives easy labels little weight.

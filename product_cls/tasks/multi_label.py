@@ -14,6 +14,7 @@ from product_cls.core.errors import UserError
 from product_cls.core.files import digest
 from product_cls.data.label_table import check_both_kinds, label_columns, zeros_and_ones
 from product_cls.losses.multi_label import (
+    SEVERAL_LABELS,
     balanced_weights,
     set_present_weights,
     takes_several_labels,
@@ -70,8 +71,8 @@ class MultiLabel(Task):
         self._loss = loss or nn.BCEWithLogitsLoss()
         if not takes_several_labels(self._loss):
             raise ValueError(
-                f"loss={type(self._loss).__name__} is for one label per picture; the multi_label "
-                f"task needs a loss that takes a target for each label."
+                f"loss={type(self._loss).__name__} is for one label per picture; allowed for "
+                f"several: {', '.join(SEVERAL_LABELS)}."
             )
         self.classes = list(labels or [])
         self._thresholds = None if thresholds is None else [float(value) for value in thresholds]

@@ -67,8 +67,8 @@ def build_parts(config: DictConfig) -> Any:
         # A task that refuses its loss names the key of the loss.
         (
             "task=multi_label loss=focal",
-            "loss=FocalLoss is for one label per picture; the multi_label task needs a loss that "
-            "takes a target for each label.",
+            "loss=FocalLoss is for one label per picture; allowed for several: BCEWithLogitsLoss, "
+            "FocalBCELoss, AsymmetricLoss.",
         ),
         (
             "loss=asymmetric",

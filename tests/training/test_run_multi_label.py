@@ -219,7 +219,7 @@ def test_the_report_is_for_one_label(sweep: Path, run_command: Callable[..., Com
     ("overrides", "words"),
     [
         (("loss=cross_entropy",), "loss=CrossEntropyLoss is for one label per picture"),
-        (("loss=soft_f1",), "allowed for the multi_label task: bce, "),
+        (("loss=soft_f1",), "allowed for several: BCEWithLogitsLoss, "),
         (("task=single_label",), "loss=BCEWithLogitsLoss is for several labels per picture"),
         (("task.labels=[a,cat]",), "task.labels=[a, cat]: 'cat' is not a column"),
         (("task.weights=log",), "task.weights=log; allowed: balanced"),

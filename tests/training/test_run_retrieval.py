@@ -135,6 +135,16 @@ def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]
         (("task.margin_range=[0.5,0.1]",), "task.margin_range=[0.5,0.1]"),
         (("task.weights=cube",), "task.weights=cube"),
         (("task.vote.kind=best",), "task.vote.kind=best; allowed"),
+        (
+            ("callbacks=early_stopping", "callbacks.early_stopping.monitor=val/recall@2"),
+            "allowed: lr, train/loss, train/loss_epoch, train/loss_step, val/accuracy, "
+            "val/class_accuracy, val/loss, val/mAP@R, val/recall@1, val/recall@5.",
+        ),
+        (
+            ("callbacks=early_stopping", "task.gallery_every=2"),
+            "monitor=val/accuracy; allowed: lr, train/loss, train/loss_epoch, train/loss_step, "
+            "val/class_accuracy, val/loss.",
+        ),
         (("task.embedding=0",), "task.embedding=0; allowed: a whole number, 1 or more"),
         (("task.embedding=16.5",), "task.embedding=16.5; allowed: a whole number, 1 or more"),
         (("data.batch_size=1",), "data.batch_size=1 is too small for task=retrieval"),
