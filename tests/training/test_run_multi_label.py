@@ -125,9 +125,12 @@ def test_predict_names_the_labels(
     table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
     assert set(table["labels"]) == {""}
     (tmp_path / "few.json").write_text('{"thresholds": {"a": 0.5}}')
-    for file, expected in (("few.json", "only one of them has 'b'"), ("no.json", "no file of")):
+    for file, expected in (
+        ("few.json", "only one of them has 'b'"),
+        ("no.json", "is not a thresholds file"),
+    ):
         status, _, errors = predict(*words, f"thresholds={tmp_path / file}")
-        assert status == 2 and expected in errors
+        assert status == 2 and expected in errors and errors.count("\n") == 1  # before predicting
 
 
 def made(scores: list[list[float]], **task: object) -> Predictions:
