@@ -82,6 +82,8 @@ def main() -> None:
         raise UserError(
             "The checkpoints name different classes, so their scores cannot be averaged."
         )
+    if arguments.thresholds is not None:
+        task = with_thresholds(task, read_thresholds(Path(arguments.thresholds)))
     images = list_images(Path(arguments.images))
     paths = [path for _, path in images]
     unreadable: dict[str, str] = {}
@@ -108,8 +110,6 @@ def main() -> None:
     if not parts:
         raise UserError(f"None of the pictures in {arguments.images} can be decoded.")
     mean = np.concatenate(parts)
-    if arguments.thresholds is not None:
-        task = with_thresholds(task, read_thresholds(Path(arguments.thresholds)))
     columns, captions = task.describe(mean, arguments.top)
     table = pd.DataFrame({"image": [images[i][0] for i in rows], **columns})
     out.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from runs_in_process import INDEXED, train
 
 from product_cls.inference.predictions import Predictions
 from product_cls.neighbours.votes import Vote
+from product_cls.predict import main as predict_main
 from product_cls.retrieval.answers import read_threshold
 from product_cls.retrieval.gallery import Gallery
 from product_cls.retrieval.index.__main__ import Arguments, add_products, build
@@ -120,6 +121,24 @@ def test_default_vote_is_the_indexs(
     assert status == 0 and "32 pictures, vote=nearest k=2 ->" in output
     status, output, _ = command(*words, "k=4")
     assert status == 0 and "32 pictures, vote=nearest k=4 ->" in output
+
+
+def test_predict_answers_as_search_does(
+    grown: Path, asked: Path, tmp_path: Path, run_command: Callable[..., Command]
+) -> None:
+    status, _, errors = run_command(main)(
+        f"index={grown}", f"images={asked}", f"out={tmp_path / 'search'}"
+    )
+    assert status == 0, errors
+    status, _, errors = run_command(predict_main)(
+        f"model={grown}", f"images={asked}", f"out={tmp_path / 'predict'}"
+    )
+    assert status == 0, errors
+    searched, predicted = (
+        read(tmp_path / name / "predictions.csv").set_index("image")
+        for name in ("search", "predict")
+    )
+    assert (searched["label_1"] == predicted["label_1"]).all() and NEW in set(searched["label_1"])
 
 
 def test_a_product_added_later_is_found(
