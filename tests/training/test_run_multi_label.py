@@ -125,7 +125,7 @@ def test_predict_names_the_labels(
     table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
     assert set(table["labels"]) == {""}
     (tmp_path / "few.json").write_text('{"thresholds": {"a": 0.5}}')
-    for file, expected in (("few.json", "only one of them has 'b'"), ("no.json", "No such file")):
+    for file, expected in (("few.json", "only one of them has 'b'"), ("no.json", "no file of")):
         status, _, errors = predict(*words, f"thresholds={tmp_path / file}")
         assert status == 2 and expected in errors
 
