@@ -101,7 +101,7 @@ def scaled_rates(config: DictConfig) -> tuple[dict[str, float], str | None]:
         return {}, None
     if not isinstance(rate := config.optimizer.get("lr"), int | float):
         raise UserError(f"scale_lr.rule={rule} scales optimizer.lr, which is {rate}; set it.")
-    pictures = max(1, BatchPlan.of(config).pictures)  # the loaders refuse batches below 1
+    pictures = BatchPlan.of(config).pictures
     factor = pictures / base if rule == "linear" else (pictures / base) ** 0.5
     rates = {"optimizer.lr": rate * factor}
     note = f"optimizer.lr={rate:g} x {factor:g} = {rate * factor:g}"
