@@ -95,8 +95,8 @@ def _check_sweep(experiment: Experiment) -> None:
 def _right(predictions: Predictions, pictures: Pictures) -> np.ndarray:
     """Whether each decision is correct, bool ``[2, N]``, in the order of ``pictures``."""
     task = predictions.make_task()
-    # This report averages scores. Where neighbours vote, runs are joined by their embeddings.
-    if not task.one_label or predictions.class_scores is not None:
+    # Votes are means of scores; runs with a gallery vote by joining their embeddings.
+    if not task.one_label or task.needs_gallery:
         raise UserError(
             f"This report needs runs of task=single_label; these have task={task.name}."
         )

@@ -29,6 +29,11 @@ class Decoder(ABC):
     multi_label: ClassVar[bool] = False
     one_label: ClassVar[bool] = False
 
+    @property
+    def needs_gallery(self) -> bool:
+        """Whether the scores are votes of the nearest neighbours in a gallery."""
+        return False
+
     @abstractmethod
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """Names of the decided labels, str ``[N]``, for scores ``[N, C]``."""

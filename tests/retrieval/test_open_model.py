@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import Refused
 from PIL import Image, ImageOps
-from product_cls.api.model import Model
 from runs_in_process import INDEXED, train
 
+from product_cls.api import Model
 from product_cls.data.pictures import load_picture
 from product_cls.inference.align import align
 from product_cls.inference.predictions import Predictions
