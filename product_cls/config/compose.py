@@ -73,10 +73,11 @@ def compose_config(words: Sequence[str], *, return_hydra_config: bool = False) -
             not there.
     """
     own_conf_folder()  # refuse a wrong PRODUCT_CLS_CONF before Hydra searches it
-    overrides, folders = _split(words)
+    overrides, folders = split_config_dirs(words)
     if folders:
         paths = ",".join(
-            QuotedString(f"file://{folder}", Quote.single).with_quotes() for folder in folders
+            QuotedString(f"file://{Path(folder).absolute()}", Quote.single).with_quotes()
+            for folder in folders
         )
         overrides.append(f"hydra.searchpath=[{paths}]")
     register_resolvers()
@@ -176,8 +177,19 @@ def _hydra_config(config: DictConfig) -> Iterator[None]:
         singleton.cfg = running
 
 
-def _split(words: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Overrides, and the folders of ``--config-dir=FOLDER`` or ``--config-dir FOLDER``."""
+def split_config_dirs(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split words into overrides and the folders that ``--config-dir`` names.
+
+    Args:
+        words: the forms ``--config-dir=FOLDER`` and ``--config-dir FOLDER`` are read; ``-cd`` is
+            the same flag.
+
+    Returns:
+        The overrides in order, and the folders as typed, with ``~`` expanded.
+
+    Raises:
+        UserError: there is no such folder.
+    """
     overrides, folders = [], []
     remaining = iter(words)
     for word in remaining:
@@ -186,7 +198,8 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[Path]]:
             overrides.append(word)
             continue
         name = name if separator else next(remaining, "")
-        folders.append(_existing(name, f"{CONFIG_DIR}={name}"))
+        _existing(name, f"{CONFIG_DIR}={name}")
+        folders.append(str(Path(name).expanduser()))
     return overrides, folders
 
 

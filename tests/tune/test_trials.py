@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
 
 import optuna
+from hydra._internal.utils import get_args_parser
 from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
@@ -315,14 +316,18 @@ def test_mistakes_are_found_before_a_trial_starts(tmp_path: Path, refused: Any) 
         make(tmp_path, prune="best")
 
 
-def test_trials_may_use_groups_of_the_user(tmp_path: Path) -> None:
+@pytest.mark.parametrize("separate", [False, True], ids=["equals sign", "space"])
+def test_trials_may_use_groups_of_the_user(separate: bool, tmp_path: Path) -> None:
     file = tmp_path / "own" / "mix" / "mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text((ROOT / "conf" / "mix" / "none.yaml").read_text())
-    shared = [f"--config-dir={tmp_path / 'own'}", "mix=mine"]
-    search = make(tmp_path / "rates", shared)
-    trial = create_trial(value=0.5)
-    assert Search.job(search, trial).command[3:5] == shared
+    own = str(tmp_path / "own")
+    flag = ["--config-dir", own] if separate else [f"--config-dir={own}"]
+    search = make(tmp_path / "rates", ["model=tiny", *flag, "mix=mine"])
+    words = Search.job(search, create_trial(value=0.5)).command[2:]
+    read = get_args_parser().parse_args(words)  # as the trial reads them
+    assert read.config_dir == own
+    assert read.overrides[:3] == ["name='rates'", "model=tiny", "mix=mine"]
 
 
 def test_spaces(tmp_path: Path, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
