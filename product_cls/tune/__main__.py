@@ -26,7 +26,7 @@ PROG = "python -m product_cls.tune"
 
 @dataclass
 class Arguments:
-    """Search for hyperparameters; other words are settings of train.py that all trials share.
+    """Search for hyperparameters; other words are settings of training that all trials share.
 
     study: name of a folder in multirun/; the same command continues the search.
     trials: number of trials in total, including those of earlier calls; failed trials count after

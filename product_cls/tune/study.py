@@ -16,10 +16,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from product_cls.config.checks import check_config
 from product_cls.config.compose import CONFIG_DIR, compose_run, split_config_dirs, sweep_sources
+from product_cls.core.cli import command_words
 from product_cls.core.errors import UserError
 from product_cls.launchers.base import (
-    PROGRAM,
-    checkout_script,
     gpus_per_job,
     quoted,
     train_command,
@@ -130,7 +129,7 @@ class Search:
         stored_text = self.study.user_attrs.setdefault("settings", text)
         if stored_text != text:
             stored = json.loads(stored_text)
-            difference = f"other settings of train.py ({' '.join(stored['shared']) or 'none'})"
+            difference = f"other settings ({' '.join(stored['shared']) or 'none'})"
             if stored["space"] != settings["space"]:
                 difference = "another search space"
             raise UserError(
@@ -213,7 +212,7 @@ class Search:
 
     def command(self, trial: FrozenTrial) -> str:
         """The shell command that repeats a trial in a run folder of its own."""
-        program = ("python", "train.py") if checkout_script() else (PROGRAM, "train")
+        program = command_words("train").split()
         name = f"name={self.folder.name}-best"
         return shlex.join([*program, *self.flags, name, *self.shared, *overrides(trial.params)])
 

@@ -50,7 +50,7 @@ def test_the_hint_comes_after_hydras_message() -> None:
 def test_help_names_commands_and_groups() -> None:
     done = typed("--help")
     assert done.returncode == 0
-    for words in ("python train.py -m fold=0,1,2,3,4", "epochs_from=multirun/NAME", "--cfg job"):
+    for words in ("product-cls train -m fold=0,1,2,3,4", "epochs_from=multirun/NAME", "--cfg job"):
         assert words in done.stdout
     for group in (path for path in (ROOT / "conf").iterdir() if path.is_dir()):
         if group.name != "hydra":

@@ -3,10 +3,12 @@
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from product_cls.core import cli
 from product_cls.core.cli import MISSING, guard, parse_arguments
 from product_cls.core.errors import UserError
 
@@ -112,6 +114,31 @@ def test_mistakes(refused: Any, words: list[str], parts: tuple[str, ...]) -> Non
 def test_words_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["command", "runs=a/b"])
     assert parse_arguments(Arguments, prog="command").runs == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("program", "in_checkout", "train", "other"),
+    [
+        ("train.py", True, "python train.py", "python -m product_cls ensemble"),
+        ("/code/product_cls/tune/__main__.py", True, "python train.py", None),
+        ("product-cls train", True, "product-cls train", "product-cls ensemble"),
+        ("/bin/product-cls", True, "product-cls train", "product-cls ensemble"),
+        ("kernel.py", False, "product-cls train", "product-cls ensemble"),
+    ],
+)
+def test_commands_are_shown_as_this_user_can_type_them(
+    program: str,
+    in_checkout: bool,
+    train: str,
+    other: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program])
+    if not in_checkout:
+        monkeypatch.setattr(cli, "__file__", str(tmp_path / "site" / "product_cls" / "cli.py"))
+    assert cli.command_words("train") == train
+    assert other is None or cli.command_words("ensemble") == other
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
