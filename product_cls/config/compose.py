@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from product_cls.config.hints import key_hint
+from product_cls.config.hints import key_hint, option_hint
 from product_cls.config.resolvers import register_resolvers
 from product_cls.core.errors import UserError, reason
 
@@ -92,9 +91,9 @@ def _sentence(error: HydraException | OmegaConfBaseException) -> str:
     """Hydra's message as one sentence, with the nearest known name."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        close = get_close_matches(option, error.options, n=1)
-        suggestion = f" Did you mean '{group}={close[0]}'?" if close else ""
-        return f"{group}={option}; allowed: {', '.join(error.options)}.{suggestion}"
+        hint = option_hint(error)
+        sentence = f"{group}={option}; allowed: {', '.join(error.options)}."
+        return f"{sentence} {hint}" if hint else sentence
     hint = key_hint(error.__cause__)
     return f"{reason(error)}.{f' {hint}' if hint else ''}"
 

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -80,7 +81,9 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
                 f"'{word}' is not of the form key=value; known keys: {', '.join(keys)}."
             )
         if key not in keys:
-            raise UserError(f"Unknown key '{key}'; known keys: {', '.join(keys)}.")
+            close = get_close_matches(key, keys, n=1)
+            known = f"did you mean '{close[0]}'? Known" if close else "known"
+            raise UserError(f"Unknown key '{key}'; {known} keys: {', '.join(keys)}.")
         if not text:
             raise UserError(f"Bad value in '{word}': nothing after the '='.")
         as_typed = types[key] is str or (types[key] == str | None and text != "null")

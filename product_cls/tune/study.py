@@ -43,6 +43,7 @@ class Search:
             trials.
         prune: one of ``PRUNERS``.
         warmup: 0 or more; a trial is pruned after epoch ``warmup + 1`` at the earliest.
+        space_name: names the space in messages.
 
     Raises:
         UserError: train.py would refuse the shared overrides or a key of the space.
@@ -58,8 +59,9 @@ class Search:
         startup: int,
         prune: str,
         warmup: int,
+        space_name: str = "The search space",
     ) -> None:
-        self.folder, self.space = folder, dict(space)
+        self.folder, self.space, self.space_name = folder, dict(space), space_name
         self.shared, folders = split_config_dirs(shared)
         # Apart from the overrides, because Hydra's argparse takes those in one run of words only.
         self.flags = [f"{CONFIG_DIR}={name}" for name in folders]
@@ -83,7 +85,11 @@ class Search:
         if refused := [w for w in self.shared if w.lstrip("+~").startswith(reserved)]:
             raise UserError(f"{refused[0]} is set by the search; leave it out.")
         example = {key: first_value(distribution) for key, distribution in self.space.items()}
-        run = compose_run([*self.flags, *self.shared, *overrides(example)])
+        try:
+            run = compose_run([*self.flags, *self.shared, *overrides(example)])
+        except UserError as error:
+            compose_run([*self.flags, *self.shared])  # raises if the mistake is in these words
+            raise UserError(f"{self.space_name}: {error}") from None
         if run.swept:
             sources = " ".join(sweep_sources(self.shared)) or "This config"
             raise UserError(

@@ -87,8 +87,8 @@ KEYS = "runs, any, out, top, share, flag, tta, weights"
     ("words", "parts"),
     [
         (["a"], ("'a' is not of the form key=value", KEYS)),
-        (["run=a"], ("Unknown key 'run'", KEYS)),
-        (["=a"], ("Unknown key ''", KEYS)),
+        (["run=a"], (f"Unknown key 'run'; did you mean 'runs'? Known keys: {KEYS}.",)),
+        (["=a"], (f"Unknown key ''; known keys: {KEYS}.",)),
         (["runs.deep=a"], ("Unknown key 'runs.deep'", KEYS)),
         (["runs[0]=a"], ("Unknown key 'runs[0]'", KEYS)),
         (["top=3"], ("Missing: runs=...", "command --help")),

@@ -278,7 +278,7 @@ def test_a_trial_gets_the_gpus_of_its_trainer(
 
 def test_other_settings_need_another_study(tmp_path: Path, refused: Any) -> None:
     run(make(tmp_path / "rates", ["fold=1"]), 1)
-    with refused("settings of train.py (fold=1)", "study=NAME"):
+    with refused("other settings (fold=1)", "study=NAME"):
         run(make(tmp_path / "rates", ["fold=0"]), 2)
     search = make(tmp_path / "rates", ["fold=1"])
     with (
@@ -376,6 +376,20 @@ def test_the_spaces_in_conf_compose(name: str, composed: Callable[..., Any]) -> 
             for key, distribution in space.items()
         }
         assert composed(*overrides(values))["name"] == "train"
+
+
+def test_misspelt_keys_are_looked_up_where_they_belong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "space.yaml").write_text("optimizer.lrr: [1.0e-4, 1.0e-2]")
+    for word, sentence in (
+        ("trails=2", "Unknown key 'trails'; did you mean 'trials'?"),
+        ("fodl=1", "Did you mean 'fold'?"),
+        ("space=space.yaml", "error: space=space.yaml: The config cannot be composed: Could not"),
+    ):
+        status, _, errors = run_command(command.main)("study=a", word)
+        assert status == 2 and sentence in errors and errors.count("\n") == 1
 
 
 def test_words_are_split(run_command: Any) -> None:
