@@ -33,7 +33,7 @@ COMMANDS = {
 def main() -> None:
     """Run the command that the first arguments name, and exit with its status."""
     words = sys.argv[1:]
-    if not words or words[0] in ("-h", "--help"):
+    if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         raise SystemExit(0)
     if words[0] == "--version":

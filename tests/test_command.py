@@ -49,7 +49,7 @@ def typed(*words: str, cwd: Path = ROOT, **environment: str) -> "subprocess.Comp
     )
 
 
-@pytest.mark.parametrize("words", [(), ("--help",), ("-h",)])
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])
 def test_help_lists_all_commands(command: type[Command], words: Sequence[str]) -> None:
     status, text, errors = command.call(*words)
     assert (status, errors) == (0, "")

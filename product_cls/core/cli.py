@@ -68,7 +68,8 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
     types = get_type_hints(schema)
     if any(word in ("-h", "--help") for word in words):
         lines = (
-            f"  {k}={'...' if OmegaConf.is_missing(defaults, k) else defaults[k]}" for k in keys
+            f"  {k}={'...' if OmegaConf.is_missing(defaults, k) else _as_typed(defaults[k])}"
+            for k in keys
         )
         text = str(inspect.getdoc(schema)).replace(TRAIN, command_words("train"))
         print(f"{prog} key=value ...\n\n{text}\n\n" + "\n".join(lines))
@@ -116,6 +117,13 @@ def check_at_least_one(arguments: Any, *keys: str) -> None:
     for key in keys:
         if getattr(arguments, key) < 1:
             raise UserError(f"{key}={getattr(arguments, key)}; allowed: 1 or more.")
+
+
+def _as_typed(value: Any) -> str:
+    """A default as the user would type it: ``null`` for None, ``true`` and ``false``."""
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -147,6 +147,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 0
     shown = capsys.readouterr().out
     assert shown.startswith("command key=value ...") and "Do something with runs." in shown
+    assert "  out=null\n" in shown and "  flag=false\n" in shown
     assert "  runs=...\n" in shown and "  top=5\n" in shown and "  tta=['identity']" in shown
 
 
