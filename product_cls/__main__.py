@@ -33,7 +33,7 @@ COMMANDS = {
 def main() -> None:
     """Run the command that the first arguments name, and exit with its status."""
     words = sys.argv[1:]
-    if not words or words[0] in ("-h", "--help"):
+    if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         raise SystemExit(0)
     if words[0] == "--version":
@@ -43,6 +43,10 @@ def main() -> None:
         raise SystemExit(0)
     nested = " ".join(words[:2])
     name = nested if nested in COMMANDS else words[0]
+    below = [command for command in COMMANDS if command.startswith(f"{name} ")]
+    if below and name != nested and "=" not in nested and not words[1].startswith("-"):
+        # Commands take key=value words and flags only, so this names a command below `report`.
+        name = nested
     if name not in COMMANDS:
         close = get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(COMMANDS)}."

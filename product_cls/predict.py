@@ -49,11 +49,17 @@ class Arguments:
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.predict")
     check_at_least_one(arguments, "top", "batch_size", "shown")
-    if bool(arguments.checkpoint) == (arguments.model is not None):
+    names = arguments.checkpoint or []
+    checkpoints = [Path(name) for name in (names if isinstance(names, list) else [names])]
+    if bool(checkpoints) == (arguments.model is not None):
         raise UserError("Give one of checkpoint=FILE and model=RUN_OR_SWEEP_OR_INDEX_OR_FILE.")
-    words = arguments.checkpoint or []
-    checkpoints = [Path(name) for name in (words if isinstance(words, list) else [words])]
     for checkpoint in checkpoints:
+        if checkpoint.is_dir():
+            kind = "a run folder" if (checkpoint / "status.json").is_file() else "a folder"
+            raise UserError(
+                f"checkpoint={checkpoint} is {kind}, not a checkpoint; "
+                f"model={checkpoint} opens the folder of a run, a sweep or an index."
+            )
         if not checkpoint.is_file():
             raise UserError(f"There is no checkpoint {checkpoint}.")
     if arguments.model is not None and not Path(arguments.model).exists():

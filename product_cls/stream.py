@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.cli import MISSING, command_words, guard, parse_arguments
 from product_cls.core.errors import UserError
 
 PROG = "python -m product_cls.stream"
@@ -24,7 +24,7 @@ LOADING = [f"data.{key}" for key in ("size", "fit", "batch_size", "per_class", "
 
 @dataclass
 class Arguments:
-    """Write pictures into shards. Other words select the data, as for train.py: data=competition
+    """Write pictures into shards. Other words select the data, as for training: data=competition
     data.root=FOLDER, or experiment=NAME.
 
     out: folder of the shards; it can be copied anywhere afterwards, to an object store too.
@@ -48,7 +48,9 @@ def compose_data(words: list[str]) -> "DictConfig":
         key = word.lstrip("+~").partition("=")[0]
         if key in LOADING:
             hint = "; side=PIXELS makes pictures smaller" if key == "data.size" else ""
-            raise UserError(f"{word} has no effect on shards, give it to train.py{hint}.")
+            raise UserError(
+                f"{word} has no effect on shards, give it to {command_words('train')}{hint}."
+            )
         if key not in ("data", "experiment", "paths.cache") and not key.startswith("data."):
             raise UserError(
                 f"{word} has no effect on shards; allowed beside "
@@ -65,7 +67,7 @@ def compose_data(words: list[str]) -> "DictConfig":
     if config.data.limit is not None:
         raise UserError(
             f"data.limit={config.data.limit} has no effect on shards; set it to null here, and "
-            f"give it to train.py."
+            f"give it to {command_words('train')}."
         )
     return config
 
@@ -102,7 +104,7 @@ def main() -> None:
     print(
         f"{counts.sum()} pictures ({parts}) in {len(shards)} shards, "
         f"{sum(size for _, size, _ in shards) / 1e6:.1f} MB -> {out}\n"
-        f"python train.py data=streaming data.root={out}"
+        f"{command_words('train')} data=streaming data.root={out}"
     )
 
 

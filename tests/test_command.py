@@ -49,7 +49,7 @@ def typed(*words: str, cwd: Path = ROOT, **environment: str) -> "subprocess.Comp
     )
 
 
-@pytest.mark.parametrize("words", [(), ("--help",), ("-h",)])
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])
 def test_help_lists_all_commands(command: type[Command], words: Sequence[str]) -> None:
     status, text, errors = command.call(*words)
     assert (status, errors) == (0, "")
@@ -62,8 +62,13 @@ def test_help_lists_all_commands(command: type[Command], words: Sequence[str]) -
     [
         (("predikt",), "error: There is no command 'predikt'; did you mean 'predict'?\n"),
         (("zzz",), "error: There is no command 'zzz'; known: train, ensemble, predict, "),
-        (("predict", "checkpiont=x"), "error: Unknown key 'checkpiont'; known keys: checkpoint, "),
-        (("report", "models", "run=x"), "error: Unknown key 'run'; known keys: runs, "),
+        (("predict", "checkpiont=x"), "error: Unknown key 'checkpiont'; did you mean 'checkp"),
+        (("report", "models", "run=x"), "error: Unknown key 'run'; did you mean 'runs'? Known"),
+        (
+            ("report", "modles"),
+            "error: There is no command 'report modles'; did you mean 'report m",
+        ),
+        (("report", "runs"), "error: There is no command 'report runs'; "),
     ],
 )
 def test_mistakes_cost_one_sentence(

@@ -116,7 +116,10 @@ def test_unreadable_pictures_are_named_and_left_out(
     ("words", "expected"),
     [
         (("checkpoint=absent.ckpt", "images={data}"), "There is no checkpoint absent.ckpt"),
-        (("checkpoint={text}", "images={data}"), "is not a product_cls checkpoint"),
+        (("checkpoint={text}", "images={data}"), "not a product_cls checkpoint: torch cannot load"),
+        (("checkpoint=[]", "images={data}"), "Give one of checkpoint=FILE and model="),
+        (("checkpoint={run}", "images={data}"), " is a run folder, not a checkpoint; model="),
+        (("checkpoint={data}", "images={data}"), "is a folder, not a checkpoint; model="),
         (("checkpoint={best}", "images=nowhere"), "There is no folder or file nowhere"),
         (("checkpoint={best}", "images={data}/train/0/0.jpg", "tta=[flip]"), "tta names 'flip'"),
         (("checkpoint={best}", "images={data}", "top=0"), "top=0; allowed: 1 or more"),
@@ -139,7 +142,8 @@ def test_wrong_input_is_one_sentence(
 ) -> None:
     text = tmp_path / "text.ckpt"
     text.write_text("no checkpoint")
-    filled = [w.format(data=tiny_root, text=text, best=run.best_checkpoint) for w in words]
+    places = {"data": tiny_root, "text": text, "best": run.best_checkpoint, "run": run.path}
+    filled = [word.format(**places) for word in words]
     status, _, errors = command(*filled)
     assert status == 2 and expected in errors and errors.count("\n") == 1
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from product_cls.config.hints import key_hint
+from product_cls.config.hints import key_hint, option_hint
 from product_cls.config.resolvers import register_resolvers
 from product_cls.core.errors import UserError, reason
 
@@ -73,10 +72,11 @@ def compose_config(words: Sequence[str], *, return_hydra_config: bool = False) -
             not there.
     """
     own_conf_folder()  # refuse a wrong PRODUCT_CLS_CONF before Hydra searches it
-    overrides, folders = _split(words)
+    overrides, folders = split_config_dirs(words)
     if folders:
         paths = ",".join(
-            QuotedString(f"file://{folder}", Quote.single).with_quotes() for folder in folders
+            QuotedString(f"file://{Path(folder).absolute()}", Quote.single).with_quotes()
+            for folder in folders
         )
         overrides.append(f"hydra.searchpath=[{paths}]")
     register_resolvers()
@@ -91,9 +91,9 @@ def _sentence(error: HydraException | OmegaConfBaseException) -> str:
     """Hydra's message as one sentence, with the nearest known name."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        close = get_close_matches(option, error.options, n=1)
-        suggestion = f" Did you mean '{group}={close[0]}'?" if close else ""
-        return f"{group}={option}; allowed: {', '.join(error.options)}.{suggestion}"
+        hint = option_hint(error)
+        sentence = f"{group}={option}; allowed: {', '.join(error.options)}."
+        return f"{sentence} {hint}" if hint else sentence
     hint = key_hint(error.__cause__)
     return f"{reason(error)}.{f' {hint}' if hint else ''}"
 
@@ -176,8 +176,19 @@ def _hydra_config(config: DictConfig) -> Iterator[None]:
         singleton.cfg = running
 
 
-def _split(words: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Overrides, and the folders of ``--config-dir=FOLDER`` or ``--config-dir FOLDER``."""
+def split_config_dirs(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split words into overrides and the folders that ``--config-dir`` names.
+
+    Args:
+        words: the forms ``--config-dir=FOLDER`` and ``--config-dir FOLDER`` are read; ``-cd`` is
+            the same flag.
+
+    Returns:
+        The overrides in order, and the folders as typed, with ``~`` expanded.
+
+    Raises:
+        UserError: there is no such folder.
+    """
     overrides, folders = [], []
     remaining = iter(words)
     for word in remaining:
@@ -186,7 +197,8 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[Path]]:
             overrides.append(word)
             continue
         name = name if separator else next(remaining, "")
-        folders.append(_existing(name, f"{CONFIG_DIR}={name}"))
+        _existing(name, f"{CONFIG_DIR}={name}")
+        folders.append(str(Path(name).expanduser()))
     return overrides, folders
 
 

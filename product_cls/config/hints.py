@@ -1,10 +1,11 @@
-"""Suggests the nearest known key for a misspelt one. Imports nothing heavy."""
+"""Suggests the nearest known key or option for a misspelt one. Imports nothing heavy."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
@@ -13,14 +14,16 @@ SHOWN = 20  # keys listed if no key is similar
 
 @contextmanager
 def hinting() -> Iterator[None]:
-    """For ``main()``: if Hydra exits because of an unknown key, print the nearest known key."""
+    """For ``main()``: if Hydra exits because of an unknown key or option, print the nearest one."""
     try:
         yield
     except SystemExit as error:
         # Hydra exits while it handles the composition error, which is therefore the context.
         composition_error = error.__context__
-        if composition_error is not None and (hint := key_hint(composition_error.__cause__)):
-            print(hint, file=sys.stderr)
+        if composition_error is not None:
+            hint = key_hint(composition_error.__cause__) or option_hint(composition_error)
+            if hint:
+                print(hint, file=sys.stderr)
         raise
 
 
@@ -36,3 +39,12 @@ def key_hint(error: BaseException | None) -> str | None:
         return f"Did you mean '{parent + '.' if parent else ''}{close[0]}'?"
     more = ", ..." if len(keys) > SHOWN else ""
     return f"Known keys{f' of {parent}' if parent else ''}: {', '.join(keys[:SHOWN])}{more}."
+
+
+def option_hint(error: BaseException) -> str | None:
+    """A suggestion if ``error`` is about an unknown option of a group and one is similar."""
+    if not isinstance(error, MissingConfigException) or not error.options:
+        return None
+    group, _, option = str(error.missing_cfg_file).rpartition("/")
+    close = get_close_matches(option, error.options, n=1)
+    return f"Did you mean '{group}={close[0]}'?" if close else None

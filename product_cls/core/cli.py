@@ -10,6 +10,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
@@ -22,13 +24,34 @@ T = TypeVar("T")
 
 CONSOLE = "product-cls"  # the console command, which sets sys.argv[0] to "product-cls SUBCOMMAND"
 
+TRAIN = "python train.py"
+
+
+def checkout_script() -> Path | None:
+    """``train.py`` of the checkout that this package is in; None for an installed package."""
+    script = Path(__file__).parents[2] / "train.py"
+    # Another package's train.py may lie in site-packages.
+    return script if script.is_file() and "product_cls" in script.read_text() else None
+
+
+def command_words(name: str) -> str:
+    """A command as this user can type it: installed, or from a checkout.
+
+    Args:
+        name: of ``product-cls NAME``.
+    """
+    if Path(sys.argv[0]).name.split()[:1] == [CONSOLE] or checkout_script() is None:
+        return f"{CONSOLE} {name}"
+    return TRAIN if name == "train" else f"python -m product_cls {name}"
+
 
 def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str) -> T:
     """Fill the dataclass ``schema`` from ``key=value`` words.
 
     A word is split at its first ``=``. The value of a text field is taken as typed; ``null`` means
     None if the field allows it. Other values are YAML (``tta=[identity,hflip]``, ``top=3``).
-    ``--help`` prints the docstring of ``schema`` with its keys and defaults, and exits.
+    ``--help`` prints the docstring of ``schema`` with its keys and defaults, and exits;
+    ``python train.py`` in it becomes the command that this user can type.
 
     Args:
         schema: a dataclass; a field with the default ``omegaconf.MISSING`` is required.
@@ -45,9 +68,11 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
     types = get_type_hints(schema)
     if any(word in ("-h", "--help") for word in words):
         lines = (
-            f"  {k}={'...' if OmegaConf.is_missing(defaults, k) else defaults[k]}" for k in keys
+            f"  {k}={'...' if OmegaConf.is_missing(defaults, k) else _as_typed(defaults[k])}"
+            for k in keys
         )
-        print(f"{prog} key=value ...\n\n{inspect.getdoc(schema)}\n\n" + "\n".join(lines))
+        text = str(inspect.getdoc(schema)).replace(TRAIN, command_words("train"))
+        print(f"{prog} key=value ...\n\n{text}\n\n" + "\n".join(lines))
         raise SystemExit(0)
     config = defaults
     for word in words:
@@ -57,7 +82,9 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
                 f"'{word}' is not of the form key=value; known keys: {', '.join(keys)}."
             )
         if key not in keys:
-            raise UserError(f"Unknown key '{key}'; known keys: {', '.join(keys)}.")
+            close = get_close_matches(key, keys, n=1)
+            known = f"did you mean '{close[0]}'? Known" if close else "known"
+            raise UserError(f"Unknown key '{key}'; {known} keys: {', '.join(keys)}.")
         if not text:
             raise UserError(f"Bad value in '{word}': nothing after the '='.")
         as_typed = types[key] is str or (types[key] == str | None and text != "null")
@@ -90,6 +117,13 @@ def check_at_least_one(arguments: Any, *keys: str) -> None:
     for key in keys:
         if getattr(arguments, key) < 1:
             raise UserError(f"{key}={getattr(arguments, key)}; allowed: 1 or more.")
+
+
+def _as_typed(value: Any) -> str:
+    """A default as the user would type it: ``null`` for None, ``true`` and ``false``."""
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -129,7 +163,9 @@ __all__ = [
     "CONSOLE",
     "MISSING",
     "check_at_least_one",
+    "checkout_script",
     "closed_pipe_exits",
+    "command_words",
     "guard",
     "parse_arguments",
 ]

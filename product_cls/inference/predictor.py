@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,15 @@ class Predictor:
             )
         except UserError:
             raise
+        except UnpicklingError:  # its message is advice about arguments of torch.load
+            raise UserError(
+                f"{checkpoint} is not a product_cls checkpoint: torch cannot load it."
+            ) from None
         except Exception as error:
             # For files that are no checkpoints, torch.load raises errors of unrelated types.
+            first_sentence = reason(error).partition(". ")[0]
             raise UserError(
-                f"{checkpoint} is not a product_cls checkpoint: {reason(error)}."
+                f"{checkpoint} is not a product_cls checkpoint: {first_sentence}."
             ) from None
         return cls(network.eval(), task, tuple(image["size"]), image["fit"])
 

@@ -12,13 +12,13 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
 import product_cls
+from product_cls.core.cli import CONSOLE, checkout_script
 from product_cls.core.errors import UserError
 from product_cls.launchers.job import Job
 
 # Where Hydra finds the launchers: see hydra_plugins/product_cls_launchers/__init__.py.
 PLUGIN_MODULE = "hydra_plugins.product_cls_launchers"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-PROGRAM = "product-cls"  # the console command; `python -m product_cls` is the same
 
 
 def gpus_per_job(config: DictConfig) -> int:
@@ -26,13 +26,6 @@ def gpus_per_job(config: DictConfig) -> int:
     devices = OmegaConf.select(config, "trainer.devices")
     on_cpu = OmegaConf.select(config, "trainer.accelerator") == "cpu"
     return devices if isinstance(devices, int) and devices > 0 and not on_cpu else 1
-
-
-def checkout_script() -> Path | None:
-    """``train.py`` of the checkout that this package is in; None for an installed package."""
-    script = Path(product_cls.__file__).parents[1] / "train.py"
-    # Another package's train.py may lie in site-packages.
-    return script if script.is_file() and "product_cls" in script.read_text() else None
 
 
 def train_command() -> list[str]:
@@ -51,7 +44,7 @@ def entry_point() -> list[str]:
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     module = "" if spec is None else spec.name.removesuffix(".__main__")
-    if module == product_cls.__name__ or Path(sys.argv[0]).name.split()[:1] == [PROGRAM]:
+    if module == product_cls.__name__ or Path(sys.argv[0]).name.split()[:1] == [CONSOLE]:
         program = ["-m", product_cls.__name__, "train"]
     elif spec is not None and spec.name != "__main__":
         program = ["-m", module]

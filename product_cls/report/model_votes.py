@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from product_cls.analysis.outcomes import Pictures
+from product_cls.core.cli import command_words
 from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
 from product_cls.display.tables import markdown
@@ -87,8 +88,8 @@ def _check_sweep(experiment: Experiment) -> None:
         swept = [*experiment.factors, *{name.partition("=")[0] for name in experiment.replicates}]
         raise UserError(
             f"The runs in {experiment.root} vary {' and '.join(sorted(swept))}, but this report "
-            "needs model and fold (python train.py -m sweep=models). For the folds of one model, "
-            "use python -m product_cls.ensemble."
+            f"needs model and fold ({command_words('train')} -m sweep=models). For the folds of "
+            f"one model, use {command_words('ensemble')}."
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from product_cls.analysis.outcomes import read_outcome
+from product_cls.core.cli import command_words
 from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
 from product_cls.report.experiment import Experiment, read_experiment, row_name
@@ -107,7 +108,7 @@ def _settings(experiment: Experiment) -> dict[str, dict[str, int]]:
     if not {RANDOM, VIEW} <= strategies:
         raise UserError(
             f"The sweep in {experiment.root} does not vary {FACTOR} over {RANDOM} and {VIEW}, "
-            "which this report compares (python train.py -m sweep=validation)."
+            f"which this report compares ({command_words('train')} -m sweep=validation)."
         )
     return result
 

@@ -4,6 +4,7 @@ import gc
 import json
 import logging
 import platform
+import re
 import sys
 import time
 import warnings
@@ -24,6 +25,7 @@ from pytorch_lightning.loggers import Logger
 from product_cls.config.batch import can_halve
 from product_cls.config.compose import sweep_sources, swept_params
 from product_cls.config.values import on_gpu
+from product_cls.core.cli import command_words
 from product_cls.core.errors import UserError
 from product_cls.core.files import now, write_text_whole
 from product_cls.data.datamodule import ProductDataModule
@@ -38,6 +40,8 @@ from product_cls.training.plan import RunPlan, finished_epochs, make_plan
 from product_cls.training.predict_splits import log_metrics, predict_splits
 
 log = logging.getLogger(__name__)
+
+LAUNCHER = re.compile(r"[+~]*hydra[./]launcher\b")  # words that choose or configure a launcher
 
 
 def run(config: DictConfig) -> float | None:
@@ -54,6 +58,7 @@ def run(config: DictConfig) -> float | None:
     quiet_libraries()
     try:
         refuse_sweep_without_multirun()
+        warn_of_idle_launcher()
         return train(config, folder)
     except (UserError, RankFailed) as error:
         log.error(str(error))
@@ -265,16 +270,29 @@ def refuse_sweep_without_multirun() -> None:
     """
     hydra = HydraConfig.get()
     swept = swept_params(hydra)
-    # hydra.mode=RUN does not mark jobs, because Hydra adds it to every command without -m.
-    is_job = any(word.startswith("hydra.job.num=") for word in hydra.overrides.hydra)
-    if not swept or hydra.mode == RunMode.MULTIRUN or is_job:
+    if not swept or not _is_single_run(hydra):
         return
     typed = [str(word) for word in hydra.overrides.task]
     sources = sweep_sources(typed)
     raise UserError(
         f"{' '.join(sources) or 'This config'} is a set of runs (of {', '.join(swept)}), which "
-        f"needs -m: python train.py -m {' '.join(sources or typed)}."
+        f"needs -m: {command_words('train')} -m {' '.join(sources or typed)}."
     )
+
+
+def _is_single_run(hydra: Any) -> bool:
+    """Whether the node ``hydra`` is of a command without ``-m``, and of no job of a sweep."""
+    # hydra.mode=RUN does not mark jobs, because Hydra adds it to every command without -m.
+    is_job = any(word.startswith("hydra.job.num=") for word in hydra.overrides.hydra)
+    return hydra.mode != RunMode.MULTIRUN and not is_job
+
+
+def warn_of_idle_launcher() -> None:
+    """Warn if the command configures a launcher but is a single run, which uses none."""
+    hydra = HydraConfig.get()
+    words = " ".join(w for w in hydra.overrides.hydra if LAUNCHER.match(w))
+    if words and _is_single_run(hydra):
+        log.warning("%s has no effect without -m: only sweeps use a launcher.", words)
 
 
 def quiet_libraries() -> None:

@@ -12,7 +12,10 @@ each batch.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 
 from product_cls.core.cli import MISSING, guard, parse_arguments
@@ -26,7 +29,7 @@ PROG = "python -m product_cls.tune"
 
 @dataclass
 class Arguments:
-    """Search for hyperparameters; other words are settings of train.py that all trials share.
+    """Search for hyperparameters; other words are settings of training that all trials share.
 
     study: name of a folder in multirun/; the same command continues the search.
     trials: number of trials in total, including those of earlier calls; failed trials count after
@@ -66,6 +69,24 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
     return own, [word for word in words if word not in own]
 
 
+@contextmanager
+def own_keys_first(shared: list[str]) -> Iterator[None]:
+    """If training does not know a word's key, suggest a similar key of the search.
+
+    Raises:
+        UserError: the key is similar to one of the search, or another mistake of the block.
+    """
+    try:
+        yield
+    except UserError as error:
+        names = [field.name for field in fields(Arguments)]
+        for key in (word.partition("=")[0] for word in shared):
+            close = get_close_matches(key, names, n=1)
+            if close and f"Could not override '{key}'" in str(error):
+                raise UserError(f"Unknown key '{key}'; did you mean '{close[0]}'?") from None
+        raise
+
+
 def main() -> None:
     own, shared = split_words(sys.argv[1:])
     arguments = parse_arguments(Arguments, own, prog=PROG)
@@ -91,15 +112,18 @@ def main() -> None:
     from product_cls.tune.study import Search
     from product_cls.tune.trials import run_trials
 
-    search = Search(
-        Path("multirun") / arguments.study,
-        read_space(arguments.space),
-        shared,
-        seed=arguments.sampler_seed,
-        startup=arguments.startup,
-        prune=arguments.prune,
-        warmup=arguments.warmup,
-    )
+    space = read_space(arguments.space)
+    with own_keys_first(shared):
+        search = Search(
+            Path("multirun") / arguments.study,
+            space,
+            shared,
+            seed=arguments.sampler_seed,
+            startup=arguments.startup,
+            prune=arguments.prune,
+            warmup=arguments.warmup,
+            space_name=f"space={arguments.space}",
+        )
     with keys_for_arguments(gpus_per_job="gpus" if arguments.gpus else "trainer.devices"):
         gpus_of_slots = assign_gpus(
             visible_gpus(os.environ), arguments.jobs, arguments.gpus or search.gpus_per_trial

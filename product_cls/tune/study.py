@@ -15,11 +15,10 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from product_cls.config.checks import check_config
-from product_cls.config.compose import CONFIG_DIR, compose_run, sweep_sources
+from product_cls.config.compose import CONFIG_DIR, compose_run, split_config_dirs, sweep_sources
+from product_cls.core.cli import command_words
 from product_cls.core.errors import UserError
 from product_cls.launchers.base import (
-    PROGRAM,
-    checkout_script,
     gpus_per_job,
     quoted,
     train_command,
@@ -38,12 +37,13 @@ class Search:
     Args:
         folder: the folder of the study.
         space: distributions by key of train.py.
-        shared: overrides of train.py that all trials share.
+        shared: overrides of train.py that all trials share, and ``--config-dir`` flags.
         seed: seed of the sampler, 0 to 2**32 - 1.
         startup: number of random trials at the start; the median pruner waits for as many complete
             trials.
         prune: one of ``PRUNERS``.
         warmup: 0 or more; a trial is pruned after epoch ``warmup + 1`` at the earliest.
+        space_name: names the space in messages.
 
     Raises:
         UserError: train.py would refuse the shared overrides or a key of the space.
@@ -59,8 +59,12 @@ class Search:
         startup: int,
         prune: str,
         warmup: int,
+        space_name: str = "The search space",
     ) -> None:
-        self.folder, self.space, self.shared = folder, dict(space), list(shared)
+        self.folder, self.space, self.space_name = folder, dict(space), space_name
+        self.shared, folders = split_config_dirs(shared)
+        # Apart from the overrides, because Hydra's argparse takes those in one run of words only.
+        self.flags = [f"{CONFIG_DIR}={name}" for name in folders]
         self.seed, self.startup = seed, startup
         self.pruner = make_pruner(prune, startup=startup, warmup=warmup)
         self.study: optuna.Study
@@ -78,14 +82,14 @@ class Search:
         if clash := [w for w in self.shared if w.partition("=")[0].lstrip("+~") in self.space]:
             raise UserError(f"{clash[0]}: the search varies this key; leave it out here or there.")
         reserved = ("hydra", "name=", "-")
-        if refused := [
-            w
-            for w in self.shared
-            if w.lstrip("+~").startswith(reserved) and not w.startswith(f"{CONFIG_DIR}=")
-        ]:
+        if refused := [w for w in self.shared if w.lstrip("+~").startswith(reserved)]:
             raise UserError(f"{refused[0]} is set by the search; leave it out.")
         example = {key: first_value(distribution) for key, distribution in self.space.items()}
-        run = compose_run([*self.shared, *overrides(example)])
+        try:
+            run = compose_run([*self.flags, *self.shared, *overrides(example)])
+        except UserError as error:
+            compose_run([*self.flags, *self.shared])  # raises if the mistake is in these words
+            raise UserError(f"{self.space_name}: {error}") from None
         if run.swept:
             sources = " ".join(sweep_sources(self.shared)) or "This config"
             raise UserError(
@@ -125,13 +129,13 @@ class Search:
     def _check_same(self) -> None:
         settings = {
             "space": {key: distribution_to_json(values) for key, values in self.space.items()},
-            "shared": self.shared,
+            "shared": [*self.flags, *self.shared],
         }
         text = json.dumps(settings, sort_keys=True)
         stored_text = self.study.user_attrs.setdefault("settings", text)
         if stored_text != text:
             stored = json.loads(stored_text)
-            difference = f"other settings of train.py ({' '.join(stored['shared']) or 'none'})"
+            difference = f"other settings ({' '.join(stored['shared']) or 'none'})"
             if stored["space"] != settings["space"]:
                 difference = "another search space"
             raise UserError(
@@ -198,6 +202,7 @@ class Search:
         values = overrides(trial.params)
         command = [
             *train_command(),
+            *self.flags,
             f"name={quoted(self.folder.name)}",
             *self.shared,
             *values,
@@ -213,9 +218,9 @@ class Search:
 
     def command(self, trial: FrozenTrial) -> str:
         """The shell command that repeats a trial in a run folder of its own."""
-        program = ("python", "train.py") if checkout_script() else (PROGRAM, "train")
+        program = command_words("train").split()
         name = f"name={self.folder.name}-best"
-        return shlex.join([*program, name, *self.shared, *overrides(trial.params)])
+        return shlex.join([*program, *self.flags, name, *self.shared, *overrides(trial.params)])
 
 
 def make_pruner(prune: str, *, startup: int, warmup: int) -> optuna.pruners.BasePruner:

@@ -47,10 +47,17 @@ def test_the_hint_comes_after_hydras_message() -> None:
     assert done.stderr.splitlines()[-1] == "Did you mean 'optimizer.lr'?"
 
 
+def test_the_nearest_option_comes_after_hydras_list() -> None:
+    done = typed("model=tinny")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "Available options in 'model':" in done.stderr
+    assert done.stderr.splitlines()[-1] == "Did you mean 'model=tiny'?"
+
+
 def test_help_names_commands_and_groups() -> None:
     done = typed("--help")
     assert done.returncode == 0
-    for words in ("python train.py -m fold=0,1,2,3,4", "epochs_from=multirun/NAME", "--cfg job"):
+    for words in ("product-cls train -m fold=0,1,2,3,4", "epochs_from=multirun/NAME", "--cfg job"):
         assert words in done.stdout
     for group in (path for path in (ROOT / "conf").iterdir() if path.is_dir()):
         if group.name != "hydra":

@@ -3,10 +3,12 @@
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from product_cls.core import cli
 from product_cls.core.cli import MISSING, guard, parse_arguments
 from product_cls.core.errors import UserError
 
@@ -85,8 +87,8 @@ KEYS = "runs, any, out, top, share, flag, tta, weights"
     ("words", "parts"),
     [
         (["a"], ("'a' is not of the form key=value", KEYS)),
-        (["run=a"], ("Unknown key 'run'", KEYS)),
-        (["=a"], ("Unknown key ''", KEYS)),
+        (["run=a"], (f"Unknown key 'run'; did you mean 'runs'? Known keys: {KEYS}.",)),
+        (["=a"], (f"Unknown key ''; known keys: {KEYS}.",)),
         (["runs.deep=a"], ("Unknown key 'runs.deep'", KEYS)),
         (["runs[0]=a"], ("Unknown key 'runs[0]'", KEYS)),
         (["top=3"], ("Missing: runs=...", "command --help")),
@@ -114,12 +116,38 @@ def test_words_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_arguments(Arguments, prog="command").runs == "a/b"
 
 
+@pytest.mark.parametrize(
+    ("program", "in_checkout", "train", "other"),
+    [
+        ("train.py", True, "python train.py", "python -m product_cls ensemble"),
+        ("/code/product_cls/tune/__main__.py", True, "python train.py", None),
+        ("product-cls train", True, "product-cls train", "product-cls ensemble"),
+        ("/bin/product-cls", True, "product-cls train", "product-cls ensemble"),
+        ("kernel.py", False, "product-cls train", "product-cls ensemble"),
+    ],
+)
+def test_commands_are_shown_as_this_user_can_type_them(
+    program: str,
+    in_checkout: bool,
+    train: str,
+    other: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program])
+    if not in_checkout:
+        monkeypatch.setattr(cli, "__file__", str(tmp_path / "site" / "product_cls" / "cli.py"))
+    assert cli.command_words("train") == train
+    assert other is None or cli.command_words("ensemble") == other
+
+
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse("top=3", "--help")
     assert caught.value.code == 0
     shown = capsys.readouterr().out
     assert shown.startswith("command key=value ...") and "Do something with runs." in shown
+    assert "  out=null\n" in shown and "  flag=false\n" in shown
     assert "  runs=...\n" in shown and "  top=5\n" in shown and "  tta=['identity']" in shown
 
 

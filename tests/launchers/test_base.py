@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from runs_in_process import ROOT
 
-import product_cls
+from product_cls.core import cli
 from product_cls.launchers.base import entry_point, job_labels, train_command
 
 SCRIPT = str(ROOT / "train.py")
@@ -52,7 +52,7 @@ def test_trials_start_from_a_checkout_or_an_installed_package(
 ) -> None:
     assert train_command() == [sys.executable, SCRIPT]
     (tmp_path / "train.py").write_text("print('of another package')")
-    monkeypatch.setattr(product_cls, "__file__", str(tmp_path / "product_cls" / "__init__.py"))
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "product_cls" / "core" / "cli.py"))
     assert train_command() == [sys.executable, *INSTALLED]
 
 

@@ -5,17 +5,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from pytorch_lightning import Callback
 from runs_in_process import ROOT, refusal, train, train_interrupted, weights
 
 from product_cls.inference.predictions import Predictions
 from product_cls.inference.predictor import Predictor
 from product_cls.training.module import ProductModule
+from product_cls.training.run import warn_of_idle_launcher
 
 
 def test_a_run_writes_all_its_files(tmp_path: Path, tiny_root: Path) -> None:
@@ -289,6 +293,24 @@ def test_a_sweep_without_m_is_refused_on_the_command_line(tmp_path: Path) -> Non
     assert result.returncode == 1
     assert "needs -m: python train.py -m experiment=gap." in result.stdout + result.stderr
     assert not (tmp_path / "run" / "status.json").exists()
+
+
+def test_a_launcher_without_m_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["hydra.launcher.jobs=2", "hydra.run.dir=x", "hydra/launcher=basic"]
+    sentence = f"{words[0]} {words[2]} has no effect without -m: only sweeps use a launcher."
+    for mode, typed, expected in (
+        (RunMode.RUN, words, [sentence]),
+        (RunMode.RUN, [*words, "hydra.job.num=1"], []),
+        (RunMode.RUN, words[1:2], []),
+        (RunMode.MULTIRUN, words, []),
+    ):
+        hydra = SimpleNamespace(mode=mode, overrides=SimpleNamespace(hydra=typed))
+        monkeypatch.setattr(HydraConfig, "get", lambda hydra=hydra: hydra)
+        caplog.clear()
+        warn_of_idle_launcher()
+        assert caplog.messages == expected
 
 
 def test_limit_takes_a_subset_with_a_store_of_its_own(tmp_path: Path, tiny_root: Path) -> None:

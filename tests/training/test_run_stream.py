@@ -37,7 +37,7 @@ def test_the_command_writes_what_training_reads(
         "model=b0": "model=b0 has no effect on shards; allowed beside out=...",
         "data=streaming": "in shards already",
         "data.limit=20": "data.limit=20 has no effect on shards; set it to null here, and give",
-        "data.size=64": "data.size=64 has no effect on shards, give it to train.py; side=PIXELS",
+        "data.size=64": "data.size=64 has no effect on shards, give it to python train.py",
         "data.no=1": "The config cannot be composed: Could not override 'data.no'",
         "side=4": "side=4",
     }.items():

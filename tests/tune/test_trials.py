@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
 
 import optuna
+from hydra._internal.utils import get_args_parser
 from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
@@ -277,7 +278,7 @@ def test_a_trial_gets_the_gpus_of_its_trainer(
 
 def test_other_settings_need_another_study(tmp_path: Path, refused: Any) -> None:
     run(make(tmp_path / "rates", ["fold=1"]), 1)
-    with refused("settings of train.py (fold=1)", "study=NAME"):
+    with refused("other settings (fold=1)", "study=NAME"):
         run(make(tmp_path / "rates", ["fold=0"]), 2)
     search = make(tmp_path / "rates", ["fold=1"])
     with (
@@ -307,7 +308,7 @@ def test_mistakes_are_found_before_a_trial_starts(tmp_path: Path, refused: Any) 
         (["sweep=models"], "sweep=models is a set of runs (of model"),
         (["experiment=gap"], "experiment=gap is a set of runs (of seed, recipe), but each trial"),
         (["data=competition"], "data.root=..."),
-        (["data.batch_size=0"], "data.batch_size=0; allowed: a whole number, 1 or more."),
+        (["seed=-1"], "seed=-1; allowed: a whole number, 0 to 4294967295."),
     ):
         with refused(part):
             make(tmp_path, shared)
@@ -315,14 +316,18 @@ def test_mistakes_are_found_before_a_trial_starts(tmp_path: Path, refused: Any) 
         make(tmp_path, prune="best")
 
 
-def test_trials_may_use_groups_of_the_user(tmp_path: Path) -> None:
+@pytest.mark.parametrize("separate", [False, True], ids=["equals sign", "space"])
+def test_trials_may_use_groups_of_the_user(separate: bool, tmp_path: Path) -> None:
     file = tmp_path / "own" / "mix" / "mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text((ROOT / "conf" / "mix" / "none.yaml").read_text())
-    shared = [f"--config-dir={tmp_path / 'own'}", "mix=mine"]
-    search = make(tmp_path / "rates", shared)
-    trial = create_trial(value=0.5)
-    assert Search.job(search, trial).command[3:5] == shared
+    own = str(tmp_path / "own")
+    flag = ["--config-dir", own] if separate else [f"--config-dir={own}"]
+    search = make(tmp_path / "rates", ["model=tiny", *flag, "mix=mine"])
+    words = Search.job(search, create_trial(value=0.5)).command[2:]
+    read = get_args_parser().parse_args(words)  # as the trial reads them
+    assert read.config_dir == own
+    assert read.overrides[:3] == ["name='rates'", "model=tiny", "mix=mine"]
 
 
 def test_spaces(tmp_path: Path, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,6 +376,20 @@ def test_the_spaces_in_conf_compose(name: str, composed: Callable[..., Any]) -> 
             for key, distribution in space.items()
         }
         assert composed(*overrides(values))["name"] == "train"
+
+
+def test_misspelt_keys_are_looked_up_where_they_belong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "space.yaml").write_text("optimizer.lrr: [1.0e-4, 1.0e-2]")
+    for word, sentence in (
+        ("trails=2", "Unknown key 'trails'; did you mean 'trials'?"),
+        ("fodl=1", "Did you mean 'fold'?"),
+        ("space=space.yaml", "error: space=space.yaml: The config cannot be composed: Could not"),
+    ):
+        status, _, errors = run_command(command.main)("study=a", word)
+        assert status == 2 and sentence in errors and errors.count("\n") == 1
 
 
 def test_words_are_split(run_command: Any) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from product_cls.core.cli import command_words
 from product_cls.core.errors import UserError
 
 META, EMBEDDINGS, PICTURES, FAISS = "index.json", "embeddings.npy", "pictures.csv", "gallery.faiss"
@@ -16,6 +17,6 @@ def check_index(folder: Path) -> None:
     """
     if not (folder / META).is_file():
         raise UserError(
-            f"{folder} is not an index: it has no {META} (python -m product_cls.retrieval.index "
+            f"{folder} is not an index: it has no {META} ({command_words('index')} "
             "runs=... out=... builds one)."
         )
