@@ -309,6 +309,7 @@ def test_mistakes_are_found_before_a_trial_starts(tmp_path: Path, refused: Any) 
         (["experiment=gap"], "experiment=gap is a set of runs (of seed, recipe), but each trial"),
         (["data=competition"], "data.root=..."),
         (["seed=-1"], "seed=-1; allowed: a whole number, 0 to 4294967295."),
+        (["data.batch_size=0"], "data.batch_size=0; allowed: a whole number, 1 or more."),
     ):
         with refused(part):
             make(tmp_path, shared)
