@@ -213,7 +213,7 @@ def train(config: DictConfig | Mapping[str, Any], *, folder: str | Path | None =
     """
     from product_cls.training.in_process import train_in_process
 
-    if not isinstance(config, DictConfig | Mapping) or not config:
+    if not isinstance(config, DictConfig | Mapping):
         raise UserError(
             f"train takes a config, not {config!r}; compose makes one: train(compose('model=b0'))."
         )
