@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         train,
     )
 
+    __version__: str
+
 __all__ = [
     "Model",
     "Run",
@@ -64,10 +66,12 @@ sys.modules[__name__].__class__ = Root
 def __getattr__(name: str) -> Any:
     if name in PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("product-cls")
     if name in __all__:
         return getattr(importlib.import_module(f"{__name__}.api"), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

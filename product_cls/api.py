@@ -49,9 +49,16 @@ class Model:
 
     Attributes:
         opened: the wrapped model.
+        source: what it was opened from.
     """
 
     opened: "PictureModel"
+    source: str = ""
+
+    def __repr__(self) -> str:
+        names = self.classes
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        return f"Model('{self.source}', {len(names)} classes: {shown})"
 
     @property
     def classes(self) -> list[str]:
@@ -148,10 +155,12 @@ def load(source: str | Path, *, device: str = "auto", tta: Sequence[str] | None 
     """
     from product_cls.retrieval.open_model import open_model
 
+    if not isinstance(source, str | Path):
+        raise UserError(f"load takes the path of a run, a file or an index, not {source!r}.")
     opened = open_model(source, device=device, tta=tta)
     for note in opened.notes:
         warnings.warn(note, stacklevel=2)
-    return Model(opened)
+    return Model(opened, str(source))
 
 
 def compose(*words: str) -> DictConfig:
@@ -167,7 +176,20 @@ def compose(*words: str) -> DictConfig:
 
     if wrong := [word for word in words if not isinstance(word, str)]:
         raise UserError(f"{wrong[0]} is not a word; pass text: compose('fold=0', 'seed=1').")
-    run = compose_run(words)
+    if flags := [word for word in words if word in ("-m", "--multirun")]:
+        raise UserError(
+            f"compose makes the config of one run and takes no {flags[0]}; a sweep is "
+            f"`product-cls train -m ...`."
+        )
+    try:
+        run = compose_run(words)
+    except UserError as error:
+        if "--multirun" not in str(error):
+            raise
+        raise UserError(
+            f"compose makes the config of one run, and {' '.join(words)} is a sweep: "
+            f"`product-cls train -m {' '.join(words)}`."
+        ) from None
     if run.swept:
         raise UserError(
             f"{' '.join(sweep_sources(words)) or 'This config'} is a set of runs (of "
@@ -191,6 +213,10 @@ def train(config: DictConfig | Mapping[str, Any], *, folder: str | Path | None =
     """
     from product_cls.training.in_process import train_in_process
 
+    if not isinstance(config, DictConfig | Mapping):
+        raise UserError(
+            f"train takes a config, not {config!r}; compose makes one: train(compose('model=b0'))."
+        )
     return Run(train_in_process(config, None if folder is None else Path(folder)))
 
 

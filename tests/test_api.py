@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -295,3 +296,18 @@ def test_names_are_those_of_the_api_module() -> None:
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         product_cls.lode  # noqa: B018
     assert (ROOT / "product_cls" / "py.typed").is_file()
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: product_cls.compose("-m", "fold=0"), "takes no -m"),
+        (lambda: product_cls.compose("fold=0,1"), "`product-cls train -m fold=0,1`"),
+        (lambda: product_cls.train("model=tiny"), "train takes a config"),
+        (lambda: product_cls.load(None), "load takes the path"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(call: Any, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        call()
+    assert sentence in str(caught.value) and "--multirun" not in str(caught.value)

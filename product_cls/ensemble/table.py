@@ -88,7 +88,8 @@ def ensemble_table(
             name = f"{how} of {len(members)} runs: {group}"
             rows.append(_row(name, with_or_without_tta(votes[group].splits), measure))
     joint = "" if blended.share is None else f"; {blended.share:.2f} retrieval, {blended.source}"
-    name = f"ensemble of {len(runs)} runs ({method}{joint})"
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    name = f"ensemble of {count} ({method}{joint})"
     rows.append(_row(name, with_or_without_tta(blended.splits), measure))
     table = pd.DataFrame(rows)
     if weights is not None:

@@ -154,7 +154,7 @@ def accuracy_sentence(queries: Sequence[Query], answers: np.ndarray, classes: Se
     ]
     right = [value for _, value in pairs if value is not None]
     if not right:
-        return "No accuracy: there is no counted picture with a known label."
+        return "No accuracy: no picture that counts has a known label."
     words = f"accuracy {np.mean(right):.1%} of {len(right)} pictures with a known label"
     outside = [value for query, value in pairs if query.label and query.label not in class_names]
     if outside:

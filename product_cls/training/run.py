@@ -20,6 +20,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
 from pytorch_lightning.loggers import Logger
 
 from product_cls.config.batch import can_halve
@@ -62,6 +63,15 @@ def run(config: DictConfig) -> float | None:
         return train(config, folder)
     except (UserError, RankFailed) as error:
         log.error(str(error))
+        _trace_to_file(error.__cause__)
+        sys.exit(1)
+    except (ConfigAttributeError, ConfigKeyError, MissingMandatoryValue) as error:
+        log.error(
+            "The config has no %s; a group's file of your own begins with the defaults of the "
+            "package's files, such as `defaults: [base, _self_]`.",
+            error.full_key,
+        )
+        _trace_to_file(error)
         sys.exit(1)
     except KeyboardInterrupt:
         log.error("Interrupted; the same command resumes after the last finished epoch.")
@@ -69,6 +79,17 @@ def run(config: DictConfig) -> float | None:
     except Exception:
         log.exception("The run failed; this looks like a bug or a broken machine.")
         sys.exit(1)
+
+
+def _trace_to_file(error: BaseException | None) -> None:
+    """Write the traceback of an error in a user's own code or config to the log file only."""
+    if error is None or isinstance(error, ValueError):
+        return  # settings that were refused on purpose
+    trace = (type(error), error, error.__traceback__)
+    record = log.makeRecord(log.name, logging.INFO, __file__, 0, "Its cause:", (), trace)
+    for handler in logging.root.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
 
 
 def train(

@@ -95,7 +95,7 @@ def build_parts(config: DictConfig) -> Any:
         ),
         (
             "+task.colour=1",
-            "product_cls.tasks.single_label.SingleLabel refuses its arguments: "
+            "task: product_cls.tasks.single_label.SingleLabel refuses its arguments: "
             "SingleLabel.__init__() got an unexpected keyword argument 'colour'.",
         ),
     ],
@@ -180,6 +180,34 @@ def test_errors_of_other_libraries_are_one_sentence() -> None:
     node = OmegaConf.create({"_target_": "builtins.int", "_args_": ["x"]})
     with pytest.raises(UserError, match=r"^builtins.int refuses its arguments: invalid literal"):
         build(node)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ("optimizer.lr=fast", "optimizer.lr=fast; allowed: a number."),
+        ("optimizer=sgd optimizer.momentum=x", "optimizer.momentum=x; allowed: a number."),
+        ("loss=focal loss.gamma=x", "loss.gamma=x; allowed: a number."),
+        (
+            "optimizer._target_=torch.optim.Nope",
+            "optimizer._target_=torch.optim.Nope: the module torch.optim has no 'Nope'.",
+        ),
+        (
+            "loss._target_=my_losss.Mine",
+            "loss._target_=my_losss.Mine: there is no module 'my_losss'; install it, or add its "
+            "folder to PYTHONPATH if it is a file of your own.",
+        ),
+    ],
+)
+def test_wrong_types_and_targets(overrides: str, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build_parts(config_of(overrides))
+    assert str(caught.value) == sentence
+
+
+def test_a_wrong_root_names_its_key() -> None:
+    with pytest.raises(UserError, match=r"^data.root=5; allowed: text or a path\.$"):
+        build(config_of("data=folder data.root=5").data.samples)
 
 
 def test_keys_for_arguments() -> None:
