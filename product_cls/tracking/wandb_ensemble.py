@@ -47,7 +47,7 @@ def keep_ensemble(
         run = start(
             project=project,
             group=roots[0].name,
-            name=f"ensemble of {len(folders)} runs",
+            name=f"ensemble of {len(folders)} run{'s' if len(folders) != 1 else ''}",
             job_type="ensemble",
             tags=["ensemble"],
             config={**config, "of": [str(folder.path) for folder in folders]},
