@@ -8,6 +8,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
+from product_cls.core.arguments import as_typed
+
 # Type -> its name in messages and the types of values that suit it. A config holds no tensors.
 SUITABLE: dict[Any, tuple[str, tuple[type, ...]]] = {
     float: ("a number", (int, float)),
@@ -48,12 +50,5 @@ def wrong_type(target: Callable[..., Any], arguments: Mapping[str, Any]) -> str 
             continue
         if not any(isinstance(value, SUITABLE[kind][1]) for kind in types):
             words = [SUITABLE[kind][0] for kind in types if SUITABLE[kind][0]]
-            return f"{name}={_as_typed(value)}; allowed: {' or '.join(words)}."
+            return f"{name}={as_typed(value)}; allowed: {' or '.join(words)}."
     return None
-
-
-def _as_typed(value: Any) -> str:
-    """A value as one types it on the command line."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -6,11 +6,12 @@ Only the calling code knows which key the argument came from, so it replaces the
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
 
 from product_cls.core.arguments import rename_argument, renaming
 from product_cls.core.errors import UserError
@@ -29,12 +30,8 @@ def keys_for_arguments(prefix: str = "", **keys: str) -> Iterator[None]:
     Raises:
         UserError: the message of the ``ValueError``, about the key.
     """
-    try:
+    with _user_errors(lambda sentence: name_key(sentence, prefix, keys)):
         yield
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(name_key(str(error), prefix, keys)) from error
 
 
 @contextmanager
@@ -44,16 +41,43 @@ def keys_for_node(node: DictConfig) -> Iterator[None]:
     Raises:
         UserError: the message of the ``ValueError``, about the key.
     """
+
+    def with_keys(sentence: str) -> str:
+        node_key = str(node._get_full_key(None))
+        return rename_argument(
+            sentence, lambda name: key_of(node, name), otherwise=node_key, known=node
+        )
+
+    with _user_errors(with_keys):
+        yield
+
+
+@contextmanager
+def missing_keys_named() -> Iterator[None]:
+    """Turn OmegaConf's error about a key that the config lacks into a ``UserError``.
+
+    Raises:
+        UserError: naming the key.
+    """
+    try:
+        yield
+    except (ConfigAttributeError, ConfigKeyError, MissingMandatoryValue) as error:
+        raise UserError(
+            f"The config has no {error.full_key}; product_cls.compose makes a whole config, and a "
+            f"group's file of your own begins with the defaults of the package's files, such as "
+            f"`defaults: [base, _self_]`."
+        ) from error
+
+
+@contextmanager
+def _user_errors(rewrite: Callable[[str], str]) -> Iterator[None]:
+    """Turn a ``ValueError`` into a ``UserError`` with its message rewritten."""
     try:
         yield
     except UserError:
         raise
     except ValueError as error:
-        node_key = str(node._get_full_key(None))
-        sentence = rename_argument(
-            str(error), lambda name: key_of(node, name), otherwise=node_key, known=node
-        )
-        raise UserError(sentence) from error
+        raise UserError(rewrite(str(error))) from error
 
 
 def name_key(sentence: str, prefix: str = "", keys: Mapping[str, str] | None = None) -> str:

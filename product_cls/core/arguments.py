@@ -8,12 +8,20 @@ of the config, replaces the name: ``loss.gamma=-1; allowed: 0 or more.``
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from product_cls.core.errors import UserError
 
 ARGUMENT = re.compile(r"[A-Za-z_][\w.-]*(?==)")  # dotted for nested arguments: `heads.age.weight=`
 # Not in paths such as `multirun/fold=0,seed=1`.
 LATER_ARGUMENT = re.compile(r"(?<=[\s('])" + ARGUMENT.pattern)
+
+
+def as_typed(value: Any) -> str:
+    """A value as a user types it: ``null`` for None, ``true`` and ``false``."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def argument_of(sentence: str) -> str | None:

@@ -18,6 +18,7 @@ import yaml
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from product_cls.core.arguments import as_typed
 from product_cls.core.errors import UserError
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
     types = get_type_hints(schema)
     if any(word in ("-h", "--help") for word in words):
         lines = (
-            f"  {k}={'...' if OmegaConf.is_missing(defaults, k) else _as_typed(defaults[k])}"
+            f"  {k}={'...' if OmegaConf.is_missing(defaults, k) else as_typed(defaults[k])}"
             for k in keys
         )
         text = str(inspect.getdoc(schema)).replace(TRAIN, command_words("train"))
@@ -87,9 +88,9 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
             raise UserError(f"Unknown key '{key}'; {known} keys: {', '.join(keys)}.")
         if not text:
             raise UserError(f"Bad value in '{word}': nothing after the '='.")
-        as_typed = types[key] is str or (types[key] == str | None and text != "null")
+        is_text = types[key] is str or (types[key] == str | None and text != "null")
         try:
-            if as_typed:  # escaped, because OmegaConf would resolve `${...}`
+            if is_text:  # escaped, because OmegaConf would resolve `${...}`
                 override = OmegaConf.create({key: text.replace("${", r"\${")})
             else:
                 override = OmegaConf.from_dotlist([word])
@@ -117,13 +118,6 @@ def check_at_least_one(arguments: Any, *keys: str) -> None:
     for key in keys:
         if getattr(arguments, key) < 1:
             raise UserError(f"{key}={getattr(arguments, key)}; allowed: 1 or more.")
-
-
-def _as_typed(value: Any) -> str:
-    """A default as the user would type it: ``null`` for None, ``true`` and ``false``."""
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,13 +1,11 @@
 """Class weights of losses, and early checks of values that torch checks only in a call."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from product_cls.losses.single_label import loss_parts
+from product_cls.losses.single_label import loss_parts, set_part_weights
 
 EFFECTIVE_BETA = (
     0.999  # Cui et al. 2019: beyond about 1,000, further pictures of a class add nothing
@@ -52,13 +50,7 @@ def set_class_weights(loss: nn.Module, weights: np.ndarray) -> None:
     Raises:
         ValueError: the loss takes no class weights, or already has some.
     """
-    parts: list[Any] = [part for part in loss_parts(loss).values() if hasattr(part, "weight")]
-    if not parts:
-        raise ValueError(f"{type(loss).__name__} takes no class weights; allowed: null.")
-    for part in parts:
-        if part.weight is not None:
-            raise ValueError("the loss has its own weight already; set one of the two to null.")
-        part.weight = torch.from_numpy(weights)
+    set_part_weights(loss, "weight", weights, "class weights")
 
 
 def check_weight_count(loss: nn.Module, classes: int) -> None:

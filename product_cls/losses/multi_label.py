@@ -4,14 +4,14 @@ All take logits float ``[B, L]`` and targets float ``[B, L]``, in [0, 1], and re
 both axes.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from product_cls.losses.single_label import loss_parts
+from product_cls.losses.single_label import loss_parts, set_part_weights
 
 # Names of losses over several labels, for messages.
 SEVERAL_LABELS = ("BCEWithLogitsLoss", "FocalBCELoss", "AsymmetricLoss")
@@ -147,10 +147,4 @@ def set_present_weights(loss: nn.Module, weights: np.ndarray) -> None:
     Raises:
         ValueError: the loss takes no such weights, or already has some.
     """
-    parts: list[Any] = [part for part in loss_parts(loss).values() if hasattr(part, "pos_weight")]
-    if not parts:
-        raise ValueError(f"{type(loss).__name__} takes no weights of labels; allowed: null.")
-    for part in parts:
-        if part.pos_weight is not None:
-            raise ValueError("the loss has its own pos_weight already; set one of the two to null.")
-        part.pos_weight = torch.from_numpy(weights)
+    set_part_weights(loss, "pos_weight", weights, "weights of labels")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -197,3 +198,26 @@ def loss_parts(loss: nn.Module) -> dict[str, nn.Module]:
         for name, part in loss.parts.items()
         for inner, module in loss_parts(part).items()
     }
+
+
+def set_part_weights(loss: nn.Module, attribute: str, weights: np.ndarray, meaning: str) -> None:
+    """Set the weights of a loss, or of all parts of a sum that take them.
+
+    Args:
+        loss: modified in place.
+        attribute: name of the parts' weights.
+        weights: float32 ``[C]``.
+        meaning: what the weights are, for the message.
+
+    Raises:
+        ValueError: no part takes such weights, or one already has some.
+    """
+    parts: list[Any] = [part for part in loss_parts(loss).values() if hasattr(part, attribute)]
+    if not parts:
+        raise ValueError(f"{type(loss).__name__} takes no {meaning}; allowed: null.")
+    for part in parts:
+        if getattr(part, attribute) is not None:
+            raise ValueError(
+                f"the loss has its own {attribute} already; set one of the two to null."
+            )
+        setattr(part, attribute, torch.from_numpy(weights))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
 
+from product_cls.config.border import missing_keys_named
 from product_cls.config.compose import ComposedRun, run_interpolations
 from product_cls.core.errors import UserError
 from product_cls.core.files import digest
@@ -42,12 +42,8 @@ def train_in_process(config: DictConfig | Mapping[str, Any], folder: Path | None
     """
     if not isinstance(config, DictConfig):
         config = OmegaConf.create(dict(config))
-    try:
+    with missing_keys_named():
         return _train(config, folder)
-    except (ConfigAttributeError, ConfigKeyError, MissingMandatoryValue) as error:
-        raise UserError(
-            f"The config has no {error.full_key}; product_cls.compose makes a whole config."
-        ) from error
 
 
 def _train(config: DictConfig, folder: Path | None) -> Path:

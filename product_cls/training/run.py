@@ -20,10 +20,10 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
 from pytorch_lightning.loggers import Logger
 
 from product_cls.config.batch import can_halve
+from product_cls.config.border import missing_keys_named
 from product_cls.config.compose import sweep_sources, swept_params
 from product_cls.config.values import on_gpu
 from product_cls.core.cli import command_words
@@ -64,14 +64,6 @@ def run(config: DictConfig) -> float | None:
     except (UserError, RankFailed) as error:
         log.error(str(error))
         _trace_to_file(error.__cause__)
-        sys.exit(1)
-    except (ConfigAttributeError, ConfigKeyError, MissingMandatoryValue) as error:
-        log.error(
-            "The config has no %s; a group's file of your own begins with the defaults of the "
-            "package's files, such as `defaults: [base, _self_]`.",
-            error.full_key,
-        )
-        _trace_to_file(error)
         sys.exit(1)
     except KeyboardInterrupt:
         log.error("Interrupted; the same command resumes after the last finished epoch.")
@@ -114,7 +106,12 @@ def train(
     """
     if node_rank(config) > 0:
         return _train_once(config, folder)  # the first machine holds the lock and writes the status
-    with folder.locked(), closing_trackers(), _recording_failure(config, folder):
+    with (
+        folder.locked(),
+        closing_trackers(),
+        _recording_failure(config, folder),
+        missing_keys_named(),
+    ):
         retries = 0
         while True:
             try:

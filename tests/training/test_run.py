@@ -468,3 +468,12 @@ def test_batches_are_halved_at_most_oom_retries_times(
     assert sentence == "Out of GPU memory even with data.batch_size=8 halved once."
     sentence = refusal(run, tiny_root, caplog, "optimizer=sam", "oom_retries=1")
     assert "oom_retries=1 does not go with SAM" in sentence
+
+
+def test_a_missing_setting_is_one_sentence(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sentence = refusal(tmp_path / "run", tiny_root, caplog, "~model.pooling")
+    assert sentence.startswith("The config has no model.pooling; ")
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["error"] == sentence
