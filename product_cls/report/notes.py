@@ -3,8 +3,9 @@
 import numpy as np
 
 from product_cls.report.experiment import Experiment
+from product_cls.report.rank_agreement import Tau
 from product_cls.report.statistics import LEVEL
-from product_cls.report.summary import Summary
+from product_cls.report.summary import Summary, p_word
 
 # With fewer products, statistics are marked as approximate: with 12 products on which the rows do
 # unequally well, the error rate was 5.6 %, where 5 % is nominal.
@@ -73,10 +74,22 @@ def method_notes(experiment: Experiment, summary: Summary) -> list[str]:
             "pictures."
         )
     if summary.tau is not None:
-        tau = summary.tau
-        interval = "" if np.isnan(tau.low) else f" (95 %: {tau.low:.2f} to {tau.high:.2f})"
-        notes.append(
-            f"Kendall's tau between the measured and the published order of {tau.count} rows: "
-            f"{tau.value:.2f}{interval}; 1 means the same order, 0 no agreement."
-        )
+        notes.append(_order_sentence(summary.tau))
     return notes
+
+
+def _order_sentence(tau: Tau) -> str:
+    """What the measurement says about the published order of the rows, and what it does not."""
+    measured = (
+        f"Kendall's tau between the measured and the published order of {tau.count} rows is "
+        f"{tau.value:.2f} (1: the same order, 0: no agreement)."
+    )
+    if np.isnan(tau.low):
+        return measured
+    shown = "shown" if tau.differs else "not shown"
+    return (
+        f"{measured} The true order is {shown} to differ from the published one: runs and products "
+        f"allow it a tau of {tau.low:.2f} to {tau.high:.2f} (95 %). If the published differences "
+        f"held here, noise alone would give a tau of {tau.expected_low:.2f} to "
+        f"{tau.expected_high:.2f} (95 %), and {tau.value:.2f} or less with p = {p_word(tau.p)}."
+    )

@@ -9,16 +9,15 @@ import pandas as pd
 from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
 from product_cls.report.experiment import Experiment, excluded
+from product_cls.report.rank_agreement import Tau, rank_agreement
 from product_cls.report.statistics import (
     LEVEL,
     Differences,
     RowSummary,
-    Tau,
     compare_rows,
     count_hits,
     holm,
     known_mean,
-    rank_agreement,
     summarise_rows,
 )
 

