@@ -1,5 +1,6 @@
 """Pictures to predict: lists them, and decodes them in batches ahead of the network."""
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
 from product_cls.core.names import is_text, nfc, shown
 from product_cls.data.class_folders import picture_ids
-from product_cls.data.listing import SUFFIXES, list_pictures, not_text_sentence
+from product_cls.data.listing import SUFFIXES, leads_to_file, list_pictures, not_text_sentence
 from product_cls.data.pictures import resize
 from product_cls.data.source_files import FileFinder
 from product_cls.data.source_tables import read_table
@@ -37,7 +38,9 @@ def list_images(source: Path) -> list[tuple[str, Path]]:
         if not pictures:
             raise UserError(f"{shown(source)} holds no pictures ({', '.join(SUFFIXES)}).")
         return list(zip(picture_ids(pictures, source), pictures, strict=True))
-    if not source.is_file():
+    if not leads_to_file(source):
+        if os.path.lexists(source):  # a pipe or a device could be waited for without end
+            raise UserError(f"{shown(source)} is not a regular file.")
         raise UserError(f"There is no folder or file {shown(source)}.")
     if sentence := not_text_sentence([] if is_text(str(source)) else [source]):
         raise UserError(sentence)
