@@ -10,6 +10,7 @@ import numpy as np
 
 from product_cls.core.errors import UserError, reason
 from product_cls.core.files import whole_file
+from product_cls.core.names import nfc
 
 T = TypeVar("T")
 
@@ -77,6 +78,20 @@ def load_arrays(
                 name: StoredArray(file, name) if name in stored else arrays[name]
                 for name in arrays.files
             }
-        return build(by_name)
+        return build(composed_names(by_name))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} is not a {description}: {reason(error)}.") from None
+
+
+def composed_names(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays with ids and names of classes in Unicode NFC, which older versions did not ensure.
+
+    Args:
+        arrays: by name; ``id`` and ``classes``, text ``[N]``, are optional.
+    """
+    names = {
+        name: np.array([nfc(text) for text in arrays[name].tolist()], np.str_)
+        for name in ("id", "classes")
+        if name in arrays and arrays[name].dtype.kind == "U" and arrays[name].ndim == 1
+    }
+    return {**arrays, **names}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from product_cls.core.errors import UserError, reason
+from product_cls.core.names import nfc
 from product_cls.tasks.base import Task
 from product_cls.tasks.multi_label import MultiLabel
 
@@ -19,7 +20,7 @@ def read_thresholds(file: Path) -> dict[str, float]:
     """
     try:
         thresholds = json.loads(file.read_text())["thresholds"]
-        return {str(name): float(value) for name, value in thresholds.items()}
+        return {nfc(str(name)): float(value) for name, value in thresholds.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is not a thresholds file: {reason(error)}.") from None
 

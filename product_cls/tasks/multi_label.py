@@ -12,6 +12,7 @@ from torchmetrics import MetricCollection
 from product_cls.core.arguments import renamed_arguments
 from product_cls.core.errors import UserError
 from product_cls.core.files import digest
+from product_cls.core.names import nfc
 from product_cls.data.label_table import check_both_kinds, label_columns, zeros_and_ones
 from product_cls.losses.multi_label import (
     SEVERAL_LABELS,
@@ -60,6 +61,7 @@ class MultiLabel(Task):
         weights: str | Sequence[float] | None = None,
         thresholds: Sequence[float] | None = None,
     ) -> None:
+        labels = None if labels is None else [nfc(name) for name in labels]
         if labels is not None and (len(labels) < 2 or len(set(labels)) < len(labels)):
             raise ValueError(f"labels={labels}; allowed: 2 or more names, each once, or null.")
         if not (weights is None or weights == BALANCED or _all_above_0(weights)):

@@ -17,6 +17,7 @@ from product_cls.data.samples import take_subset
 from product_cls.data.store import build_store
 from product_cls.data.stream.files import is_address
 from product_cls.data.stream.reading import StreamStore
+from product_cls.data.suspicions import suspicions
 from product_cls.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
     """Read the sample table, reduced to ``data.limit``, and fit the task to it.
+
+    Logs warnings about labels and pictures that are probably mistakes.
 
     Raises:
         UserError: the readers or the task refuse the data or the settings.
@@ -37,6 +40,9 @@ def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
             samples = take_subset(samples, config.data.limit, label=columns, seed=config.folds.seed)
     with keys_for_node(config.task):
         task.fit(samples)
+        columns = task.stratify_by(samples)
+    for sentence in suspicions(samples, columns):
+        log.warning(sentence)
     return samples, task
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from product_cls.core.errors import UserError
-from product_cls.data.source_files import list_pictures
+from product_cls.core.names import nfc
+from product_cls.data.listing import list_pictures
 from product_cls.retrieval.index.store import GalleryIndex
 
 
@@ -26,7 +27,7 @@ def list_products(folder: Path) -> list[tuple[Path, str]]:
             f"{folder} holds {len(loose)} loose pictures, the first is {loose[0].name}; expected "
             "one folder per product."
         )
-    return [(path, path.relative_to(folder).parts[0]) for path in pictures]
+    return [(path, nfc(path.relative_to(folder).parts[0])) for path in pictures]
 
 
 def outvoted_labels(index: GalleryIndex, labels: Collection[str]) -> list[str]:

@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from product_cls.core.errors import UserError, reason
 from product_cls.core.files import check_place
+from product_cls.core.names import nfc
 from product_cls.neighbours.exact import GATHERED, Neighbours, blocks, search_exact
 from product_cls.neighbours.searchers import (
     KINDS,
@@ -124,7 +125,7 @@ class GalleryIndex:
             position = {name: k for k, name in enumerate(meta["classes"])}
             return cls(
                 sources=[Source(**source) for source in meta["sources"]],
-                classes=meta["classes"],
+                classes=[nfc(name) for name in meta["classes"]],
                 kind=meta["kind"],
                 vote=Vote(**meta["vote"]),
                 rejection=meta["rejection"] and Rejection(**meta["rejection"]),
