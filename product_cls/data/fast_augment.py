@@ -19,6 +19,7 @@ from typing import Any
 import albumentations as A
 import numpy as np
 
+from product_cls.data import shift_scale_rotate
 from product_cls.data.warps import IDENTITY, Warp
 
 
@@ -85,6 +86,8 @@ class ShiftScaleRotate(FastStep):
         share = {axis: uniform(*step.translate_percent[axis]) for axis in step.translate_percent}
         uniform(*step.shear["x"]), uniform(*step.shear["y"])
         scale = {axis: uniform(*step.scale[axis]) for axis in step.scale}
+        if step.keep_ratio:
+            scale["y"] = scale["x"]
         angle = uniform(*step.rotate)
         shift = int(share["x"] * width), int(share["y"] * height)
         return _affine(step, (height, width), angle, shift, (scale["x"], scale["y"]))
@@ -179,7 +182,7 @@ class OneOf(FastStep):
 
 
 FAST_STEPS: dict[type, type[FastStep]] = {
-    A.ShiftScaleRotate: ShiftScaleRotate,
+    shift_scale_rotate.ShiftScaleRotate: ShiftScaleRotate,
     A.GridDistortion: GridDistortion,
     A.Rotate: Rotate,
     A.HorizontalFlip: Flip,

@@ -16,6 +16,8 @@ from albumentations.core.transforms_interface import BaseTransformInitSchema
 from pydantic import Field, field_validator
 from torchvision.transforms import v2
 
+from product_cls.data.shift_scale_rotate import ShiftScaleRotate
+
 Fill = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -137,4 +139,5 @@ class AutoAugment(_TorchvisionStep):
 STEPS: dict[str, type[A.BasicTransform]] = {
     "RandAugment": RandAugment,
     "AutoAugment": AutoAugment,
+    "ShiftScaleRotate": ShiftScaleRotate,
 }
