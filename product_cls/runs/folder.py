@@ -1,9 +1,9 @@
 """The run folder. No other module knows its layout.
 
 ``multirun/<name>/<overrides>/`` holds ``.hydra/``, ``config.yaml`` (resolved), ``status.json``,
-``metrics.json``, ``train.log``, ``console.log`` (all output of a sweep's job), ``logs/``,
-``checkpoints/`` and ``predictions/``. The path contains no date, so the same command finds the same
-folder again.
+``metrics.json``, ``labels.npz``, ``train.log``, ``console.log`` (all output of a sweep's job),
+``logs/``, ``checkpoints/`` and ``predictions/``. The path contains no date, so the same command
+finds the same folder again.
 """
 
 import json
@@ -21,7 +21,15 @@ from filelock import FileLock, Timeout
 from product_cls.core.errors import UserError, reason
 from product_cls.core.files import now, write_text_whole
 
-OUTPUTS = ("status.json", "metrics.json", "config.yaml", "checkpoints", "predictions", "logs")
+OUTPUTS = (
+    "status.json",
+    "metrics.json",
+    "config.yaml",
+    "labels.npz",
+    "checkpoints",
+    "predictions",
+    "logs",
+)
 
 # What a command does in the folder of its run.
 Action = Literal["fresh", "resume", "skip"]
@@ -94,6 +102,11 @@ class RunFolder:
     @property
     def last_checkpoint(self) -> Path:
         return self.checkpoints / "last.ckpt"
+
+    @property
+    def labels_file(self) -> Path:
+        """The labels that the run knew, of all its pictures."""
+        return self.path / "labels.npz"
 
     def predictions_file(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.npz"

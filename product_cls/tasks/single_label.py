@@ -141,6 +141,11 @@ class SingleLabel(Task):
     def decide(self, scores: np.ndarray) -> np.ndarray:
         return np.asarray(self.classes)[scores.argmax(axis=1)]
 
+    def target_name(self, target: np.ndarray) -> str:
+        if target >= 0:
+            return self.classes[int(target)]
+        return "no label" if target == UNKNOWN else "a label unknown to training"
+
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
         labelled = target != UNKNOWN
         if not labelled.any():

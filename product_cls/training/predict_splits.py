@@ -14,6 +14,7 @@ from product_cls.data.datamodule import ProductDataModule
 from product_cls.inference.predictions import Predictions, summarise
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.scoring import Scores, predict_scores
+from product_cls.inference.truth import Truth
 from product_cls.models.network import Network
 from product_cls.retrieval.gallery import Gallery, retrieval_summary, vote_by_neighbours
 from product_cls.runs.folder import RunFolder
@@ -69,6 +70,8 @@ def predict_splits(
     if vote is not None:
         gallery = _gallery(data, [scored[k] for k in ("train", "val") if k in scored], task)
         gallery.save(folder.predictions_file("gallery"))
+    names = data.samples["id"].to_numpy(dtype=np.str_)
+    Truth(names, data.targets).save(folder.labels_file)
     metrics: dict[str, Any] = {}
     for split in ("val", "test"):
         if split not in scored:
