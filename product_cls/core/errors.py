@@ -26,6 +26,11 @@ def reason(error: BaseException) -> str:
     """The message of another library's exception, as the end of a sentence.
 
     Returns:
-        One line without a full stop or logins; the exception's class name if it has no message.
+        One line without a full stop or logins; the exception's class name if it has no message. A
+        refused pickle has a message of its own, because torch and NumPy advise to load it anyway,
+        which would run the code inside.
     """
-    return without_login(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
+    text = without_login(" ".join(str(error).split()).rstrip("."))
+    if any(option in text for option in ("weights_only", "allow_pickle")):
+        return "it holds Python objects, which are never loaded"
+    return text or type(error).__name__

@@ -14,7 +14,8 @@ import pandas as pd
 from filelock import FileLock
 
 from product_cls.core.errors import UserError
-from product_cls.core.files import digest, write_text_whole
+from product_cls.core.files import digest
+from product_cls.core.tables import write_csv
 from product_cls.data.samples import Strata, combined_labels, natural_key, strata_columns
 from product_cls.data.stratify import iterative_folds
 
@@ -224,7 +225,7 @@ def load_or_make_folds(
             with FileLock(file.with_name(f".{file.name}.lock")):
                 if not file.is_file():
                     folds = make_folds(samples, strategy, n_splits=n_splits, seed=seed, label=label)
-                    write_text_whole(file, header + "\n" + folds.to_csv())
+                    write_csv(file, folds.reset_index(), comment=header)
     except OSError as error:
         raise ValueError(
             f"file={file}: the folds file cannot be written: {error.strerror or error}; name "

@@ -9,6 +9,7 @@ import pandas as pd
 from product_cls.core.device import pick_device
 from product_cls.core.errors import UserError
 from product_cls.core.files import check_place, write_text_whole
+from product_cls.core.tables import write_csv
 from product_cls.display.tables import markdown
 from product_cls.ensemble.label_thresholds import Decisions, tune_decisions
 from product_cls.ensemble.members import Member, load_members
@@ -67,7 +68,7 @@ class EnsembleResult:
         for split, predictions in self.splits.items():
             predictions.save(out / "predictions" / f"{split}.npz")
         files = [out / "table.csv", out / "table.md"]
-        write_text_whole(files[0], self.table().round(4).to_csv(index=False))
+        write_csv(files[0], self.table().round(4))
         pages = [
             f"{title[0].upper()}{title[1:]}:\n\n{markdown(table)}"
             for title, table in ((title_of(*key), table) for key, table in self.tables.items())

@@ -14,6 +14,7 @@ import pandas as pd
 from product_cls.config.border import keys_for_arguments
 from product_cls.core.errors import UserError
 from product_cls.core.files import write_text_whole
+from product_cls.core.tables import write_csv
 from product_cls.ensemble.weights import random_parts
 from product_cls.inference.predictions import Predictions
 from product_cls.metrics.multi_label import multi_label_metrics
@@ -56,7 +57,7 @@ class Decisions:
         files = [out / "thresholds.json", out / "decisions.csv"]
         content = {"how": self.how, "thresholds": self.thresholds}
         write_text_whole(files[0], json.dumps(content, indent=2) + "\n")
-        write_text_whole(files[1], self.table.round(4).to_csv(index=False))
+        write_csv(files[1], self.table.round(4))
         return files
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from product_cls.core.files import write_text_whole
+from product_cls.core.tables import write_csv
 from product_cls.ensemble.members import Member, by_group
 from product_cls.ensemble.system import Blended, blend_runs
 from product_cls.inference.predictions import Predictions, summarise
@@ -108,4 +108,4 @@ def write_submission(predictions: Predictions, file: Path) -> None:
     task = predictions.make_task()
     names = [str(name).removeprefix("test/") for name in predictions.id]
     table = pd.DataFrame({task.id_column: names, **task.submission(predictions.scores)})
-    write_text_whole(file, table.to_csv(index=False))
+    write_csv(file, table)

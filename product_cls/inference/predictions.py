@@ -9,9 +9,16 @@ import numpy as np
 import pandas as pd
 
 from product_cls.core.arrays import StoredArray, load_arrays, save_arrays
+from product_cls.core.errors import UserError
+from product_cls.inference.stored_predictions import (
+    FLOATS,
+    SCORES,
+    check_agreement,
+    check_array,
+    check_finite,
+    read_task,
+)
 from product_cls.tasks import Decoder, Presentation, build_task
-
-SCORES = ("scores", "scores_no_tta", "class_scores", "class_scores_no_tta")
 
 # Fields of ``Predictions`` that not every run has.
 OPTIONAL = ("view", "embedding", "embedding_no_tta", "class_scores", "class_scores_no_tta")
@@ -62,18 +69,30 @@ class Predictions:
         return value.read() if isinstance(value, StoredArray) else value
 
     def save(self, file: Path) -> None:
-        """Write the file whole or not at all, without pickle."""
-        optional = {name: getattr(self, name) for name in OPTIONAL}
+        """Write the file whole or not at all, without pickle.
+
+        Raises:
+            UserError: a score is not finite, which no reader would believe.
+        """
         arrays = {
             "id": self.id.astype(np.str_),
-            "scores": self.scores.astype(np.float32),
-            "scores_no_tta": self.scores_no_tta.astype(np.float32),
             "classes": self.classes.astype(np.str_),
             "task": np.array(json.dumps(self.task)),
             "target": self.target,
         }
-        present = {name: array for name, array in optional.items() if array is not None}
-        save_arrays(file, arrays | present)
+        if self.view is not None:
+            arrays["view"] = self.view
+        try:
+            for name in FLOATS:
+                if (array := getattr(self, name)) is not None:
+                    arrays[name] = array.astype(np.float32)
+                    check_finite(name, arrays[name])
+        except ValueError as error:
+            raise UserError(
+                f"{file} is not written: {error}; the network's weights are not finite, or a "
+                "picture overflows its precision."
+            ) from None
+        save_arrays(file, arrays)
 
     @classmethod
     def load(cls, file: Path, *, stored: bool = False) -> "Predictions":
@@ -84,13 +103,19 @@ class Predictions:
                 runs for 72,000 pictures and 1,000 classes take 8.6 GB.
 
         Raises:
-            UserError: the file is missing or is not a predictions file.
+            UserError: the file is missing, damaged or not a predictions file, its arrays disagree,
+                or a score is not finite.
         """
 
         def build(arrays: dict[str, Any]) -> "Predictions":
-            return cls(**arrays | {"task": json.loads(str(arrays["task"]))})
+            if "task" not in arrays:
+                raise ValueError("it holds no 'task'")
+            spec = read_task(arrays["task"])
+            check_agreement(arrays, spec)
+            return cls(**arrays | {"task": spec})
 
-        return load_arrays(file, build, "predictions file", stored=SCORES if stored else ())
+        names = SCORES if stored else ()
+        return load_arrays(file, build, "predictions file", stored=names, check=check_array)
 
     def in_memory(self) -> "Predictions":
         """The same predictions; scores that were left in the file are read once and kept."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from product_cls.core.files import write_bytes_whole, write_text_whole
+from product_cls.core.tables import write_csv
 from product_cls.display.style import png
 from product_cls.display.tables import markdown
 from product_cls.report.experiment import Experiment
@@ -32,7 +33,7 @@ def write_experiment_report(
     if summary.views:
         parts += ["Accuracy in % by view:", markdown(view_table(experiment, summary))]
     write_text_whole(out / "table.md", "\n\n".join(part.strip() for part in parts if part) + "\n")
-    write_text_whole(out / "table.csv", csv_table(experiment, summary).round(6).to_csv(index=False))
+    write_csv(out / "table.csv", csv_table(experiment, summary).round(6))
     write_bytes_whole(out / "plot.png", png(result_figure(experiment, summary), dpi=200))
     write_text_whole(out / "report.html", page)
     return [out / name for name in ("table.md", "table.csv", "plot.png", "report.html")], problems

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from product_cls.core.files import write_bytes_whole, write_text_whole
+from product_cls.core.tables import write_csv
 from product_cls.display.style import png
 from product_cls.display.tables import markdown, print_table
 from product_cls.report.experiment import Experiment
@@ -55,7 +56,7 @@ def write_report(
     parts.append("![plot of these numbers](plot.png)")
     text = "\n\n".join(part.strip() for part in parts if part) + "\n"
     write_text_whole(out / "table.md", text)
-    write_text_whole(out / "table.csv", table.round(6).to_csv(index=False))
+    write_csv(out / "table.csv", table.round(6))
     write_bytes_whole(out / "plot.png", png(figure, dpi=200))
     names = ("table.md", "table.csv", "plot.png")
     print("Written: " + ", ".join(str(out / name) for name in names))

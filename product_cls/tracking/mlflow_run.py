@@ -16,6 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from product_cls.core.errors import UserError, reason, without_login
 from product_cls.core.extras import missing_extra
+from product_cls.core.tables import csv_text
 from product_cls.runs.fingerprint import fingerprinted
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking.base import Tracker, parameters
@@ -130,9 +131,9 @@ class MlflowRun(Tracker, MLFlowLogger):
         client.log_text(run, config, folder.config_file.name)
         client.log_artifact(run, str(folder.best_checkpoint), "checkpoints")
         client.log_artifacts(run, str(folder.predictions_file("test").parent), "predictions")
-        client.log_text(run, folds.to_csv(), "folds.csv")
+        client.log_text(run, csv_text(folds.reset_index()), "folds.csv")
         if findings.pairs:
-            text = pairs_table(findings.pairs).to_csv(index=False)
+            text = csv_text(pairs_table(findings.pairs))
             client.log_text(run, text, "worst_pairs.csv")
         if (sheet := wrong_sheet(findings.wrong)) is not None:
             client.log_image(run, Image.fromarray(sheet), "wrong_pictures.png")

@@ -16,6 +16,7 @@ from requests.utils import get_netrc_auth
 
 from product_cls.core.errors import UserError, reason, without_login
 from product_cls.core.files import digest
+from product_cls.core.tables import csv_text
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking.base import Tracker
 from product_cls.tracking.findings import Findings, pairs_table, thumbnail
@@ -265,7 +266,7 @@ def run_artifacts(folder: RunFolder) -> list[wandb.Artifact]:
 
 def folds_artifact(folds: "pd.Series[int]") -> wandb.Artifact:
     """An artifact of the folds as CSV, ``id,fold``, named by a digest of its content."""
-    text = folds.to_csv()
+    text = csv_text(folds.reset_index())
     artifact = wandb.Artifact(f"folds-{digest(text)}", type="folds")
     with artifact.new_file("folds.csv") as file:
         file.write(text)

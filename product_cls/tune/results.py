@@ -8,6 +8,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from product_cls.core.files import write_bytes_whole, write_text_whole
+from product_cls.core.tables import write_csv
 from product_cls.display.tables import markdown, print_table
 from product_cls.runs.folder import RunFolder
 from product_cls.tune.study import Search
@@ -70,7 +71,7 @@ def report(search: Search) -> bool:
     if not search.study.get_trials(deepcopy=False):
         return False
     table = trials_table(search)
-    write_text_whole(search.folder / "table.csv", table.to_csv(index=False))
+    write_csv(search.folder / "table.csv", table)
     shown = table.map(shown_value)
     write_text_whole(search.folder / "table.md", markdown(shown))
     print_table(

@@ -1,8 +1,11 @@
 """Messages for users contain no logins."""
 
 import pickle
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from product_cls.core.errors import UserError, reason, without_login
 from product_cls.data.stream.files import ShardError
@@ -23,6 +26,18 @@ def test_logins_are_removed(text: str, shown: str) -> None:
     assert without_login(text) == shown
     assert str(UserError(text)) == shown
     assert reason(OSError(f"{text}.\n")) == shown
+
+
+def test_no_advice_to_run_what_a_file_holds(tmp_path: Path) -> None:
+    torch.save({"x": Path("a")}, tmp_path / "a.ckpt")
+    np.save(tmp_path / "a.npy", np.array([{}]))
+    for load in (
+        lambda: torch.load(tmp_path / "a.ckpt", weights_only=True),
+        lambda: np.load(tmp_path / "a.npy", allow_pickle=False),
+    ):
+        with pytest.raises(Exception) as caught:
+            load()
+        assert reason(caught.value) == "it holds Python objects, which are never loaded"
 
 
 def test_errors_of_other_processes_keep_their_message() -> None:

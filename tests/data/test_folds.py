@@ -291,3 +291,13 @@ def test_stratified_folds_equal_scikit_learns(seed: int) -> None:
         for k, (_, held_out) in enumerate(splitter.split(labels, labels)):
             expected[held_out] = k
     assert stratified_folds(labels, 4, seed).tolist() == expected.tolist()
+
+
+def test_carriage_returns_in_ids_survive_the_file(tmp_path: Path) -> None:
+    ids = [f"a\rb/{k}.jpg" for k in range(3)] + [f"a\nb/{k}.jpg" for k in range(3)]
+    samples = pd.DataFrame({"id": ids, "label": ["a\rb"] * 3 + ["a\nb"] * 3, "split": "train"})
+    made, read = (
+        load_or_make_folds(tmp_path / "folds.csv", samples, "stratified", n_splits=3)
+        for _ in range(2)
+    )
+    assert read.index.tolist() == ids and read.tolist() == made.tolist()

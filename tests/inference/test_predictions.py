@@ -1,4 +1,7 @@
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +66,75 @@ def test_no_predictions_file(tmp_path: Path) -> None:
     for name in ("a.npz", "b.npz", "absent.npz"):
         with pytest.raises(UserError, match=f"{name} is not a predictions file"):
             Predictions.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["scores", "scores_no_tta", "class_scores", "embedding"])
+def test_scores_that_are_no_numbers_are_neither_written_nor_read(
+    name: str, value: float, tmp_path: Path
+) -> None:
+    file = tmp_path / "test.npz"
+    scores = made().scores.copy()
+    scores[1, 0] = value
+    with pytest.raises(UserError, match=f"'{name}' is not finite .* for 1 of 3 pictures.* row 1"):
+        made(**{name: scores}).save(file)
+    assert not file.exists()
+    np.savez(file, **arrays_of(made()) | {name: scores})
+    for stored in (False, True):
+        with pytest.raises(UserError, match=f"'{name}' is not finite"):
+            Predictions.load(file, stored=stored)
+
+
+def arrays_of(predictions: Predictions) -> dict[str, Any]:
+    fields = {name: array for name, array in vars(predictions).items() if array is not None}
+    return fields | {"task": np.array(json.dumps(predictions.task))}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": np.array(["x", "y", "y"])}, "'id' holds a name twice"),
+        ({"id": np.array(["x", "y"])}, "'scores' is of shape [3, 2] for 2 pictures"),
+        ({"id": np.array([1, 2, 3])}, "'id' is of type int64"),
+        ({"id": np.array([], str), "scores": np.zeros((0, 2), np.float32)}, "one or more names"),
+        ({"scores": np.zeros((3, 3), np.float32)}, "for 3 pictures and 2 classes"),
+        ({"scores": np.zeros((3, 2), np.int64)}, "'scores' is of type int64"),
+        ({"scores": np.zeros((3, 2))}, "allowed: float32"),
+        ({"scores_no_tta": np.zeros(3, np.float32)}, "'scores_no_tta' is of shape [3]"),
+        ({"class_scores": np.zeros((2, 2), np.float32)}, "'class_scores' is of shape [2, 2]"),
+        ({"embedding": np.zeros((2, 9), np.float32)}, "'embedding' is of shape [2, 9]"),
+        ({"classes": np.array(["a", "c"])}, "'classes' and 'task' name different classes"),
+        ({"target": np.array([0, 1])}, "'target' is of shape [2]"),
+        ({"target": np.array([0, 1, 2])}, "'target' does not fit task=single_label"),
+        ({"target": np.array([0, 1, -3])}, "'target' does not fit"),
+        ({"target": np.array([0.0, 1, 1])}, "'target' is of type float64"),
+        ({"view": np.zeros((3, 1))}, "'view' is of shape [3, 1]"),
+        ({"extra": np.zeros(3)}, "it holds 'extra'; allowed: "),
+        ({"task": np.array("{")}, "'task' is no JSON that describes a task"),
+        ({"task": np.array("[" * 50_000)}, "'task' is no JSON that describes a task"),
+        ({"task": np.array('["single_label"]')}, "'task' is no JSON"),
+        ({"task": np.array('{"name": "single_label", "deep": 1}')}, "cannot have"),
+        ({"task": np.array('{"name": "of my own"}')}, "import its module first"),
+        (
+            {
+                "task": np.array('{"name": "multi_label", "labels": ["a", "b"]}'),
+                "target": np.array([[0], [1], [1]]),
+            },
+            "'target' does not fit task=multi_label",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_arrays_that_disagree(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "test.npz"
+    np.savez(file, **arrays_of(made()) | changes)
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        Predictions.load(file, stored=True)
+    assert str(caught.value).count("\n") == 0
+    whole = arrays_of(made())
+    np.savez(file, **{name: array for name, array in whole.items() if name != "target"})
+    with pytest.raises(UserError, match="it holds no 'target'"):
+        Predictions.load(file)
 
 
 def test_summary_by_view_with_and_without_tta() -> None:

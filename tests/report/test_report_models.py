@@ -220,7 +220,8 @@ def test_wrong_folders(tmp_path: Path, refused: Refused, command: Command) -> No
     root = write_models(tmp_path / "models")
     file = fold_of(root, "lite1", 2).predictions_file("test")
     whole = Predictions.load(file)
-    whole.classes[:] = list("wxyz")
-    whole.save(file)
+    classes = np.array(list("wxyz"))
+    other = replace(whole, classes=classes, task=whole.task | {"classes": classes.tolist()})
+    other.save(file)
     status, _, errors = command(f"runs={root}")
     assert status == 2 and errors.startswith("error: ") and errors.count("\n") == 1

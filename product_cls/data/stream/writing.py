@@ -18,6 +18,7 @@ from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
 from product_cls.core.files import digest, whole_file, write_text_whole
 from product_cls.core.progress import progress_bar
+from product_cls.core.tables import csv_text
 from product_cls.data.pictures import load_picture, resize
 from product_cls.data.samples import SPLITS, check_samples, samples_fingerprint
 from product_cls.data.store import OnUnreadable, UnreadablePicturesError, write_report
@@ -207,7 +208,7 @@ def _write_index(samples: pd.DataFrame, plan: list[Shard], out: Path) -> list[st
     kept = np.array([place is not None for place in places])
     table = samples.assign(path=places)[kept]
     check_samples(table, out, label=None)  # fails if no training picture is readable
-    text = table.to_csv(index=False)
+    text = csv_text(table)
     shards = [
         [shard.name, (out / shard.name).stat().st_size, int(kept[shard.rows].sum())]
         for shard in plan
