@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from product_cls.core.names import nfc
 from product_cls.data.incoming import list_images
 
 
@@ -37,12 +38,12 @@ def list_queries(source: Path, classes: Sequence[str]) -> list[Query]:
     """
     images = list_images(source)
     labels: list[str | None] = [None] * len(images)
+    # Labels are compared in one Unicode form; those of the index are answered in its own.
+    names = {nfc(name): name for name in classes}
     if source.is_dir():
-        class_names = set(classes)
-        tops = [path.relative_to(source).parts[0] for _, path in images]
-        labels = [top if top in class_names else None for top in tops]
+        labels = [names.get(nfc(path.relative_to(source).parts[0])) for _, path in images]
     elif source.suffix.lower() == ".csv":
         table = pd.read_csv(source, dtype=str, keep_default_na=False)
         if "label" in table:
-            labels = [label or None for label in table["label"]]
+            labels = [names.get(nfc(label), label) or None for label in table["label"]]
     return [Query(*image, label) for image, label in zip(images, labels, strict=True)]
