@@ -3,9 +3,9 @@
     python -m product_cls.retrieval.index runs=multirun/retrieval out=index/products
     python -m product_cls.retrieval.index index=index/products add=FOLDER
 
-Building reads the runs' ``predictions/gallery.npz``, and decodes only pictures that were added to the
-index that it replaces. ``tune_rejection.py`` explains the threshold below which a picture counts as
-unknown.
+Building reads the runs' ``predictions/gallery.npz`` and decodes only the pictures that were added
+to the index that it replaces. ``tune_rejection.py`` explains the threshold below which a picture
+counts as unknown.
 """
 
 import os
