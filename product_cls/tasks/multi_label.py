@@ -230,6 +230,11 @@ class MultiLabel(Task):
             captions.append([f"{self.classes[k]}  {row[k]:.0%}" for k in likeliest] or ["(none)"])
         return table, captions
 
+    def margins(self, scores: np.ndarray) -> np.ndarray:
+        """Twice the distance of the least clear label from its threshold, cut at 1."""
+        distance: np.ndarray = 2 * np.abs(scores - np.asarray(self.thresholds))
+        return distance.min(axis=1).clip(max=1)
+
 
 def _all_above_0(values: Any) -> bool:
     return isinstance(values, Sequence) and all(

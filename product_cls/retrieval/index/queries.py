@@ -44,5 +44,5 @@ def list_queries(source: Path, classes: Sequence[str]) -> list[Query]:
         table = read_image_table(source)
         if "label" in table:
             given = table["label"].astype(object).where(table["label"].notna(), None)
-            labels = [by_name.get(label, label) for label in given]
+            labels = [label and by_name.get(nfc(label), label) for label in given]
     return [Query(*image, label) for image, label in zip(images, labels, strict=True)]
