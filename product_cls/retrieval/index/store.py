@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from filelock import FileLock
 
+from product_cls.core.documents import read_json
 from product_cls.core.errors import UserError, reason
 from product_cls.core.files import check_place
 from product_cls.neighbours.exact import GATHERED, Neighbours, blocks, search_exact
@@ -110,7 +111,7 @@ class GalleryIndex:
         """
         check_index(folder)
         try:
-            meta = json.loads((folder / META).read_text())
+            meta = read_json(folder / META, dict)
             if meta["format"] != FORMAT:
                 raise UserError(
                     f"{folder} is an index of format {meta['format']}, and this version reads "
