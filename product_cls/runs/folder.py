@@ -12,14 +12,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 from uuid import uuid4
 
 import yaml
 from filelock import FileLock, Timeout
 
-from product_cls.core.errors import UserError, reason
+from product_cls.core.documents import read_json, read_yaml
+from product_cls.core.errors import UserError
 from product_cls.core.files import now, write_text_whole
+from product_cls.runs.stored import Stored
 
 OUTPUTS = (
     "status.json",
@@ -30,6 +33,30 @@ OUTPUTS = (
     "predictions",
     "logs",
 )
+
+# Types of the fields of status.json, each of which may be missing.
+STATUS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        ("state", "fingerprint", "started", "finished", "error", "metric", "tracking_id"),
+        (str, NoneType),
+    ),
+    **dict.fromkeys(("epoch", "epochs", "halved"), (int, NoneType)),
+    "value": (int, float, NoneType),
+    "limited": (bool, NoneType),
+}
+
+# Parts of config.yaml that are mappings.
+GROUPS = {
+    "data",
+    "task",
+    "model",
+    "callbacks",
+    "trainer",
+    "optimizer",
+    "logger",
+    "folds",
+    "augment",
+}
 
 # What a command does in the folder of its run.
 Action = Literal["fresh", "resume", "skip"]
@@ -122,9 +149,12 @@ class RunFolder:
         saw only a part of the pictures).
         """
         try:
-            return dict(json.loads(self.status_file.read_text()))
-        except (OSError, ValueError):
+            status = read_json(self.status_file, dict)
+        except UserError:
             return {}
+        # A field of another type would fail far from here.
+        suits = all(isinstance(status.get(key), types) for key, types in STATUS.items())
+        return status if suits else {}
 
     def state(self) -> RunState:
         """The state of the run as ``status.json`` records it."""
@@ -171,18 +201,25 @@ class RunFolder:
         Raises:
             UserError: the file is missing, because the run has not finished, or it is damaged.
         """
-        try:
-            return dict(json.loads(self.metrics_file.read_text()))
-        except (OSError, ValueError):
-            raise UserError(f"{self.metrics_file} cannot be read: is the run finished?") from None
+        if not self.metrics_file.exists():
+            raise UserError(f"{self.metrics_file} cannot be read: is the run finished?")
+        return Stored.of(read_json(self.metrics_file, dict), self.metrics_file)
 
     def config(self) -> dict[str, Any]:
-        """Content of ``config.yaml``: the resolved config.
+        """Content of ``config.yaml``: the resolved config, which is never interpolated again.
+
+        A key that it lacks raises a ``UserError``, too.
 
         Raises:
             UserError: the file is missing or damaged.
         """
-        return dict(_read_yaml(self.config_file, dict))
+        content = Stored.of(read_yaml(self.config_file, dict), self.config_file)
+        for key in GROUPS & content.keys():
+            if not isinstance(content[key], dict):
+                raise UserError(f"{self.config_file} is damaged: its '{key}' is no mapping.")
+        if not isinstance(content.get("tta", []), list):
+            raise UserError(f"{self.config_file} is damaged: its 'tta' is no list.")
+        return content
 
     def overrides(self) -> list[str]:
         """The overrides of the run's command, as typed.
@@ -190,7 +227,7 @@ class RunFolder:
         Raises:
             UserError: the file is missing or damaged.
         """
-        return [str(word) for word in _read_yaml(self.overrides_file, list)]
+        return [str(word) for word in read_yaml(self.overrides_file, list)]
 
     def write_overrides(self, overrides: Sequence[str]) -> None:
         """Write the file that Hydra writes for runs of the command."""
@@ -267,22 +304,6 @@ class RunFolder:
             raise UserError(
                 f"Another process is training in {self.path}; wait for it or set another name=..."
             ) from None
-
-
-def _read_yaml(file: Path, kind: type) -> Any:
-    """Content of a YAML file.
-
-    Raises:
-        UserError: the file cannot be read, or holds something else than a ``kind``.
-    """
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        why = error.strerror if isinstance(error, OSError) else reason(error)
-        raise UserError(f"{file} cannot be read: {why}.") from None
-    if not isinstance(content, kind):
-        raise UserError(f"{file} is damaged: it holds no {kind.__name__}.")
-    return content
 
 
 def find_runs(root: Path) -> list[RunFolder]:

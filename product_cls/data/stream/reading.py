@@ -1,6 +1,5 @@
 """Reads a set of shards: its sample table, and its pictures without an image store."""
 
-import json
 import math
 from collections.abc import Sequence
 from io import BytesIO
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from product_cls.core.documents import read_json
 from product_cls.core.errors import UserError, reason, without_login
 from product_cls.core.files import digest
 from product_cls.data.picture_store import rows_of
@@ -136,9 +136,9 @@ def _fetch_index(root: str, folder: Path) -> None:
 
 def _read_index(folder: Path) -> dict[str, Any]:
     try:
-        index = json.loads((folder / INDEX).read_text())
-        assert isinstance(index, dict) and index["columns"] and index["shards"]
-    except (OSError, ValueError, KeyError, AssertionError) as error:
+        index = read_json(folder / INDEX, dict)
+        assert index["columns"] and index["shards"]
+    except (ValueError, KeyError, AssertionError) as error:
         raise UserError(f"{folder / INDEX} is damaged: {reason(error)}.") from None
     return index
 
