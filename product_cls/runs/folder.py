@@ -19,7 +19,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from product_cls.core.errors import UserError, reason
-from product_cls.core.files import now, write_text_whole
+from product_cls.core.files import now, storage_sentence, write_text_whole
 
 OUTPUTS = ("status.json", "metrics.json", "config.yaml", "checkpoints", "predictions", "logs")
 
@@ -109,9 +109,15 @@ class RunFolder:
         saw only a part of the pictures).
         """
         try:
-            return dict(json.loads(self.status_file.read_text()))
-        except (OSError, ValueError):
+            content = json.loads(self.status_file.read_text())
+        except (OSError, ValueError, RecursionError):
             return {}
+        return content if isinstance(content, dict) else {}
+
+    def halved(self) -> int:
+        """How often the batch was halved, as ``status.json`` records it."""
+        times = self.status().get("halved")
+        return times if type(times) is int and times >= 0 else 0
 
     def state(self) -> RunState:
         """The state of the run as ``status.json`` records it."""
@@ -159,9 +165,12 @@ class RunFolder:
             UserError: the file is missing, because the run has not finished, or it is damaged.
         """
         try:
-            return dict(json.loads(self.metrics_file.read_text()))
-        except (OSError, ValueError):
+            content = json.loads(self.metrics_file.read_text())
+        except (OSError, ValueError, RecursionError):
             raise UserError(f"{self.metrics_file} cannot be read: is the run finished?") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{self.metrics_file} is damaged: it holds no dict.")
+        return content
 
     def config(self) -> dict[str, Any]:
         """Content of ``config.yaml``: the resolved config.
@@ -195,7 +204,7 @@ class RunFolder:
             return "fresh"
         if status.get("state") == "done":
             return "skip"
-        return "resume" if self.last_checkpoint.is_file() else "fresh"
+        return "resume" if any(self.checkpoints.glob("*.ckpt")) else "fresh"
 
     def begin(self, fingerprint: str, *, fresh: bool, halved: int = 0) -> Path | None:
         """Mark the run as running; a fresh run first moves earlier results to ``.replaced``.
@@ -212,8 +221,9 @@ class RunFolder:
             The folder that earlier results were moved to; None if there were none.
         """
         moved, previous = None, self.status()
-        unfinished = previous.get("fingerprint") == fingerprint and previous.get("state") != "done"
-        tracking_id = previous.get("tracking_id") if unfinished else None
+        same = previous.get("fingerprint") == fingerprint
+        goes_on = same and not (fresh and previous.get("state") == "done")
+        tracking_id = previous.get("tracking_id") if goes_on else None
         if fresh:
             earlier = [self.path / name for name in OUTPUTS if (self.path / name).exists()]
             replaced = self.path / ".replaced"
@@ -244,16 +254,24 @@ class RunFolder:
         """Lock the folder, so that two processes with the same command do not mix their runs.
 
         Raises:
-            UserError: another process holds the lock.
+            UserError: another process holds the lock, or the folder cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
         try:
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
         except Timeout:
             raise UserError(
                 f"Another process is training in {self.path}; wait for it or set another name=..."
             ) from None
+        except OSError as error:
+            raise UserError(
+                storage_sentence(error) or f"{self.path} cannot be locked: {reason(error)}."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def _read_yaml(file: Path, kind: type) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 
+from product_cls.core.errors import UserError
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.inference.predictions import Predictions, summarise
 from product_cls.inference.predictor import Predictor
@@ -42,6 +43,9 @@ def predict_splits(
 
     Returns:
         ``{"val": {...}, "test": {...}}``: metrics of each split that has pictures.
+
+    Raises:
+        UserError: scores are not finite.
     """
     predictor = Predictor.load(folder.best_checkpoint)
     predictor.network.memory_format = network.memory_format
@@ -61,6 +65,7 @@ def predict_splits(
             limit=limit if isinstance(limit, int) else None,
             description=f"predict {split}" if sys.stdout.isatty() else None,
         )
+        _check_finite(scores, split)
         return _in_order(scores, data.indices(split))  # shards are read in another order
 
     splits = ("train", "val", "test") if task.needs_gallery else ("val", "test")
@@ -95,6 +100,24 @@ def predict_splits(
         if gallery is not None:
             metrics[split] |= retrieval_summary(predictions, others, device)
     return metrics
+
+
+def _check_finite(scores: Scores, split: str) -> None:
+    """Refuse scores or embeddings that are NaN or infinite: no picture would be told from another.
+
+    Raises:
+        UserError: naming the split and how many pictures it concerns.
+    """
+    columns = (scores.tta, scores.plain, scores.embedding, scores.embedding_plain)
+    wrong = np.zeros(len(scores.index), bool)
+    for column in columns:
+        if column is not None:
+            wrong |= ~np.isfinite(column).reshape(len(column), -1).all(axis=1)
+    if wrong.any():
+        raise UserError(
+            f"The scores of {wrong.sum()} of {len(wrong)} {split} pictures are not finite: training "
+            f"diverged; lower optimizer.lr or set trainer.gradient_clip_val=1."
+        )
 
 
 def _in_order(scores: Scores, index: np.ndarray) -> Scores:

@@ -116,17 +116,6 @@ def test_equal_seeds_give_equal_weights(tmp_path: Path, tiny_root: Path) -> None
     assert a.equal(b) and not a.equal(c)
 
 
-def test_a_damaged_checkpoint_starts_the_run_anew(
-    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    run = train(tmp_path / "run", tiny_root)
-    run.update_status(state="running")
-    run.last_checkpoint.write_bytes(run.last_checkpoint.read_bytes()[:1000])
-    train(run.path, tiny_root)
-    assert "damaged; the run starts anew" in caplog.text
-    assert run.status()["state"] == "done" and run.metrics()["steps"] == 3
-
-
 def test_a_checkpoint_alone_rebuilds_network_and_preprocessing(
     tmp_path: Path, tiny_root: Path
 ) -> None:
