@@ -102,9 +102,8 @@ def test_resumed_equals_uninterrupted(
     for name, value in weights(whole).items():
         assert value.equal(weights(broken)[name]), name
     assert broken.metrics()["test"] == whole.metrics()["test"]
-    curves = [pd.read_csv(run.path / "logs" / "metrics.csv") for run in (whole, broken)]
-    accuracy = [curve[["step", "val/accuracy"]].dropna().to_numpy().tolist() for curve in curves]
-    assert accuracy[0] == accuracy[1] and len(accuracy[0]) == 4
+    curves = [(run.path / "logs" / "metrics.csv").read_text() for run in (whole, broken)]
+    assert curves[0] == curves[1]
     assert broken.metrics()["best_epoch"] == whole.metrics()["best_epoch"]
 
 
