@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 
 from product_cls.core.errors import UserError, reason
+from product_cls.data.pictures import FORMATS
 from product_cls.data.samples import natural_key
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
+SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
 
 
 def existing_folder(root: str | Path, expected: str, *, argument: str = "root") -> Path:
