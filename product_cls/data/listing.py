@@ -12,14 +12,12 @@ from PIL import features
 
 from product_cls.core.errors import UserError
 from product_cls.core.names import is_text, nfc, shown
+from product_cls.data.pictures import FORMATS
 from product_cls.data.samples import natural_key
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"),
-    *(".avif", ".heic", ".heif"),
-)
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 # What systems and tools leave in folders, in lower case: thumbnails, settings, deleted files. Names
 # that begin with a dot are ignored, too.
 IGNORED = {
@@ -58,7 +56,7 @@ def unopenable(suffix: str) -> str | None:
     Args:
         suffix: in lower case.
     """
-    if suffix in (".heic", ".heif") and importlib.util.find_spec("pillow_heif") is None:
+    if suffix in FORMATS["HEIF"] and importlib.util.find_spec("pillow_heif") is None:
         return 'pip install "product-cls[heif]" reads them'
     if suffix == ".avif" and not features.check("avif"):
         return "a newer Pillow reads them"

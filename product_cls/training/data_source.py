@@ -113,13 +113,14 @@ def build_picture_store(
     """
     data = config.data
     if data.get("stream") is None:
-        with keys_for_arguments("data", folder="paths.cache"):
+        with keys_for_arguments("data", folder="paths.cache", max_pixels="data.max_pixels"):
             return build_store(
                 samples,
                 cache_folder(config) / f"store-{size[0]}x{size[1]}-{data.fit}",
                 size,
                 fit=data.fit,
                 on_unreadable=data.on_unreadable,
+                max_pixels=data.max_pixels,
                 warn=log.warning,
             )
     if data.on_unreadable != "stop":
@@ -140,6 +141,7 @@ def build_picture_store(
             str(data.root),
             size,
             fit=data.fit,
+            max_pixels=data.max_pixels,
             window=data.stream.window,
             cache_gb=data.stream.cache_gb,
             cache=config.paths.cache,
