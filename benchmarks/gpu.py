@@ -33,9 +33,10 @@ from product_cls.core.cli import guard, parse_arguments
 from product_cls.core.errors import UserError
 from product_cls.data.augment import Augment, Engine
 from product_cls.data.datamodule import ProductDataModule
+from product_cls.data.image_store import ImageStore
 from product_cls.data.mix import Mix
 from product_cls.data.readers import read_folder
-from product_cls.data.store import ImageStore, build_store
+from product_cls.data.store import build_store
 from product_cls.models.network import Network
 from product_cls.optim.adamp import AdamP
 from product_cls.optim.groups import Finetune, parameter_groups

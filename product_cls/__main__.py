@@ -8,6 +8,8 @@ import sys
 from difflib import get_close_matches
 from pathlib import Path
 
+from product_cls.core.interrupts import interrupt_exits
+
 # Name -> module with a function `main`, and one line for --help.
 COMMANDS = {
     "train": ("product_cls.training.command", "train one network, or with -m a sweep"),
@@ -57,13 +59,14 @@ def main() -> None:
         sys.path.insert(0, here)
     # Usage messages show it, and sweeps start this command again for each job.
     sys.argv = [f"product-cls {name}", *words[len(name.split()) :]]
-    run = importlib.import_module(COMMANDS[name][0]).main
-    if name == "train":  # a Hydra application, which reports mistakes itself
-        run()
-        return
-    from product_cls.core.cli import guard
+    with interrupt_exits():  # from the first imports on
+        run = importlib.import_module(COMMANDS[name][0]).main
+        if name == "train":  # a Hydra application, which reports mistakes itself
+            run()
+            return
+        from product_cls.core.cli import guard
 
-    guard(run)
+        guard(run)
 
 
 def usage() -> str:

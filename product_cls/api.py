@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from product_cls.config.compose import compose_run, sweep_sources
+from product_cls.config.literal import literal_config
 from product_cls.core.errors import UserError
 from product_cls.core.nested import flatten
 from product_cls.inference.frames import predictions_frame
@@ -258,7 +259,7 @@ class Run:
         Raises:
             UserError: the run has not started, or its file is damaged.
         """
-        return OmegaConf.create(self.folder.config())
+        return literal_config(self.folder.config())
 
     @property
     def checkpoint(self) -> Path:
@@ -358,8 +359,11 @@ def runs(root: str | Path = "multirun") -> pd.DataFrame:
             "state": state.kind,
             "error": state.reason,
         }
-        if folder.metrics_file.is_file():
-            row |= flatten(folder.metrics(), separator="/")
+        try:
+            if folder.metrics_file.exists():
+                row = {**row, **flatten(folder.metrics(), separator="/"), **row}
+        except UserError as error:  # the other runs' rows do not depend on it
+            row |= {"state": "unreadable", "error": str(error).rstrip(".")}
         rows.append(row)
     return pd.DataFrame(rows)
 

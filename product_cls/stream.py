@@ -84,7 +84,7 @@ def main() -> None:
 
     from product_cls.config.border import keys_for_arguments
     from product_cls.config.instantiate import build
-    from product_cls.data.stream.reading import INDEX, SAMPLES
+    from product_cls.data.stream.index import INDEX, SAMPLES
     from product_cls.data.stream.writing import write_stream
 
     config = compose_data([word for word in words if word not in own])

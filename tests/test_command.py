@@ -49,6 +49,20 @@ def typed(*words: str, cwd: Path = ROOT, **environment: str) -> "subprocess.Comp
     )
 
 
+@pytest.mark.parametrize(
+    "moment", ["importlib.import_module", "product_cls.training.command.train"]
+)
+def test_ctrl_c_while_a_command_starts_causes_no_traceback(
+    command: type[Command], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(moment, interrupted)
+    status, _, errors = command.call("train")
+    assert (status, errors) == (130, "Interrupted; finished work is kept.\n")
+
+
 @pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])
 def test_help_lists_all_commands(command: type[Command], words: Sequence[str]) -> None:
     status, text, errors = command.call(*words)

@@ -116,7 +116,7 @@ def test_unreadable_pictures_are_named_and_left_out(
     ("words", "expected"),
     [
         (("checkpoint=absent.ckpt", "images={data}"), "There is no checkpoint absent.ckpt"),
-        (("checkpoint={text}", "images={data}"), "not a product_cls checkpoint: torch cannot load"),
+        (("checkpoint={text}", "images={data}"), "not a product_cls checkpoint: it is"),
         (("checkpoint=[]", "images={data}"), "Give one of checkpoint=FILE and model="),
         (("checkpoint={run}", "images={data}"), " is a run folder, not a checkpoint; model="),
         (("checkpoint={data}", "images={data}"), "is a folder, not a checkpoint; model="),

@@ -17,7 +17,7 @@ import numpy as np
 
 from product_cls.core.errors import UserError, reason
 from product_cls.core.files import whole_file
-from product_cls.core.names import shown
+from product_cls.core.names import nfc, shown
 
 T = TypeVar("T")
 
@@ -110,9 +110,23 @@ def load_arrays(
                 if check is not None:
                     check(name, array)
                 by_name[name] = StoredArray(file, name, array.shape) if name in stored else array
-        return build(by_name)
+        return build(composed_names(by_name))
     except (*DAMAGED, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not a {description}: {_why(error)}.") from None
+
+
+def composed_names(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays with ids and names of classes in Unicode NFC, which older versions did not ensure.
+
+    Args:
+        arrays: by name; ``id`` and ``classes``, text ``[N]``, are optional.
+    """
+    names = {
+        name: np.array([nfc(text) for text in arrays[name].tolist()], np.str_)
+        for name in ("id", "classes")
+        if name in arrays and arrays[name].dtype.kind == "U" and arrays[name].ndim == 1
+    }
+    return {**arrays, **names}
 
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:

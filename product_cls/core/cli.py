@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from product_cls.core.arguments import as_typed
 from product_cls.core.errors import UserError
+from product_cls.core.interrupts import interrupt_exits
 
 T = TypeVar("T")
 
@@ -143,14 +144,11 @@ def closed_pipe_exits() -> Iterator[None]:
 def guard(main: Callable[[], None]) -> None:
     """Run a command; a ``UserError`` ends it with one sentence on stderr and exit status 2."""
     try:
-        with closed_pipe_exits():
+        with closed_pipe_exits(), interrupt_exits():
             main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("Interrupted; finished work is kept.", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 __all__ = [

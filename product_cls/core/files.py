@@ -1,16 +1,57 @@
-"""Atomic file writes, and digests of plain data."""
+"""Atomic file writes, sentences about disks that refuse them, and digests of plain data."""
 
+import errno
 import hashlib
 import json
 import os
+import re
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from product_cls.core.errors import UserError
+
+HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+LEFTOVER = re.compile(
+    r"\..+\.(?:([0-9a-f]{6})-)?(\d+)\.tmp"
+)  # a file of `whole_file`: host and PID
+FOREIGN_AGE = 24 * 3600.0  # seconds after which a partial file of another machine is a leftover
+_swept: set[Path] = set()  # folders whose leftovers this process has removed
+
+# What a disk, and not a mistake in this program, refuses; as the end of a sentence about a file.
+STORAGE_ERRORS = {
+    errno.ENOSPC: "the disk is full; free some space and type the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space and type the same command again",
+    errno.EFBIG: "the file system takes no file of this size",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EIO: "the disk fails (input/output error)",
+    errno.ESTALE: "the network file system has lost it (stale file handle)",
+    errno.ENAMETOOLONG: "the name is too long for the file system",
+    errno.ENOTDIR: "a part of its path is a file, not a folder",
+    errno.EISDIR: "it is a folder, not a file",
+    errno.EEXIST: "something of this name is in the way",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
+}
+
+
+def storage_sentence(error: OSError) -> str | None:
+    """One sentence about a file that the disk refuses to read or write.
+
+    Returns:
+        The sentence; None for an error that says nothing about a disk, such as one of the network.
+    """
+    why = STORAGE_ERRORS.get(error.errno or 0)
+    if why is None:
+        return None
+    files = [str(file) for file in (error.filename, error.filename2) if file is not None]
+    return f"{' or '.join(files) or 'A file'} cannot be read or written: {why}."
 
 
 def write_text_whole(path: Path, text: str) -> None:
@@ -30,22 +71,68 @@ def write_bytes_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Write a file atomically: yields a path to write to, which is renamed after the block.
 
     If the block fails, ``path`` is unchanged and nothing is left beside it; a killed process leaves
-    at most the partial file, ``.NAME.PID.tmp``.
+    at most the partial file, ``.NAME.HOST-PID.tmp``, which the next process that writes to the
+    folder removes.
 
     Args:
         path: the file; missing folders are created.
+        durable: whether the content is on the disk before ``path`` changes, so that a power cut
+            leaves the old file or the new one; takes milliseconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove_leftovers(path.parent)
+    partial = path.with_name(f".{path.name}.{HOST}-{os.getpid()}.tmp")
     try:
         yield partial
+        if durable:
+            _sync(partial)
         os.replace(partial, path)
+        if durable:
+            _sync(path.parent)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the error of the block tells more
+            partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # network file systems that cannot sync folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the partial files of processes that were killed; once a process and folder."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = LEFTOVER.fullmatch(entry.name)
+            if match and _is_abandoned(entry, match[1], int(match[2])):
+                with suppress(OSError):
+                    Path(entry.path).unlink()
+
+
+def _is_abandoned(entry: "os.DirEntry[str]", host: str | None, pid: int) -> bool:
+    if host != HOST:  # whether its process lives cannot be seen from here
+        return time.time() - entry.stat().st_mtime > FOREIGN_AGE
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # it belongs to another user
+        return False
+    return False
 
 
 def check_place(folder: Path) -> None:

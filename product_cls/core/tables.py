@@ -6,16 +6,15 @@ import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from product_cls.core.errors import UserError
+from product_cls.core.csv_style import check_style
 from product_cls.core.files import write_bytes_whole
 from product_cls.core.names import shown
 
-CsvStyle = Literal["plain", "excel"]
 # The wide forms are typed on East Asian keyboards, and run as the narrow ones do.
 FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 # Digits with what numbers, dates and times have around them, or words that are read as such.
@@ -26,16 +25,6 @@ NUMERIC = re.compile(
     re.IGNORECASE,
 )
 UNCHANGED = re.compile(r"0|[1-9]\d{0,10}")  # numbers that a spreadsheet shows as they are
-
-
-def check_style(style: str) -> None:
-    """Check the word ``csv=...`` of a command.
-
-    Raises:
-        UserError: an unknown style.
-    """
-    if style not in get_args(CsvStyle):
-        raise UserError(f"csv={style}; allowed: {', '.join(get_args(CsvStyle))}.")
 
 
 def write_csv(

@@ -1,5 +1,6 @@
 """Pictures to predict: lists them, and decodes them in batches ahead of the network."""
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +13,12 @@ from torch import Tensor
 
 from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
+from product_cls.core.names import is_text, nfc, shown
+from product_cls.data.class_folders import picture_ids
+from product_cls.data.listing import SUFFIXES, leads_to_file, list_pictures, not_text_sentence
 from product_cls.data.pictures import resize
-from product_cls.data.source_files import list_pictures
+from product_cls.data.source_files import FileFinder
+from product_cls.data.source_tables import read_table
 
 # Height and width in pixels, and how pictures are resized to them (``data.pictures.resize``).
 Shape = tuple[tuple[int, int], Any]
@@ -22,27 +27,58 @@ Shape = tuple[tuple[int, int], Any]
 def list_images(source: Path) -> list[tuple[str, Path]]:
     """Names and paths of the pictures in a folder or a CSV, or of a single picture.
 
+    Names are in Unicode NFC. Logs a warning that counts the files of a folder that are left out.
+
     Raises:
-        UserError: there is no such file or folder, the folder holds no picture, or the CSV has no
-            column of paths.
+        UserError: there is no such file or folder, the folder holds no picture, a name is not
+            UTF-8, or the CSV has no column of paths.
     """
     if source.is_dir():
-        images = [(str(path.relative_to(source)), path) for path in list_pictures(source)]
-        if not images:
-            raise UserError(f"{source} holds no pictures.")
-        return images
-    if not source.is_file():
-        raise UserError(f"There is no folder or file {source}.")
-    if source.suffix.lower() != ".csv":
-        return [(source.name, source)]
+        pictures = list_pictures(source)
+        if not pictures:
+            raise UserError(f"{shown(source)} holds no pictures ({', '.join(SUFFIXES)}).")
+        return list(zip(picture_ids(pictures, source), pictures, strict=True))
+    if not leads_to_file(source):
+        if os.path.lexists(source):  # a pipe or a device could be waited for without end
+            raise UserError(f"{shown(source)} is not a regular file.")
+        raise UserError(f"There is no folder or file {shown(source)}.")
+    if sentence := not_text_sentence([] if is_text(str(source)) else [source]):
+        raise UserError(sentence)
+    if not is_image_table(source):
+        return [(nfc(source.name), source)]
+    table = read_image_table(source)
+    finder = FileFinder(source.parent)
+    # A picture that does not exist is reported with those that cannot be decoded.
+    return [(name, finder.find(name) or source.parent / name) for name in table["path"]]
+
+
+def is_image_table(source: Path) -> bool:
+    """Whether a file is a table of pictures instead of a picture."""
+    return source.suffix.lower() in (".csv", ".tsv")
+
+
+def read_image_table(source: Path) -> pd.DataFrame:
+    """A CSV of pictures as text; the column ``path`` names them.
+
+    Raises:
+        UserError: it cannot be read, or has no column ``path`` or ``filename`` with a path in every
+            row.
+    """
     try:
-        table = pd.read_csv(source, dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"{source} cannot be read as a CSV: {reason(error)}.") from None
+        table = read_table(source, [], dtype=str)
+    except UserError:
+        raise
+    except ValueError:
+        raise UserError(
+            f"{shown(source)} cannot be read: it is neither UTF-8 nor UTF-16 nor CP949; save it as "
+            f"UTF-8."
+        ) from None
     column = next((name for name in ("path", "filename") if name in table), None)
-    if column is None or table.empty or (table[column] == "").any():
-        raise UserError(f"{source} needs a column 'path' or 'filename', with a path in every row.")
-    return [(name, source.parent / name) for name in table[column]]
+    if column is None or table[column].isna().any():
+        raise UserError(
+            f"{shown(source)} needs a column 'path' or 'filename', with a path in every row."
+        )
+    return table.assign(path=table[column])
 
 
 def decoded_batches(

@@ -1,14 +1,17 @@
 """Several labels per picture: 0/1 columns, and the reader of the letters contest's layout."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from product_cls.core.errors import UserError
+from product_cls.core.names import nfc
+from product_cls.data.faults import Faults
 from product_cls.data.samples import check_samples
-from product_cls.data.source_files import existing_folder, read_table, require_files, require_folder
+from product_cls.data.source_files import existing_folder, find_files, require_folder
+from product_cls.data.source_tables import read_table
 
 ROLES = ("id", "path", "split", "view", "group")  # columns of the sample table that are not labels
 
@@ -59,7 +62,9 @@ def read_label_table(
     number_column: str | None = None,
     numbers_file: str | None = None,
     digits: int = 5,
-    suffix: str = ".png",
+    suffix: str | None = ".png",
+    encoding: str | None = None,
+    separator: str | None = None,
 ) -> pd.DataFrame:
     """The letters contest's layout: CSVs with an index column and one 0/1 column per label, and
     folders of pictures named by file number.
@@ -82,18 +87,22 @@ def read_label_table(
         numbers_file: CSV with ``index_column`` and ``number_column`` (``number`` if None), if the
             other files lack the number.
         digits: width to which file numbers are zero-padded.
-        suffix: suffix of the file names.
+        suffix: suffix of the file names; None finds it.
+        encoding, separator: of the CSVs, see ``read_table``; None recognises them.
 
     Raises:
-        ValueError: ``root`` or one of the files does not exist.
+        ValueError: ``root`` or one of the files does not exist, or whatever ``read_table`` refuses.
         UserError: a missing folder, column or picture, a label other than 0 and 1, a label that all
             or no pictures have, or rows that differ between the files.
     """
     folder = existing_folder(root, "label CSVs and folders of pictures")
-    numbers = None
+    form = {"encoding": encoding, "separator": separator}
+    index_column, labels = nfc(index_column), labels and [nfc(name) for name in labels]
+    number_column = number_column and nfc(number_column)
+    numbers, faults = None, Faults()
     if numbers_file is not None:
         number_column = number_column or "number"
-        numbers = _read(folder, numbers_file, "numbers_file", [index_column, number_column])
+        numbers = _read(folder, numbers_file, "numbers_file", [index_column, number_column], form)
     not_labels = [index_column] if number_column is None else [index_column, number_column]
 
     def located(table: pd.DataFrame, file: str, pictures: str, split: str) -> pd.DataFrame:
@@ -115,14 +124,13 @@ def read_label_table(
         rows = pd.DataFrame(
             {
                 "id": [f"{split}/{name}" for name in table[index_column]],
-                "path": [str(picture_folder / f"{stem}{suffix}") for stem in stems],
+                "path": find_files(stems, picture_folder, folder / file, faults, suffix=suffix),
                 "split": split,
             }
         )
-        require_files(rows["path"], folder / file)
         return rows
 
-    train = _read(folder, train_file, "train_file", [index_column, *(labels or [])])
+    train = _read(folder, train_file, "train_file", [index_column, *(labels or [])], form)
     if number_column is not None and numbers is None and number_column not in train:
         raise UserError(f"{folder / train_file} has no column '{number_column}'.")
     names = labels or [str(column) for column in train if column not in not_labels]
@@ -137,7 +145,7 @@ def read_label_table(
     rows[names] = zeros_and_ones(train, names, folder / train_file)
     parts = [rows]
     if test_file is not None:
-        test = _read(folder, test_file, "test_file", [index_column])
+        test = _read(folder, test_file, "test_file", [index_column], form)
         extra = [str(c) for c in test if c not in not_labels and c not in train]
         if extra:
             raise UserError(
@@ -146,13 +154,13 @@ def read_label_table(
             )
         rows = located(test, test_file, test_pictures, "test")
         if answers_file is not None:
-            answers = _read(folder, answers_file, "answers_file", [index_column, *names])
+            answers = _read(folder, answers_file, "answers_file", [index_column, *names], form)
             answers = answers.set_index(index_column).reindex(test[index_column]).reset_index()
             rows[names] = zeros_and_ones(answers, names, folder / answers_file)
         else:
             rows[names] = np.nan
         parts.append(rows)
-    table = check_samples(pd.concat(parts), folder, label=None)
+    table = check_samples(pd.concat(parts), folder, label=None, faults=faults)
     check_both_kinds(table, names, folder / train_file)
     return table
 
@@ -174,7 +182,13 @@ def check_both_kinds(samples: pd.DataFrame, labels: Sequence[str], source: str |
             )
 
 
-def _read(folder: Path, name: str, argument: str, columns: Sequence[str]) -> pd.DataFrame:
+def _read(
+    folder: Path,
+    name: str,
+    argument: str,
+    columns: Sequence[str],
+    form: Mapping[str, str | None],
+) -> pd.DataFrame:
     """A CSV as text, with a unique index in every row.
 
     Args:
@@ -182,11 +196,12 @@ def _read(folder: Path, name: str, argument: str, columns: Sequence[str]) -> pd.
         name: file name.
         argument: the argument of ``read_label_table`` that names the file.
         columns: required columns, the index first.
+        form: encoding and separator, for ``read_table``.
     """
     file = folder / name
     if not file.is_file():
         raise ValueError(f"{argument}={name}: there is no {file}.")
-    table = read_table(file, columns, dtype=str)
+    table = read_table(file, columns, dtype=str, **form)
     index = table[columns[0]]
     if index.isna().any():
         raise UserError(f"{file}: row {int(index.isna().argmax()) + 2} has no {columns[0]}.")

@@ -20,6 +20,11 @@ class PictureStore(Protocol):
         """Ids of the pictures; their positions are the rows."""
         ...
 
+    @property
+    def contents(self) -> str:
+        """Digest of the pictures, wherever they are: stores with equal digests train alike."""
+        ...
+
     def rows(self, ids: Sequence[str]) -> np.ndarray:
         """Rows of ``ids``, int64 ``[len(ids)]``.
 

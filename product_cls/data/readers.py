@@ -9,31 +9,49 @@ from typing import Any
 import pandas as pd
 
 from product_cls.core.errors import UserError
-from product_cls.data.samples import SPLITS, check_samples, natural_key
-from product_cls.data.source_files import (
-    SUFFIXES,
-    existing_folder,
-    list_pictures,
-    read_table,
-    require_files,
-    require_folder,
+from product_cls.core.names import nfc, shown
+from product_cls.data.class_folders import (
+    OnEmpty,
+    Row,
+    check_on_empty,
+    folder_rows,
+    loose_pictures,
 )
+from product_cls.data.faults import Faults, listed
+from product_cls.data.samples import SPLITS, check_samples
+from product_cls.data.source_files import (
+    existing_folder,
+    find_files,
+    require_folder,
+    with_paths,
+)
+from product_cls.data.source_tables import read_table
 
 
-def read_folder(root: str | Path, *, test: str | Path | None = None) -> pd.DataFrame:
+def read_folder(
+    root: str | Path, *, test: str | Path | None = None, on_empty: OnEmpty = "stop"
+) -> pd.DataFrame:
     """One folder per class: ``root/<label>/**/picture``.
+
+    Ids are paths relative to ``root``, after ``test/`` for test pictures. If a class is called
+    ``test``, those of training pictures begin with ``train/``.
 
     Args:
         root: the training pictures.
         test: pictures to predict, either one folder per class or loose files (labels unknown).
+        on_empty: for class folders without a picture: ``stop``, or ``drop`` them with a warning.
 
     Raises:
-        ValueError: a missing folder.
-        UserError: a class without a picture, test pictures both loose and in folders or inside the
-            training folder, or whatever ``check_samples`` refuses.
+        ValueError: a missing folder, or a class without a picture with ``stop``.
+        UserError: test pictures both loose and in folders or inside the training folder, names that
+            are not UTF-8, or whatever ``check_samples`` refuses.
     """
+    check_on_empty(on_empty)
     folder = existing_folder(root, "one folder per class")
-    rows = _folder_rows(folder, "train")
+    faults = Faults()
+    rows = folder_rows(folder, "train", faults, on_empty=on_empty)
+    if any(row.label == "test" for row in rows):
+        rows = [row._replace(id=f"train/{row.id}") for row in rows]
     if test is not None:
         test_folder = existing_folder(test, "pictures to predict", argument="test")
         train_path, test_path = folder.resolve(), test_folder.resolve()
@@ -42,36 +60,12 @@ def read_folder(root: str | Path, *, test: str | Path | None = None) -> pd.DataF
                 f"One of {folder} and the test folder {test_folder} lies inside the other, so "
                 f"training would learn from test pictures; keep them apart."
             )
-        pictures = list_pictures(test_folder)
-        loose = [path for path in pictures if path.parent == test_folder]
-        if loose and len(loose) < len(pictures):
-            raise UserError(
-                f"{test_folder} holds both loose pictures and pictures in folders; "
-                f"expected either one folder per class or loose files."
-            )
-        rows += [(f"test/{path.name}", str(path), "test", None) for path in loose]
         # Test ids get a prefix, because both parts often have the same file names.
-        labelled = [] if loose else _folder_rows(test_folder, "test")
-        rows += [(f"test/{name}", path, split, label) for name, path, split, label in labelled]
-    table = pd.DataFrame(rows, columns=["id", "path", "split", "label"])
-    return check_samples(table, folder)
-
-
-def _folder_rows(folder: Path, split: str) -> list[tuple[str, str, str, str | None]]:
-    """``(id, path, split, label)`` of every picture in one folder per class."""
-    rows: list[tuple[str, str, str, str | None]] = []
-    classes = sorted(
-        (entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."),
-        key=lambda entry: natural_key(entry.name),
-    )
-    if not classes:
-        raise UserError(f"{folder} holds no folders; expected one folder per class with pictures.")
-    for entry in classes:
-        pictures = list_pictures(entry)
-        if not pictures:
-            raise UserError(f"The class folder {entry} holds no picture ({', '.join(SUFFIXES)}).")
-        rows += [(str(p.relative_to(folder)), str(p), split, entry.name) for p in pictures]
-    return rows
+        test_rows = loose_pictures(test_folder, "test", faults)
+        if test_rows is None:
+            test_rows = folder_rows(test_folder, "test", faults, on_empty=on_empty)
+        rows += [row._replace(id=f"test/{row.id}") for row in test_rows]
+    return check_samples(pd.DataFrame(rows, columns=Row._fields), folder, faults=faults)
 
 
 def read_csv(
@@ -83,8 +77,13 @@ def read_csv(
     split_column: str | None = None,
     view_column: str | None = None,
     group_column: str | None = None,
+    suffix: str | None = None,
+    encoding: str | None = None,
+    separator: str | None = None,
 ) -> pd.DataFrame:
     """A CSV with one row per picture and named columns; other columns become further labels.
+
+    Paths are found in either Unicode form.
 
     Args:
         file: the CSV.
@@ -94,14 +93,18 @@ def read_csv(
         split_column: ``train`` | ``val`` | ``test``; if None, rows without a label are ``test``,
             and without a label column all rows are ``train``.
         view_column, group_column: columns that become ``view`` and ``group``.
+        suffix: added to paths that lack it, such as ``.jpg``; None finds the pictures of paths
+            without a suffix.
+        encoding, separator: of the CSV, see ``read_table``; None recognises them.
 
     Raises:
-        ValueError: a missing file or root.
+        ValueError: a missing file or root, a path without a suffix that has several pictures, or
+            whatever ``read_table`` refuses.
         UserError: a missing column or picture, or whatever ``check_samples`` refuses.
     """
     source = Path(file).expanduser()
     if not source.is_file():
-        raise ValueError(f"file={file}: there is no such file; expected the table of samples.")
+        raise ValueError(f"file={shown(file)}: there is no such file; expected a table of samples.")
     roles = {
         "id": path_column,
         "label": label_column,
@@ -109,30 +112,32 @@ def read_csv(
         "view": view_column,
         "group": group_column,
     }
+    roles = {role: column if column is None else nfc(column) for role, column in roles.items()}
     named = [column for column in roles.values() if column is not None]
     if repeated := [column for column in named if named.count(column) > 1]:
         raise UserError(
             f"{source}: the column '{repeated[0]}' is named twice; each column has one role."
         )
     # Everything as text: any column may be a label, and '01' differs from '1'.
-    table = read_table(source, named, dtype=str)
+    table = read_table(source, named, encoding=encoding, separator=separator, dtype=str)
     # A column that merely has the name of a role gives way to the column set for the role.
     table = table.drop(
         columns=[c for c in table if roles.get(str(c)) is not None and c not in named]
     )
     table = table.rename(columns={old: new for new, old in roles.items() if old is not None})
-    if table["id"].isna().any():
-        raise UserError(f"{source}: row {int(table['id'].isna().argmax()) + 2} has no path.")
+    faults = Faults()
+    base = source.parent if root is None else existing_folder(root, "the pictures of the CSV")
+    table = with_paths(table, base, source, faults, what="path", suffix=suffix)
     if "view" in table:
         table["view"] = _numeric_if_possible(table["view"])
-    base = source.parent if root is None else existing_folder(root, "the pictures of the CSV")
-    table["path"] = [str(base / name) for name in table["id"]]
-    require_files(table["path"], source)
+    if label_column is not None:  # a cell of spaces is empty, too
+        table["label"] = table["label"].where(table["label"].str.strip() != "")
     if split_column is None and label_column is None:
         table["split"] = "train"
     elif split_column is None:
         table["split"] = table["label"].isna().map({True: "test", False: "train"})
-    return check_samples(table, source, label=None if label_column is None else "label")
+    label = None if label_column is None else "label"
+    return check_samples(table, source, label=label, faults=faults)
 
 
 def _numeric_if_possible(column: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -142,7 +147,14 @@ def _numeric_if_possible(column: "pd.Series[Any]") -> "pd.Series[Any]":
         return column
 
 
-def read_competition(root: str | Path, *, sample_file: str = "sample.csv") -> pd.DataFrame:
+def read_competition(
+    root: str | Path,
+    *,
+    sample_file: str = "sample.csv",
+    on_empty: OnEmpty = "stop",
+    encoding: str | None = None,
+    separator: str | None = None,
+) -> pd.DataFrame:
     """The competition's layout: ``train/<label>/<n>.jpg``, ``test/<n>.jpg``, ``sample.csv``.
 
     A ``views.csv`` (``id, label, roll, pitch, split``), as in rendered sets, adds ``view`` (the
@@ -153,55 +165,69 @@ def read_competition(root: str | Path, *, sample_file: str = "sample.csv") -> pd
     Args:
         root: folder of the data set.
         sample_file: CSV with the column ``filename``: the pictures to predict.
+        on_empty: for class folders without a picture: ``stop``, or ``drop`` them with a warning.
+        encoding, separator: of the CSVs, see ``read_table``; None recognises them.
 
     Raises:
-        ValueError: ``root`` does not exist.
-        UserError: a missing folder or file, a class without a picture, a test picture that the
-            sample file names and the folder lacks, or whatever ``check_samples`` refuses.
+        ValueError: ``root`` does not exist, a class without a picture with ``stop``, or whatever
+            ``read_table`` refuses.
+        UserError: a missing folder or file, a test picture that the sample file names and the
+            folder lacks, or whatever ``check_samples`` refuses.
     """
+    check_on_empty(on_empty)
     folder = existing_folder(root, "the competition's layout: train/, test/, sample.csv")
     train = require_folder(folder / "train", "the training part of the competition's layout")
-    rows = [(f"train/{name}", *rest) for name, *rest in _folder_rows(train, "train")]
+    faults = Faults()
+    rows = folder_rows(train, "train", faults, on_empty=on_empty)
+    table = pd.DataFrame(rows, columns=Row._fields)
+    table["id"] = "train/" + table["id"]
     sample = folder / sample_file
     if not sample.is_file():
         raise UserError(f"There is no {sample} (filename,prediction: the pictures to predict).")
-    names = read_table(sample, ["filename"], dtype=str)["filename"]
-    if names.isna().any():
-        raise UserError(f"{sample}: row {int(names.isna().argmax()) + 2} has no filename.")
-    rows += [(f"test/{name}", str(folder / "test" / name), "test", None) for name in names]
-    table = pd.DataFrame(rows, columns=["id", "path", "split", "label"])
-    require_files(table["path"][table["split"] == "test"], sample)
+    form: dict[str, Any] = {"encoding": encoding, "separator": separator}
+    names = read_table(sample, ["filename"], dtype=str, **form)["filename"]
+    test = with_paths(pd.DataFrame({"id": names}), folder / "test", sample, faults, what="filename")
+    test = test.assign(id="test/" + test["id"], split="test", label=None)
+    table = pd.concat([table, test], ignore_index=True)
     views = folder / "views.csv"
     if views.is_file():
-        view_table = read_table(views, ["id", "label", "pitch"], dtype={"id": str, "label": str})
-        view_table = view_table.set_index("id")
-        if view_table.index.has_duplicates:
-            twice = view_table.index[view_table.index.duplicated()][0]
-            raise UserError(f"{views} names pictures twice, the first is {twice}.")
-        absent = table["id"][~table["id"].isin(view_table.index)]
-        if len(absent):
-            raise UserError(f"{views} lacks {len(absent)} pictures, the first is {absent.iloc[0]}.")
+        view_table = read_table(
+            views, ["id", "label", "pitch"], dtype={"id": str, "label": str}, **form
+        )
+        twice = view_table["id"].duplicated()
+        if twice.any():
+            faults.add(f"{views} names pictures twice: {listed(view_table['id'][twice].tolist())}.")
+        view_table = view_table[~twice].set_index("id")
+        absent = table["id"][~table["id"].isin(view_table.index)].tolist()
+        if absent and not faults.sentences:  # pictures that do not exist have no views, either
+            faults.add(f"{views} lacks {len(absent)} pictures: {listed(absent)}.")
         table["view"] = view_table["pitch"].reindex(table["id"]).to_numpy()
         labels = view_table["label"].reindex(table["id"]).to_numpy()
         table["label"] = table["label"].where(table["split"] != "test", labels)
     catalogue = folder / "catalogue.csv"
     if catalogue.is_file():
-        table = _join_catalogue(table, catalogue)
-    return check_samples(table, folder)
+        products = read_table(catalogue, ["label"], dtype=str, **form)
+        table = _join_catalogue(table, products, catalogue, faults)
+    return check_samples(table, folder, faults=faults)
 
 
-def _join_catalogue(table: pd.DataFrame, file: Path) -> pd.DataFrame:
-    """Add the columns of ``file`` by label; values are missing for labels that it lacks."""
-    products = read_table(file, ["label"], dtype=str).set_index("label")
-    if taken := [str(column) for column in products if column in table]:
-        raise UserError(f"{file} has a column '{taken[0]}', which samples already have; rename it.")
-    if products.index.has_duplicates:
-        twice = products.index[products.index.duplicated()][0]
-        raise UserError(f"{file} names products twice, the first is '{twice}'.")
-    return table.join(products, on="label")
+def _join_catalogue(
+    table: pd.DataFrame, products: pd.DataFrame, file: Path, faults: Faults
+) -> pd.DataFrame:
+    """Add the columns of a catalogue by label; values are missing for labels that it lacks."""
+    taken = [str(column) for column in products if column != "label" and column in table]
+    if taken:
+        faults.add(f"{file} has a column '{taken[0]}', which samples already have; rename it.")
+    twice = products["label"].duplicated()
+    if twice.any():
+        names = products["label"][twice].tolist()
+        faults.add(f"{file} names products twice, the first is '{shown(names[0])}'.")
+    return table.join(products[~twice].drop(columns=taken).set_index("label"), on="label")
 
 
-def read_grocery(root: str | Path) -> pd.DataFrame:
+def read_grocery(
+    root: str | Path, *, encoding: str | None = None, separator: str | None = None
+) -> pd.DataFrame:
     """GroceryStoreDataset (Klasson et al., WACV 2019): ``train.txt``, ``val.txt``, ``test.txt``.
 
     Each line is ``path, fine, coarse``, and ``classes.csv`` names the classes. ``label`` is the
@@ -210,9 +236,10 @@ def read_grocery(root: str | Path) -> pd.DataFrame:
 
     Args:
         root: folder of the data set, or of its public repository.
+        encoding, separator: of its files, see ``read_table``; None recognises them.
 
     Raises:
-        ValueError: ``root`` does not exist.
+        ValueError: ``root`` does not exist, or whatever ``read_table`` refuses.
         UserError: a missing file, a line or class id that cannot be read, a missing picture, or
             whatever ``check_samples`` refuses.
     """
@@ -224,7 +251,8 @@ def read_grocery(root: str | Path) -> pd.DataFrame:
             raise ValueError(
                 f"root={root}: there is no {folder / name}; expected GroceryStoreDataset."
             )
-    classes = read_table(folder / "classes.csv", [], dtype=str)
+    form: dict[str, Any] = {"encoding": encoding, "separator": separator}
+    classes = read_table(folder / "classes.csv", [], dtype=str, **form)
     if classes.shape[1] < 4:
         raise UserError(
             f"{folder / 'classes.csv'} needs 4 columns (class, its id, coarse class, its id); "
@@ -232,21 +260,22 @@ def read_grocery(root: str | Path) -> pd.DataFrame:
         )
     fine = dict(zip(classes.iloc[:, 1], classes.iloc[:, 0], strict=True))
     coarse = dict(zip(classes.iloc[:, 3], classes.iloc[:, 2], strict=True))
-    parts = []
+    parts, faults = [], Faults()
     for split in SPLITS:
         file = folder / f"{split}.txt"
         if not file.is_file():
             continue
         columns = ["id", "fine", "coarse"]
-        part = read_table(file, [], names=columns, dtype=str, skipinitialspace=True)
+        part = read_table(file, [], names=columns, dtype=str, skipinitialspace=True, **form)
         part["label"], part["coarse"] = part["fine"].map(fine), part["coarse"].map(coarse)
         invalid = part["id"][part[["id", "label", "coarse"]].isna().any(axis=1)]
         if len(invalid):
-            raise UserError(
+            faults.add(
                 f"{file} holds {len(invalid)} lines without a path or with a class id that "
-                f"classes.csv does not name, the first is '{invalid.iloc[0]}'."
+                f"classes.csv does not name, the first is '{invalid.iloc[0]}'.",
+                pictures_lost=True,
             )
-        part["path"] = [str(folder / name) for name in part["id"]]
-        require_files(part["path"], file)
+        part = part[~part["id"].isin(invalid)]
+        part["path"] = find_files(part["id"], folder, file, faults)
         parts.append(part.assign(split=split)[["id", "path", "split", "label", "coarse"]])
-    return check_samples(pd.concat(parts), folder)
+    return check_samples(pd.concat(parts), folder, faults=faults)

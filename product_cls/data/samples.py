@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from product_cls.core.errors import UserError
 from product_cls.core.files import digest
+from product_cls.core.names import nfc, shown
+from product_cls.data.faults import Faults, listed
 from product_cls.data.pictures import place_in_shard
 from product_cls.data.stratify import even_order
 
@@ -28,11 +29,16 @@ Strata = str | tuple[str, ...] | list[str]
 
 def natural_key(text: str) -> tuple[int, int, str]:
     """Sort key: whole numbers by value, before words by letter ('2' < '10' < 'a')."""
-    return (0, int(text), text) if text.isdecimal() else (1, 0, text)
+    # Python converts no text of thousands of digits.
+    return (0, int(text), text) if text.isdecimal() and len(text) < 1000 else (1, 0, text)
 
 
 def check_samples(
-    table: pd.DataFrame, source: str | Path, *, label: str | None = "label"
+    table: pd.DataFrame,
+    source: str | Path,
+    *,
+    label: str | None = "label",
+    faults: Faults | None = None,
 ) -> pd.DataFrame:
     """Refuse a table that no model can be trained on.
 
@@ -41,36 +47,64 @@ def check_samples(
         source: where the table was read from, for messages.
         label: the label column, required in every training row; None leaves the check of labels to
             the task.
+        faults: what the reader has found already; the error tells all of it.
 
     Returns:
-        The table with a new index.
+        The table with a new index; ids, labels and names of columns are in Unicode NFC.
 
     Raises:
+        ValueError: one of ``faults`` is about an argument of the reader.
         UserError: a duplicate id, an unknown split, no training picture, a training picture without
             a label, fewer than two classes, or a class with a single training picture.
     """
-    if twice := sorted(table["id"][table["id"].duplicated()].unique()):
-        raise UserError(f"{source}: {len(twice)} ids appear twice, the first is '{twice[0]}'.")
+    faults = faults or Faults()
+    table = composed_text(table)
+    twice = table["id"].duplicated() & table["id"].notna()
+    if names := sorted(table["id"][twice].unique()):
+        faults.add(f"{source}: {len(names)} ids appear twice, the first is '{shown(names[0])}'.")
     if unknown := sorted(set(map(str, table["split"])) - set(SPLITS)):
-        raise UserError(f"{source}: unknown split '{unknown[0]}'; allowed: {', '.join(SPLITS)}.")
-    training = table[table["split"] != "test"]
-    if training.empty:
-        raise UserError(f"{source}: there is no training picture in it.")
-    if label is None:
-        return table.reset_index(drop=True)
-    if training[label].isna().any():
-        first = training["id"][training[label].isna()].iloc[0]
-        raise UserError(f"{source}: '{first}' is a training picture without a {label}.")
+        faults.add(f"{source}: unknown split '{listed(unknown)}'; allowed: {', '.join(SPLITS)}.")
+    training = table[table["split"].isin(SPLITS) & (table["split"] != "test")]
+    if training.empty and not faults.pictures_lost:
+        faults.add(f"{source}: there is no training picture in it.")
+    if label is not None:
+        _check_labels(training, label, source, faults)
+    faults.stop()
+    return table.reset_index(drop=True)
+
+
+def _check_labels(training: pd.DataFrame, label: str, source: str | Path, faults: Faults) -> None:
+    """Add what is wrong with the labels of the training pictures."""
+    if missing := training["id"][training[label].isna()].tolist():
+        rest = f" ({len(missing)} such: {listed(missing)})" if len(missing) > 1 else ""
+        faults.add(
+            f"{source}: '{shown(missing[0])}' is a training picture without a {label}{rest}."
+        )
     counts = training[label].value_counts()
+    if counts.empty or faults.pictures_lost:
+        return
     if len(counts) < 2:
-        raise UserError(f"{source} has only the class '{counts.index[0]}'; at least 2 are needed.")
+        only = shown(counts.index[0])
+        faults.add(f"{source} has only the class '{only}'; at least 2 are needed.")
     if single := sorted(map(str, counts.index[counts < 2]), key=natural_key):
-        raise UserError(
-            f"{source}: {len(single)} classes have a single training picture "
-            f"({', '.join(single[:5])}{', ...' if len(single) > 5 else ''}); "
+        faults.add(
+            f"{source}: {len(single)} classes have a single training picture ({listed(single)}); "
             f"at least 2 are needed, one to learn from and one to hold out."
         )
-    return table.reset_index(drop=True)
+
+
+def composed_text(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose text and names of columns are in Unicode NFC, except for ``path``.
+
+    The same name in two forms, as macOS and other systems write it, is then one label.
+    """
+    table = table.rename(columns={c: nfc(c) for c in table if isinstance(c, str)})
+    for column in table:
+        values = table[column]
+        # Other columns stay as they are: pandas would infer another type for them.
+        if column != "path" and any(isinstance(x, str) and nfc(x) != x for x in values):
+            table[column] = [nfc(x) if isinstance(x, str) else x for x in values]
+    return table
 
 
 def strata_columns(label: Strata) -> list[str]:

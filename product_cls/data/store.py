@@ -1,16 +1,14 @@
-"""Image store: decoded pictures in one memory-mapped file, shared read-only by all processes.
+"""Builds an image store, and decides whether an existing one is still right.
 
-A store is a folder with ``pixels.npy`` (uint8 ``[N, H, W, 3]``, RGB) and ``index.json`` (ids and a
-fingerprint of the source files and the size). It is built under a lock in a temporary folder beside
-it, which is renamed when complete, so a folder with the store's name is always complete.
+A store is built under a lock in a temporary folder beside it, which is renamed when complete, so a
+folder with the store's name is always complete.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,12 +21,19 @@ from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
 from product_cls.core.files import digest
 from product_cls.core.progress import progress_bar
-from product_cls.data.picture_store import rows_of
-from product_cls.data.pictures import Fit, check_shape, load_picture, resize
-from product_cls.data.samplers import EpochSampler
+from product_cls.data.decoding_room import ROOM
+from product_cls.data.image_store import INDEX, PIXELS, ImageStore, file_checksum
+from product_cls.data.pictures import (
+    MAX_PIXELS,
+    Fit,
+    check_max_pixels,
+    check_shape,
+    load_picture,
+    resize,
+)
 
 OnUnreadable = Literal["stop", "drop"]
-VERSION = 2  # raise it after a change of decoding or resizing, so that old stores are rebuilt
+VERSION = 3  # raise it after a change of decoding or resizing, so that old stores are rebuilt
 SHOWN = 20  # unreadable pictures listed in the message; the report file lists all
 
 
@@ -49,86 +54,26 @@ class UnreadablePicturesError(ValueError):
         )
 
 
-@dataclass(frozen=True)
-class ImageStore:
-    """An open image store; a ``PictureStore``.
-
-    ``pixels`` is memory-mapped: opening reads no pixels, and processes share the pages.
-
-    Attributes:
-        folder: the store's folder.
-        ids: ids of the pictures, in the order of ``pixels``.
-        pixels: uint8 ``[N, H, W, 3]``, RGB, read-only.
-        fingerprint: digest of the sources, from ``sources_fingerprint``.
-        unreadable: path -> reason, for dropped pictures.
-    """
-
-    folder: Path
-    ids: list[str]
-    pixels: np.ndarray
-    fingerprint: str
-    unreadable: dict[str, str]
-
-    @classmethod
-    def open(cls, folder: Path) -> "ImageStore":
-        """Map a store that ``build_store`` wrote.
-
-        Raises:
-            UserError: there is no store, a file is damaged, or its files disagree.
-        """
-        try:
-            index = json.loads((folder / "index.json").read_text())
-            pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-            store = cls(folder, index["ids"], pixels, index["fingerprint"], index["unreadable"])
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder} is not an image store: {reason(error)}.") from None
-        if len(store.ids) != len(pixels):
-            raise UserError(
-                f"{folder} holds {len(pixels)} pictures for {len(store.ids)} ids; delete it."
-            )
-        return store
-
-    def __reduce__(self) -> tuple[Callable[[Path], "ImageStore"], tuple[Path]]:
-        # A pickled memory map would carry all pixels to a spawned worker; reopen it there instead.
-        return ImageStore.open, (self.folder,)
-
-    def rows(self, ids: Sequence[str]) -> np.ndarray:
-        """Rows of ``ids`` in ``pixels``, int64 ``[len(ids)]``.
-
-        Raises:
-            KeyError: the store does not hold one of the ids.
-        """
-        return rows_of(ids, self.ids)
-
-    def picture(self, row: int) -> np.ndarray:
-        """One picture, RGB uint8 ``[H, W, 3]``; the caller may change it."""
-        return np.array(self.pixels[row])
-
-    def sampler(
-        self, rows: np.ndarray, *, shuffle: bool, seed: int, rank: int = 0, world_size: int = 1
-    ) -> EpochSampler:
-        """A sampler over positions in ``rows``; every order is equally fast here."""
-        return EpochSampler(len(rows), shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
-
-    def check_room(self, rows: np.ndarray) -> None:
-        """Accept any rows: the store has no cache that could be too small."""
-
-
-def sources_fingerprint(samples: pd.DataFrame, size: tuple[int, int], fit: Fit) -> str:
-    """Digest of a store's sources: picture size and fit, and id, size and time of each file."""
+def sources_fingerprint(
+    samples: pd.DataFrame, size: tuple[int, int], fit: Fit, max_pixels: int
+) -> str:
+    """Digest of a store's sources: its settings, and id, size and times of each file."""
     files = [
         [name, *_stamp(path)] for name, path in zip(samples["id"], samples["path"], strict=True)
     ]
-    return digest([VERSION, list(size), fit, files])
+    return digest([VERSION, list(size), fit, max_pixels, files])
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    """Size in bytes and modification time in nanoseconds; (-1, -1) for a missing file."""
+def _stamp(path: str) -> tuple[int, int, int]:
+    """Size in bytes, and times of modification and of change in nanoseconds; -1 without a file.
+
+    A program that changes a file can set its modification time back, but not its time of change.
+    """
     try:
         stat = os.stat(path)
     except OSError:  # the build reports the file as unreadable
-        return -1, -1
-    return stat.st_size, stat.st_mtime_ns
+        return -1, -1, -1
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def build_store(
@@ -138,6 +83,7 @@ def build_store(
     *,
     fit: Fit = "squash",
     on_unreadable: OnUnreadable = "stop",
+    max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
     warn: Callable[[str], None] = print,
 ) -> ImageStore:
@@ -150,6 +96,7 @@ def build_store(
         fit: see ``pictures.resize``.
         on_unreadable: for pictures that cannot be decoded: ``stop`` with an error that names them
             all, or ``drop`` them with a warning; the store then lacks their ids.
+        max_pixels: larger pictures count as undecodable.
         threads: decoding threads (decoding releases the GIL); None uses one per core.
         warn: called with the warning.
 
@@ -159,23 +106,31 @@ def build_store(
         UserError: no picture can be decoded.
     """
     check_shape(size, fit)
+    check_max_pixels(max_pixels)
     if on_unreadable not in get_args(OnUnreadable):
         allowed = ", ".join(get_args(OnUnreadable))
         raise ValueError(f"on_unreadable={on_unreadable}; allowed: {allowed}.")
+    fingerprint = sources_fingerprint(samples, size, fit, max_pixels)
+    report = _report_file(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
-            fingerprint = sources_fingerprint(samples, size, fit)
-            if not _is_current(folder, fingerprint):
-                _build(samples, folder, size, fit, on_unreadable, threads, fingerprint)
-            # Still under the lock, after which another process may build a store of other samples.
-            store = ImageStore.open(folder)
-            report = write_report(folder, store.unreadable)
+            current = _current_store(folder, fingerprint, size)
+            if current is None:
+                _build(samples, folder, size, fit, on_unreadable, max_pixels, threads, fingerprint)
+                # Opened under the lock: after it another process may build one of other samples.
+                current = ImageStore.open(folder)
+            store = current
+            write_report(folder, store.unreadable)
     except OSError as error:
-        raise ValueError(
-            f"folder={folder}: the image store cannot be written there: "
-            f"{error.strerror or error}; choose another place."
-        ) from error
+        # A read-only cache takes no lock, and needs none if its store is whole.
+        whole = _current_store(folder, fingerprint, size)
+        if whole is None:
+            raise ValueError(
+                f"folder={folder}: the image store cannot be written there: "
+                f"{error.strerror or error}; choose another place."
+            ) from error
+        store = whole
     if store.unreadable and on_unreadable == "stop":  # an earlier call built it with ``drop``
         raise UnreadablePicturesError(store.unreadable, report)
     if dropped := len(samples) - len(store.ids):
@@ -185,19 +140,28 @@ def build_store(
 
 def write_report(folder: Path, reasons: dict[str, str]) -> Path:
     """Write ``FOLDER-unreadable.txt`` with each path and reason; delete it if there are none."""
-    report = folder.with_name(f"{folder.name}-unreadable.txt")
-    text = "".join(f"{path}\t{why}\n" for path, why in reasons.items())
-    report.unlink(missing_ok=True)
-    if reasons:
-        report.write_text(text, encoding="utf-8", errors="backslashreplace")
+    report = _report_file(folder)
+    lines = "".join(f"{path}\t{why}\n" for path, why in reasons.items())
+    text = lines.encode("utf-8", "backslashreplace")
+    if (report.read_bytes() if report.exists() else b"") != text:
+        report.unlink(missing_ok=True)
+        if reasons:
+            report.write_bytes(text)
     return report
 
 
-def _is_current(folder: Path, fingerprint: str) -> bool:
+def _report_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-unreadable.txt")
+
+
+def _current_store(folder: Path, fingerprint: str, size: tuple[int, int]) -> ImageStore | None:
+    """The store at ``folder`` if it is of these sources, of this size and undamaged."""
     try:
-        return ImageStore.open(folder).fingerprint == fingerprint
-    except UserError:
-        return False
+        store = ImageStore.open(folder)
+        current = store.fingerprint == fingerprint and store.pixels.shape[1:3] == tuple(size)
+        return store if current and store.is_verified() else None
+    except (UserError, OSError):
+        return None
 
 
 def _build(
@@ -206,6 +170,7 @@ def _build(
     size: tuple[int, int],
     fit: Fit,
     on_unreadable: str,
+    max_pixels: int,
     threads: int | None,
     fingerprint: str,
 ) -> None:
@@ -215,12 +180,13 @@ def _build(
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     partial.mkdir()
     try:
-        pixels = _allocate(partial / "pixels.npy", (len(samples), *size, 3))
+        pixels = _allocate(partial / PIXELS, (len(samples), *size, 3))
 
         def decode(job: tuple[int, str]) -> tuple[str, str] | None:
             row, path = job
             try:
-                pixels[row] = resize(load_picture(path), size, fit)
+                with ROOM.held():
+                    pixels[row] = resize(load_picture(path, max_pixels=max_pixels), size, fit)
             except (OSError, cv2.error) as error:
                 return path, reason(error)
             return None
@@ -246,11 +212,18 @@ def _build(
             for row, source in enumerate(keep):
                 kept_pixels[row] = pixels[source]
             kept_pixels.flush()
-            os.replace(partial / "kept.npy", partial / "pixels.npy")
+            os.replace(partial / "kept.npy", partial / PIXELS)
         pixels.flush()
         ids = samples["id"].iloc[keep].tolist()
-        index = {"fingerprint": fingerprint, "size": list(size), "ids": ids, "unreadable": reasons}
-        (partial / "index.json").write_text(json.dumps(index))
+        index = {
+            "fingerprint": fingerprint,
+            "size": list(size),
+            "ids": ids,
+            "unreadable": reasons,
+            "pixels": file_checksum(partial / PIXELS),
+        }
+        index["checksum"] = digest(index)
+        (partial / INDEX).write_text(json.dumps(index))
         # Processes that have the old store open keep its pages until they close it.
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)

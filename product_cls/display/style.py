@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
 # Okabe and Ito's palette, which colour-blind readers can distinguish.
 BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
+DARK_ORANGE = "#9A5B00"  # readable behind white text
 SHADES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, "#56B4E9", INK, GREY)
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*")
 

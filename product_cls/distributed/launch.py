@@ -11,6 +11,7 @@ same port.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,7 +20,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from signal import SIGABRT
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytorch_lightning as pl
@@ -131,11 +131,15 @@ def train_in_ranks(config: DictConfig, folder: RunFolder, plan: Mapping[str, Any
         host, port = rendezvous(config)
         store = _store(host, port, is_master=True)
         store.set("orders", json.dumps(orders))
-    _run_ranks(config, orders, host, store.port)
+    _run_ranks(config, folder, orders, host, store.port)
 
 
-def join_ranks(config: DictConfig) -> None:
+def join_ranks(config: DictConfig, folder: RunFolder) -> None:
     """On every machine but the first: wait for the orders of the first, then run the local ranks.
+
+    Args:
+        config: the run's config.
+        folder: where this machine keeps files for its ranks.
 
     Raises:
         UserError: the first machine did not start within an hour, or a rank raised it.
@@ -144,7 +148,7 @@ def join_ranks(config: DictConfig) -> None:
     host, port = rendezvous(config)
     store = _store(host, port, is_master=False)
     store.set_timeout(FIRST_MACHINE)
-    _run_ranks(config, json.loads(store.get("orders")), host, port)
+    _run_ranks(config, folder, json.loads(store.get("orders")), host, port)
 
 
 def rendezvous(config: DictConfig) -> tuple[str, int]:
@@ -176,30 +180,35 @@ def _store(host: str, port: int, *, is_master: bool) -> TCPStore:
         ) from None
 
 
-def _run_ranks(config: DictConfig, orders: Mapping[str, Any], host: str, port: int) -> None:
+def _run_ranks(
+    config: DictConfig, run: RunFolder, orders: Mapping[str, Any], host: str, port: int
+) -> None:
     devices, first = config.trainer.devices, node_rank(config) * config.trainer.devices
-    with TemporaryDirectory(prefix="product_cls-ranks-") as name:
-        folder = Path(name)
+    # In the run's folder, because the temporary folder may be full.
+    folder = (run.path / f".ranks-{node_rank(config)}").absolute()
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir(parents=True)
+    processes: dict[int, subprocess.Popen[bytes]] = {}
+    try:
         (folder / "orders.json").write_text(json.dumps(orders))
-        processes: dict[int, subprocess.Popen[bytes]] = {}
-        try:
-            for local in range(devices):
-                processes[first + local] = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-P",
-                        "-m",
-                        "product_cls.training.rank_worker",
-                        name,
-                        str(os.getpid()),
-                    ],
-                    env=_environment(config, local, host, port),
-                    stdin=subprocess.DEVNULL,
-                    stdout=None if first + local == 0 else subprocess.DEVNULL,
-                )
-            _watch(processes, folder, world_size(config.trainer))
-        finally:
-            _stop(list(processes.values()))
+        for local in range(devices):
+            processes[first + local] = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "product_cls.training.rank_worker",
+                    str(folder),
+                    str(os.getpid()),
+                ],
+                env=_environment(config, local, host, port),
+                stdin=subprocess.DEVNULL,
+                stdout=None if first + local == 0 else subprocess.DEVNULL,
+            )
+        _watch(processes, folder, world_size(config.trainer))
+    finally:
+        _stop(list(processes.values()))
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _environment(config: DictConfig, local: int, host: str, port: int) -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from product_cls.core.errors import UserError
 from product_cls.inference.predictions import Predictions
+from product_cls.inference.truth import Truth, check_one_truth
 from product_cls.retrieval.gallery import Gallery
 from product_cls.runs.folder import RunFolder, find_runs
 
@@ -21,12 +22,14 @@ class Member:
         group: name shared by the runs that differ only by fold and seed.
         splits: predictions by split; their scores stay in the files.
         gallery: a retrieval run's embeddings of the labelled pictures; None for other runs.
+        truth: the labels that the run knew; None for runs of versions that did not keep them.
     """
 
     name: str
     group: str
     splits: dict[str, Predictions]
     gallery: Gallery | None = None
+    truth: Truth | None = None
 
 
 def _load_folder(root: Path) -> tuple[list[Member], list[str]]:
@@ -51,7 +54,8 @@ def _load_folder(root: Path) -> tuple[list[Member], list[str]]:
             continue
         gallery = folder.predictions_file("gallery")
         embedded = Gallery.load(gallery) if gallery.is_file() else None
-        runs.append(Member(name, _group(folder), splits, embedded))
+        truth = Truth.load(folder.labels_file) if folder.labels_file.is_file() else None
+        runs.append(Member(name, _group(folder), splits, embedded, truth))
     if not runs:
         raise UserError(f"No run in {root} can be blended: {'; '.join(left_out)}.")
     return runs, left_out
@@ -65,8 +69,17 @@ def load_members(roots: Sequence[Path]) -> tuple[list[Member], list[str]]:
         folders, names and groups of runs include their folder.
 
     Raises:
-        UserError: a folder has no finished run, or is listed twice.
+        UserError: a folder has no finished run, or is listed twice; or two runs know different
+            labels of a picture.
     """
+    runs, left_out = _load_folders(roots)
+    for members in _by_classes(runs):
+        known = [(run.name, run.truth) for run in members if run.truth is not None]
+        check_one_truth(known, next(iter(members[0].splits.values())).make_task())
+    return runs, left_out
+
+
+def _load_folders(roots: Sequence[Path]) -> tuple[list[Member], list[str]]:
     if len(roots) == 1:
         return _load_folder(roots[0])
     if len(set(roots)) < len(roots):
@@ -77,6 +90,15 @@ def load_members(roots: Sequence[Path]) -> tuple[list[Member], list[str]]:
         runs += [_named_with(root, run) for run in members]
         left_out += [f"{root}: {sentence}" for sentence in sentences]
     return runs, left_out
+
+
+def _by_classes(runs: Sequence[Member]) -> list[list[Member]]:
+    """The runs whose targets have the same meaning: by classes and number of labels a picture."""
+    alike: dict[tuple[object, ...], list[Member]] = {}
+    for run in runs:
+        first = next(iter(run.splits.values()))
+        alike.setdefault((first.target.shape[1:], *first.classes.tolist()), []).append(run)
+    return list(alike.values())
 
 
 def by_group(runs: Sequence[Member]) -> dict[str, list[Member]]:

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from product_cls.core.checkpoint_file import read_checkpoint
 from product_cls.core.errors import UserError, reason
 from product_cls.data.pictures import load_picture, resize
 from product_cls.models.network import Network
@@ -36,12 +36,12 @@ class Predictor:
         """Rebuild a network from its checkpoint alone, on the CPU.
 
         Raises:
-            UserError: the file is missing or is not a product_cls checkpoint.
+            UserError: the file is missing, damaged or not a product_cls checkpoint.
         """
         if not checkpoint.is_file():
             raise UserError(f"There is no checkpoint {checkpoint}.")
         try:
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            content = read_checkpoint(checkpoint)
             specs, state = content["hyper_parameters"], content["state_dict"]
             spec, image = specs["network"], specs["image"]
             task = build_task(specs["task"])
@@ -52,12 +52,8 @@ class Predictor:
             )
         except UserError:
             raise
-        except UnpicklingError:  # its message is advice about arguments of torch.load
-            raise UserError(
-                f"{checkpoint} is not a product_cls checkpoint: torch cannot load it."
-            ) from None
         except Exception as error:
-            # For files that are no checkpoints, torch.load raises errors of unrelated types.
+            # A checkpoint of another program lacks what is read here, in many ways.
             first_sentence = reason(error).partition(". ")[0]
             raise UserError(
                 f"{checkpoint} is not a product_cls checkpoint: {first_sentence}."

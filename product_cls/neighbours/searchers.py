@@ -230,13 +230,17 @@ def save_searcher(searcher: Searcher, file: Path) -> None:
     Raises:
         ValueError: the searcher is ``exact``, which has no index; save its gallery with
             ``np.save``.
+        OSError: the file cannot be written.
     """
     if not isinstance(searcher, FaissSearcher):
         raise ValueError(
             f"kind={searcher.kind} has no index to save; allowed: {', '.join(INDEXES.values())}."
         )
     with whole_file(file) as partial:
-        _faiss().write_index(searcher.index, str(partial))
+        try:
+            _faiss().write_index(searcher.index, str(partial))
+        except RuntimeError as error:  # FAISS's only kind of error, for a full disk, too
+            raise OSError(f"FAISS cannot write {file}") from error
 
 
 def load_searcher(file: Path, *, mapped: bool = True) -> Searcher:
@@ -256,7 +260,7 @@ def load_searcher(file: Path, *, mapped: bool = True) -> Searcher:
         # IO_FLAG_MMAP would also leave an IVF's row numbers in the file, but it maps no other kind,
         # and an index saved after it points to the first file.
         index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
-    except RuntimeError:
+    except (RuntimeError, MemoryError):
         raise UserError(f"{file} is not a FAISS index, or is damaged.") from None
     if type(index).__name__ not in INDEXES:
         raise UserError(

@@ -1,21 +1,23 @@
 """The plan of a sweep: its factors and their values, as Hydra parsed them."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
+from product_cls.core.documents import read_yaml
 from product_cls.core.errors import UserError, reason
 from product_cls.core.nested import flatten
 from product_cls.runs.fingerprint import UNFINGERPRINTED
 from product_cls.runs.folder import RunFolder
 
+MOST_JOBS = 100_000  # of a sweep: range(0,1e9) would fill the memory
 REPLICATES = ("seed", "fold")  # keys that distinguish the runs of one setting
 
 FactorValues = tuple[str, ...]  # the value of each factor (or of each replicate key), as text
@@ -65,7 +67,7 @@ def read_grid(root: Path) -> Grid | None:
     if not file.is_file():
         return None
     try:
-        hydra = yaml.safe_load(file.read_text())["hydra"]
+        hydra = read_yaml(file, dict)["hydra"]
         params = hydra["sweeper"].get("params") or {}
         words = [f"{k}={_word(v)}" for k, v in params.items()] + list(hydra["overrides"]["task"])
         overrides = OverridesParser.create().parse_overrides(words)
@@ -73,7 +75,9 @@ def read_grid(root: Path) -> Grid | None:
         # keeps its place.
         by_key = {override.get_key_element(): override for override in overrides}
         swept = {k: _values(o) for k, o in by_key.items() if o.is_sweep_override()}
-    except (OSError, yaml.YAMLError, HydraException, KeyError, TypeError, AttributeError) as error:
+        if math.prod(len(values or ()) for values in swept.values()) > MOST_JOBS:
+            raise UserError(f"more than {MOST_JOBS} jobs")
+    except (UserError, HydraException, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{file} cannot be parsed ({type(error).__name__}: {reason(error)}); remove the file "
             "to report on the runs that exist."
@@ -98,7 +102,7 @@ def _values(override: Override) -> tuple[str, ...] | None:
     if not override.is_discrete_sweep():  # an interval, whose values are drawn
         return None
     try:
-        return tuple(map(as_text, override.sweep_iterator()))
+        return tuple(map(as_text, itertools.islice(override.sweep_iterator(), MOST_JOBS + 1)))
     except HydraException:  # glob(*), which needs Hydra's config folder
         return None
 

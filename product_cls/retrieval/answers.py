@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,55 @@ from product_cls.retrieval.index.lookup import NeighbourMatches
 from product_cls.retrieval.index.queries import Query
 from product_cls.retrieval.index.sheet import SheetCell
 from product_cls.retrieval.index.store import GalleryIndex
+from product_cls.tasks.presentation import best_less_second
 
 UNKNOWN = "unknown"  # the answer if the similarity is below the rejection threshold
+DOUBTFUL = 0.2  # margins between the two best scores below this are marked on sheets
 SHOWN_NEIGHBOURS = 5  # on the sheet
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers about N pictures.
+
+    Attributes:
+        name: the product with the best score, ``[N]``, also if it is not known.
+        known: whether the similarity reaches the threshold, bool ``[N]``; all True without one.
+        similarity: of the nearest neighbour, which the threshold is compared with, float32 ``[N]``.
+        margin: best score less the second best, ``[N]`` in [0, 1].
+    """
+
+    name: np.ndarray
+    known: np.ndarray
+    similarity: np.ndarray
+    margin: np.ndarray
+
+    @property
+    def shown(self) -> np.ndarray:
+        """``name``, or the word ``unknown``, ``[N]``; a product may have that name, too."""
+        return np.where(self.known, self.name, UNKNOWN)
+
+    @property
+    def doubtful(self) -> np.ndarray:
+        """Answers that a person should look at, bool ``[N]``."""
+        return ~self.known | (self.margin < DOUBTFUL)
+
+    def by_doubt(self) -> np.ndarray:
+        """Positions of the answers, the most doubtful first: unknown ones, then by margin."""
+        return np.lexsort((self.margin, self.known))
+
+    def of(self, rows: np.ndarray) -> "Answers":
+        """Some of the answers, by position."""
+        return Answers(self.name[rows], self.known[rows], self.similarity[rows], self.margin[rows])
+
+
+def answer(
+    index: GalleryIndex, scores: np.ndarray, similarity: np.ndarray, threshold: float | None
+) -> Answers:
+    """The answers to scores ``[N, C]`` with best similarities ``[N]``."""
+    known = np.full(len(scores), True) if threshold is None else similarity >= threshold
+    names = np.array(index.classes, object)[scores.argmax(axis=1)]
+    return Answers(names, known, similarity, best_less_second(scores))
 
 
 def read_threshold(
@@ -30,8 +77,8 @@ def read_threshold(
             threshold.
 
     Raises:
-        UserError: ``text`` is none of these; or it is ``tuned``, but the index has no tuned
-            threshold, settings have changed, or the vote is not the index's.
+        UserError: ``text`` is none of these; or it is ``tuned``, but the index has no threshold
+            that was tuned for this vote, or settings have changed.
     """
     if text is None:
         return None
@@ -40,8 +87,10 @@ def read_threshold(
             number = float(text)
         except ValueError:
             number = math.nan
-        if not math.isfinite(number):
-            raise UserError(f"threshold={text}; allowed: a number, tuned, null.")
+        if not -1 <= number <= 1:  # false for NaN, which would reject nothing
+            raise UserError(
+                f"threshold={text}; allowed: a number, tuned, null; similarities are from -1 to 1."
+            )
         return number
     if index.rejection is None:
         raise UserError(
@@ -53,44 +102,53 @@ def read_threshold(
             f"threshold=tuned was tuned without {changed[0]}, which changes the similarities; pass "
             "a number or leave it out."
         )
-    if vote != index.vote:
+    rejection = index.rejection_for(vote)
+    if rejection is None:
+        same_k = Vote(vote.kind, index.vote.k)
         raise UserError(
-            f"threshold=tuned was tuned with {index.vote} and does not hold with {vote}; leave "
-            "vote and k out, pass a number, or build the index with that vote."
+            f"threshold=tuned was tuned with {index.vote} and does not hold with {vote}; "
+            + (f"search with {same_k}, " if index.rejection_for(same_k) else "")
+            + "pass a number, or build the index with that vote."
         )
-    return index.rejection.threshold
+    return rejection.threshold
 
 
 def named_table(
-    queries: Sequence[Query], answers: np.ndarray, names: np.ndarray, values: np.ndarray
+    queries: Sequence[Query], answers: Answers, names: np.ndarray, values: np.ndarray
 ) -> pd.DataFrame:
-    """The table of ``product_cls.predict``, with a column for the answer.
+    """The table of ``product_cls.predict``, with the answer, whether it is known, and similarity.
 
     Args:
         queries: N pictures.
-        answers: names of the products or ``unknown``, ``[N]``.
         names, values: the best classes with their scores in [0, 1], best first, ``[N, top]``.
     """
-    table = pd.DataFrame({"image": [query.name for query in queries], "prediction": answers})
+    table = pd.DataFrame({"image": [query.name for query in queries], **_answer_columns(answers)})
     for k in range(names.shape[1]):
         table[f"label_{k + 1}"], table[f"score_{k + 1}"] = names[:, k], values[:, k].round(4)
     return table
 
 
+def _answer_columns(answers: Answers) -> dict[str, np.ndarray]:
+    return {
+        "prediction": answers.shown,
+        "known": np.where(answers.known, "true", "false"),
+        "similarity": answers.similarity.round(4),
+    }
+
+
 def neighbour_table(
-    index: GalleryIndex, queries: Sequence[Query], answers: np.ndarray, matches: NeighbourMatches
+    index: GalleryIndex, queries: Sequence[Query], answers: Answers, matches: NeighbourMatches
 ) -> pd.DataFrame:
     """One row per picture: its name, its label (if any label is known), answer and neighbours.
 
     Args:
         queries: N pictures.
-        answers: names of the products or ``unknown``, ``[N]``.
         matches: k neighbours of each picture.
     """
     table = pd.DataFrame({"image": [query.name for query in queries]})
     if any(query.label is not None for query in queries):
         table["label"] = [query.label or "" for query in queries]
-    table["prediction"], table["similarity"] = answers, matches.similarity[:, 0].round(4)
+    table = table.assign(**_answer_columns(answers))
     classes = np.array(index.classes)
     for k in range(matches.target.shape[1]):
         table[f"id_{k + 1}"] = index.id[matches.picture[:, k]]
@@ -99,27 +157,32 @@ def neighbour_table(
     return table
 
 
-def is_right(query: Query, answer: str, classes: Collection[str]) -> bool | None:
+def is_right(query: Query, answers: Answers, row: int, classes: Collection[str]) -> bool | None:
     """Whether an answer is correct; None if the picture's label is unknown.
 
-    For a product that is not among ``classes``, only ``unknown`` is correct.
+    For a product that is not among ``classes``, only a rejection is correct.
     """
     if query.label is None:
         return None
-    return answer == (query.label if query.label in classes else UNKNOWN)
+    if not answers.known[row]:
+        return query.label not in classes
+    return bool(answers.name[row] == query.label)
 
 
 def sheet_row(
-    index: GalleryIndex, query: Query, answer: str, matches: NeighbourMatches, row: int
+    index: GalleryIndex, query: Query, answers: Answers, matches: NeighbourMatches, row: int
 ) -> list[SheetCell]:
     """A query and its nearest neighbours as a row of the contact sheet.
 
     Args:
-        row: position of the query in ``matches``.
+        row: position of the query in ``answers`` and ``matches``.
     """
     truth = [] if query.label is None else [f"is {query.label}"]
-    lines = [answer, *truth, query.name]
-    cells = [SheetCell(query.path, lines, is_right(query, answer, index.classes))]
+    # In brackets, because a product may be called unknown.
+    name = answers.name[row] if answers.known[row] else f"({UNKNOWN})"
+    right = is_right(query, answers, row, index.classes)
+    lines = [name, *truth, query.name]
+    cells = [SheetCell(query.path, lines, right, True, bool(answers.doubtful[row]))]
     for k in range(min(SHOWN_NEIGHBOURS, matches.target.shape[1])):
         label, picture = index.classes[matches.target[row, k]], matches.picture[row, k]
         cells.append(
@@ -146,12 +209,10 @@ def bias_note(refining: Sequence[str]) -> str:
     )
 
 
-def accuracy_sentence(queries: Sequence[Query], answers: np.ndarray, classes: Sequence[str]) -> str:
-    """The accuracy of N answers, text ``[N]``, to the queries with a known label, in words."""
+def accuracy_sentence(queries: Sequence[Query], answers: Answers, classes: Sequence[str]) -> str:
+    """The accuracy of the answers to the N queries with a known label, in words."""
     class_names = set(classes)
-    pairs = [
-        (q, is_right(q, answer, class_names)) for q, answer in zip(queries, answers, strict=True)
-    ]
+    pairs = [(q, is_right(q, answers, row, class_names)) for row, q in enumerate(queries)]
     right = [value for _, value in pairs if value is not None]
     if not right:
         return "No accuracy: no picture that counts has a known label."

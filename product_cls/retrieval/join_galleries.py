@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 
 from product_cls.core.errors import UserError
+from product_cls.core.names import nfc
 from product_cls.neighbours.join import join_embeddings
 from product_cls.retrieval.gallery import Gallery
 
 
 def align_galleries(runs: Sequence[tuple[str, Gallery]]) -> list[Gallery]:
     """Reorder the galleries of several runs to the order of the first run.
+
+    Ids and classes are compared in one Unicode form.
 
     Args:
         runs: (name of the run, its gallery), one or more.
@@ -26,22 +29,23 @@ def align_galleries(runs: Sequence[tuple[str, Gallery]]) -> list[Gallery]:
         raise UserError(
             f"The gallery of run '{first_name}' is empty; it needs at least one picture."
         )
-    aligned = [first]
+    aligned, first_ids, first_classes = [first], _nfc(first.id), _nfc(first.classes)
     for name, other in others:
         pair = f"Runs '{first_name}' and '{name}' cannot be joined"
-        if not np.array_equal(first.classes, other.classes):
+        ids = _nfc(other.id)
+        if not np.array_equal(first_classes, _nfc(other.classes)):
             raise UserError(
                 f"{pair}: their classes differ ({len(first.classes)} and {len(other.classes)})."
             )
-        if len(other.id) != len(first.id) or not np.isin(first.id, other.id).all():
-            both = np.isin(first.id, other.id).sum()
+        if len(ids) != len(first_ids) or not np.isin(first_ids, ids).all():
+            both = np.isin(first_ids, ids).sum()
             raise UserError(
                 f"{pair}: their galleries hold different pictures ({len(first.id)} and "
                 f"{len(other.id)} ids, {both} in both)."
             )
-        if not np.array_equal(first.id, other.id):
-            position = pd.Series(np.arange(len(other.id)), index=other.id)
-            other = other.rows(position[first.id].to_numpy())
+        if not np.array_equal(first_ids, ids):
+            position = pd.Series(np.arange(len(ids)), index=ids)
+            other = other.rows(position[first_ids].to_numpy())
         differing = np.flatnonzero(first.target != other.target)
         if len(differing):
             raise UserError(
@@ -50,6 +54,10 @@ def align_galleries(runs: Sequence[tuple[str, Gallery]]) -> list[Gallery]:
             )
         aligned.append(other)
     return aligned
+
+
+def _nfc(names: np.ndarray) -> np.ndarray:
+    return np.array([nfc(name) for name in names.tolist()], np.str_)
 
 
 def join_galleries(

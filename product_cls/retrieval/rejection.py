@@ -5,6 +5,7 @@ measure the best similarities of unknown products, each validation query is also
 gallery without its own class.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,11 +59,11 @@ def leave_class_out(
     query_labels: np.ndarray,
     gallery: np.ndarray,
     gallery_labels: np.ndarray,
-    vote: Vote,
+    votes: Sequence[Vote],
     *,
     class_scores: np.ndarray | None = None,
     device: torch.device | None = None,
-) -> LeaveClassOut:
+) -> list[LeaveClassOut]:
     """Search each query in the whole gallery, and in the gallery without its own class.
 
     Args:
@@ -70,9 +71,13 @@ def leave_class_out(
         query_labels: int64 ``[N]``, 0 or more; may hold classes that the gallery lacks.
         gallery: float32 ``[M, D]``, L2-normalised.
         gallery_labels: int64 ``[M]``, 0 or more.
-        vote: how neighbours vote; a gallery smaller than ``vote.k`` votes as a whole.
+        votes: ways in which neighbours vote; a gallery smaller than k votes as a whole.
         class_scores: ``[N, C]``, probabilities of the head; for ``winners`` only.
         device: where to search; None for the CPU.
+
+    Returns:
+        One result for each vote. They differ in ``known_right`` only, because all come from one
+        search.
 
     Raises:
         UserError: the gallery has only one class, or as in ``search_exact``.
@@ -87,20 +92,25 @@ def leave_class_out(
         )
     # Deep enough to find a picture of another class after all pictures of the query's class.
     own = pictures[query_labels]
-    voters = min(vote.k, len(gallery))
-    depth = max(int(own.max(initial=0)) + 1, voters)
+    voters = [min(vote.k, len(gallery)) for vote in votes]
+    depth = max(int(own.max(initial=0)) + 1, *voters)
     neighbours = search_exact(queries, gallery, depth, device=device)
     labels = gallery_labels[neighbours.position]
     other = (labels == query_labels[:, None]).argmin(axis=1)[:, None]
-    scores = vote.scores(
-        neighbours.similarity[:, :voters], labels[:, :voters], len(pictures), class_scores
-    )
     in_gallery = own > 0
-    return LeaveClassOut(
-        known_similarity=neighbours.similarity[in_gallery, 0],
-        known_right=(scores.argmax(axis=1) == query_labels)[in_gallery],
-        unknown_similarity=np.take_along_axis(neighbours.similarity, other, axis=1)[:, 0],
-    )
+    return [
+        LeaveClassOut(
+            known_similarity=neighbours.similarity[in_gallery, 0],
+            known_right=(
+                vote.scores(
+                    neighbours.similarity[:, :k], labels[:, :k], len(pictures), class_scores
+                ).argmax(axis=1)
+                == query_labels
+            )[in_gallery],
+            unknown_similarity=np.take_along_axis(neighbours.similarity, other, axis=1)[:, 0],
+        )
+        for vote, k in zip(votes, voters, strict=True)
+    ]
 
 
 def tune_rejection_threshold(

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from product_cls.core.cli import MISSING, check_at_least_one, guard, parse_arguments
+from product_cls.core.csv_style import check_style
 from product_cls.core.errors import UserError
-from product_cls.core.files import check_place, write_text_whole
+from product_cls.core.files import check_place
 from product_cls.retrieval.index.layout import check_index
 
 REFINING = ("expand", "augment", "prototypes", "rerank")
@@ -26,12 +27,14 @@ class Arguments:
       labels are known (folders named after products of the index, or a column `label`), accuracy
       is printed, and the sheet marks answers right or wrong. A picture that is in the index itself
       is not its own neighbour.
-    out: folder for predictions.csv, neighbours.csv and contact_sheet.png.
+    out: folder for predictions.csv, neighbours.csv and contact sheets. `known` is false for
+      pictures whose nearest neighbour is less similar than the threshold; `prediction` is then
+      unknown.
     vote: weighted (sum of similarities), nearest, or winners (uses the heads, too); null: the
       index's vote.
     k: neighbours that vote; null: the index's k.
     threshold: the answer is `unknown` if the nearest neighbour's similarity is lower: a number,
-      tuned (the index's own, valid for its own vote and k only), or null.
+      tuned (the index's own, for each kind of vote with the index's k), or null.
     expand: neighbours added to each query before the final search (alpha query expansion); 0: none.
     augment: neighbours added to each picture of the gallery (database-side augmentation); 0: none.
     prototypes: search one mean embedding per product instead of its pictures.
@@ -40,7 +43,8 @@ class Arguments:
     top: products that predictions.csv names, best first.
     batch_size: pictures embedded at a time.
     device: auto, cpu, cuda, cuda:<n>, mps.
-    shown: pictures on the sheet, spread evenly over all pictures.
+    shown: pictures on the sheets, the most doubtful first; a sheet fits on a screen.
+    csv: plain; excel: tables that open right in a spreadsheet.
     """
 
     index: str = MISSING
@@ -57,11 +61,13 @@ class Arguments:
     batch_size: int = 64
     device: str = "auto"
     shown: int = 20
+    csv: str = "plain"
 
 
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.retrieval.search")
     check_at_least_one(arguments, "top", "batch_size", "shown")
+    check_style(arguments.csv)
     check_index(Path(arguments.index))
     if not Path(arguments.images).exists():
         raise UserError(f"There is no folder or file {arguments.images}.")
@@ -73,11 +79,15 @@ def main() -> None:
 
     from product_cls.config.border import keys_for_arguments
     from product_cls.core.device import pick_device
+    from product_cls.core.names import shown
+    from product_cls.core.tables import formula_note, write_csv
+    from product_cls.display.contact_sheet import save_sheets
+    from product_cls.display.outputs import file_list, first_rows, results_in
     from product_cls.neighbours.exact import check_search
     from product_cls.neighbours.refine import check_expansion
     from product_cls.retrieval.answers import (
-        UNKNOWN,
         accuracy_sentence,
+        answer,
         bias_note,
         named_table,
         neighbour_table,
@@ -87,7 +97,7 @@ def main() -> None:
     from product_cls.retrieval.index.embed import embed_pictures, load_predictors
     from product_cls.retrieval.index.lookup import find_neighbours, own_rows, rows_by_file
     from product_cls.retrieval.index.queries import list_queries
-    from product_cls.retrieval.index.sheet import neighbour_sheet
+    from product_cls.retrieval.index.sheet import neighbour_sheets
     from product_cls.retrieval.index.store import GalleryIndex
     from product_cls.tasks.presentation import top_k
 
@@ -136,27 +146,28 @@ def main() -> None:
     scores = vote.scores(
         matches.similarity, matches.target, len(index.classes), embedded.class_scores
     )
-    answers = np.array(index.classes, object)[scores.argmax(axis=1)]
-    if threshold is not None:
-        answers[matches.similarity[:, 0] < threshold] = UNKNOWN
+    answers = answer(index, scores, matches.similarity[:, 0], threshold)
     answered = [queries[row] for row in embedded.row]
     table = neighbour_table(index, answered, answers, matches)
-    write_text_whole(out / "neighbours.csv", table.to_csv(index=False))
     named = named_table(answered, answers, *top_k(scores, index.classes, arguments.top))
-    write_text_whole(out / "predictions.csv", named.to_csv(index=False))
-    picked = np.unique(np.linspace(0, len(answered) - 1, arguments.shown).round().astype(int))
-    sheet = neighbour_sheet([sheet_row(index, answered[k], answers[k], matches, k) for k in picked])
-    sheet.save(out / "contact_sheet.png")
+    picked = answers.by_doubt()[: arguments.shown]
+    cells = [sheet_row(index, answered[k], answers, matches, k) for k in picked]
+    title = f"The {len(cells)} most doubtful of {len(answered)} pictures"
+    files = [out / "predictions.csv", out / "neighbours.csv"]
+    with results_in(out):
+        write_csv(files[0], named, style=arguments.csv)
+        write_csv(files[1], table, style=arguments.csv)
+        files += save_sheets(neighbour_sheets(cells, title), out)
 
     for row, why in embedded.unreadable.items():
-        print(f"LEFT OUT, cannot be decoded: {queries[row].name}: {why}")
+        print(f"LEFT OUT, cannot be decoded: {shown(queries[row].name)}: {why}")
     added = len(index.classes) - len(predictors[0].task.classes)
     if vote.kind == "winners" and added:
         print(
             f"NOTE: no head knows the {added} products that were added to the index, so they "
             "hardly ever win with vote=winners."
         )
-    print(table.loc[:9, :"similarity"].to_string(index=False))
+    print(first_rows(table.loc[:, :"similarity"]))
     indexed = (own[embedded.row] >= 0).any(axis=1)
     if indexed.any():
         print(
@@ -164,9 +175,10 @@ def main() -> None:
             f"{bias_note(refining)}."
         )
     counted = np.flatnonzero(~indexed) if refining else np.arange(len(answered))
-    print(accuracy_sentence([answered[k] for k in counted], answers[counted], index.classes))
-    files = ", ".join(str(out / name) for name in ("predictions.csv", "neighbours.csv"))
-    print(f"{len(answered)} pictures, {vote} -> {files}, {out / 'contact_sheet.png'}")
+    print(accuracy_sentence([answered[k] for k in counted], answers.of(counted), index.classes))
+    if note := formula_note([named, table], arguments.csv):
+        print(f"NOTE: {note}")
+    print(f"{len(answered)} pictures, {vote} -> {file_list(files)}")
 
 
 if __name__ == "__main__":

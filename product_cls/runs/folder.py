@@ -1,9 +1,9 @@
 """The run folder. No other module knows its layout.
 
 ``multirun/<name>/<overrides>/`` holds ``.hydra/``, ``config.yaml`` (resolved), ``status.json``,
-``metrics.json``, ``train.log``, ``console.log`` (all output of a sweep's job), ``logs/``,
-``checkpoints/`` and ``predictions/``. The path contains no date, so the same command finds the same
-folder again.
+``metrics.json``, ``labels.npz``, ``train.log``, ``console.log`` (all output of a sweep's job),
+``logs/``, ``checkpoints/`` and ``predictions/``. The path contains no date, so the same command
+finds the same folder again.
 """
 
 import json
@@ -12,16 +12,51 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 from uuid import uuid4
 
 import yaml
 from filelock import FileLock, Timeout
 
+from product_cls.core.documents import read_json, read_yaml
 from product_cls.core.errors import UserError, reason
-from product_cls.core.files import now, write_text_whole
+from product_cls.core.files import now, storage_sentence, write_text_whole
+from product_cls.runs.stored import Stored
 
-OUTPUTS = ("status.json", "metrics.json", "config.yaml", "checkpoints", "predictions", "logs")
+OUTPUTS = (
+    "status.json",
+    "metrics.json",
+    "config.yaml",
+    "labels.npz",
+    "checkpoints",
+    "predictions",
+    "logs",
+)
+
+# Types of the fields of status.json, each of which may be missing.
+STATUS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        ("state", "fingerprint", "started", "finished", "error", "metric", "tracking_id"),
+        (str, NoneType),
+    ),
+    **dict.fromkeys(("epoch", "epochs", "halved"), (int, NoneType)),
+    "value": (int, float, NoneType),
+    "limited": (bool, NoneType),
+}
+
+# Parts of config.yaml that are mappings.
+GROUPS = {
+    "data",
+    "task",
+    "model",
+    "callbacks",
+    "trainer",
+    "optimizer",
+    "logger",
+    "folds",
+    "augment",
+}
 
 # What a command does in the folder of its run.
 Action = Literal["fresh", "resume", "skip"]
@@ -95,6 +130,11 @@ class RunFolder:
     def last_checkpoint(self) -> Path:
         return self.checkpoints / "last.ckpt"
 
+    @property
+    def labels_file(self) -> Path:
+        """The labels that the run knew, of all its pictures."""
+        return self.path / "labels.npz"
+
     def predictions_file(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.npz"
 
@@ -109,9 +149,17 @@ class RunFolder:
         saw only a part of the pictures).
         """
         try:
-            return dict(json.loads(self.status_file.read_text()))
-        except (OSError, ValueError):
+            status = read_json(self.status_file, dict)
+        except UserError:
             return {}
+        # A field of another type would fail far from here.
+        suits = all(isinstance(status.get(key), types) for key, types in STATUS.items())
+        return status if suits else {}
+
+    def halved(self) -> int:
+        """How often the batch was halved, as ``status.json`` records it."""
+        times = self.status().get("halved")
+        return times if type(times) is int and times >= 0 else 0
 
     def state(self) -> RunState:
         """The state of the run as ``status.json`` records it."""
@@ -158,18 +206,25 @@ class RunFolder:
         Raises:
             UserError: the file is missing, because the run has not finished, or it is damaged.
         """
-        try:
-            return dict(json.loads(self.metrics_file.read_text()))
-        except (OSError, ValueError):
-            raise UserError(f"{self.metrics_file} cannot be read: is the run finished?") from None
+        if not self.metrics_file.exists():
+            raise UserError(f"{self.metrics_file} cannot be read: is the run finished?")
+        return Stored.of(read_json(self.metrics_file, dict), self.metrics_file)
 
     def config(self) -> dict[str, Any]:
-        """Content of ``config.yaml``: the resolved config.
+        """Content of ``config.yaml``: the resolved config, which is never interpolated again.
+
+        A key that it lacks raises a ``UserError``, too.
 
         Raises:
             UserError: the file is missing or damaged.
         """
-        return dict(_read_yaml(self.config_file, dict))
+        content = Stored.of(read_yaml(self.config_file, dict), self.config_file)
+        for key in GROUPS & content.keys():
+            if not isinstance(content[key], dict):
+                raise UserError(f"{self.config_file} is damaged: its '{key}' is no mapping.")
+        if not isinstance(content.get("tta", []), list):
+            raise UserError(f"{self.config_file} is damaged: its 'tta' is no list.")
+        return content
 
     def overrides(self) -> list[str]:
         """The overrides of the run's command, as typed.
@@ -177,7 +232,7 @@ class RunFolder:
         Raises:
             UserError: the file is missing or damaged.
         """
-        return [str(word) for word in _read_yaml(self.overrides_file, list)]
+        return [str(word) for word in read_yaml(self.overrides_file, list)]
 
     def write_overrides(self, overrides: Sequence[str]) -> None:
         """Write the file that Hydra writes for runs of the command."""
@@ -195,7 +250,7 @@ class RunFolder:
             return "fresh"
         if status.get("state") == "done":
             return "skip"
-        return "resume" if self.last_checkpoint.is_file() else "fresh"
+        return "resume" if any(self.checkpoints.glob("*.ckpt")) else "fresh"
 
     def begin(self, fingerprint: str, *, fresh: bool, halved: int = 0) -> Path | None:
         """Mark the run as running; a fresh run first moves earlier results to ``.replaced``.
@@ -212,8 +267,9 @@ class RunFolder:
             The folder that earlier results were moved to; None if there were none.
         """
         moved, previous = None, self.status()
-        unfinished = previous.get("fingerprint") == fingerprint and previous.get("state") != "done"
-        tracking_id = previous.get("tracking_id") if unfinished else None
+        same = previous.get("fingerprint") == fingerprint
+        goes_on = same and not (fresh and previous.get("state") == "done")
+        tracking_id = previous.get("tracking_id") if goes_on else None
         if fresh:
             earlier = [self.path / name for name in OUTPUTS if (self.path / name).exists()]
             replaced = self.path / ".replaced"
@@ -244,32 +300,24 @@ class RunFolder:
         """Lock the folder, so that two processes with the same command do not mix their runs.
 
         Raises:
-            UserError: another process holds the lock.
+            UserError: another process holds the lock, or the folder cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
         try:
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
         except Timeout:
             raise UserError(
                 f"Another process is training in {self.path}; wait for it or set another name=..."
             ) from None
-
-
-def _read_yaml(file: Path, kind: type) -> Any:
-    """Content of a YAML file.
-
-    Raises:
-        UserError: the file cannot be read, or holds something else than a ``kind``.
-    """
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        why = error.strerror if isinstance(error, OSError) else reason(error)
-        raise UserError(f"{file} cannot be read: {why}.") from None
-    if not isinstance(content, kind):
-        raise UserError(f"{file} is damaged: it holds no {kind.__name__}.")
-    return content
+        except OSError as error:
+            raise UserError(
+                storage_sentence(error) or f"{self.path} cannot be locked: {reason(error)}."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def find_runs(root: Path) -> list[RunFolder]:

@@ -11,6 +11,7 @@ import pandas as pd
 from torch import nn
 
 from product_cls.core.arguments import renamed_arguments
+from product_cls.core.names import nfc
 from product_cls.losses.class_weights import (
     check_smoothing,
     check_weight_count,
@@ -76,7 +77,7 @@ def read_head(name: str, settings: Any, default_loss: nn.Module) -> Head:
         )
     classes: Any = settings.get("classes")
     is_list = isinstance(classes, Sequence) and not isinstance(classes, str)
-    names = [str(name) for name in classes] if is_list else []
+    names = [nfc(str(name)) for name in classes] if is_list else []
     if classes is not None and (len(names) < 2 or len(set(names)) < len(names)):
         raise ValueError(
             f"{argument}.classes={classes}; allowed: two or more names, each once, or null."
@@ -94,7 +95,7 @@ def read_head(name: str, settings: Any, default_loss: nn.Module) -> Head:
             check_head_loss(loss)
     return Head(
         name=name,
-        column=str(settings.get("column") or name),
+        column=nfc(str(settings.get("column") or name)),
         classes=names,
         loss=loss,
         weight=float(weight),
@@ -155,7 +156,7 @@ def label_names(column: "pd.Series[Any]") -> "pd.Series[Any]":
     In a column with missing values pandas turns whole numbers into floats, also when it reads a CSV
     file; their ``.0`` is removed.
     """
-    names = [None if pd.isna(value) else str(value) for value in column]
+    names = [None if pd.isna(value) else nfc(str(value)) for value in column]
     if all(name is None or re.fullmatch(r"-?\d+\.0", name) for name in names):
         names = [name and name.removesuffix(".0") for name in names]
     return pd.Series(names, column.index, object)

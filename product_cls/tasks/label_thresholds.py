@@ -1,12 +1,13 @@
 """Read the thresholds of a multi-label task from a file, and set them."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from product_cls.core.documents import read_json
 from product_cls.core.errors import UserError, reason
+from product_cls.core.names import nfc
 from product_cls.tasks.base import Task
 from product_cls.tasks.multi_label import MultiLabel
 
@@ -18,9 +19,9 @@ def read_thresholds(file: Path) -> dict[str, float]:
         UserError: the file is missing or of another kind.
     """
     try:
-        thresholds = json.loads(file.read_text())["thresholds"]
-        return {str(name): float(value) for name, value in thresholds.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        thresholds = read_json(file, dict)["thresholds"]
+        return {nfc(str(name)): float(value) for name, value in thresholds.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is not a thresholds file: {reason(error)}.") from None
 
 

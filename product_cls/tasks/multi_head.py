@@ -21,6 +21,7 @@ from product_cls.tasks.head_settings import (
     read_head,
     set_head_weights,
 )
+from product_cls.tasks.presentation import best_less_second
 from product_cls.tasks.single_label import UNKNOWN, UNSEEN
 
 
@@ -318,3 +319,9 @@ class MultiHead(Task):
             for lines, name, value in zip(captions, names, values, strict=True):
                 lines.append(f"{head.name} {name}  {value:.0%}")
         return table, captions
+
+    def margins(self, scores: np.ndarray) -> np.ndarray:
+        """The margin of the least clear head."""
+        blocks = [best_less_second(block) for block in self._blocks(scores)]
+        least: np.ndarray = np.min(blocks, axis=0)
+        return least

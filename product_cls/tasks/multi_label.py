@@ -12,6 +12,7 @@ from torchmetrics import MetricCollection
 from product_cls.core.arguments import renamed_arguments
 from product_cls.core.errors import UserError
 from product_cls.core.files import digest
+from product_cls.core.names import nfc
 from product_cls.data.label_table import check_both_kinds, label_columns, zeros_and_ones
 from product_cls.losses.multi_label import (
     SEVERAL_LABELS,
@@ -60,6 +61,7 @@ class MultiLabel(Task):
         weights: str | Sequence[float] | None = None,
         thresholds: Sequence[float] | None = None,
     ) -> None:
+        labels = None if labels is None else [nfc(name) for name in labels]
         if labels is not None and (len(labels) < 2 or len(set(labels)) < len(labels)):
             raise ValueError(f"labels={labels}; allowed: 2 or more names, each once, or null.")
         if not (weights is None or weights == BALANCED or _all_above_0(weights)):
@@ -227,6 +229,11 @@ class MultiLabel(Task):
             likeliest = [k for k in np.argsort(-row, kind="stable") if present[k]][:top]
             captions.append([f"{self.classes[k]}  {row[k]:.0%}" for k in likeliest] or ["(none)"])
         return table, captions
+
+    def margins(self, scores: np.ndarray) -> np.ndarray:
+        """Twice the distance of the least clear label from its threshold, cut at 1."""
+        distance: np.ndarray = 2 * np.abs(scores - np.asarray(self.thresholds))
+        return distance.min(axis=1).clip(max=1)
 
 
 def _all_above_0(values: Any) -> bool:

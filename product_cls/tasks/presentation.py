@@ -43,6 +43,14 @@ class Presentation(Decoder):
         ]
         return table, captions
 
+    def margins(self, scores: np.ndarray) -> np.ndarray:
+        """How clear each decision is, ``[N]`` in [0, 1]: the best score less the second best.
+
+        Args:
+            scores: ``[N, C]``.
+        """
+        return best_less_second(scores)
+
     def ranked(self, scores: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
         """Labels with their scores, best first, for each picture.
 
@@ -55,6 +63,13 @@ class Presentation(Decoder):
             [(str(name), float(value)) for name, value in zip(*row, strict=True)]
             for row in zip(names, values, strict=True)
         ]
+
+
+def best_less_second(scores: np.ndarray) -> np.ndarray:
+    """The best score less the second best, ``[N]``, for scores ``[N, C]``; of one class, itself."""
+    best: np.ndarray = np.sort(scores, axis=1)[:, -2:]
+    margin: np.ndarray = best[:, -1] - (best[:, 0] if best.shape[1] == 2 else 0)
+    return margin
 
 
 def top_k(scores: np.ndarray, classes: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:

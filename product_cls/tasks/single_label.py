@@ -10,6 +10,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from product_cls.core.arguments import renamed_arguments
+from product_cls.core.names import nfc
 from product_cls.data.samples import natural_key
 from product_cls.losses.class_weights import (
     check_smoothing,
@@ -51,9 +52,9 @@ class SingleLabel(Task):
         *,
         weights: str | None = None,
     ) -> None:
-        self._label, self._weights = label, weights
+        self._label, self._weights = nfc(label), weights
         self._loss = loss or nn.CrossEntropyLoss()
-        self.classes = list(classes or [])
+        self.classes = [nfc(name) for name in classes or []]
         kind = type(self._loss).__name__
         if self.takes_embeddings and not self.embeds:
             raise ValueError(f"loss={kind} is over embeddings, which only the retrieval task has.")
@@ -139,6 +140,11 @@ class SingleLabel(Task):
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
         return np.asarray(self.classes)[scores.argmax(axis=1)]
+
+    def target_name(self, target: np.ndarray) -> str:
+        if target >= 0:
+            return self.classes[int(target)]
+        return "no label" if target == UNKNOWN else "a label unknown to training"
 
     def evaluate(self, scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
         labelled = target != UNKNOWN

@@ -15,6 +15,7 @@ from product_cls.config.hints import hinting
 from product_cls.config.resolvers import register_resolvers
 from product_cls.core.cli import closed_pipe_exits
 from product_cls.core.errors import UserError
+from product_cls.core.interrupts import interrupt_exits
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
@@ -35,5 +36,5 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    with closed_pipe_exits(), hinting():
+    with closed_pipe_exits(), interrupt_exits(), hinting():
         train()

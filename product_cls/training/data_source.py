@@ -17,6 +17,7 @@ from product_cls.data.samples import take_subset
 from product_cls.data.store import build_store
 from product_cls.data.stream.files import is_address
 from product_cls.data.stream.reading import StreamStore
+from product_cls.data.suspicions import suspicions
 from product_cls.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
     """Read the sample table, reduced to ``data.limit``, and fit the task to it.
+
+    Logs warnings about labels and pictures that are probably mistakes.
 
     Raises:
         UserError: the readers or the task refuse the data or the settings.
@@ -37,6 +40,9 @@ def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
             samples = take_subset(samples, config.data.limit, label=columns, seed=config.folds.seed)
     with keys_for_node(config.task):
         task.fit(samples)
+        columns = task.stratify_by(samples)
+    for sentence in suspicions(samples, columns):
+        log.warning(sentence)
     return samples, task
 
 
@@ -107,13 +113,14 @@ def build_picture_store(
     """
     data = config.data
     if data.get("stream") is None:
-        with keys_for_arguments("data", folder="paths.cache"):
+        with keys_for_arguments("data", folder="paths.cache", max_pixels="data.max_pixels"):
             return build_store(
                 samples,
                 cache_folder(config) / f"store-{size[0]}x{size[1]}-{data.fit}",
                 size,
                 fit=data.fit,
                 on_unreadable=data.on_unreadable,
+                max_pixels=data.max_pixels,
                 warn=log.warning,
             )
     if data.on_unreadable != "stop":
@@ -134,6 +141,7 @@ def build_picture_store(
             str(data.root),
             size,
             fit=data.fit,
+            max_pixels=data.max_pixels,
             window=data.stream.window,
             cache_gb=data.stream.cache_gb,
             cache=config.paths.cache,

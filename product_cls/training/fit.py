@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from product_cls.config.instantiate import build
 from product_cls.config.values import trainer_precision
+from product_cls.core.checkpoint_file import read_checkpoint
+from product_cls.core.errors import UserError, reason
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.distributed.launch import ddp_arguments, one_device, train_in_ranks
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking.trackers import begin_loggers, build_loggers
 from product_cls.training.callbacks import EpochRecord, checkpoint_callbacks
+from product_cls.training.checkpoints import WholeCheckpoints
 from product_cls.training.gallery_validation import GalleryValidation
 from product_cls.training.module import ProductModule
 from product_cls.training.monitors import check_monitors
@@ -61,6 +64,7 @@ def build_trainer(
             "precision": trainer_precision(config.trainer),
             **ddp_arguments(data.world_size, module.finetune),
         }
+        arguments["plugins"] = [*arguments["plugins"], WholeCheckpoints()]
     trainer: pl.Trainer = build(
         config.trainer,
         accumulate_grad_batches=plan.batch.accumulated,
@@ -121,7 +125,7 @@ def fit_here(
         plan, folder, module, data, trainer: as for ``fit``.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss or the weights are not finite, or Lightning refuses settings.
         KeyboardInterrupt: on Ctrl-C.
     """
     trainer.loggers = begin_loggers(trainer.loggers, plan.config, folder)
@@ -136,6 +140,8 @@ def fit_here(
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
+    except MisconfigurationException as error:
+        raise UserError(f"Lightning refuses the settings: {reason(error)}.") from error
 
 
 def _callbacks(plan: RunPlan, folder: RunFolder, data: ProductDataModule) -> list[pl.Callback]:
@@ -158,7 +164,7 @@ def _stopped_early(checkpoint: Path, callbacks: Sequence[EarlyStopping]) -> bool
 
     Lightning restores the callback's counter but checks it only after another epoch.
     """
-    states = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+    states = read_checkpoint(checkpoint)["callbacks"]
     return any(
         states[callback.state_key]["stopped_epoch"] > 0
         for callback in callbacks

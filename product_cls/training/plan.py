@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from product_cls.config.batch import BatchPlan, scaled_rates
@@ -14,13 +13,16 @@ from product_cls.config.checks import check_config
 from product_cls.config.instantiate import to_plain
 from product_cls.config.values import image_size, parse_fold
 from product_cls.core.files import digest
+from product_cls.data.folds import split_rows
 from product_cls.data.samples import samples_fingerprint
 from product_cls.inference.tta import check_views
 from product_cls.runs.fingerprint import fingerprint
 from product_cls.runs.folder import Action, RunFolder
 from product_cls.tasks import Task
+from product_cls.training.checkpoints import resume_point
 from product_cls.training.data_source import build_folds, build_samples
 from product_cls.training.final_epochs import epochs_from_folds
+from product_cls.training.outputs import lost_outputs
 
 log = logging.getLogger(__name__)
 
@@ -98,17 +100,20 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
         digest(folds.to_dict()),
     )
     action = folder.plan(current, rerun=bool(settings.rerun) and not retry)
+    if action == "skip":
+        splits = _predicted_splits(samples, folds, fold)
+        if lost := lost_outputs(folder, splits, gallery=task.vote is not None):
+            log.warning("Finished earlier, but lost or damaged: %s.", ", ".join(lost))
+            action = "resume"
     checkpoint, first_epoch = None, 0
     if action == "resume":
-        epochs = finished_epochs(folder.last_checkpoint)
-        if epochs is None:
-            log.warning("%s is damaged; the run starts anew.", folder.last_checkpoint)
+        if (point := resume_point(folder)) is None:
             action = "fresh"
         else:
-            checkpoint, first_epoch = folder.last_checkpoint, epochs
+            checkpoint, first_epoch = point
     if retry and action == "fresh":
         action = "resume"
-    halved = int(folder.status().get("halved", 0)) if action == "resume" else 0
+    halved = folder.halved() if action == "resume" else 0
     return RunPlan(
         config=settings,
         size=size,
@@ -174,9 +179,7 @@ def derive_settings(config: DictConfig) -> tuple[DictConfig, tuple[str, ...]]:
     return settings, tuple(notes)
 
 
-def finished_epochs(checkpoint: Path) -> int | None:
-    """Number of epochs that a checkpoint has finished; None if it is damaged."""
-    try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
-    except Exception:  # torch.load raises no common error type for a damaged file
-        return None
+def _predicted_splits(samples: pd.DataFrame, folds: "pd.Series[int]", fold: int | str) -> list[str]:
+    """The splits that a run writes predictions of."""
+    has = {"val": len(split_rows(folds, fold)[1]) > 0, "test": (samples["split"] == "test").any()}
+    return [split for split, any_rows in has.items() if any_rows]

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 
+from product_cls.core.errors import UserError
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.inference.predictions import Predictions, summarise
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.scoring import Scores, predict_scores
+from product_cls.inference.truth import Truth
 from product_cls.models.network import Network
 from product_cls.retrieval.gallery import Gallery, retrieval_summary, vote_by_neighbours
 from product_cls.runs.folder import RunFolder
@@ -42,6 +44,9 @@ def predict_splits(
 
     Returns:
         ``{"val": {...}, "test": {...}}``: metrics of each split that has pictures.
+
+    Raises:
+        UserError: scores are not finite.
     """
     predictor = Predictor.load(folder.best_checkpoint)
     predictor.network.memory_format = network.memory_format
@@ -61,6 +66,7 @@ def predict_splits(
             limit=limit if isinstance(limit, int) else None,
             description=f"predict {split}" if sys.stdout.isatty() else None,
         )
+        _check_finite(scores, split)
         return _in_order(scores, data.indices(split))  # shards are read in another order
 
     splits = ("train", "val", "test") if task.needs_gallery else ("val", "test")
@@ -69,6 +75,8 @@ def predict_splits(
     if vote is not None:
         gallery = _gallery(data, [scored[k] for k in ("train", "val") if k in scored], task)
         gallery.save(folder.predictions_file("gallery"))
+    names = data.samples["id"].to_numpy(dtype=np.str_)
+    Truth(names, data.targets).save(folder.labels_file)
     metrics: dict[str, Any] = {}
     for split in ("val", "test"):
         if split not in scored:
@@ -95,6 +103,24 @@ def predict_splits(
         if gallery is not None:
             metrics[split] |= retrieval_summary(predictions, others, device)
     return metrics
+
+
+def _check_finite(scores: Scores, split: str) -> None:
+    """Refuse scores or embeddings that are NaN or infinite: no picture would be told from another.
+
+    Raises:
+        UserError: naming the split and how many pictures it concerns.
+    """
+    columns = (scores.tta, scores.plain, scores.embedding, scores.embedding_plain)
+    wrong = np.zeros(len(scores.index), bool)
+    for column in columns:
+        if column is not None:
+            wrong |= ~np.isfinite(column).reshape(len(column), -1).all(axis=1)
+    if wrong.any():
+        raise UserError(
+            f"The scores of {wrong.sum()} of {len(wrong)} {split} pictures are not finite: training "
+            f"diverged; lower optimizer.lr or set trainer.gradient_clip_val=1."
+        )
 
 
 def _in_order(scores: Scores, index: np.ndarray) -> Scores:

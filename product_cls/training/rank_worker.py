@@ -14,12 +14,13 @@ import sys
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from product_cls.core.child_processes import prepare_child
-from product_cls.core.files import write_text_whole
+from product_cls.core.files import storage_sentence, write_text_whole
 from product_cls.runs.folder import RunFolder
 
 # Messages of gloo and NCCL when another rank is gone.
@@ -84,8 +85,13 @@ def configure_logging(folder: RunFolder, rank: int) -> None:
 def report_failure(folder: Path, rank: int, error: BaseException) -> None:
     """Write why this rank failed to ``cause-RANK.json``.
 
-    A traceback is printed only for unexpected errors, not for a stop signal or an error that one
-    sentence explains.
+    The traceback of an unexpected error goes to the run's log file; a stop signal, or an error that
+    one sentence explains, has none.
+
+    Args:
+        folder: inside the run's folder, made by the parent.
+        rank: number of this rank.
+        error: what ended it.
     """
     import torch
     from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -98,6 +104,8 @@ def report_failure(folder: Path, rank: int, error: BaseException) -> None:
     kind, text = "other", f"failed: {line}"
     if isinstance(error, UserError):
         kind, text = "user", str(error)
+    elif isinstance(error, OSError) and (sentence := storage_sentence(error)):
+        kind, text = "user", sentence
     elif isinstance(error, torch.OutOfMemoryError):
         kind, text = "memory", str(error)
     cause = Cause(rank, kind, text, lost, time.time())
@@ -105,8 +113,11 @@ def report_failure(folder: Path, rank: int, error: BaseException) -> None:
     # `fit_here` raises KeyboardInterrupt.
     stopped = isinstance(error, SIGTERMException | KeyboardInterrupt)
     if kind == "other" and not stopped:
-        shown = line if lost else "".join(traceback.format_exception(error))
-        print(f"[rank {rank}] {shown}", file=sys.stderr)
+        print(f"[rank {rank}] {line}", file=sys.stderr)
+        if not lost:
+            trace = "".join(traceback.format_exception(error))
+            with suppress(OSError), RunFolder(folder.parent).log_file.open("a") as log:
+                log.write(f"[rank {rank}] {trace}")
 
 
 if __name__ == "__main__":

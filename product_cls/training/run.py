@@ -26,18 +26,20 @@ from product_cls.config.batch import can_halve
 from product_cls.config.border import missing_keys_named
 from product_cls.config.compose import sweep_sources, swept_params
 from product_cls.config.values import on_gpu
+from product_cls.core.checkpoint_file import read_checkpoint
 from product_cls.core.cli import command_words
-from product_cls.core.errors import UserError
-from product_cls.core.files import now, write_text_whole
+from product_cls.core.errors import UserError, reason
+from product_cls.core.files import now, storage_sentence, write_text_whole
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.distributed.launch import RankFailed, join_ranks, node_rank, rendezvous
 from product_cls.models.network import Network
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking.trackers import closing_trackers, publish_results
 from product_cls.training.build import build_parts
+from product_cls.training.checkpoints import finished_epochs, restore_last
 from product_cls.training.fit import build_trainer, fit
 from product_cls.training.module import ProductModule
-from product_cls.training.plan import RunPlan, finished_epochs, make_plan
+from product_cls.training.plan import RunPlan, make_plan
 from product_cls.training.predict_splits import log_metrics, predict_splits
 
 log = logging.getLogger(__name__)
@@ -57,26 +59,36 @@ def run(config: DictConfig) -> float | None:
     """
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     quiet_libraries()
+    logging.raiseExceptions = False  # no traceback for each line that a full disk does not take
     try:
         refuse_sweep_without_multirun()
         warn_of_idle_launcher()
         return train(config, folder)
     except (UserError, RankFailed) as error:
         log.error(str(error))
-        _trace_to_file(error.__cause__)
+        if error.__cause__ is not None and not isinstance(error.__cause__, ValueError):
+            _trace_to_file(error.__cause__)  # an error in a user's own code or config
         sys.exit(1)
     except KeyboardInterrupt:
         log.error("Interrupted; the same command resumes after the last finished epoch.")
         sys.exit(130)
-    except Exception:
-        log.exception("The run failed; this looks like a bug or a broken machine.")
+    except Exception as error:
+        log.error(
+            "The run failed: %s; this looks like a bug or a broken machine. The traceback is in "
+            "%s.",
+            _first_line(error),
+            folder.log_file,
+        )
+        _trace_to_file(error)
         sys.exit(1)
 
 
-def _trace_to_file(error: BaseException | None) -> None:
-    """Write the traceback of an error in a user's own code or config to the log file only."""
-    if error is None or isinstance(error, ValueError):
-        return  # settings that were refused on purpose
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+
+
+def _trace_to_file(error: BaseException) -> None:
+    """Write the traceback of an error to the log file only."""
     trace = (type(error), error, error.__traceback__)
     record = log.makeRecord(log.name, logging.INFO, __file__, 0, "Its cause:", (), trace)
     for handler in logging.root.handlers:
@@ -117,7 +129,7 @@ def train(
             try:
                 return _train_once(config, folder, overrides, retry=retries > 0)
             except torch.OutOfMemoryError:
-                halved = folder.status().get("halved", 0) + 1
+                halved = folder.halved() + 1
                 if retries == config.oom_retries or not can_halve(config, halved):
                     raise
             retries += 1
@@ -144,11 +156,13 @@ def _train_once(
     plan = make_plan(config, folder, retry=retry)
     if plan.action == "skip":
         log.info("Finished earlier with the same settings (%s); nothing to do.", folder.path)
+        if not folder.last_checkpoint.is_file():
+            log.info("Only %s is gone, which no result needs.", folder.last_checkpoint.name)
         return folder.status().get("value")
     if config.trainer.get("num_nodes", 1) > 1:
         rendezvous(config)  # refuses a wrong environment before anything is moved
     if node_rank(config) > 0:
-        join_ranks(config)
+        join_ranks(config, folder)
         return None
 
     module, data, trainer = prepare(plan, folder)
@@ -181,6 +195,8 @@ def prepare(
             "both.",
             moved,
         )
+    if plan.checkpoint == folder.best_checkpoint:
+        restore_last(folder)
     # It holds the requested batch size, because reports identify the run by it; metrics.json holds
     # the halved size.
     write_text_whole(folder.config_file, OmegaConf.to_yaml(plan.config, resolve=True))
@@ -212,7 +228,7 @@ def record(
         The best validation metric; None with ``fold=all``.
     """
     config = plan.config
-    last = torch.load(folder.last_checkpoint, map_location="cpu", weights_only=True)
+    last = read_checkpoint(folder.last_checkpoint)
     content = {
         **metrics,
         "fold": config.fold,
@@ -247,7 +263,7 @@ def _recording_failure(config: DictConfig, folder: RunFolder) -> Iterator[None]:
     """Write to ``status.json`` why the body of the ``with`` statement failed.
 
     Raises:
-        UserError: replaces an out-of-memory error.
+        UserError: replaces an out-of-memory error, and an error of the disk.
     """
     try:
         yield
@@ -259,22 +275,31 @@ def _recording_failure(config: DictConfig, folder: RunFolder) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError:
         size = config.data.batch_size
-        if halved := folder.status().get("halved", 0):
+        if halved := folder.halved():
             times = "once" if halved == 1 else f"{halved} times"
             sentence = f"Out of GPU memory even with data.batch_size={size} halved {times}."
         else:
             sentence = f"Out of GPU memory; lower data.batch_size={size} or set oom_retries=1."
         _record_failure(folder, sentence)
         raise UserError(sentence) from None
+    except OSError as error:
+        refused = storage_sentence(error)
+        _record_failure(folder, refused or _first_line(error))
+        if refused is None:
+            raise
+        raise UserError(refused) from error
     except Exception as error:
-        _record_failure(folder, f"{type(error).__name__}: {error}".splitlines()[0])
+        _record_failure(folder, _first_line(error))
         raise
 
 
 def _record_failure(folder: RunFolder, error: str) -> None:
     # Finished results of an earlier command stay valid: this run failed before it began.
     if folder.status().get("state") != "done":
-        folder.update_status(state="failed", error=error, finished=now())
+        try:
+            folder.update_status(state="failed", error=error, finished=now())
+        except OSError as refused:
+            log.warning(storage_sentence(refused) or reason(refused))
 
 
 def refuse_sweep_without_multirun() -> None:

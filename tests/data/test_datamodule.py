@@ -22,8 +22,9 @@ from product_cls.data.datamodule import (
     derive_seed,
 )
 from product_cls.data.folds import make_folds, split_rows
+from product_cls.data.image_store import ImageStore
 from product_cls.data.readers import read_competition
-from product_cls.data.store import ImageStore, build_store
+from product_cls.data.store import build_store
 
 LABELS = ["0", "1", "2", "10"]
 STRONG = {

@@ -1,10 +1,23 @@
 """New pictures to predict, in batches."""
 
+import os
 import threading
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from product_cls.data.incoming import decoded_batches
+from product_cls.data.incoming import decoded_batches, list_images
+
+
+def test_a_pipe_is_not_opened(tmp_path: Path, refused: Any) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with refused("pipe.jpg is not a regular file"):
+        list_images(tmp_path / "pipe.jpg")
+    with refused("There is no folder or file", "nowhere"):
+        list_images(tmp_path / "nowhere")
+    (tmp_path / "t.csv").write_text("path\npipe.jpg\n")
+    assert list_images(tmp_path / "t.csv") == [("pipe.jpg", tmp_path / "pipe.jpg")]
 
 
 def test_the_next_batch_is_decoded_in_the_background() -> None:

@@ -77,6 +77,24 @@ def test_an_index_of_file_names(root: Path) -> None:
     assert [Path(p).name for p in table["path"]] == ["cat.jpg", "dog.jpg"]
 
 
+def test_suffix_encoding_and_separator(root: Path, refused: Any) -> None:
+    for file in root.glob("t*/*.png"):
+        file.rename(file.with_suffix(".JPG"))
+    with refused("4 pictures that do not exist", "00000.png"):
+        read_label_table(root)
+    expected = [f"0000{n}.JPG" for n in (0, 1, 2, 3, 5, 4)]
+    for suffix in (None, ".JPG", "JPG"):
+        table = read_label_table(root, **TEST, suffix=suffix)
+        assert [Path(path).name for path in table["path"]] == expected
+    for name in ("train.csv", "sample_submission.csv"):
+        text = (root / name).read_text().replace(",", ";").replace("a", "사과")
+        (root / name).write_bytes(text.encode("cp949"))
+    table = read_label_table(root, **TEST, suffix=None, labels=["사과", "b"])
+    assert label_columns(table) == ["사과", "b"]
+    with refused("encoding=ascii"):
+        read_label_table(root, suffix=None, encoding="ascii")
+
+
 @pytest.mark.parametrize(
     ("file", "rows", "parts"),
     [

@@ -88,6 +88,7 @@ def test_mistakes(root: Path, tmp_path: Path, refused: Any) -> None:
     (images / "000099_male_Asian_20").mkdir()
     with refused("000099_male_Asian_20 holds no picture"):
         read_people(root)
+    assert len(read_people(root, on_empty="drop")) == 89
     (images / "000099_male_Asian_20").rmdir()
     (root / "eval" / "images" / "a.jpg").unlink()
     with refused("info.csv names 1 pictures that do not exist", "a.jpg"):

@@ -10,9 +10,10 @@ from runs_in_process import ROOT
 from test_datamodule import module, pictures
 
 from product_cls.data.augment import Augment, step_names
+from product_cls.data.image_store import ImageStore
 from product_cls.data.policies import OPERATIONS, AutoAugment, RandAugment, torchvision_name
 from product_cls.data.readers import read_competition
-from product_cls.data.store import ImageStore, build_store
+from product_cls.data.store import build_store
 
 RAND = {"transform": "RandAugment", "num_ops": 2, "magnitude": 9, "p": 1.0}
 AUTO = {"transform": "AutoAugment", "policy": "imagenet", "p": 1.0}

@@ -2,7 +2,7 @@
 
 import csv
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from product_cls.data.listing import list_pictures
 from product_cls.data.readers import (
     read_competition,
     read_csv,
@@ -22,7 +23,6 @@ from product_cls.data.samples import (
     samples_fingerprint,
     take_subset,
 )
-from product_cls.data.source_files import list_pictures
 
 
 def picture(path: Path) -> Path:
@@ -212,7 +212,7 @@ def test_folder_mistakes(tmp_path: Path, refused: Any) -> None:
         read_folder(tmp_path / "flat")
     with refused("only the class 'a'"):
         read_folder(classes(tmp_path / "one", {"a": 3}))
-    with refused("The class folder", "b", "holds no picture"):
+    with refused("on_empty=stop: the class folder", "b holds no picture", "drop"):
         read_folder(classes(tmp_path / "empty", {"a": 3, "b": 0}))
     with refused("1 classes have a single training picture (b)"):
         read_folder(classes(tmp_path / "single", {"a": 3, "b": 1}))
@@ -245,6 +245,63 @@ def test_order_of_pictures_does_not_depend_on_the_file_system(tmp_path: Path) ->
     for name in reversed(names):
         picture(tmp_path / name)
     assert [path.name for path in list_pictures(tmp_path)] == names
+
+
+@pytest.mark.parametrize("labels", [("a", "test"), ("test", "train"), ("Test", "test")])
+def test_classes_with_the_names_of_parts(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    root = classes(tmp_path / "data", dict.fromkeys(labels, 2))
+    alone = read_folder(root)
+    loose = picture(tmp_path / "loose" / "0.jpg").parent
+    labelled = classes(tmp_path / "labelled", dict.fromkeys(labels, 2))
+    for test in (loose, labelled):
+        table = read_folder(root, test=test)
+        assert table["id"].is_unique and table["path"].is_unique
+        learned = table[table["split"] == "train"]
+        assert learned["label"].tolist() == alone["label"].tolist()
+        assert learned["id"].tolist() == alone["id"].tolist()  # folds stay valid
+        assert all(name.startswith("test/") for name in table["id"][len(alone) :])
+
+
+def test_empty_class_folders(
+    tmp_path: Path, refused: Any, caplog: pytest.LogCaptureFixture, own_root: Path
+) -> None:
+    root = classes(tmp_path / "data", {"a": 2, "b": 2, "c": 0, "d": 0})
+    (root / "c" / "notes.txt").touch()
+    with refused("on_empty=stop: 2 class folders in", "(c, d)", "drop"):
+        read_folder(root)
+    assert set(read_folder(root, on_empty="drop")["label"]) == {"a", "b"}
+    assert "2 class folders" in caplog.text and "(c, d)" in caplog.text
+    (own_root / "train" / "99").mkdir()
+    assert len(read_competition(own_root, on_empty="drop")) == 72
+    for read in (read_folder, read_competition):
+        with refused("on_empty=skip; allowed: stop, drop"):
+            read(own_root, on_empty="skip")  # type: ignore[arg-type]
+    with refused("only the class 'a'"):
+        read_folder(classes(tmp_path / "one", {"a": 2, "b": 0}), on_empty="drop")
+
+
+def test_pictures_beside_the_class_folders(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = classes(tmp_path / "data", {"a": 2, "b": 2})
+    picture(root / "0.jpg"), (root / "README.txt").touch()
+    assert len(read_folder(root)) == 4
+    assert "left out 1 pictures that are in no class folder, the first is 0.jpg" in caplog.text
+
+
+def faults(read: Callable[[], object]) -> list[str]:
+    """The sentences, a line each, of the error that a reader raises."""
+    with pytest.raises(ValueError) as caught:
+        read()
+    return str(caught.value).splitlines()
+
+
+def test_folder_tells_all_faults_at_once(tmp_path: Path) -> None:
+    root = classes(tmp_path / "data", {"a": 2, "b": 0, "c": 1})
+    mixed = classes(tmp_path / "mixed", {"a": 1})
+    picture(mixed / "0.jpg")
+    first, second = faults(lambda: read_folder(root, test=mixed))
+    assert first.startswith("on_empty=stop") and "both loose pictures" in second
 
 
 # --- CSV
@@ -338,7 +395,7 @@ def test_csv_that_cannot_be_read(pictures: Path, refused: Any) -> None:
     with refused("file=", "nowhere.csv: there is no such file"):
         read_csv(pictures / "nowhere.csv")
     file = pictures / "all.csv"
-    for content in (b"", b"path,label\na,b\nc,d,e\n", b"path,label\n\xb0\xa1.jpg,a\n"):
+    for content in (b"", b"path,label\na,b\nc,d,e\n"):
         file.write_bytes(content)
         with refused("all.csv", "cannot be read"):
             read_csv(file)
@@ -383,6 +440,30 @@ def test_csv_with_bad_splits(
     rows = six(["path", "label", "split"], ["a", "a", "b", "b", "a", ""], splits)
     with refused(*parts):
         read_csv(write_csv(pictures / "all.csv", rows), split_column="split")
+
+
+def test_csv_tells_all_faults_at_once(pictures: Path) -> None:
+    rows = [
+        *six(["path", "label", "split"], ["a", "a", "b", "c", " ", ""], ["train"] * 6),
+        *[(f"no/{n}.png", "a", "train") for n in range(9)],
+        ("pics/0.png", "a", "train"),
+        ("", "a", "train"),
+        ("pics/1.png/x", "a", "tests"),
+    ]
+    file = write_csv(pictures / "all.csv", rows)
+    sentences = faults(lambda: read_csv(file, split_column="split"))
+    parts = [
+        "row 18 has no path",
+        "10 pictures that do not exist, the first is",
+        "1 ids appear twice, the first is 'pics/0.png'",
+        "unknown split 'tests'",
+        "'pics/4.png' is a training picture without a label (2 such: pics/4.png, pics/5.png)",
+        "2 classes have a single training picture (b, c)",
+    ]
+    assert len(sentences) == len(parts)
+    for part, sentence in zip(parts, sentences, strict=True):
+        assert part in sentence and sentence.endswith(".")
+    assert "no/1.png, no/2.png, no/3.png, no/4.png, no/5.png and 4 more" in sentences[1]
 
 
 def test_csv_column_cannot_have_two_roles(pictures: Path, refused: Any) -> None:
@@ -483,6 +564,21 @@ def test_fingerprint_depends_on_content_not_on_location(tiny_root: Path, own_roo
     relabelled = here.assign(label=here["label"].replace("2", "1"))
     assert samples_fingerprint(here) != samples_fingerprint(relabelled)
     assert samples_fingerprint(here) != samples_fingerprint(here.iloc[:-1])
+
+
+def test_labels_and_ids_are_composed(tiny_root: Path) -> None:
+    """Also those of a reader of one's own."""
+    table = read_competition(tiny_root)
+    table["label"] = table["label"].replace({"1": "caf\u00e9", "2": "cafe\u0301"})
+    table["e\u0301"], table.loc[0, "id"] = range(72), "train/e\u0301"
+    checked = check_samples(table, "here")
+    assert set(checked["label"]) == {"0", "10", "caf\u00e9"}
+    assert checked["id"][0] == "train/\u00e9" and "\u00e9" in checked
+    assert checked["path"].tolist() == table["path"].tolist()
+
+
+def test_labels_of_thousands_of_digits_have_an_order() -> None:
+    assert sorted(["9" * 5000, "10", "a"], key=natural_key)[0] == "10"
 
 
 def test_check_samples_resets_the_index(tiny_root: Path) -> None:

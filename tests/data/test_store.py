@@ -25,10 +25,10 @@ from PIL import Image
 
 from product_cls.core.errors import UserError
 from product_cls.data import store as module
+from product_cls.data.image_store import ImageStore
 from product_cls.data.pictures import load_picture, resize
 from product_cls.data.readers import read_competition, read_grocery
 from product_cls.data.store import (
-    ImageStore,
     UnreadablePicturesError,
     build_store,
 )
@@ -337,6 +337,22 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "index empty": lambda store: (store / "index.json").write_text(""),
     "index cut": lambda store: (store / "index.json").write_text('{"fingerprint": "'),
     "index is a list": lambda store: (store / "index.json").write_text("[]"),
+    "index is a number": lambda store: (store / "index.json").write_text("3"),
+    "index of an endless depth": lambda store: (store / "index.json").write_text("[" * 100_000),
+    "another id": lambda store: (store / "index.json").write_text(
+        (store / "index.json").read_text().replace("1.png", "7.png")
+    ),
+    "pixels of another type": lambda store: np.save(
+        store / "pixels.npy", np.zeros((3, 8, 8, 3), np.int8)
+    ),
+    "pixels of another size": lambda store: np.save(
+        store / "pixels.npy", np.zeros((3, 8, 9, 3), np.uint8)
+    ),
+    "a header of 10^12 rows": lambda store: (store / "pixels.npy").write_bytes(
+        (store / "pixels.npy")
+        .read_bytes()
+        .replace(b"(3, 8, 8, 3), }          ", b"(1000000000000, 8, 8, 3)}")
+    ),
     "index without ids": lambda store: (store / "index.json").write_text(
         json.dumps({"fingerprint": json.loads((store / "index.json").read_text())["fingerprint"]})
     ),
@@ -351,6 +367,93 @@ def test_damaged_store_is_rebuilt(tmp_path: Path, damage: Callable[[Path], Any])
     with pytest.raises(UserError):
         ImageStore.open(tmp_path / "store")
     assert colours(build_store(samples, tmp_path / "store", (8, 8)))[2] == (2, 4, 6)
+
+
+def test_flipped_bits_are_found(tmp_path: Path) -> None:
+    """Times set back do not hide the change."""
+    samples = plain_samples(tmp_path / "pics", 3)
+    first = build_store(samples, tmp_path / "store", (8, 8))
+    pixels = tmp_path / "store" / "pixels.npy"
+    before = pixels.stat()
+    content = bytearray(pixels.read_bytes())
+    content[-1] ^= 1
+    pixels.write_bytes(content)
+    os.utime(pixels, ns=(before.st_atime_ns, before.st_mtime_ns))
+    again = build_store(samples, tmp_path / "store", (8, 8))
+    assert colours(again)[2] == (2, 4, 6) and again.contents == first.contents
+
+
+def test_the_checksum_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = plain_samples(tmp_path / "pics", 3)
+    build_store(samples, tmp_path / "store", (8, 8))
+    build_store(samples, tmp_path / "store", (8, 8))
+    monkeypatch.setattr("product_cls.data.image_store.file_checksum", lambda file: 1 / 0)
+    build_store(samples, tmp_path / "store", (8, 8))
+    (tmp_path / "store" / "verified.json").write_text("[]")
+    with pytest.raises(ZeroDivisionError):
+        build_store(samples, tmp_path / "store", (8, 8))
+
+
+def test_a_store_of_another_size_is_not_believed(tmp_path: Path) -> None:
+    """An index that names the right sources does not vouch for the size of the pixels."""
+    samples = plain_samples(tmp_path / "pics", 3)
+    small = build_store(samples, tmp_path / "store", (16, 16)).folder
+    index = json.loads((small / "index.json").read_text())
+    del index["checksum"]
+    index["fingerprint"] = module.sources_fingerprint(samples, (32, 32), "squash", 150_000_000)
+    index["checksum"] = module.digest(index)
+    (small / "index.json").write_text(json.dumps(index))
+    assert ImageStore.open(small).pixels.shape == (3, 16, 16, 3)
+    assert build_store(samples, small, (32, 32)).pixels.shape == (3, 32, 32, 3)
+
+
+def test_pictures_changed_in_place_with_their_times_set_back(tmp_path: Path) -> None:
+    samples = plain_samples(tmp_path / "pics", 3)
+    first = build_store(samples, tmp_path / "store", (8, 8))
+    file = Path(samples["path"][1])
+    before = file.stat()
+    Image.new("RGB", (16, 16), (9, 2, 3)).save(file)
+    assert file.stat().st_size == before.st_size
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    again = build_store(samples, tmp_path / "store", (8, 8))
+    assert colours(again)[1] == (9, 2, 3) and again.contents != first.contents
+
+
+def test_contents_do_not_depend_on_the_place(tmp_path: Path) -> None:
+    stores = [
+        build_store(plain_samples(tmp_path / place, 3), tmp_path / f"{place}-store", (8, 8))
+        for place in ("here", "there")
+    ]
+    assert stores[0].contents == stores[1].contents
+    fewer = build_store(plain_samples(tmp_path / "fewer", 2), tmp_path / "fewer-store", (8, 8))
+    assert fewer.contents != stores[0].contents
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_a_whole_store_in_a_read_only_cache_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Any, code: int
+) -> None:
+    samples = plain_samples(tmp_path / "pics", 3)
+    build_store(samples, tmp_path / "store", (8, 8))
+
+    class ReadOnly:
+        def __init__(self, *arguments: Any) -> None:
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(module, "FileLock", ReadOnly)
+    monkeypatch.setattr("product_cls.data.image_store.write_text_whole", ReadOnly)
+    assert colours(build_store(samples, tmp_path / "store", (8, 8)))[2] == (2, 4, 6)
+    with refused("folder=", "cannot be written there", os.strerror(code)):
+        build_store(samples, tmp_path / "store", (8, 9))
+
+
+def test_pictures_above_the_limit_are_listed(tmp_path: Path, refused: Any) -> None:
+    samples = plain_samples(tmp_path / "pics", 3)
+    Image.new("RGB", (40, 40)).save(samples["path"][1])
+    with pytest.raises(UnreadablePicturesError, match="40 x 40 pixels, but max_pixels=1000"):
+        build_store(samples, tmp_path / "store", (8, 8), max_pixels=1000)
+    with refused("max_pixels=0; allowed: 1 to"):
+        build_store(samples, tmp_path / "store", (8, 8), max_pixels=0)
 
 
 def test_size_too_small(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> None:
@@ -571,9 +674,9 @@ def test_interrupt_does_not_wait_for_remaining_pictures(
 
     started: list[str] = []
 
-    def counted(path: str) -> np.ndarray:
+    def counted(path: str, **limit: int) -> np.ndarray:
         started.append(path)
-        return load_picture(path)
+        return load_picture(path, **limit)
 
     monkeypatch.setattr(module, "progress_bar", interrupted)
     monkeypatch.setattr(module, "load_picture", counted)
@@ -592,7 +695,7 @@ from pathlib import Path
 from product_cls.data import store
 
 decoded, load = [], store.load_picture
-store.load_picture = lambda path: decoded.append(path) or load(path)
+store.load_picture = lambda path, **limit: decoded.append(path) or load(path, **limit)
 print("ready", flush=True)
 sys.stdin.readline()
 built = store.build_store(pd.read_csv(sys.argv[1]), Path(sys.argv[2]), (16, 16))
@@ -662,7 +765,7 @@ def large(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ImageSto
 OPEN = """
 import sys, time
 from pathlib import Path
-from product_cls.data.store import ImageStore
+from product_cls.data.image_store import ImageStore
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -6,9 +6,10 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -23,15 +24,16 @@ from filelock import FileLock
 from PIL import Image
 
 from product_cls.core.errors import UserError
+from product_cls.core.files import digest
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.folds import make_folds, split_rows
 from product_cls.data.pictures import load_picture, picture_file
 from product_cls.data.readers import read_competition
 from product_cls.data.samples import samples_fingerprint
 from product_cls.data.store import UnreadablePicturesError, build_store
-from product_cls.data.stream import files, writing
-from product_cls.data.stream.files import ShardError
+from product_cls.data.stream import files, transfer, writing
 from product_cls.data.stream.reading import StreamStore, read_stream
+from product_cls.data.stream.transfer import ShardError
 from product_cls.data.stream.writing import write_stream
 
 
@@ -240,8 +242,8 @@ def test_an_address_is_read_through_a_cache_of_bounded_size(
     address, fetched, held = f"file://{shards}", [], []
     plain = files.download
 
-    def counted(source: str, target: Path, *rest: Any) -> None:
-        plain(source, target, *rest)
+    def counted(source: str, target: Path, **rest: Any) -> None:
+        plain(source, target, **rest)
         if target.suffix == ".tar":
             fetched.append(target.name)
             held.append(sum(file.stat().st_size for file in target.parent.glob("*.tar")))
@@ -268,13 +270,13 @@ def served(folder: Path, handler: type[SimpleHTTPRequestHandler]) -> Iterator[st
         server.shutdown()
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset fetches from http by curl")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl fetches from http")
 def test_shards_behind_http(shards: Path, tmp_path: Path, refused: Refused) -> None:
     with served(shards, SimpleHTTPRequestHandler) as host:
         address = f"http://{host}"
         store = opened(address, tmp_path / "cache")
         assert np.array_equal(store.picture(7), opened(shards, tmp_path).picture(7))
-        with refused(f"{address}/none/stream.json cannot be fetched: curl, gsutil or aws failed."):
+        with refused(f"{address}/none/stream.json cannot be fetched: curl failed with status 22: "):
             read_stream(f"{address}/none", cache=tmp_path)
 
 
@@ -287,7 +289,7 @@ class Guarded(SimpleHTTPRequestHandler):
         return self.send_error(HTTPStatus.UNAUTHORIZED)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset fetches from http by curl")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl fetches from http")
 def test_a_login_is_used_and_not_shown(shards: Path, tmp_path: Path, refused: Refused) -> None:
     with served(shards, Guarded) as host:
         store = opened(f"http://me:secret@{host}", tmp_path / "cache")
@@ -298,7 +300,7 @@ def test_a_login_is_used_and_not_shown(shards: Path, tmp_path: Path, refused: Re
             read_stream(f"http://me:wrong@{host}", cache=tmp_path)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset fetches from http by curl")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl fetches from http")
 def test_curl_finds_the_login_itself(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,6 +356,12 @@ def test_failed_downloads_are_one_sentence(
     (place / name).write_bytes(b"half")
     with refused(name, "has 4 bytes, its index says"):
         store.picture(0)
+    other = bytearray((shards / name).read_bytes())
+    other[-1] ^= 1
+    (place / name).unlink()
+    (place / name).write_bytes(other)
+    with refused(name, "its checksum differs"):
+        store.picture(0)
     assert not list((tmp_path / "cache").glob("*/*.tmp"))
 
 
@@ -382,11 +390,7 @@ def test_without_webdataset(
     with refused("Writing shards needs WebDataset", '"product-cls[streaming]"'):
         write(samples, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with refused(
-        "Reading shards from http://host/shop needs WebDataset", '"product-cls[streaming]"'
-    ):
-        read_stream("http://host/shop", cache=tmp_path)
-    assert opened(shards, tmp_path).picture(0).shape == (32, 32, 3)  # a folder does not need it
+    assert opened(f"file://{shards}", tmp_path).picture(0).shape == (32, 32, 3)  # reading does not
 
 
 def test_webdataset_can_read_the_set(shards: Path) -> None:
@@ -409,7 +413,7 @@ import sys, time
 from pathlib import Path
 from product_cls.data.stream.files import ShardFiles
 ShardFiles.fetch = lambda self, shard: time.sleep(300)
-files = ShardFiles("http://127.0.0.1", Path(sys.argv[1]), list("abcdef"), [1] * 6, 6)
+files = ShardFiles("http://127.0.0.1", Path(sys.argv[1]), list("abcdef"), [1] * 6, [None] * 6, 6)
 for shard in range(6):
     files.fetch_soon(shard)
 raise KeyboardInterrupt
@@ -457,3 +461,165 @@ def test_a_shard_may_disappear_while_room_is_made(shards: Path, tmp_path: Path) 
     (files.folder / "gone.tar").symlink_to("nowhere")  # listed, but missing when it is examined
     files.fetch(0)
     assert (files.folder / files.names[0]).is_file()
+
+
+def test_a_cached_shard_of_the_wrong_size_is_fetched_again(shards: Path, tmp_path: Path) -> None:
+    store = opened(f"file://{shards}", tmp_path)
+    expected = store.picture(0)
+    cached = store.files.folder / store.files.names[store.shards[0]]
+    for content in (b"", b"cut", cached.read_bytes() + b"and more"):
+        cached.write_bytes(content)
+        store.files.fetch(int(store.shards[0]))
+        assert np.array_equal(store.picture(0), expected)
+    cached.write_bytes(b"cut")
+    assert np.array_equal(store.picture(0), expected)
+    (cached.parent / "samples.csv").write_text("id,path")
+    assert np.array_equal(opened(f"file://{shards}", tmp_path).picture(0), expected)
+    assert cached.is_file()
+
+
+def test_a_whole_cache_may_be_read_only(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    expected = opened(f"file://{shards}", tmp_path).picture(0)
+
+    def read_only(*arguments: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("product_cls.data.stream.reading.FileLock", read_only)
+    monkeypatch.setattr(files, "FileLock", read_only)
+    monkeypatch.setattr(os, "utime", read_only)
+    store = opened(f"file://{shards}", tmp_path)
+    store.files.fetch_soon(int(store.shards[0]))
+    assert np.array_equal(store.picture(0), expected)
+    with refused(store.files.names[-1], "cannot be written: Permission denied"):
+        store.files.fetch(len(store.files.names) - 1)
+
+
+class Hanging(SimpleHTTPRequestHandler):
+    """Accepts a request and never answers."""
+
+    def send_head(self) -> Any:
+        time.sleep(10)
+
+
+class Dripping(SimpleHTTPRequestHandler):
+    """Sends a few bytes a second for ever."""
+
+    def do_GET(self) -> None:
+        self.send_response(HTTPStatus.OK)
+        self.end_headers()
+        with suppress(OSError):
+            for _ in range(200):
+                self.wfile.write(b" ")
+                time.sleep(0.05)
+
+
+class Endless(SimpleHTTPRequestHandler):
+    """Sends as fast as it can for ever."""
+
+    def do_GET(self) -> None:
+        self.send_response(HTTPStatus.OK)
+        self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(bytes(2**20))
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl fetches from http")
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [
+        (Hanging, "only 0 bytes came in 1 seconds"),
+        (Dripping, "bytes came in 1 seconds"),
+        (Endless, "is larger than the 100000000 bytes that it may have"),
+    ],
+)
+def test_a_server_that_never_ends_is_not_waited_for(
+    tmp_path: Path,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+    handler: type[SimpleHTTPRequestHandler],
+    said: str,
+) -> None:
+    monkeypatch.setattr(transfer, "PATIENCE", 1.0)
+    started = time.monotonic()
+    with served(tmp_path, handler) as host, refused("stream.json", said):
+        read_stream(f"http://{host}", cache=tmp_path)
+    assert time.monotonic() - started < 8
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl fetches from http")
+def test_brackets_in_an_address_are_no_pattern(shards: Path, tmp_path: Path) -> None:
+    place = tmp_path / "place" / "shop[1-3]{a,b}"
+    shutil.copytree(shards, place)
+    with served(tmp_path / "place", SimpleHTTPRequestHandler) as host:
+        store = opened(f"http://{host}/shop[1-3]{{a,b}}", tmp_path / "cache")
+        assert np.array_equal(store.picture(7), opened(shards, tmp_path).picture(7))
+
+
+INDEX_DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a list": lambda index: [index],
+    "a number": lambda index: 7,
+    "no shards": lambda index: index | {"shards": []},
+    "shards are text": lambda index: index | {"shards": "train"},
+    "a shard of two values": lambda index: index | {"shards": [["a.tar", 3]]},
+    "a path as name": lambda index: index | {"shards": [["../a.tar", 3, 1]]},
+    "a folder in the name": lambda index: index | {"shards": [["b/a.tar", 3, 1]]},
+    "a number as name": lambda index: index | {"shards": [[3, 3, 1]]},
+    "a hidden name": lambda index: index | {"shards": [[".a.tar", 3, 1]]},
+    "a size below 0": lambda index: index | {"shards": [["a.tar", -3, 1]]},
+    "a size of text": lambda index: index | {"shards": [["a.tar", "3", 1]]},
+    "a size without bounds": lambda index: index | {"shards": [["a.tar", 10**30, 1]]},
+    "a size that is none": lambda index: index | {"shards": [["a.tar", float("nan"), 1]]},
+    "a shard twice": lambda index: index | {"shards": index["shards"] + index["shards"][:1]},
+    "columns are a list": lambda index: index | {"columns": ["id"]},
+    "an unknown dtype": lambda index: index | {"columns": index["columns"] | {"id": "nope"}},
+    "a dtype that fits none": lambda index: index | {"columns": index["columns"] | {"id": "int64"}},
+    "no table": lambda index: {key: index[key] for key in ("shards", "columns")},
+    "the table of another set": lambda index: index | {"samples": "0123456789abcdef"},
+    "checksums are text": lambda index: index | {"checksums": "abc"},
+    "a checksum is a number": lambda index: index | {"checksums": {"a.tar": 3}},
+}
+
+
+@pytest.mark.parametrize("damage", INDEX_DAMAGES.values(), ids=INDEX_DAMAGES.keys())
+def test_a_damaged_index_is_one_sentence(
+    shards: Path, tmp_path: Path, refused: Refused, damage: Callable[[dict[str, Any]], Any]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(shards, copy)
+    index = json.loads((copy / "index.json").read_text())
+    (copy / "index.json").write_text(json.dumps(damage(index)))
+    for root in (str(copy), f"file://{copy}"):
+        with refused(str(copy) if root == str(copy) else "", "."):
+            read_stream(root, cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["", "train-000000.tar", "x.tar/0+9", "a/train-000000.tar/0+9", "train-000000.tar/0+9999999"],
+)
+def test_a_place_outside_the_shards_is_refused(
+    shards: Path, tmp_path: Path, refused: Refused, place: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(shards, copy)
+    table = pd.read_csv(copy / "samples.csv", dtype=str)
+    table.loc[3, "path"] = place
+    text = table.to_csv(index=False)
+    (copy / "samples.csv").write_text(text)
+    index = json.loads((copy / "index.json").read_text())
+    (copy / "index.json").write_text(json.dumps(index | {"samples": digest(text)}))
+    with refused(str(copy), "samples.csv cannot be read", place):
+        read_stream(str(copy), cache=tmp_path)
+
+
+def test_contents_of_shards(samples: pd.DataFrame, shards: Path, tmp_path: Path) -> None:
+    first = opened(shards, tmp_path)
+    assert opened(shutil.copytree(shards, tmp_path / "copy"), tmp_path).contents == first.contents
+    negative = samples.copy()
+    other = tmp_path / "0.png"
+    Image.new("RGB", (8, 8), "red").save(other)
+    negative.loc[3, "path"] = str(other)
+    assert opened(write(negative, tmp_path / "other"), tmp_path).contents != first.contents

@@ -169,10 +169,13 @@ def test_user_errors_and_out_of_memory_errors_keep_their_type(
 def test_a_stopped_rank_prints_no_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    tmp_path = tmp_path / "ranks"
+    tmp_path.mkdir()
     report_failure(tmp_path, 1, KeyboardInterrupt())
     assert capsys.readouterr().err == ""
     report_failure(tmp_path, 1, ValueError("a mistake"))
-    assert "ValueError: a mistake" in capsys.readouterr().err
+    assert capsys.readouterr().err == "[rank 1] ValueError: a mistake\n"
+    assert "ValueError: a mistake" in (tmp_path.parent / "train.log").read_text()
 
 
 def test_no_rank_outlives_the_run(
@@ -191,8 +194,9 @@ def test_no_rank_outlives_the_run(
 
     monkeypatch.setattr("product_cls.distributed.launch.subprocess.Popen", start)
     monkeypatch.setattr("product_cls.distributed.launch._watch", interrupted)
+    config = OmegaConf.create(composed("trainer=ddp"))
     with pytest.raises(KeyboardInterrupt):
-        _run_ranks(OmegaConf.create(composed("trainer=ddp")), {}, "127.0.0.1", 1)
+        _run_ranks(config, RunFolder(tmp_path), {}, "127.0.0.1", 1)
     assert len(started) == 2 and all(rank.poll() is not None for rank in started)
 
 

@@ -1,8 +1,14 @@
 """An index of random embeddings, for tests that need no network."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
+from product_cls.core.files import digest
 from product_cls.neighbours.votes import Vote
+from product_cls.retrieval.index.meta import file_digest
 from product_cls.retrieval.index.store import GalleryIndex, Source
 
 
@@ -20,3 +26,17 @@ def made_index(count: int, dimension: int, *, kind: str = "exact") -> GalleryInd
         target=np.arange(count) % 3,
         embedding=rows / np.linalg.norm(rows, axis=1, keepdims=True),
     )
+
+
+def forge(folder: Path, meta: dict[str, Any]) -> None:
+    """Write ``index.json`` with checksums that fit the files, as somebody who forges an index."""
+    meta = {name: value for name, value in meta.items() if name != "checksum"}
+    if isinstance(meta["files"], dict):
+        files = {name: folder / name for name in meta["files"]}
+        meta["files"] = {n: file_digest(file) for n, file in files.items() if file.is_file()}
+    try:
+        sources = [{**source, "checkpoint": ""} for source in meta["sources"]]
+        meta["checksum"] = digest({**meta, "sources": sources})
+    except TypeError:  # sources of another kind, which have no checksum
+        meta["checksum"] = ""
+    (folder / "index.json").write_text(json.dumps(meta))

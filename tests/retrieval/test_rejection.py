@@ -20,7 +20,7 @@ def cosines(*degrees: float) -> np.ndarray:
 def test_leave_class_out_by_hand() -> None:
     gallery, labels = angles(0, 5, 10, 60, 90), np.array([3, 3, 3, 1, 1])
     queries, truth = angles(1, 58, 40, 200), np.array([3, 1, 3, 7])
-    found = leave_class_out(queries, truth, gallery, labels, Vote("nearest", 1))
+    found = leave_class_out(queries, truth, gallery, labels, [Vote("nearest", 1)])[0]
     # The third query is nearer to class 1; the gallery has no picture of class 7.
     np.testing.assert_allclose(found.known_similarity, cosines(1, 2, 20), atol=1e-6)
     assert found.known_right.tolist() == [True, True, False]
@@ -43,7 +43,7 @@ def test_answers_come_from_the_vote(vote: Vote, right: list[bool]) -> None:
     # of class 1.
     queries, truth = angles(1, 1), np.array([0, 1])
     head = np.array([[0.9, 0.1], [0.2, 0.8]])
-    found = leave_class_out(queries, truth, gallery, labels, vote, class_scores=head)
+    found = leave_class_out(queries, truth, gallery, labels, [vote], class_scores=head)[0]
     assert found.known_right.tolist() == right
     # The threshold applies to the best similarity, whatever the vote.
     np.testing.assert_allclose(found.known_similarity, cosines(1, 1), atol=1e-6)
@@ -99,7 +99,7 @@ def test_unknown_products_are_rejected_and_known_ones_answered() -> None:
         rows = np.eye(16)[labels] + 0.1 * rng.normal(size=(48, 16))
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
-    found = leave_class_out(pictures(), labels, pictures(), labels, Vote())
+    found = leave_class_out(pictures(), labels, pictures(), labels, [Vote()])[0]
     tuned = tune_rejection_threshold(
         found.known_similarity, found.known_right, found.unknown_similarity, precision=0.99
     )
@@ -119,6 +119,6 @@ def test_refused_arguments(refused: Any) -> None:
         tune_rejection_threshold(np.array([np.nan]), np.array([True]), UNKNOWN)
     rows = angles(0, 1)
     with refused("one class", "at least 2"):
-        leave_class_out(rows, np.zeros(2, int), rows, np.zeros(2, int), Vote())
+        leave_class_out(rows, np.zeros(2, int), rows, np.zeros(2, int), [Vote()])
     with refused("gallery is empty"):
-        leave_class_out(rows, np.zeros(2, int), rows[:0], np.zeros(0, int), Vote())
+        leave_class_out(rows, np.zeros(2, int), rows[:0], np.zeros(0, int), [Vote()])

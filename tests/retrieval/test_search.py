@@ -1,6 +1,8 @@
 """Naming products with an index, including products added later."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,10 +20,10 @@ from runs_in_process import INDEXED, train
 from product_cls.inference.predictions import Predictions
 from product_cls.neighbours.votes import Vote
 from product_cls.predict import main as predict_main
-from product_cls.retrieval.answers import read_threshold
+from product_cls.retrieval.answers import answer, is_right, named_table, read_threshold
 from product_cls.retrieval.gallery import Gallery
 from product_cls.retrieval.index.__main__ import Arguments, add_products, build
-from product_cls.retrieval.index.queries import list_queries
+from product_cls.retrieval.index.queries import Query, list_queries
 from product_cls.retrieval.index.store import GalleryIndex, Rejection
 from product_cls.retrieval.search import main
 from product_cls.runs.folder import RunFolder
@@ -197,6 +199,80 @@ def test_below_the_threshold_the_answer_is_unknown(
     assert ((table["similarity"] < tuned.threshold) == (table["prediction"] == "unknown")).all()
 
 
+def test_predictions_say_what_the_threshold_compares(
+    index: Path, asked: Path, tmp_path: Path, command: Command
+) -> None:
+    words = (f"index={index}", f"images={asked}", f"out={tmp_path}", "shown=2")
+    assert command(*words, "threshold=0.99")[0] == 0
+    table = read(tmp_path / "predictions.csv")
+    columns = ["image", "prediction", "known", "similarity", "label_1", "score_1"]
+    assert table.columns.tolist()[:6] == columns
+    assert set(table["known"]) == {True, False}
+    assert (table["known"] == (table["prediction"] != "unknown")).all()
+    assert (table["similarity"][~table["known"]] <= 0.99).all()
+    assert (table["similarity"][table["known"]] >= 0.99).all()
+    # The best product is still named, for those who want to know.
+    assert set(table["label_1"]) <= {"0", "1", "2"}
+    neighbours = read(tmp_path / "neighbours.csv")
+    assert (neighbours["known"] == table["known"]).all()
+
+
+def test_a_product_called_unknown_is_known() -> None:
+    index = replace(made_index(6, 4), classes=["unknown", "b", "c"])
+    scores = np.array([[0.9, 0.1, 0], [0.5, 0.4, 0.1], [0.1, 0.2, 0.7]])
+    answers = answer(index, scores, np.array([0.8, 0.2, 0.9]), 0.5)
+    assert answers.shown.tolist() == ["unknown", "unknown", "c"]
+    assert answers.known.tolist() == [True, False, True]
+    queries = [Query("q", Path("q"), label) for label in ("unknown", "unknown", "new")]
+    right = [is_right(query, answers, row, index.classes) for row, query in enumerate(queries)]
+    assert right == [True, False, False]
+    assert is_right(Query("q", Path("q"), "new"), answers, 1, index.classes) is True
+    table = named_table(queries, answers, np.zeros((3, 0)), np.zeros((3, 0)))
+    assert table["known"].tolist() == ["true", "false", "true"]
+    assert answers.by_doubt().tolist() == [1, 2, 0] and answers.doubtful.tolist() == [0, 1, 0]
+
+
+def test_labels_in_another_unicode_form_are_the_same(tmp_path: Path) -> None:
+    (tmp_path / "\u1100\u1161").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "\u1100\u1161" / "1.png")
+    (query,) = list_queries(tmp_path, ["\uac00", "b"])
+    assert query.label == "\uac00"
+    table = pd.DataFrame({"path": ["1.png"], "label": ["\u1100\u1161"]})
+    table.to_csv(tmp_path / "asked.csv", index=False)
+    assert list_queries(tmp_path / "asked.csv", ["\uac00"])[0].label == "\uac00"
+
+
+def test_tables_for_spreadsheets(
+    index: Path, tiny_root: Path, tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "images").mkdir()
+    shutil.copy(tiny_root / "test" / "3.jpg", tmp_path / "images" / "=1+1\r.jpg")
+    words = (f"index={index}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'out'}")
+    status, output, _ = command(*words)
+    assert status == 0 and "NOTE: a spreadsheet would run 1 of these names" in output
+    assert "'=1+1\\r.jpg'; csv=excel" in output and "\r" not in output
+    assert (tmp_path / "out" / "predictions.csv").read_bytes().count(b'"=1+1\r.jpg"') == 1
+    status, output, _ = command(*words, "csv=excel")
+    assert status == 0 and "NOTE: a spreadsheet" not in output
+    for name in ("predictions.csv", "neighbours.csv"):
+        content = (tmp_path / "out" / name).read_bytes()
+        assert content.startswith(b"\xef\xbb\xbf") and b'"\t=1+1\r.jpg"' in content
+
+
+def test_a_full_disk_is_one_sentence(
+    index: Path, tiny_root: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    words = (f"index={index}", f"images={tiny_root / 'test' / '3.jpg'}", f"out={tmp_path}")
+    status, _, errors = command(*words)
+    assert status == 2 and "cannot be written to" in errors and "No space left" in errors
+    assert errors.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"predictions.csv", "neighbours.csv"}
+
+
 def test_folders_named_after_products_are_labels(
     index: Path, tiny_root: Path, tmp_path: Path, command: Command
 ) -> None:
@@ -284,8 +360,9 @@ def test_refinements(index: Path, asked: Path, tmp_path: Path, command: Command)
         (("index={index}", "images={data}", "shown=0"), "shown=0; allowed: 1 or more"),
         (("index={index}", "images={data}", "threshold=low"), "threshold=low; allowed: a number"),
         (
-            ("index={index}", "images={data}", "threshold=tuned", "vote=nearest"),
-            "threshold=tuned was tuned with vote=weighted k=5 and does not hold with vote=nearest",
+            ("index={index}", "images={data}", "threshold=tuned", "vote=winners", "k=3"),
+            "tuned with vote=weighted k=5 and does not hold with vote=winners k=3; search with "
+            "vote=winners k=5",
         ),
         (
             ("index={index}", "images={data}", "threshold=tuned", "expand=1"),
@@ -333,13 +410,16 @@ def test_thresholds(refused: Refused) -> None:
     index, vote = made_index(6, 4), Vote()
     assert read_threshold(None, index, vote, ["expand"]) is None
     assert read_threshold("0.25", index, Vote("nearest"), ["expand"]) == 0.25
-    for wrong in ("high", "nan"):
+    for wrong in ("high", "nan", "inf", "1.5"):
         with refused(f"threshold={wrong}; allowed: a number, tuned, null"):
             read_threshold(wrong, index, vote, [])
     with refused("threshold=tuned", "no run held out pictures"):
         read_threshold("tuned", index, vote, [])
     index = replace(index, rejection=Rejection(0.7, 0.9, 0.8))
     assert read_threshold("tuned", index, vote, []) == 0.7
+    other = replace(index, other_rejections={"nearest": Rejection(0.6, 0.9, 0.8)})
+    for k in (5, 1):
+        assert read_threshold("tuned", other, Vote("nearest", k), []) == 0.6
     with refused("tuned with vote=weighted k=5 and does not hold with vote=weighted k=3"):
         read_threshold("tuned", index, Vote(k=3), [])
     with refused("threshold=tuned was tuned without rerank"):

@@ -7,6 +7,8 @@ from conftest import Refused
 from product_cls.core.errors import UserError
 from product_cls.losses.single_label import FocalLoss, SoftF1Loss, SumLoss, TripletLoss
 from product_cls.tasks import build_task
+from product_cls.tasks.multi_head import MultiHead
+from product_cls.tasks.multi_label import MultiLabel
 from product_cls.tasks.single_label import SingleLabel
 
 SAMPLES = pd.DataFrame(
@@ -27,6 +29,19 @@ def task() -> SingleLabel:
 
 def test_classes_in_natural_order(task: SingleLabel) -> None:
     assert task.classes == ["2", "10", "a"]
+
+
+def test_names_in_another_unicode_form() -> None:
+    """As in a config typed on macOS, and in checkpoints of older versions."""
+    samples = SAMPLES.assign(café=["é", "é", "a", "é", None, "a"])
+    fitted = SingleLabel("café")
+    fitted.fit(samples)
+    assert fitted.classes == ["a", "é"]
+    assert SingleLabel(classes=["a", "é"]).classes == fitted.classes
+    head = MultiHead({"x": {"column": "café", "classes": ["é", "a"]}})
+    head.fit(samples)
+    assert head.heads[0].classes == ["é", "a"]
+    assert MultiLabel(["é", "a"]).classes == ["é", "a"]
 
 
 def test_unlabelled_pictures_are_not_counted_and_unseen_products_are_wrong(

@@ -102,9 +102,8 @@ def test_resumed_equals_uninterrupted(
     for name, value in weights(whole).items():
         assert value.equal(weights(broken)[name]), name
     assert broken.metrics()["test"] == whole.metrics()["test"]
-    curves = [pd.read_csv(run.path / "logs" / "metrics.csv") for run in (whole, broken)]
-    accuracy = [curve[["step", "val/accuracy"]].dropna().to_numpy().tolist() for curve in curves]
-    assert accuracy[0] == accuracy[1] and len(accuracy[0]) == 4
+    curves = [(run.path / "logs" / "metrics.csv").read_text() for run in (whole, broken)]
+    assert curves[0] == curves[1]
     assert broken.metrics()["best_epoch"] == whole.metrics()["best_epoch"]
 
 
@@ -115,17 +114,6 @@ def test_equal_seeds_give_equal_weights(tmp_path: Path, tiny_root: Path) -> None
     ]
     a, b, c = (weights(run)["network.backbone.conv_stem.weight"] for run in runs)
     assert a.equal(b) and not a.equal(c)
-
-
-def test_a_damaged_checkpoint_starts_the_run_anew(
-    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    run = train(tmp_path / "run", tiny_root)
-    run.update_status(state="running")
-    run.last_checkpoint.write_bytes(run.last_checkpoint.read_bytes()[:1000])
-    train(run.path, tiny_root)
-    assert "damaged; the run starts anew" in caplog.text
-    assert run.status()["state"] == "done" and run.metrics()["steps"] == 3
 
 
 def test_a_checkpoint_alone_rebuilds_network_and_preprocessing(

@@ -1,8 +1,6 @@
 """Shards in a folder, or in a cache that is filled on demand from an address."""
 
 import os
-import shlex
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -13,24 +11,11 @@ from types import ModuleType
 
 from filelock import FileLock
 
-from product_cls.core.errors import UserError, reason, without_login
+from product_cls.core.errors import reason, without_login
 from product_cls.core.extras import missing_extra
-from product_cls.core.files import whole_file
+from product_cls.data.stream.transfer import SCHEMES, ShardError, download
 
-SCHEMES = ("http", "https", "s3", "gs", "hf", "file")
 FETCHERS = 2  # shards prefetched at once
-BLOCK = 2**20  # bytes copied at a time
-
-
-class ShardError(UserError):
-    """A shard cannot be read in the middle of a run.
-
-    PyTorch re-raises a worker's exception with the worker's traceback before the message; only the
-    original sentence is kept.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text.rstrip().rpartition("ShardError: ")[2])
 
 
 def webdataset(purpose: str) -> ModuleType:
@@ -59,7 +44,6 @@ def check_address(root: str) -> None:
 
     Raises:
         ValueError: an unsupported scheme.
-        UserError: WebDataset is not installed.
     """
     scheme = root.partition("://")[0]
     if scheme not in SCHEMES:
@@ -67,37 +51,6 @@ def check_address(root: str) -> None:
             f"root={without_login(root)}: unknown kind of address; allowed: a folder, or "
             f"{', '.join(f'{name}://' for name in SCHEMES)}."
         )
-    webdataset(f"Reading shards from {root}")
-
-
-def download(address: str, target: Path, size: int | None = None) -> None:
-    """Download a file; ``target`` exists only once it is complete.
-
-    Args:
-        address: address of the file. ``s3://`` goes through the ``aws`` command, other schemes
-            through WebDataset (http: curl, gs: gsutil).
-        target: a path in an existing folder.
-        size: expected size in bytes, if known.
-
-    Raises:
-        ShardError: the file cannot be fetched or has another size.
-    """
-    from webdataset.gopen import gopen
-
-    source = address
-    if address.startswith("s3://"):
-        source = f"pipe:aws s3 cp {shlex.quote(address)} -"
-    try:
-        with whole_file(target) as partial:
-            with gopen(source) as stream, partial.open("wb") as file:
-                shutil.copyfileobj(stream, file, BLOCK)
-            received = partial.stat().st_size
-            if size not in (None, received):
-                raise ShardError(f"{address} has {received} bytes, its index says {size}.")
-    except OSError as error:
-        # WebDataset's message quotes the whole command, including any password in it.
-        why = "curl, gsutil or aws failed" if error.errno is None else reason(error)
-        raise ShardError(f"{address} cannot be fetched: {why}.") from None
 
 
 def deletion_lock(folder: Path) -> FileLock:
@@ -132,6 +85,7 @@ class ShardFiles:
             processes of this machine share.
         names: file names of the shards.
         sizes: sizes of the shards in bytes.
+        checksums: SHA-256 of each shard; None in sets that were written without.
         limit: bytes of shards that the cache may hold; the least recently requested go first.
     """
 
@@ -139,6 +93,7 @@ class ShardFiles:
     folder: Path
     names: list[str]
     sizes: list[int]
+    checksums: list[str | None]
     limit: int
 
     @property
@@ -164,6 +119,9 @@ class ShardFiles:
                 self.fetch(shard)
                 continue
             if len(data) < size:
+                if self.remote and not self._is_whole(shard):
+                    self.fetch(shard)
+                    continue
                 raise ShardError(f"{file} ends before byte {offset + size}; it is damaged.")
             return data
 
@@ -174,21 +132,41 @@ class ShardFiles:
             ShardError: it cannot be fetched.
         """
         name, target = self.names[shard], self.folder / self.names[shard]
-        with FileLock(self.folder / f".{name}.lock"):
-            if not target.exists():
+        try:
+            with FileLock(self.folder / f".{name}.lock"):
+                if self._is_whole(shard):
+                    return
+                target.unlink(missing_ok=True)
                 for partial in self.folder.glob(f".{name}.*.tmp"):  # from a killed process
                     partial.unlink(missing_ok=True)
                 self._make_room(self.sizes[shard])
-                download(f"{self.root}/{name}", target, self.sizes[shard])
+                download(
+                    f"{self.root}/{name}",
+                    target,
+                    size=self.sizes[shard],
+                    checksum=self.checksums[shard],
+                )
+        except OSError as error:
+            raise ShardError(
+                f"{target} cannot be written: {error.strerror or error}; free some space or set "
+                f"another paths.cache."
+            ) from None
+
+    def _is_whole(self, shard: int) -> bool:
+        try:
+            return (self.folder / self.names[shard]).stat().st_size == self.sizes[shard]
+        except OSError:
+            return False
 
     def fetch_soon(self, shard: int) -> None:
         """Fetch a shard in the background; a cached shard becomes the last to be deleted."""
         if not self.remote:
             return
-        try:
-            os.utime(self.folder / self.names[shard])
-        except FileNotFoundError:
+        if not self._is_whole(shard):
             _prefetch_queue().put((self, shard))
+            return
+        with suppress(OSError):  # deleted meanwhile, or a read-only cache
+            os.utime(self.folder / self.names[shard])
 
     def _make_room(self, size: int) -> None:
         """Delete the oldest cached shards until ``size`` more bytes fit."""

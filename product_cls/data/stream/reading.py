@@ -1,6 +1,5 @@
 """Reads a set of shards: its sample table, and its pictures without an image store."""
 
-import json
 import math
 from collections.abc import Sequence
 from io import BytesIO
@@ -13,22 +12,32 @@ import pandas as pd
 from filelock import FileLock
 
 from product_cls.core.errors import UserError, reason, without_login
-from product_cls.core.files import digest
+from product_cls.core.files import digest, write_bytes_whole
+from product_cls.data.decoding_room import ROOM
 from product_cls.data.picture_store import rows_of
-from product_cls.data.pictures import Fit, check_shape, load_picture, place_in_shard, resize
+from product_cls.data.pictures import (
+    MAX_PIXELS,
+    Fit,
+    check_max_pixels,
+    check_shape,
+    load_picture,
+    resize,
+)
 from product_cls.data.samplers import ShardSampler, shards_in_use
 from product_cls.data.samples import check_samples
-from product_cls.data.stream.files import (
-    ShardError,
-    ShardFiles,
-    check_address,
-    deletion_lock,
-    download,
-    is_address,
+from product_cls.data.stream.files import ShardFiles, check_address, deletion_lock, is_address
+from product_cls.data.stream.index import (
+    DONE,
+    INDEX,
+    INDEX_LIMIT,
+    SAMPLES,
+    SAMPLES_LIMIT,
+    UNFINISHED,
+    picture_places,
+    read_index,
 )
+from product_cls.data.stream.transfer import ShardError, download, fetch_bytes
 
-DONE, UNFINISHED = "stream.json", "stream-unfinished.json"
-INDEX, SAMPLES = "index.json", "samples.csv"
 GIGABYTE = 10**9
 
 
@@ -50,6 +59,8 @@ def read_stream(root: str, *, cache: str | Path) -> pd.DataFrame:
     folder, index = open_set(root, cache)
     file = folder / SAMPLES
     try:
+        if file.stat().st_size > SAMPLES_LIMIT:
+            raise ValueError(f"it is larger than {SAMPLES_LIMIT} bytes")
         content = file.read_bytes()
         if digest(content.decode()) != index["samples"]:
             raise ValueError("it is not the table that index.json was written with")
@@ -59,7 +70,10 @@ def read_stream(root: str, *, cache: str | Path) -> pd.DataFrame:
             keep_default_na=False,
             na_values=[""],
         )
-    except (OSError, ValueError) as error:
+        picture_places(table["path"], index["shards"])
+        if outside := [path for path in table["path"] if path.count("/") > 1]:
+            raise ValueError(f"'{outside[0]}' is not in the set's folder")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{root}/{SAMPLES} cannot be read: {reason(error)}.") from None
     # Paths end up in predictions and trackers; fetching uses the address itself.
     public_root = without_login(root)
@@ -89,7 +103,7 @@ def open_set(root: str, cache: str | Path) -> tuple[Path, dict[str, Any]]:
     if is_address(root):
         check_address(root)
         _fetch_index(root, folder)
-        return folder, _read_index(folder)
+        return folder, read_index(folder)
     if not (folder / DONE).is_file():
         if (folder / UNFINISHED).is_file():
             raise UserError(
@@ -100,7 +114,7 @@ def open_set(root: str, cache: str | Path) -> tuple[Path, dict[str, Any]]:
             f"root={root}: no folder of shards (it has no {DONE}); allowed: a folder that shards "
             f"were written into."
         )
-    index = _read_index(folder)
+    index = read_index(folder)
     for name, size, _ in index["shards"]:
         shard = folder / name
         actual = shard.stat().st_size if shard.is_file() else None
@@ -112,21 +126,23 @@ def open_set(root: str, cache: str | Path) -> tuple[Path, dict[str, Any]]:
 
 def _fetch_index(root: str, folder: Path) -> None:
     """Bring the cache up to date with the set behind an address."""
+    fetch_bytes(f"{root}/{DONE}", limit=INDEX_LIMIT)  # fails for an incomplete set
+    new = fetch_bytes(f"{root}/{INDEX}", limit=INDEX_LIMIT)
+    current = folder / INDEX
     try:
+        # An up-to-date cache needs no lock, so it may be read-only.
+        same = current.is_file() and current.read_bytes() == new
+        if same and _has_table(folder):
+            return
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".index.lock"):
-            new = folder / f"new-{INDEX}"
-            download(f"{root}/{DONE}", folder / DONE)  # fails for an incomplete set
-            download(f"{root}/{INDEX}", new)
-            current = folder / INDEX
-            if current.is_file() and current.read_bytes() == new.read_bytes():
-                return
             current.unlink(missing_ok=True)
             with deletion_lock(folder):
-                for shard in folder.glob("*.tar"):  # from the previous set at this address
+                # From the previous set at this address.
+                for shard in () if same else folder.glob("*.tar"):
                     shard.unlink(missing_ok=True)
-            download(f"{root}/{SAMPLES}", folder / SAMPLES)
-            new.replace(current)
+            download(f"{root}/{SAMPLES}", folder / SAMPLES, limit=SAMPLES_LIMIT)
+            write_bytes_whole(current, new)
     except OSError as error:
         raise ValueError(
             f"cache={folder.parent}: shards cannot be cached there: {error.strerror or error}; "
@@ -134,13 +150,12 @@ def _fetch_index(root: str, folder: Path) -> None:
         ) from None
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def _has_table(folder: Path) -> bool:
+    """Whether the cached sample table is the one of the cached index."""
     try:
-        index = json.loads((folder / INDEX).read_text())
-        assert isinstance(index, dict) and index["columns"] and index["shards"]
-    except (OSError, ValueError, KeyError, AssertionError) as error:
-        raise UserError(f"{folder / INDEX} is damaged: {reason(error)}.") from None
-    return index
+        return digest((folder / SAMPLES).read_bytes().decode()) == read_index(folder)["samples"]
+    except (OSError, ValueError):
+        return False
 
 
 class StreamStore:
@@ -151,17 +166,19 @@ class StreamStore:
         root, cache: as for ``read_stream``.
         size: height and width in pixels.
         fit: see ``pictures.resize``.
+        max_pixels: larger pictures cannot be decoded.
         window: shuffling window in pictures, see ``ShardSampler``.
         cache_gb: gigabytes of shards that the cache of an address may hold.
 
     Attributes:
         ids: ids of the pictures, in the order of ``samples``.
+        contents: digest of the index, which holds the checksums of the shards.
         shards, offsets, sizes: int64 ``[N]``: number of the shard, byte offset in it, and size in
             bytes of each picture.
 
     Raises:
         ValueError: whatever ``check_shape`` refuses.
-        UserError: a damaged index.
+        UserError: a damaged index, or samples of other shards.
     """
 
     def __init__(
@@ -174,19 +191,25 @@ class StreamStore:
         window: int,
         cache_gb: float,
         cache: str | Path,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         check_shape(size, fit)
+        check_max_pixels(max_pixels)
         root = _normalized(root)
         folder = set_folder(root, cache)
-        names, bytes_, _ = zip(*_read_index(folder)["shards"], strict=True)
+        index = read_index(folder)
+        names, bytes_, _ = zip(*index["shards"], strict=True)
         limit = int(cache_gb * GIGABYTE)
-        self.files = ShardFiles(root, folder, list(names), list(bytes_), limit)
-        self.size, self.fit, self.window = size, fit, window
+        checksums = [index.get("checksums", {}).get(name) for name in names]
+        self.files = ShardFiles(root, folder, list(names), list(bytes_), checksums, limit)
+        self.contents = digest(index)
+        self.size, self.fit, self.window, self.max_pixels = size, fit, window, max_pixels
         self.ids: list[str] = samples["id"].tolist()
-        shard_numbers = {name: k for k, name in enumerate(names)}
-        places = [place_in_shard(path) for path in samples["path"]]
-        rows = [(shard_numbers[Path(p[0]).name], p[1], p[2]) for p in places if p is not None]
-        self.shards, self.offsets, self.sizes = np.array(rows, np.int64).reshape(-1, 3).T
+        try:
+            places = picture_places(samples["path"], index["shards"])
+        except ValueError as error:
+            raise UserError(f"{root}/{INDEX} has changed: {reason(error)}.") from None
+        self.shards, self.offsets, self.sizes = places.T
 
     def rows(self, ids: Sequence[str]) -> np.ndarray:
         """Rows of ``ids``, int64 ``[len(ids)]``.
@@ -205,13 +228,13 @@ class StreamStore:
         shard, offset = int(self.shards[row]), int(self.offsets[row])
         data = self.files.read(shard, offset, int(self.sizes[row]))
         try:
-            # A copy: a picture that already has the right size is Pillow's read-only array.
-            return np.array(resize(load_picture(BytesIO(data)), self.size, self.fit))
+            with ROOM.held():
+                picture = load_picture(BytesIO(data), max_pixels=self.max_pixels)
+                return np.ascontiguousarray(resize(picture, self.size, self.fit))
         except (OSError, cv2.error) as error:
-            why = reason(error).partition(" <_io.")[0]  # Pillow adds the BytesIO object's repr
             raise ShardError(
                 f"{self.files.names[shard]} of {self.files.root} holds no picture at byte "
-                f"{offset}: {why}; copy the shard again, or write it anew."
+                f"{offset}: {reason(error)}; copy the shard again, or write it anew."
             ) from None
 
     def sampler(

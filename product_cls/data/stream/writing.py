@@ -19,11 +19,12 @@ from product_cls.core.errors import UserError, reason
 from product_cls.core.files import digest, whole_file, write_text_whole
 from product_cls.core.progress import progress_bar
 from product_cls.core.tables import csv_text
+from product_cls.data.image_store import file_checksum
 from product_cls.data.pictures import load_picture, resize
 from product_cls.data.samples import SPLITS, check_samples, samples_fingerprint
 from product_cls.data.store import OnUnreadable, UnreadablePicturesError, write_report
 from product_cls.data.stream.files import webdataset
-from product_cls.data.stream.reading import DONE, INDEX, SAMPLES, UNFINISHED
+from product_cls.data.stream.index import DONE, INDEX, SAMPLES, UNFINISHED
 from product_cls.data.synthetic_sets import SetKind, make_once
 
 VERSION = 1  # raise it after a change of the written bytes
@@ -217,6 +218,7 @@ def _write_index(samples: pd.DataFrame, plan: list[Shard], out: Path) -> list[st
         "shards": shards,
         "columns": {str(column): _dtype(table[column]) for column in table},
         "samples": digest(text),
+        "checksums": {shard.name: file_checksum(out / shard.name) for shard in plan},
     }
     write_text_whole(out / SAMPLES, text)
     write_text_whole(out / INDEX, json.dumps(index))

@@ -3,19 +3,27 @@
     python -m product_cls.retrieval.index runs=multirun/retrieval out=index/products
     python -m product_cls.retrieval.index index=index/products add=FOLDER
 
-Building reads the runs' ``predictions/gallery.npz`` and decodes no picture. ``tune_rejection.py``
-explains the threshold below which a picture counts as unknown.
+Building reads the runs' ``predictions/gallery.npz`` and decodes only the pictures that were added
+to the index that it replaces. ``tune_rejection.py`` explains the threshold below which a picture
+counts as unknown.
 """
 
 import os
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from product_cls.core.cli import check_at_least_one, guard, parse_arguments
+from product_cls.core.csv_style import check_style
 from product_cls.core.errors import UserError
-from product_cls.retrieval.index.layout import CURVE, PLOT, check_index
+from product_cls.core.names import shown
+from product_cls.retrieval.index.layout import CURVE, EXCEL, PLOT, check_index
+
+if TYPE_CHECKING:
+    import torch
+
+    from product_cls.retrieval.index.store import GalleryIndex
 
 NAMED = 5  # products that a sentence names
 
@@ -32,9 +40,12 @@ class Arguments:
     kind: exact; or a kind of FAISS: flat, hnsw (fast), ivfpq (small).
     tta: use the embeddings averaged over test-time augmentation.
     vote: weighted, nearest or winners: how neighbours vote, see `retrieval.search`; null: the first
-      run's vote (task.vote). The rejection threshold is valid for this vote only.
-    k: neighbours that vote; null: the first run's k.
+      run's vote (task.vote). Each kind of vote gets its own rejection threshold.
+    k: neighbours that vote; null: the first run's k. The thresholds of weighted and winners are
+      valid for this k only.
     precision: minimum for the answers above the rejection threshold, 0 to 1; null: the best F1.
+    keep_added: if an index is replaced, keep the pictures that were added to it: they are embedded
+      by the new networks.
 
     To add to one:
     index: the index's folder.
@@ -43,6 +54,8 @@ class Arguments:
 
     Both:
     device: auto, cpu, cuda, cuda:<n>, mps.
+    csv: plain; excel: rejection.csv opens right in a spreadsheet, and pictures-excel.csv is a copy
+      of pictures.csv that does.
     """
 
     runs: Any = None
@@ -53,18 +66,22 @@ class Arguments:
     vote: str | None = None
     k: int | None = None
     precision: float | None = None
+    keep_added: bool = True
     index: str | None = None
     add: str | None = None
     batch_size: int = 64
     device: str = "auto"
+    csv: str = "plain"
 
 
-BUILDING = ("runs", "out", "weights", "kind", "tta", "vote", "k", "precision")
-ADDING = ("index", "add", "batch_size")
+BUILDING = ("runs", "out", "weights", "kind", "tta", "vote", "k", "precision", "keep_added")
+ADDING = ("index", "add")
 
 
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.retrieval.index")
+    check_at_least_one(arguments, "batch_size")
+    check_style(arguments.csv)
     changed = [f.name for f in fields(Arguments) if getattr(arguments, f.name) != f.default]
     if {"runs", "out"} <= set(changed):
         idle = [key for key in changed if key in ADDING]
@@ -87,12 +104,20 @@ def build(arguments: Arguments) -> None:
     # Imported here, so that --help and errors do not wait seconds for torch.
     from product_cls.config.border import keys_for_arguments
     from product_cls.core.device import pick_device
+    from product_cls.core.tables import csv_bytes, formula_note
     from product_cls.display.style import png
     from product_cls.neighbours.exact import check_search
     from product_cls.neighbours.searchers import KINDS
+    from product_cls.neighbours.votes import KINDS as VOTES
+    from product_cls.neighbours.votes import Vote
+    from product_cls.retrieval.index.meta import Rejection
     from product_cls.retrieval.index.sources import build_index, load_embedded_runs, weigh_runs
-    from product_cls.retrieval.index.store import check_writable, lock_index, write_index
-    from product_cls.retrieval.index.tune_rejection import rejection_figure, tune_rejection
+    from product_cls.retrieval.index.tune_rejection import (
+        rejection_figure,
+        search_held_out,
+        tune_rejection,
+    )
+    from product_cls.retrieval.index.writing import check_writable, lock_index, write_index
 
     assert arguments.out is not None
     if arguments.kind not in KINDS:
@@ -110,10 +135,18 @@ def build(arguments: Arguments) -> None:
     with keys_for_arguments():
         check_search(len(index.id), vote.k)
     extras: dict[str, bytes] = {}
+    votes = [vote, *(Vote(kind, vote.k) for kind in VOTES if kind != vote.kind)]
+    others: dict[str, Rejection] = {}
     if any(run.val is not None for run in runs):
-        tuned = tune_rejection(runs, vote, precision=arguments.precision, device=device)
-        index = replace(index, rejection=tuned.rejection)
-        extras[CURVE] = tuned.table().to_csv(index=False).encode()
+        searched = search_held_out(runs, votes, device=device)
+        tuned = tune_rejection(searched[0], precision=arguments.precision)
+        for other, found in zip(votes[1:], searched[1:], strict=True):
+            try:
+                others[other.kind] = tune_rejection(found, precision=arguments.precision).rejection
+            except UserError as error:
+                print(f"NOTE: no threshold for vote={other.kind}: {error}")
+        index = replace(index, rejection=tuned.rejection, other_rejections=others)
+        extras[CURVE] = csv_bytes(tuned.table(), style=arguments.csv)
         extras[PLOT] = png(rejection_figure(tuned))
     elif arguments.precision is not None:
         raise UserError(
@@ -121,6 +154,10 @@ def build(arguments: Arguments) -> None:
             "no run held out any (fold=all)."
         )
     with lock_index(out), keys_for_arguments():
+        if arguments.keep_added:
+            index = with_added_earlier(index, out, arguments.batch_size, device)
+        if arguments.csv == "excel":
+            extras[EXCEL] = csv_bytes(index.pictures(), style="excel")
         write_index(index, out, extras=extras)
     for source in index.sources:
         print(f"{source.name}: weight {source.weight:g}, mean of {', '.join(source.tta)}")
@@ -137,20 +174,72 @@ def build(arguments: Arguments) -> None:
             f"{index.rejection.precision:.1%}, recall {index.rejection.recall:.1%} with "
             f"{index.vote} on held-out pictures -> {out / CURVE}, {out / PLOT}"
         )
+        for kind, rejection in others.items():
+            print(
+                f"With vote={kind}: below {rejection.threshold:.4f}, precision "
+                f"{rejection.precision:.1%}, recall {rejection.recall:.1%}"
+            )
+    if note := formula_note([index.pictures()], arguments.csv):
+        print(f"NOTE: {note}")
+
+
+def with_added_earlier(
+    index: "GalleryIndex", out: Path, batch_size: int, device: "torch.device"
+) -> "GalleryIndex":
+    """The index with the pictures that were added to the one that it replaces.
+
+    Prints what is kept and what is not.
+    """
+    from product_cls.retrieval.index.add import added_earlier
+    from product_cls.retrieval.index.embed import embed_pictures, load_predictors
+
+    earlier, problem = added_earlier(out)
+    if problem is not None:
+        print(f"NOTE: {problem}")
+    indexed = set(index.path.tolist())
+    there = [one for one in earlier if one.path.is_file() and str(one.path) not in indexed]
+    for one in earlier:
+        if not one.path.is_file():
+            print(f"LEFT OUT: {shown(one.path)}, which was added to {out} earlier, is missing.")
+    if not there:
+        return index
+    embedded = embed_pictures(
+        index,
+        load_predictors(index),
+        [one.path for one in there],
+        batch_size=batch_size,
+        device=device,
+    )
+    for row, why in embedded.unreadable.items():
+        print(f"LEFT OUT, cannot be decoded: {shown(there[row].path)}: {why}")
+    kept = [there[row] for row in embedded.row]
+    print(
+        f"KEPT: {len(kept)} pictures of {len({one.label for one in kept})} products that were "
+        f"added to {out} earlier (keep_added=false leaves them out)."
+    )
+    return index.with_added(
+        [one.id for one in kept],
+        [str(one.path) for one in kept],
+        [one.label for one in kept],
+        embedded.embedding,
+    )
 
 
 def add_products(arguments: Arguments) -> None:
     """Add pictures to an index, and print their number by product."""
     assert arguments.index is not None and arguments.add is not None
-    check_at_least_one(arguments, "batch_size")
     folder, new = Path(arguments.index), Path(os.path.abspath(arguments.add))
     check_index(folder)
 
     # Imported here, so that --help and errors do not wait seconds for torch.
+    import numpy as np
+
     from product_cls.core.device import pick_device
+    from product_cls.core.tables import csv_bytes, formula_note
     from product_cls.retrieval.index.add import list_products, outvoted_labels
     from product_cls.retrieval.index.embed import embed_pictures, load_predictors
-    from product_cls.retrieval.index.store import GalleryIndex, lock_index, write_index
+    from product_cls.retrieval.index.store import GalleryIndex
+    from product_cls.retrieval.index.writing import lock_index, write_index
 
     device = pick_device(arguments.device)
     GalleryIndex.open(folder)  # fails before a lock file is created beside a damaged index
@@ -181,24 +270,30 @@ def add_products(arguments: Arguments) -> None:
             searcher.add(embedded.embedding)
         carried = [folder / name for name in (CURVE, PLOT) if (folder / name).is_file()]
         extras = {file.name: file.read_bytes() for file in carried}
+        if arguments.csv == "excel":
+            extras[EXCEL] = csv_bytes(grown.pictures(), style="excel")
         write_index(grown, folder, searcher=searcher, extras=extras)
     if skipped := len(products) - len(fresh):
         print(f"SKIPPED: {skipped} pictures of {new} are in the index already.")
     for row, why in embedded.unreadable.items():
-        print(f"LEFT OUT, cannot be decoded: {fresh[row][0]}: {why}")
-    for label, count in Counter(label for _, label in added).items():
-        print(f"{'new' if label not in index.classes else 'known'} product {label}: {count} added")
-    if outvoted := outvoted_labels(grown, {label for _, label in added}):
-        shown = ", ".join(outvoted[:NAMED]) + (", ..." if len(outvoted) > NAMED else "")
+        print(f"LEFT OUT, cannot be decoded: {shown(fresh[row][0])}: {why}")
+    labels = np.array(grown.classes)[grown.target[len(index.id) :]].tolist()
+    for label, count in Counter(labels).items():
+        state = "new" if label not in index.classes else "known"
+        print(f"{state} product {shown(label)}: {count} added")
+    if outvoted := outvoted_labels(grown, labels):
+        names = ", ".join(map(shown, outvoted[:NAMED])) + (", ..." if len(outvoted) > NAMED else "")
         print(
             f"NOTE: fewer than {grown.vote.needed} pictures, so that with {grown.vote} other "
-            f"products can outvote them, however near they are: {shown}; add more pictures, or "
+            f"products can outvote them, however near they are: {names}; add more pictures, or "
             "search with vote=nearest."
         )
     print(
         f"{len(added)} pictures added: {len(grown.id)} pictures of {len(grown.classes)} products "
         f"-> {folder}"
     )
+    if note := formula_note([grown.pictures()], arguments.csv):
+        print(f"NOTE: {note}")
 
 
 if __name__ == "__main__":

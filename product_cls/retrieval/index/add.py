@@ -1,13 +1,25 @@
-"""List the products to add to an index, and those that would lose its votes."""
+"""Products to add to an index, those added earlier, and those that would lose its votes."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from product_cls.core.errors import UserError
-from product_cls.data.source_files import list_pictures
+from product_cls.core.errors import UserError, reason
+from product_cls.core.names import nfc
+from product_cls.data.listing import list_pictures
+from product_cls.retrieval.index.layout import META
 from product_cls.retrieval.index.store import GalleryIndex
+
+
+@dataclass(frozen=True)
+class Added:
+    """A picture that was added to an index after it was built."""
+
+    id: str
+    path: Path
+    label: str
 
 
 def list_products(folder: Path) -> list[tuple[Path, str]]:
@@ -26,7 +38,32 @@ def list_products(folder: Path) -> list[tuple[Path, str]]:
             f"{folder} holds {len(loose)} loose pictures, the first is {loose[0].name}; expected "
             "one folder per product."
         )
-    return [(path, path.relative_to(folder).parts[0]) for path in pictures]
+    return [(path, nfc(path.relative_to(folder).parts[0])) for path in pictures]
+
+
+def added_earlier(folder: Path) -> tuple[list[Added], str | None]:
+    """The pictures that were added to an index after it was built, before it is built again.
+
+    Args:
+        folder: of an index that may exist.
+
+    Returns:
+        The pictures; and a sentence if the index cannot be read, so that nobody knows them.
+    """
+    if not (folder / META).is_file():
+        return [], None
+    try:
+        index = GalleryIndex.open(folder)
+    except UserError as error:
+        return [], (
+            f"{reason(error)}. It is replaced; pictures that were added to it have to be added "
+            "again."
+        )
+    rows = range(len(index.id) - index.added, len(index.id))
+    return [
+        Added(str(index.id[row]), Path(index.path[row]), index.classes[index.target[row]])
+        for row in rows
+    ], None
 
 
 def outvoted_labels(index: GalleryIndex, labels: Collection[str]) -> list[str]:

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from product_cls.data.incoming import list_images
+from product_cls.core.names import nfc
+from product_cls.data.incoming import is_image_table, list_images, read_image_table
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,13 @@ def list_queries(source: Path, classes: Sequence[str]) -> list[Query]:
     """
     images = list_images(source)
     labels: list[str | None] = [None] * len(images)
+    by_name = {nfc(name): name for name in classes}
     if source.is_dir():
-        class_names = set(classes)
         tops = [path.relative_to(source).parts[0] for _, path in images]
-        labels = [top if top in class_names else None for top in tops]
-    elif source.suffix.lower() == ".csv":
-        table = pd.read_csv(source, dtype=str, keep_default_na=False)
+        labels = [by_name.get(nfc(top)) for top in tops]
+    elif is_image_table(source):
+        table = read_image_table(source)
         if "label" in table:
-            labels = [label or None for label in table["label"]]
+            given = table["label"].astype(object).where(table["label"].notna(), None)
+            labels = [label and by_name.get(nfc(label), label) for label in given]
     return [Query(*image, label) for image, label in zip(images, labels, strict=True)]

@@ -4,17 +4,18 @@ Dashes and a word repeat the meaning of a frame's colour, for colour-blind reade
 Colours are those of the reports (Okabe and Ito).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
-from product_cls.core.fonts import load_font
 from product_cls.data.pictures import load_picture
-from product_cls.display.style import GREEN, GREY, INK, PALE, VERMILION
+from product_cls.display.captions import TAG, draw_line, draw_tag
+from product_cls.display.contact_sheet import SCREEN, page_title
+from product_cls.display.style import DARK_ORANGE, GREEN, GREY, INK, PALE, VERMILION
 
-SIDE = 168  # side of a picture's square, pixels
+SIDE = 144  # side of a picture's square, pixels
 FRAME = 5  # width of a frame, pixels; a neutral frame has 1
 GAP = 14  # between columns, pixels
 AFTER_QUERY = 20  # additional pixels, with a line, between a query and its neighbours
@@ -33,43 +34,62 @@ class SheetCell:
         path: picture file; a grey square with a note replaces a picture that cannot be read.
         lines: caption, the first line in larger type; long lines are shortened in the middle.
         right: marks the picture as right or wrong; None leaves it unmarked.
+        bold: the first line, an answer, is bold.
+        doubtful: marks the picture as doubtful.
     """
 
     path: Path
     lines: Sequence[str]
     right: bool | None = None
+    bold: bool = False
+    doubtful: bool = False
 
 
-def neighbour_sheet(rows: Sequence[Sequence[SheetCell]]) -> Image.Image:
+def neighbour_sheets(rows: Sequence[Sequence[SheetCell]], title: str) -> Iterator[Image.Image]:
+    """Sheets of at most one screen each; see ``neighbour_sheet``."""
+    size = max(1, (SCREEN[1] - 2 * LINE - 2 * GAP) // _row_height(rows))
+    for start in range(0, len(rows), size):
+        number = page_title(title, start // size, -(-len(rows) // size))
+        yield neighbour_sheet(rows[start : start + size], number)
+
+
+def _row_height(rows: Sequence[Sequence[SheetCell]]) -> int:
+    lines = max(len(cell.lines) for row in rows for cell in row)
+    return SIDE + 2 * FRAME + lines * LINE + GAP
+
+
+def neighbour_sheet(rows: Sequence[Sequence[SheetCell]], title: str = "") -> Image.Image:
     """Draw queries, each in a row with its neighbours.
 
     Args:
         rows: one or more, all of the same length, each with the query first.
+        title: a line above.
     """
-    columns = len(rows[0])
-    lines = max(len(cell.lines) for row in rows for cell in row)
-    height = SIDE + 2 * FRAME + lines * LINE + GAP
+    columns, height = len(rows[0]), _row_height(rows)
     width = columns * (SIDE + 2 * FRAME + GAP) + GAP + AFTER_QUERY
-    sheet = Image.new("RGB", (width, LINE + GAP + len(rows) * height + GAP), "white")
+    head = LINE if title else 0
+    first = head + LINE + GAP
+    sheet = Image.new("RGB", (width, first + len(rows) * height + GAP), "white")
     draw = ImageDraw.Draw(sheet)
+    if title:
+        draw_line(draw, (GAP, LINE), title, size=TEXT, width=width - 2 * GAP)
     starts = [
         GAP + k * (SIDE + 2 * FRAME + GAP) + (AFTER_QUERY if k else 0) for k in range(columns)
     ]
     for k, x in enumerate(starts):
-        title = f"neighbour {k}" if k else "picture and its answer"
-        draw.text((x, GAP // 2), title, GREY, load_font(SMALL, serif=False))
+        text = f"neighbour {k}" if k else "picture and its answer"
+        draw_line(draw, (x, first - LINE / 2), text, size=SMALL, width=SIDE, colour=GREY)
     line = starts[0] + SIDE + 2 * FRAME + (GAP + AFTER_QUERY) // 2
-    draw.line([(line, GAP), (line, sheet.height - GAP)], PALE)
+    draw.line([(line, first - LINE), (line, sheet.height - GAP)], PALE)
     for k, row in enumerate(rows):
         for x, cell in zip(starts, row, strict=True):
-            _draw_cell(sheet, draw, cell, x, LINE + GAP + k * height)
+            _draw_cell(sheet, draw, cell, x, first + k * height)
     return sheet
 
 
 def _draw_cell(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: SheetCell, left: int, top: int
 ) -> None:
-    small = load_font(SMALL, serif=False)
     outer = SIDE + 2 * FRAME
     try:
         picture = ImageOps.contain(Image.fromarray(load_picture(cell.path)), (SIDE, SIDE))
@@ -77,25 +97,29 @@ def _draw_cell(
         sheet.paste(picture, (left + offset[0], top + offset[1]))
     except OSError:
         draw.rectangle([left, top, left + outer - 1, top + outer - 1], PALE)
-        draw.text((left + FRAME + 6, top + FRAME + 6), "cannot be read", INK, small)
+        place = left + FRAME + 6, top + FRAME + 12
+        draw_line(draw, place, "cannot be read", size=SMALL, width=SIDE)
     y = top + outer + 2
-    room = outer
+    room = float(outer)
     if cell.right is None:
         draw.rectangle([left, top, left + outer - 1, top + outer - 1], outline=GREY)
     else:
         colour, word = TONES[cell.right]
         _draw_frame(draw, left, top, outer, colour, dashed=not cell.right)
-        tag = round(small.getlength(word)) + 10
-        room = outer - tag - 4
-        draw.rounded_rectangle(
-            [left + outer - tag, y + 1, left + outer - 1, y + LINE - 2], 4, colour
-        )
-        draw.text((left + outer - tag + 5, y + LINE // 2), word, "white", small, anchor="lm")
+        room -= draw_tag(draw, (left + outer, y + (LINE - TAG) // 2), word, colour, SMALL) + 4
+    if cell.doubtful:
+        corner = left + outer - FRAME, top + FRAME
+        draw_tag(draw, corner, "doubtful", DARK_ORANGE, SMALL)
     for k, text in enumerate(cell.lines):
-        font = small if k else load_font(TEXT, serif=False)
-        fitted = fit_text(text, font, outer if k else room)
-        middle = y + k * LINE + LINE // 2
-        draw.text((left, middle), fitted, "#555555" if k else INK, font, anchor="lm")
+        draw_line(
+            draw,
+            (left, y + k * LINE + LINE // 2),
+            text,
+            size=SMALL if k else TEXT,
+            width=outer if k else room,
+            colour="#555555" if k else INK,
+            bold=cell.bold and k == 0,
+        )
 
 
 def _draw_frame(
@@ -107,20 +131,3 @@ def _draw_frame(
         for near, far in ((0, FRAME - 1), (outer - FRAME, outer - 1)):
             draw.rectangle([left + start, top + near, left + end, top + far], colour)
             draw.rectangle([left + near, top + start, left + far, top + end], colour)
-
-
-def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """``text``, shortened in the middle with ``...`` if it is wider than ``width`` pixels.
-
-    Both ends of a path matter: the product's folder and the file name.
-    """
-    if font.getlength(text) <= width:
-        return text
-    kept = len(text)
-    while kept and font.getlength(short := _ends(text, kept)) > width:
-        kept -= 1
-    return short
-
-
-def _ends(text: str, kept: int) -> str:
-    return f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"

@@ -2,71 +2,33 @@
 
 Its folder has ``index.json`` (sources and settings), ``embeddings.npy`` (float32 ``[N, D]``, opened
 memory-mapped), ``pictures.csv`` (``id, path, label``, one row per embedding) and, for FAISS kinds,
-``gallery.faiss``. It is written to a temporary folder and renamed when complete.
+``gallery.faiss``. It is written to a temporary folder, read back, and renamed when complete.
 """
 
-import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
 
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 
 from product_cls.core.errors import UserError, reason
-from product_cls.core.files import check_place
+from product_cls.core.names import is_text, nfc, shown
+from product_cls.core.tables import read_csv_rows
 from product_cls.neighbours.exact import GATHERED, Neighbours, blocks, search_exact
-from product_cls.neighbours.searchers import (
-    KINDS,
-    Searcher,
-    build_searcher,
-    load_searcher,
-    save_searcher,
-)
+from product_cls.neighbours.searchers import Searcher, load_searcher
 from product_cls.neighbours.votes import Vote
-from product_cls.retrieval.index.layout import EMBEDDINGS, FAISS, META, PICTURES, check_index
+from product_cls.retrieval.index.layout import COLUMNS, EMBEDDINGS, FAISS, PICTURES, check_index
+from product_cls.retrieval.index.meta import IndexMeta, Rejection, Source, check_classes
 
-FORMAT = 2  # increase it when the files change, so that older indexes are refused
-
-
-@dataclass(frozen=True)
-class Source:
-    """A network of an index.
-
-    Attributes:
-        name: the network's run, for messages.
-        checkpoint: absolute path.
-        digest: digest of the weights, see ``embed.weights_digest``.
-        weight: weight of its embedding in the joined embedding, see ``join_embeddings``.
-        tta: views that are averaged.
-    """
-
-    name: str
-    checkpoint: str
-    digest: str
-    weight: float
-    tta: list[str]
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """The rejection threshold: queries with a lower best similarity count as unknown.
-
-    Attributes:
-        threshold: a cosine, in [-1, 1].
-        precision, recall: of the index's vote at the threshold, in [0, 1], see
-            ``rejection.Threshold``.
-    """
-
-    threshold: float
-    precision: float
-    recall: float
+LONGEST = 1.001  # length of an L2-normalised float32 embedding; one without direction has 0
+# What a damaged or hostile file can raise while it is parsed.
+DAMAGE = (
+    EOFError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, SyntaxError,
+    RecursionError, MemoryError, TokenError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,9 +41,11 @@ class GalleryIndex:
         kind: one of ``searchers.KINDS``.
         vote: the default vote of a search; the rejection threshold is tuned for it.
         rejection: None if there were no held-out pictures to tune it on.
+        other_rejections: those of the other kinds of vote, with the same k, by kind.
         id, path: ids and absolute paths of the pictures, text ``[N]``; ids are unique.
         target: int64 ``[N]``, positions in ``classes``.
         embedding: float32 ``[N, D]``, L2-normalised; a read-only memory map if opened from disk.
+        added: number of pictures that were added after the index was built; they come last.
         folder: the index's folder; None before it is written.
     """
 
@@ -94,10 +58,11 @@ class GalleryIndex:
     path: np.ndarray
     target: np.ndarray
     embedding: np.ndarray
+    other_rejections: Mapping[str, Rejection] = field(default_factory=dict)
+    added: int = 0
     folder: Path | None = None
 
     def __post_init__(self) -> None:
-        assert self.kind in KINDS
         assert len(self.id) == len(self.path) == len(self.target) == len(self.embedding)
 
     @classmethod
@@ -110,35 +75,86 @@ class GalleryIndex:
         """
         check_index(folder)
         try:
-            meta = json.loads((folder / META).read_text())
-            if meta["format"] != FORMAT:
-                raise UserError(
-                    f"{folder} is an index of format {meta['format']}, and this version reads "
-                    f"format {FORMAT}; build it again."
-                )
-            embedding = np.load(folder / EMBEDDINGS, mmap_mode="r")
-            pictures = pd.read_csv(folder / PICTURES, dtype=str, keep_default_na=False)
-            shape = meta["count"], meta["dimension"]
-            if embedding.shape != shape or len(pictures) != shape[0] or meta["kind"] not in KINDS:
-                raise ValueError("its files disagree")
-            position = {name: k for k, name in enumerate(meta["classes"])}
-            return cls(
-                sources=[Source(**source) for source in meta["sources"]],
-                classes=meta["classes"],
-                kind=meta["kind"],
-                vote=Vote(**meta["vote"]),
-                rejection=meta["rejection"] and Rejection(**meta["rejection"]),
-                id=pictures["id"].to_numpy(dtype=np.str_),
-                path=pictures["path"].to_numpy(dtype=np.str_),
-                target=np.array([position[name] for name in pictures["label"]], np.int64),
+            meta = IndexMeta.read(folder)
+            # A memory map from the start, because `np.load` would open other kinds of files, too.
+            embedding = np.lib.format.open_memmap(folder / EMBEDDINGS, mode="r")
+            head, *rows = read_csv_rows((folder / PICTURES).read_bytes().decode())
+            shape = meta.count, meta.dimension
+            if embedding.shape != shape or embedding.dtype != np.float32:
+                raise ValueError(f"{EMBEDDINGS} is {embedding.dtype} {list(embedding.shape)}")
+            if head != COLUMNS or len(rows) != meta.count or {len(row) for row in rows} != {3}:
+                raise ValueError(f"{PICTURES} is no table of {meta.count} pictures")
+            ids, paths, labels = (np.array(column, np.str_) for column in zip(*rows, strict=True))
+            position = {name: k for k, name in enumerate(meta.classes)}
+            index = cls(
+                sources=meta.sources,
+                classes=[nfc(name) for name in meta.classes],
+                kind=meta.kind,
+                vote=meta.vote,
+                rejection=meta.rejection,
+                id=ids,
+                path=paths,
+                target=np.array([position[name] for name in labels.tolist()], np.int64),
                 embedding=embedding,
+                other_rejections=meta.other_rejections,
+                added=meta.added,
                 folder=folder,
             )
+            index.check()
+            return index
         except UserError:
             raise
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        except FileNotFoundError as error:
+            why = f"{Path(error.filename).name} is missing"
+        except OSError as error:
+            raise UserError(
+                f"The index {folder} cannot be read: {error.strerror or error}."
+            ) from None
+        except DAMAGE as error:
             why = reason(error)
-            raise UserError(f"{folder} is a damaged index ({why}); build it again.") from None
+        raise UserError(f"{folder} is a damaged index ({why}); build it again.")
+
+    def check(self) -> None:
+        """Check what no checksum covers: an index that was made wrongly.
+
+        Raises:
+            ValueError: ids that are not unique, names that are not UTF-8, or embeddings that are
+                longer than 1, with NaN or infinity.
+        """
+        check_classes(self.classes)
+        if len(np.unique(self.id)) < len(self.id):
+            raise ValueError("two pictures have the same id")
+        for text in (*self.id.tolist(), *self.path.tolist(), *self.classes):
+            if not is_text(text):
+                raise ValueError(f"the name '{shown(text)}' is not UTF-8; rename it")
+        for rows in blocks(len(self.embedding), max(1, GATHERED // self.embedding.shape[1])):
+            block = self.embedding[rows]
+            lengths = np.sqrt(np.einsum("nd,nd->n", block, block, dtype=np.float64))
+            fits = lengths <= LONGEST  # false for NaN
+            if not fits.all():
+                row = int(fits.argmin())
+                raise ValueError(
+                    f"the embedding of {shown(self.id[rows][row])} has the length "
+                    f"{lengths[row]:g}; allowed: 1"
+                )
+
+    def pictures(self) -> pd.DataFrame:
+        """``pictures.csv``: columns ``id, path, label``, a row for each picture."""
+        labels = np.array(self.classes)[self.target]
+        return pd.DataFrame(dict(zip(COLUMNS, (self.id, self.path, labels), strict=True)))
+
+    def rejection_for(self, vote: Vote) -> Rejection | None:
+        """The threshold that was tuned for a vote; None if there is none.
+
+        The nearest neighbour decides with ``nearest``, whatever k is.
+        """
+        if vote.kind == self.vote.kind and vote.k == self.vote.k:
+            return self.rejection
+        if vote.kind != "nearest" and vote.k != self.vote.k:
+            return None
+        return (
+            self.rejection if vote.kind == self.vote.kind else self.other_rejections.get(vote.kind)
+        )
 
     def search(
         self, queries: np.ndarray, k: int, *, device: torch.device | None = None
@@ -207,111 +223,18 @@ class GalleryIndex:
                 f"The index already has other pictures with {len(taken)} of these ids, the first "
                 f"is '{ids[taken[0]]}'; rename the folder to add."
             )
-        # `dict` keeps each name once, in the order of first appearance.
-        classes = list(dict.fromkeys([*self.classes, *labels]))
-        position = {name: k for k, name in enumerate(classes)}
-        targets = np.array([position[label] for label in labels], np.int64)
+        # Labels are compared in one Unicode form, and keep the form that they first had.
+        names = {nfc(name): name for name in self.classes}
+        for label in labels:
+            names.setdefault(nfc(label), label)
+        position = {name: k for k, name in enumerate(names)}
+        targets = np.array([position[nfc(label)] for label in labels], np.int64)
         return replace(
             self,
-            classes=classes,
+            classes=list(names.values()),
             id=np.concatenate([self.id, np.array(ids, np.str_)]),
             path=np.concatenate([self.path, np.array(paths, np.str_)]),
             target=np.concatenate([self.target, targets]),
             embedding=np.concatenate([self.embedding, embedding.astype(np.float32)]),
+            added=self.added + len(ids),
         )
-
-
-def check_writable(folder: Path) -> None:
-    """Check that an index can be written here, and that it would replace nothing but an index.
-
-    Raises:
-        UserError: there is a file or a folder with other content, or the place is not writable.
-    """
-    check_place(folder.resolve().parent)  # the temporary folder is created there
-    if folder.is_dir() and ((folder / META).is_file() or not any(folder.iterdir())):
-        return
-    if folder.exists():
-        raise UserError(f"{folder} exists and is not an index; choose another place with out=...")
-
-
-@contextmanager
-def lock_index(folder: Path) -> Iterator[None]:
-    """Lock an index while it is built or extended; a second command waits.
-
-    Raises:
-        UserError: the lock file cannot be created beside the index.
-    """
-    folder = folder.resolve()  # `index=.` has no name
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise UserError(
-            f"The index {folder} cannot be locked: {error.strerror or error}."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def write_index(
-    index: GalleryIndex,
-    folder: Path,
-    *,
-    searcher: Searcher | None = None,
-    extras: Mapping[str, bytes] | None = None,
-) -> None:
-    """Write an index whole or not at all, replacing an existing one; call it in ``lock_index``.
-
-    Args:
-        index: its ``folder`` is ignored.
-        folder: where to write.
-        searcher: searches the index's embeddings; None builds one for FAISS kinds.
-        extras: further files, name -> content.
-
-    Raises:
-        ValueError: ``build_searcher`` refuses the kind for this gallery.
-        UserError: the folder cannot be written.
-    """
-    check_writable(folder)
-    folder = folder.resolve()
-    if searcher is None and index.kind != "exact":
-        searcher = build_searcher(index.kind, index.embedding)
-    meta: dict[str, Any] = {
-        "format": FORMAT,
-        "kind": index.kind,
-        "count": len(index.id),
-        "dimension": index.embedding.shape[1],
-        "sources": [asdict(source) for source in index.sources],
-        "vote": index.vote.spec(),
-        "rejection": index.rejection and asdict(index.rejection),
-        "classes": index.classes,
-    }
-    labels = np.array(index.classes)[index.target]
-    pictures = pd.DataFrame({"id": index.id, "path": index.path, "label": labels})
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    earlier = folder.with_name(f".{folder.name}.earlier-{os.getpid()}")
-    try:
-        partial.mkdir(parents=True)
-        np.save(partial / EMBEDDINGS, index.embedding)
-        pictures.to_csv(partial / PICTURES, index=False)
-        if searcher is not None and index.kind != "exact":
-            save_searcher(searcher, partial / FAISS)
-        for name, content in (extras or {}).items():
-            (partial / name).write_bytes(content)
-        (partial / META).write_text(json.dumps(meta, indent=1) + "\n")
-        # Processes that have the old index open keep its pages until they close it.
-        if folder.exists():
-            folder.rename(earlier)
-        partial.rename(folder)
-    except OSError as error:
-        if earlier.exists() and not folder.exists():
-            earlier.rename(folder)
-        raise UserError(
-            f"The index {folder} cannot be written: {error.strerror or error}."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(earlier, ignore_errors=True)

@@ -3,8 +3,8 @@
 Most networks of a joined index were trained on any given training picture, and so embed it nearer
 to its product than a new picture. Therefore each validation picture is embedded only by the runs
 that held it out, joined as in the index, and searched in their gallery without their held-out
-pictures. The queries of all folds are then pooled. Answers come from the index's vote, so precision
-and recall are valid for that vote only.
+pictures. The queries of all folds are then pooled. Whether an answer is right depends on the vote,
+so each kind of vote has its own threshold.
 
 The curve has three limits:
 
@@ -70,35 +70,48 @@ class Tuned:
         )
 
 
-def tune_rejection(
-    runs: Sequence[EmbeddedRun],
-    vote: Vote,
-    *,
-    precision: float | None = None,
-    device: torch.device | None = None,
-) -> Tuned:
-    """Tune the threshold on the runs' held-out pictures.
+def search_held_out(
+    runs: Sequence[EmbeddedRun], votes: Sequence[Vote], *, device: torch.device | None = None
+) -> list[LeaveClassOut]:
+    """Search the runs' held-out pictures, once for all votes.
 
     Args:
         runs: the index's runs; those without held-out pictures are ignored, and one or more have
             some.
-        vote: the index's vote.
-        precision: see ``tune_rejection_threshold``.
+        votes: ways in which the neighbours vote.
         device: where to search; None for the CPU.
 
+    Returns:
+        One result for each vote.
+
     Raises:
-        UserError: as in ``align``, ``leave_class_out`` and ``tune_rejection_threshold``.
+        UserError: as in ``align`` and ``leave_class_out``.
     """
     folds: dict[frozenset[str], list[EmbeddedRun]] = {}
     for run in runs:
         if run.val is not None:
             folds.setdefault(frozenset(run.val.id.tolist()), []).append(run)
-    parts = [_search_fold(members, vote, device) for members in folds.values()]
-    searched = LeaveClassOut(
-        known_similarity=np.concatenate([part.known_similarity for part in parts]),
-        known_right=np.concatenate([part.known_right for part in parts]),
-        unknown_similarity=np.concatenate([part.unknown_similarity for part in parts]),
-    )
+    by_fold = [_search_fold(members, votes, device) for members in folds.values()]
+    return [
+        LeaveClassOut(
+            known_similarity=np.concatenate([part.known_similarity for part in parts]),
+            known_right=np.concatenate([part.known_right for part in parts]),
+            unknown_similarity=np.concatenate([part.unknown_similarity for part in parts]),
+        )
+        for parts in zip(*by_fold, strict=True)
+    ]
+
+
+def tune_rejection(searched: LeaveClassOut, *, precision: float | None = None) -> Tuned:
+    """Tune the threshold for one vote.
+
+    Args:
+        searched: from ``search_held_out``.
+        precision: see ``tune_rejection_threshold``.
+
+    Raises:
+        UserError: as in ``tune_rejection_threshold``.
+    """
     return Tuned(
         searched,
         tune_rejection_threshold(
@@ -111,8 +124,8 @@ def tune_rejection(
 
 
 def _search_fold(
-    members: Sequence[EmbeddedRun], vote: Vote, device: torch.device | None
-) -> LeaveClassOut:
+    members: Sequence[EmbeddedRun], votes: Sequence[Vote], device: torch.device | None
+) -> list[LeaveClassOut]:
     """Search with the held-out pictures of runs that held out the same pictures."""
     weights = [run.source.weight for run in members]
     queries = align([(run.source.name, run.val) for run in members if run.val is not None])
@@ -126,7 +139,7 @@ def _search_fold(
         queries[0].target,
         join_embeddings([gallery.embedding for gallery in others], weights),
         others[0].target,
-        vote,
+        votes,
         class_scores=np.average(heads, axis=0, weights=weights),
         device=device,
     )

@@ -19,8 +19,9 @@ from product_cls.retrieval.gallery import Gallery, neighbour_scores
 from product_cls.retrieval.index.__main__ import Arguments, build, main
 from product_cls.retrieval.index.embed import embed_pictures, load_predictors
 from product_cls.retrieval.index.sources import load_embedded_runs
-from product_cls.retrieval.index.store import GalleryIndex, lock_index
-from product_cls.retrieval.index.tune_rejection import tune_rejection
+from product_cls.retrieval.index.store import GalleryIndex
+from product_cls.retrieval.index.tune_rejection import search_held_out, tune_rejection
+from product_cls.retrieval.index.writing import lock_index
 from product_cls.runs.folder import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
@@ -179,7 +180,7 @@ def test_threshold_is_tuned_on_held_out_pictures(
 
 def test_runs_of_one_fold_are_joined_before_they_are_pooled(sweep: Path) -> None:
     runs = load_embedded_runs([sweep], tta=True)[0]
-    alone = tune_rejection(runs, Vote())
+    alone = tune_rejection(search_held_out(runs, [Vote()])[0])
     # The same networks with reversed embeddings: cosines are the same, joined or not.
     twins = []
     for run in runs:
@@ -187,7 +188,7 @@ def test_runs_of_one_fold_are_joined_before_they_are_pooled(sweep: Path) -> None
         gallery = replace(run.gallery, embedding=run.gallery.embedding[:, ::-1])
         val = replace(run.val, embedding=run.val.embedding[:, ::-1])
         twins.append(replace(run, gallery=gallery, val=val))
-    both = tune_rejection([*runs, *twins], Vote())
+    both = tune_rejection(search_held_out([*runs, *twins], [Vote()])[0])
     assert len(both.searched.known_similarity) == len(alone.searched.known_similarity) == 40
     assert both.threshold.thresholds == pytest.approx(alone.threshold.thresholds, abs=1e-5)
     assert both.rejection.recall == pytest.approx(alone.rejection.recall)
@@ -267,6 +268,54 @@ def test_products_that_others_can_outvote_are_noted(
     shutil.copy(tiny_root / "test" / "9.jpg", new / "few")
     status, output, _ = command(f"index={built}", f"add={new}")
     assert status == 0 and "1 pictures added" in output and "NOTE" not in output
+
+
+def test_products_added_earlier_survive_a_rebuilding(
+    sweep: Path, built: Path, tmp_path: Path, command: Command
+) -> None:
+    new = new_products(tmp_path)
+    assert command(f"index={built}", f"add={new}")[0] == 0
+    before = GalleryIndex.open(built)
+    assert before.added == 5
+    status, output, errors = command(f"runs={sweep}", f"out={built}", "weights=[1,2]")
+    assert status == 0, errors
+    assert "KEPT: 5 pictures of 1 products that were added to" in output
+    index = GalleryIndex.open(built)
+    assert index.added == 5 and index.id.tolist() == before.id.tolist()
+    assert index.classes == before.classes and index.target.tolist() == before.target.tolist()
+    (new / "chess" / "0.jpg").unlink()
+    status, output, _ = command(f"runs={sweep}", f"out={built}")
+    assert status == 0 and "LEFT OUT" in output and "chess/0.jpg" in output
+    assert GalleryIndex.open(built).added == 4
+    status, output, _ = command(f"runs={sweep}", f"out={built}", "keep_added=false")
+    assert status == 0 and "KEPT" not in output and GalleryIndex.open(built).added == 0
+    (built / "pictures.csv").write_text("id,path,label\n")
+    status, output, _ = command(f"runs={sweep}", f"out={built}")
+    assert status == 0 and "damaged index" in output and "have to be added again" in output
+
+
+def test_every_vote_has_its_threshold(joint: Path, sweep: Path) -> None:
+    index = GalleryIndex.open(joint)
+    runs = load_embedded_runs([sweep], tta=True)[0]
+    votes = [Vote("nearest", 5), Vote("weighted", 5), Vote("winners", 5)]
+    assert index.vote == votes[1]
+    for vote, searched in zip(votes, search_held_out(runs, votes), strict=True):
+        assert index.rejection_for(vote) == tune_rejection(searched).rejection
+    assert index.rejection_for(Vote("nearest", 2)) == index.rejection_for(Vote("nearest", 5))
+    assert (
+        index.rejection_for(Vote("weighted", 2)) is index.rejection_for(Vote("winners", 1)) is None
+    )
+
+
+def test_tables_for_spreadsheets(sweep: Path, tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "out"
+    assert command(f"runs={sweep}", f"out={out}", "csv=excel")[0] == 0
+    for name in ("pictures-excel.csv", "rejection.csv"):
+        assert (out / name).read_bytes().startswith(b"\xef\xbb\xbf")
+    assert "\t10\n" not in (out / "pictures-excel.csv").read_text()  # 10 stays as it is
+    assert not (out / "pictures.csv").read_bytes().startswith(b"\xef")
+    status, _, errors = command(f"runs={sweep}", f"out={out}", "csv=xls")
+    assert status == 2 and "csv=xls; allowed: plain, excel" in errors
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 from made_index import made_index
 
 from product_cls.retrieval.index.lookup import find_neighbours, own_rows, rows_by_file
-from product_cls.retrieval.index.store import GalleryIndex, write_index
+from product_cls.retrieval.index.store import GalleryIndex
+from product_cls.retrieval.index.writing import write_index
 
 
 def test_prototypes_are_means_and_represented_by_their_nearest_picture() -> None:
