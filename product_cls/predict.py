@@ -142,7 +142,7 @@ def main() -> None:
         (picture(row) for row in picked),
         [[*captions[row], images[rows[row]][0]] for row in picked],
         [bool(margins[row] < DOUBTFUL) for row in picked],
-        f"The {len(picked)} most doubtful of {len(table)} pictures",
+        f"{len(picked)} of {len(table)} pictures, the most doubtful first",
     )
     files = [out / "predictions.csv"]
     with results_in(out):
