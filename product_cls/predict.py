@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from product_cls.core.cli import MISSING, check_at_least_one, guard, parse_arguments
+from product_cls.core.csv_style import check_style
 from product_cls.core.errors import UserError
 from product_cls.core.files import check_place
 
@@ -21,17 +22,21 @@ class Arguments:
     With several labels per picture, the CSV has the labels that are present, and all probabilities.
 
     checkpoint: a checkpoint, or several whose scores are averaged, as "['a','b']": the inner quotes
-      keep the commas of folders such as fold=0,model=b0.
+      keep the commas of folders such as fold=0,model=b0. The best checkpoint of a retrieval run
+      answers by the vote of neighbours in the run's gallery, as the run's accuracy is measured;
+      without its run folder it answers by the softmax of its head.
     model: instead of checkpoint: the folder of a run, of a sweep (the vote of its finished runs) or
       of an index, or an ONNX file.
     images: a folder of pictures, one picture, or a CSV with a column `path` (or `filename`).
-    out: folder for predictions.csv and contact_sheet.png, which shows the first `shown` pictures.
+    out: folder for predictions.csv and contact sheets of the `shown` most doubtful pictures, which
+      fit on a screen each.
     top: number of products to name; with several heads, each names its best class; with several
       labels, the number to write below a picture.
     tta: views to average, as in training; null: identity and hflip for checkpoints, the views of a
       model itself otherwise.
     thresholds: with several labels, thresholds.json of an ensemble; null: one half for each.
     device: auto, cpu, cuda, cuda:<n>, mps.
+    csv: plain; excel: a table that opens right in a spreadsheet.
     """
 
     checkpoint: Any = None
@@ -44,11 +49,13 @@ class Arguments:
     batch_size: int = 64
     device: str = "auto"
     shown: int = 40
+    csv: str = "plain"
 
 
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.predict")
     check_at_least_one(arguments, "top", "batch_size", "shown")
+    check_style(arguments.csv)
     names = arguments.checkpoint or []
     checkpoints = [Path(name) for name in (names if isinstance(names, list) else [names])]
     if bool(checkpoints) == (arguments.model is not None):
@@ -73,11 +80,15 @@ def main() -> None:
     import numpy as np
     import pandas as pd
 
+    from product_cls.core.names import shown
     from product_cls.core.progress import progress_bar
+    from product_cls.core.tables import formula_note, write_csv
     from product_cls.data.incoming import decoded_batches, list_images
     from product_cls.data.pictures import load_picture
-    from product_cls.display.contact_sheet import contact_sheet
+    from product_cls.display.contact_sheet import contact_sheets, save_sheets
+    from product_cls.display.outputs import file_list, first_rows, results_in
     from product_cls.inference.systems import PictureBatch
+    from product_cls.retrieval.answers import DOUBTFUL
     from product_cls.retrieval.open_model import open_model
     from product_cls.tasks.label_thresholds import read_thresholds, with_thresholds
 
@@ -111,27 +122,41 @@ def main() -> None:
     for numbers, pictures in progress_bar(batches, "predict", total, unit="batch", leave=False):
         batch = PictureBatch(pictures, [paths[number] for number in numbers])
         # In float32, as the answers of several checkpoints have always been averaged.
-        parts.append(np.mean([model.score(batch) for model in models], axis=0))
+        parts.append(np.mean([model.finite_score(batch) for model in models], axis=0))
         rows += numbers
     if not parts:
         raise UserError(f"None of the pictures in {arguments.images} can be decoded.")
     mean = np.concatenate(parts)
     columns, captions = task.describe(mean, arguments.top)
     table = pd.DataFrame({"image": [images[i][0] for i in rows], **columns})
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "predictions.csv", index=False)
-    shown = rows[: arguments.shown]
-    sheet = contact_sheet(
-        (load_picture(images[i][1]) for i in shown),
-        [[images[i][0], *captions[row]] for row, i in enumerate(shown)],
+    margins = task.margins(mean)
+    picked = np.argsort(margins, kind="stable")[: arguments.shown].tolist()
+
+    def picture(row: int) -> np.ndarray | None:
+        try:
+            return load_picture(paths[rows[row]])
+        except OSError:  # it was there a moment ago
+            return None
+
+    sheets = contact_sheets(
+        (picture(row) for row in picked),
+        [[*captions[row], images[rows[row]][0]] for row in picked],
+        [bool(margins[row] < DOUBTFUL) for row in picked],
+        f"{len(picked)} of {len(table)} pictures, the most doubtful first",
     )
-    sheet.save(out / "contact_sheet.png")
-    for note in models[0].notes:
+    files = [out / "predictions.csv"]
+    with results_in(out):
+        write_csv(files[0], table, style=arguments.csv)
+        files += save_sheets(sheets, out)
+    for note in dict.fromkeys(note for model in models for note in model.notes):
         print(f"NOTE: {note}")
     for name, why in unreadable.items():
-        print(f"left out, cannot be decoded: {name}: {why}")
-    print(table.head(10).to_string(index=False))
-    print(f"{len(table)} pictures -> {out / 'predictions.csv'}, {out / 'contact_sheet.png'}")
+        print(f"left out, cannot be decoded: {shown(name)}: {why}")
+    print(first_rows(table))
+    if formulas := formula_note([table], arguments.csv):
+        print(f"NOTE: {formulas}")
+    hows = dict.fromkeys(model.how for model in models)
+    print(f"{len(table)} pictures, answered by {'; '.join(hows)} -> {file_list(files)}")
 
 
 if __name__ == "__main__":

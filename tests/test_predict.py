@@ -1,8 +1,11 @@
 """The predict command."""
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,6 +113,60 @@ def test_unreadable_pictures_are_named_and_left_out(
     (images / "good.jpg").unlink()
     status, _, errors = command(*words)
     assert status == 2 and "can be decoded" in errors
+
+
+def test_odd_names_are_written_whole_and_shown_on_one_line(
+    run: RunFolder, tiny_root: Path, tmp_path: Path, command: Command
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    names = ["=1+1.jpg", "a\rb.jpg", "a\nb.jpg", 'say "hi", twice.jpg', "x" * 250 + ".jpg"]
+    for name in names:
+        shutil.copy(tiny_root / "test" / "3.jpg", images / name)
+    words = (f"checkpoint={run.best_checkpoint}", f"images={images}", f"out={tmp_path / 'out'}")
+    status, output, errors = command(*words)
+    assert status == 0, errors
+    assert "a\\rb.jpg" in output and "\r" not in output
+    assert "NOTE: a spreadsheet would run 1 of these names as formulas" in output
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert sorted(table["image"]) == sorted(names)
+    status, output, _ = command(*words, "csv=excel")
+    assert status == 0 and "NOTE" not in output
+    content = (tmp_path / "out" / "predictions.csv").read_bytes()
+    assert content.startswith(b"\xef\xbb\xbf") and b"\n\t=1+1.jpg," in content
+
+
+def test_sheets_show_the_most_doubtful_on_a_screen(
+    run: RunFolder, tiny_root: Path, tmp_path: Path, command: Command
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "contact_sheet-9.png").touch()  # of an earlier call
+    words = (f"checkpoint={run.best_checkpoint}", f"images={tiny_root / 'test'}", f"out={out}")
+    status, output, _ = command(*words)
+    sheets = sorted(file.name for file in out.glob("*.png"))
+    assert status == 0 and sheets == ["contact_sheet-2.png", "contact_sheet.png"]
+    assert "answered by the scores of a network -> " in output
+    for name in sheets:
+        with Image.open(out / name) as sheet:
+            assert sheet.width <= 1600 and sheet.height <= 1000
+    assert command(*words, "shown=1", "top=500")[0] == 0
+    assert [file.name for file in out.glob("*.png")] == ["contact_sheet.png"]
+
+
+def test_a_full_disk_is_one_sentence(
+    run: RunFolder, tiny_root: Path, tmp_path: Path, command: Command, monkeypatch: Any
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("product_cls.core.files.os.replace", full)
+    out = tmp_path / "out"
+    words = (f"checkpoint={run.best_checkpoint}", f"images={tiny_root / 'test'}", f"out={out}")
+    status, _, errors = command(*words)
+    assert status == 2 and errors.count("\n") == 1
+    assert "cannot be written to" in errors and "No space left on device" in errors
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize(

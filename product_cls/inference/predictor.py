@@ -10,9 +10,26 @@ from torch import Tensor
 
 from product_cls.core.checkpoint_file import read_checkpoint
 from product_cls.core.errors import UserError, reason
-from product_cls.data.pictures import load_picture, resize
+from product_cls.core.names import shown
+from product_cls.data.pictures import check_shape, load_picture, resize
 from product_cls.models.network import Network
 from product_cls.tasks import Task, build_task
+
+MOST_PIXELS = 4096  # of a side; larger pictures would fill the memory with a few
+
+
+def _checked_image(image: Any) -> tuple[tuple[int, int], Any]:
+    """Size (height, width) and fit of a checkpoint's pictures.
+
+    Raises:
+        ValueError: a size or a fit that no training can have.
+    """
+    height, width = image["size"]
+    for side in (height, width):
+        if isinstance(side, bool) or not isinstance(side, int) or not 8 <= side <= MOST_PIXELS:
+            raise ValueError(f"image.size={shown(image['size'])}; allowed: 8 to {MOST_PIXELS}")
+    check_shape((height, width), image["fit"])
+    return (height, width), image["fit"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,8 @@ class Predictor:
         """Rebuild a network from its checkpoint alone, on the CPU.
 
         Raises:
-            UserError: the file is missing, damaged or not a product_cls checkpoint.
+            UserError: the file is missing, damaged or not a product_cls checkpoint, or holds weights
+                that are NaN or infinite.
         """
         if not checkpoint.is_file():
             raise UserError(f"There is no checkpoint {checkpoint}.")
@@ -44,6 +62,8 @@ class Predictor:
             content = read_checkpoint(checkpoint)
             specs, state = content["hyper_parameters"], content["state_dict"]
             spec, image = specs["network"], specs["image"]
+            size, fit = _checked_image(image)  # before anything of that size is allocated
+            odd = [k for k, v in state.items() if not torch.isfinite(v).all()]
             task = build_task(specs["task"])
             network = Network.from_spec(spec, task.head)
             prefix = "network."
@@ -58,7 +78,12 @@ class Predictor:
             raise UserError(
                 f"{checkpoint} is not a product_cls checkpoint: {first_sentence}."
             ) from None
-        return cls(network.eval(), task, tuple(image["size"]), image["fit"])
+        if odd:
+            raise UserError(
+                f"{checkpoint} holds weights that are NaN or infinite ({shown(odd[0])}): its "
+                "training has diverged, or the file is damaged."
+            )
+        return cls(network.eval(), task, size, fit)
 
     def picture(self, path: Path) -> Tensor:
         """A picture as training saw it before augmentation, uint8 ``[3, H, W]``.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from product_cls.core.errors import UserError
 from product_cls.core.progress import progress_bar
 from product_cls.inference.tta import build_views
 from product_cls.models.network import Network
@@ -57,6 +58,9 @@ def predict_scores(
         bf16: autocast to bfloat16.
         limit: number of batches to stop after; None for all.
         description: of the progress bar; None for no bar.
+
+    Raises:
+        UserError: a score is NaN or infinite.
     """
     view_functions = build_views(views)
     network.to(device).eval()
@@ -84,7 +88,24 @@ def predict_scores(
         mean[1:] = [normalize(embedding, dim=1) for embedding in mean[1:]]
         arrays = [array.cpu().numpy() for pair in zip(mean, plain, strict=True) for array in pair]
         parts.append((np.asarray(batch["index"]), *arrays))
-    return Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    scores = Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    check_finite(scores.tta)
+    check_finite(scores.plain)
+    return scores
+
+
+def check_finite(scores: np.ndarray) -> None:
+    """Check scores ``[N, C]``.
+
+    Raises:
+        UserError: one is NaN or infinite. NaN would be taken for the best score of the first class.
+    """
+    odd = int((~np.isfinite(scores).all(axis=1)).sum())
+    if odd:
+        raise UserError(
+            f"The model gives scores that are NaN or infinite for {odd} of {len(scores)} pictures: "
+            "its training has diverged, or its file is damaged."
+        )
 
 
 @torch.inference_mode()
@@ -121,7 +142,9 @@ def predict_embeddings(
             _means([embed(out) for out in view(images)])[0] for view in view_functions.values()
         ]
         parts.append(normalize(torch.stack(by_view).mean(0), dim=1).cpu().numpy())
-    return np.concatenate(parts)
+    embeddings = np.concatenate(parts)
+    check_finite(embeddings)
+    return embeddings
 
 
 def _means(views: Sequence[Sequence[Tensor]]) -> list[Tensor]:

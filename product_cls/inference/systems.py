@@ -20,7 +20,7 @@ from product_cls.core.errors import UserError
 from product_cls.data.incoming import Shape, decoded_batches
 from product_cls.data.pictures import load_picture
 from product_cls.inference.predictor import Predictor
-from product_cls.inference.scoring import predict_embeddings, predict_scores
+from product_cls.inference.scoring import check_finite, predict_embeddings, predict_scores
 from product_cls.inference.tta import check_views
 from product_cls.neighbours.join import join_embeddings
 from product_cls.tasks import Task
@@ -52,11 +52,13 @@ class PictureModel(ABC):
         task: interprets the scores.
         classes: names of the columns of the scores, ``[C]``.
         notes: sentences about runs that were left out, or that saw only some of the pictures.
+        how: what answers, in words that follow "answered by".
     """
 
     task: Task
     classes: list[str]
     notes: Sequence[str] = ()
+    how: str = "the scores of a network"
 
     @property
     @abstractmethod
@@ -71,6 +73,16 @@ class PictureModel(ABC):
     def embed_batch(self, batch: PictureBatch) -> np.ndarray:
         """Embeddings of a batch, L2-normalised, float32 ``[B, D]``."""
 
+    def finite_score(self, batch: PictureBatch) -> np.ndarray:
+        """``score``, checked.
+
+        Raises:
+            UserError: a score is NaN or infinite; the first class would seem to be the best.
+        """
+        scores = self.score(batch)
+        check_finite(scores)
+        return scores
+
     def predict(self, pictures: Pictures, *, batch_size: int = 64) -> np.ndarray:
         """Scores of N pictures, averaged over test-time augmentation.
 
@@ -83,9 +95,10 @@ class PictureModel(ABC):
             float32 ``[N, C]``, probabilities as the task defines them.
 
         Raises:
-            UserError: no pictures, an array of another kind, or a picture that cannot be decoded.
+            UserError: no pictures, an array of another kind, a picture that cannot be decoded, or a
+                score that is NaN or infinite.
         """
-        return np.concatenate([self.score(b) for b in self._batches(pictures, batch_size)])
+        return np.concatenate([self.finite_score(b) for b in self._batches(pictures, batch_size)])
 
     def embed(self, pictures: Pictures, *, batch_size: int = 64) -> np.ndarray:
         """Embeddings of N pictures, averaged over test-time augmentation.
@@ -142,6 +155,8 @@ class NetworkModel(PictureModel):
         self.predictor, self.tta, self.device = predictor, list(tta), device
         self.task, self.classes = predictor.task, list(predictor.task.classes)
         self.shape: Shape = (predictor.size, predictor.fit)
+        if predictor.task.needs_gallery:
+            self.how = "the softmax of its head, not by neighbours"
 
     @property
     def shapes(self) -> set[Shape]:
@@ -176,6 +191,7 @@ class VoteModel(PictureModel):
             raise UserError("The runs name different classes, so their scores cannot be averaged.")
         self.members = list(members)
         self.task, self.classes = first.task, first.classes
+        self.how = f"the vote of {len(self.members)} models"
 
     @property
     def shapes(self) -> set[Shape]:

@@ -122,6 +122,7 @@ def check_views(names: Sequence[str], size: tuple[int, int]) -> None:
     Raises:
         UserError: ``build_views`` refuses the names, or a view does not suit the size.
     """
-    blank = torch.zeros(1, 3, max(size[0], 8), max(size[1], 8))
+    # Shapes are enough, and take no memory.
+    blank = torch.zeros(1, 3, max(size[0], 8), max(size[1], 8), device="meta")
     for view in build_views(names).values():
         view(blank)

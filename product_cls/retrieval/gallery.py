@@ -24,6 +24,10 @@ class Gallery:
         classes: names of the classes, text ``[C]``.
         embedding: float32 ``[M, D]``, L2-normalised, averaged over test-time augmentation.
         embedding_no_tta: the same, of the unaugmented pictures.
+
+    Raises:
+        ValueError: arrays of other types or shapes, labels that are no class, or embeddings with
+            NaN or infinity.
     """
 
     id: np.ndarray
@@ -34,8 +38,26 @@ class Gallery:
     embedding_no_tta: np.ndarray
 
     def __post_init__(self) -> None:
-        assert len(self.id) == len(self.path) == len(self.target) == len(self.embedding)
-        assert self.embedding.shape == self.embedding_no_tta.shape
+        for name, kind, dimensions in (
+            ("id", "U", 1),
+            ("path", "U", 1),
+            ("classes", "U", 1),
+            ("target", "i", 1),
+            ("embedding", "f", 2),
+            ("embedding_no_tta", "f", 2),
+        ):
+            array = getattr(self, name)
+            # An empty list of names has no type of text.
+            if array.ndim != dimensions or (array.dtype.kind not in (kind, "O") and len(array)):
+                raise ValueError(f"{name} is {array.dtype} {list(array.shape)}")
+            if name != "classes" and len(array) != len(self.id):
+                raise ValueError(f"{name} has {len(array)} rows, and id has {len(self.id)}")
+            if kind == "f" and not np.isfinite(array).all():
+                raise ValueError(f"{name} holds NaN or infinity")
+        if self.embedding.shape != self.embedding_no_tta.shape:
+            raise ValueError("embedding and embedding_no_tta have different shapes")
+        if self.target.max(initial=-1) >= len(self.classes):
+            raise ValueError(f"target names class {self.target.max()} of {len(self.classes)}")
 
     def save(self, file: Path) -> None:
         """Write the file whole or not at all, without pickle."""

@@ -30,12 +30,13 @@ def open_model(
     Args:
         source: a run's folder; a sweep's folder, for the vote of its finished runs; a checkpoint;
             an index's folder; or an ONNX file. Retrieval runs are joined, and pictures are named by
-            their neighbours in the runs' gallery; a retrieval checkpoint alone has no gallery and
-            is scored by its head. In a sweep of softmax and retrieval runs, each kind has half of
+            their neighbours in the runs' gallery, also if the source is the best checkpoint in a
+            run's folder. A retrieval checkpoint without its run has no gallery and is scored by
+            its head, with a note. In a sweep of softmax and retrieval runs, each kind has half of
             the weight.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:<n>`` or ``mps``; ONNX files run on the CPU.
-        tta: views to average; None: those of each run or of the index; for a checkpoint,
-            ``CHECKPOINT_TTA``.
+        tta: views to average; None: those of each run or of the index; for a checkpoint that is
+            scored by its head, ``CHECKPOINT_TTA``.
 
     Returns:
         A model with ``predict(pictures)`` and ``embed(pictures)``.
@@ -55,7 +56,27 @@ def open_model(
         if tta is not None and list(tta) != ["identity"]:
             raise UserError(f"tta={list(tta)} has no effect on an ONNX file; leave it out.")
         return OnnxModel(path)
-    return NetworkModel(Predictor.load(path), CHECKPOINT_TTA if tta is None else tta, torch_device)
+    return _open_checkpoint(path, torch_device, tta)
+
+
+def _open_checkpoint(file: Path, device: torch.device, tta: Sequence[str] | None) -> PictureModel:
+    predictor, notes = Predictor.load(file), []
+    if predictor.task.needs_gallery:
+        run = RunFolder(file.resolve().parent.parent)
+        if run.best_checkpoint != file.resolve() or not run.status_file.is_file():
+            why = "it is not the best checkpoint in the folder of a run"
+        elif not run.predictions_file("gallery").is_file():
+            why = f"the run {run.path} has no gallery"
+        else:
+            embedded = embedded_run(run, predictor, tta=_averaged(tta))
+            return _neighbours([(embedded, predictor)], device, tta)
+        notes = [
+            f"{file} answers by the softmax of its head, not by neighbours, because {why}; the "
+            "accuracy of a retrieval run is that of its neighbours."
+        ]
+    model = NetworkModel(predictor, CHECKPOINT_TTA if tta is None else tta, device)
+    model.notes = notes
+    return model
 
 
 def _open_index(folder: Path, device: torch.device, tta: Sequence[str] | None) -> PictureModel:
@@ -81,22 +102,34 @@ def _open_runs(root: Path, device: torch.device, tta: Sequence[str] | None) -> P
             notes.append(f"{sentence}.")
         predictor = Predictor.load(folder.best_checkpoint)
         if predictor.task.needs_gallery:
-            # Unaugmented queries are compared with a gallery of unaugmented pictures.
-            averaged = tta is None or list(tta) != ["identity"]
-            embedded.append((embedded_run(folder, predictor, tta=averaged), predictor))
+            embedded.append((embedded_run(folder, predictor, tta=_averaged(tta)), predictor))
         else:
             views = _views_of(folder) if tta is None else tta
             networks.append(NetworkModel(predictor, views, device))
     kinds = [networks[0] if len(networks) == 1 else VoteModel(networks)] if networks else []
     if embedded:
-        runs = [run for run, _ in embedded]
-        index = _with_views(build_index(runs, runs[0].vote, kind="exact"), tta)
-        kinds.append(IndexModel(index, [predictor for _, predictor in embedded], device))
+        kinds.append(_neighbours(embedded, device, tta))
     if not kinds:
         raise UserError(f"{'; '.join(reasons)}.")
     model = kinds[0] if len(kinds) == 1 else VoteModel(kinds)
     model.notes = notes
     return model
+
+
+def _averaged(tta: Sequence[str] | None) -> bool:
+    """Whether queries are compared with embeddings averaged over views: not if they are not."""
+    return tta is None or list(tta) != ["identity"]
+
+
+def _neighbours(
+    embedded: Sequence[tuple[EmbeddedRun, Predictor]],
+    device: torch.device,
+    tta: Sequence[str] | None,
+) -> IndexModel:
+    """The vote of neighbours in the joined galleries of runs."""
+    runs = [run for run, _ in embedded]
+    index = _with_views(build_index(runs, runs[0].vote, kind="exact"), tta)
+    return IndexModel(index, [predictor for _, predictor in embedded], device)
 
 
 def _views_of(folder: RunFolder) -> list[str]:

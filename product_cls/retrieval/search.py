@@ -152,7 +152,7 @@ def main() -> None:
     named = named_table(answered, answers, *top_k(scores, index.classes, arguments.top))
     picked = answers.by_doubt()[: arguments.shown]
     cells = [sheet_row(index, answered[k], answers, matches, k) for k in picked]
-    title = f"The {len(cells)} most doubtful of {len(answered)} pictures"
+    title = f"{len(cells)} of {len(answered)} pictures, the most doubtful first"
     files = [out / "predictions.csv", out / "neighbours.csv"]
     with results_in(out):
         write_csv(files[0], named, style=arguments.csv)

@@ -108,8 +108,61 @@ def test_retrieval_run_is_searched_in_its_gallery(retrieval: Path, tiny_root: Pa
     np.testing.assert_allclose(model.embed(files), stored.embedding, rtol=0, atol=1e-5)
     plain = open_model(retrieval / "fold=0", device="cpu", tta=["identity"])
     np.testing.assert_allclose(plain.predict(files), stored.scores_no_tta, rtol=0, atol=1e-4)
-    head = open_model(retrieval / "fold=0" / "checkpoints" / "best.ckpt")
+
+
+def test_best_checkpoint_of_a_run_answers_by_its_gallery(
+    retrieval: Path, tiny_root: Path, tmp_path: Path
+) -> None:
+    stored, files = stored_test_part(retrieval / "fold=0", tiny_root)
+    best = retrieval / "fold=0" / "checkpoints" / "best.ckpt"
+    model = open_model(best, device="cpu")
+    np.testing.assert_allclose(model.predict(files), stored.scores, rtol=0, atol=1e-4)
+    assert model.how == "the neighbours among 40 pictures (vote=weighted k=5)"
+    assert not model.notes
+    alone = shutil.copy(best, tmp_path / "best.ckpt")
+    for file in (alone, best.with_name("last.ckpt")):
+        head = open_model(file, device="cpu")
+        assert "the softmax of its head" in head.how
+        (note,) = head.notes
+        assert "because it is not the best checkpoint in the folder of a run" in note
+    head = open_model(alone, device="cpu")
     np.testing.assert_allclose(head.predict(files), stored.class_scores, rtol=0, atol=1e-4)
+
+
+def test_damaged_checkpoints_are_refused(
+    sweep: Path, tiny_root: Path, tmp_path: Path, refused: Refused
+) -> None:
+    whole = torch.load(sweep / "fold=0,seed=1" / "checkpoints" / "best.ckpt", weights_only=True)
+    file = tmp_path / "best.ckpt"
+    for image, words in (
+        ({"size": [20000, 20000]}, "image.size=[20000, 20000]; allowed: 8 to 4096"),
+        ({"size": [32, 1.5]}, "image.size=[32, 1.5]; allowed"),
+        ({"size": [32]}, "is not a product_cls checkpoint"),
+        ({"fit": "stretch"}, "fit=stretch; allowed: squash"),
+    ):
+        parameters = whole["hyper_parameters"]
+        changed = {**parameters, "image": parameters["image"] | image}
+        torch.save({**whole, "hyper_parameters": changed}, file)
+        with refused(words):
+            open_model(file)
+    name = next(key for key in whole["state_dict"] if key.endswith("weight"))
+    broken = whole["state_dict"][name].clone()
+    broken.view(-1)[0] = torch.nan
+    torch.save({**whole, "state_dict": {**whole["state_dict"], name: broken}}, file)
+    with refused("holds weights that are NaN or infinite"):
+        open_model(file)
+
+
+def test_scores_that_are_not_numbers_are_refused(
+    sweep: Path, tiny_root: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = open_model(sweep / "fold=0,seed=1", device="cpu")
+    with torch.no_grad():
+        next(model.predictor.network.parameters()).fill_(torch.inf)  # type: ignore[attr-defined]
+    with refused("gives scores that are NaN or infinite for 1 of 1 pictures"):
+        model.predict([tiny_root / "test" / "3.jpg"])
+    with refused("NaN or infinite"):
+        model.embed([tiny_root / "test" / "3.jpg"])
 
 
 def test_index_answers_like_its_sweep(retrieval: Path, tiny_root: Path, tmp_path: Path) -> None:
@@ -195,7 +248,9 @@ def test_onnx_file(retrieval: Path, sweep: Path, tiny_root: Path, tmp_path: Path
         checkpoint = RunFolder(run).best_checkpoint
         export_onnx(Predictor.load(checkpoint), tmp_path / "model.onnx")
         exported = open_model(tmp_path / "model.onnx")
-        network = open_model(checkpoint, device="cpu", tta=["identity"])
+        # A copy, because the checkpoint of a retrieval run would be answered by its gallery.
+        alone = shutil.copy(checkpoint, tmp_path / "alone.ckpt")
+        network = open_model(alone, device="cpu", tta=["identity"])
         np.testing.assert_allclose(exported.predict(files), network.predict(files), atol=1e-4)
         if run.name == "fold=0":
             np.testing.assert_allclose(exported.embed(files), network.embed(files), atol=1e-4)

@@ -39,6 +39,7 @@ class IndexModel(PictureModel):
         self.task, self.classes = copy(predictors[0].task), list(index.classes)
         self.task.classes = self.classes  # with products that were added to the index
         self._rows_by_file = rows_by_file(index)
+        self.how = f"the neighbours among {len(index.id)} pictures ({index.vote})"
 
     @property
     def shapes(self) -> set[Shape]:
