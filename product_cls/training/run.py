@@ -24,9 +24,8 @@ from pytorch_lightning.loggers import Logger
 
 from product_cls.config.batch import can_halve
 from product_cls.config.border import missing_keys_named
-from product_cls.config.compose import sweep_sources, swept_params
+from product_cls.config.compose import set_of_runs, swept_params
 from product_cls.config.values import on_gpu
-from product_cls.core.cli import command_words
 from product_cls.core.errors import UserError
 from product_cls.core.files import now, write_text_whole
 from product_cls.data.datamodule import ProductDataModule
@@ -291,11 +290,7 @@ def refuse_sweep_without_multirun() -> None:
     if not swept or not _is_single_run(hydra):
         return
     typed = [str(word) for word in hydra.overrides.task]
-    sources = sweep_sources(typed)
-    raise UserError(
-        f"{' '.join(sources) or 'This config'} is a set of runs (of {', '.join(swept)}), which "
-        f"needs -m: {command_words('train')} -m {' '.join(sources or typed)}."
-    )
+    raise UserError(set_of_runs(swept, typed))
 
 
 def _is_single_run(hydra: Any) -> bool:

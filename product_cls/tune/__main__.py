@@ -82,7 +82,7 @@ def own_keys_first(shared: list[str]) -> Iterator[None]:
         names = [field.name for field in fields(Arguments)]
         for key in (word.partition("=")[0] for word in shared):
             close = get_close_matches(key, names, n=1)
-            if close and f"Could not override '{key}'" in str(error):
+            if close and f"There is no key {key};" in str(error):
                 raise UserError(f"Unknown key '{key}'; did you mean '{close[0]}'?") from None
         raise
 
