@@ -5,10 +5,11 @@ nothing behind.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
 from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig
 
 from product_cls.config.checks import check_settings
 from product_cls.config.compose import (
@@ -30,11 +31,14 @@ MULTIRUN = ("-m", "--multirun")
 RUN = ("-r", "--run")
 
 
-def read_command_line(words: Sequence[str]) -> list[str]:
+def read_command_line(
+    words: Sequence[str], check: Callable[[DictConfig], None] = check_settings
+) -> list[str]:
     """The words as Hydra can read them: options first, and text in quotes.
 
     Args:
         words: as typed, without the program.
+        check: of the config of a single run, after ``check_settings``.
 
     Raises:
         UserError: an option, key or value that no run can have. Only the words are checked, in a
@@ -51,7 +55,7 @@ def read_command_line(words: Sequence[str]) -> list[str]:
         composed = [*(f"{CONFIG_DIR}={folder}" for folder in folders), *overrides]
         sweeps = any(flag in MULTIRUN for flag in flags)
         sweeps = sweeps or any(word.upper() == "HYDRA.MODE=MULTIRUN" for word in overrides)
-        _check(composed, sweeps)
+        _check(composed, sweeps, check)
     return [*options, *overrides]
 
 
@@ -60,7 +64,7 @@ def is_job(words: Sequence[str]) -> bool:
     return any(word.startswith("hydra.job.num=") for word in words)
 
 
-def _check(words: list[str], sweeps: bool) -> None:
+def _check(words: list[str], sweeps: bool, check: Callable[[DictConfig], None]) -> None:
     """Compose the config as Hydra will, and refuse what no run can have."""
     if sweeps:
         check_name(compose_sweep(words))  # the launcher checks the jobs
@@ -69,6 +73,7 @@ def _check(words: list[str], sweeps: bool) -> None:
     if run.swept:
         raise UserError(set_of_runs(run.swept, words))
     check_settings(run.config)
+    check(run.config)
 
 
 def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:

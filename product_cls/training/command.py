@@ -19,6 +19,7 @@ from product_cls.config.resolvers import register_resolvers
 from product_cls.config.sentences import sentence
 from product_cls.core.cli import closed_pipe_exits
 from product_cls.core.errors import UserError
+from product_cls.inference.view_names import check_view_names
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # environment variable of Hydra
 
@@ -41,7 +42,7 @@ def main() -> None:
     # Hydra raises its errors then, instead of printing them, and one sentence is printed here.
     os.environ[FULL_ERROR] = "1"
     try:
-        sys.argv[1:] = read_command_line(sys.argv[1:])
+        sys.argv[1:] = read_command_line(sys.argv[1:], lambda config: check_view_names(config.tta))
         with closed_pipe_exits():
             train()
     except (UserError, HydraException, OmegaConfBaseException) as error:

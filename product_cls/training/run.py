@@ -25,6 +25,7 @@ from pytorch_lightning.loggers import Logger
 from product_cls.config.batch import can_halve
 from product_cls.config.border import missing_keys_named
 from product_cls.config.compose import set_of_runs, swept_params
+from product_cls.config.instantiate import to_plain
 from product_cls.config.values import on_gpu
 from product_cls.core.errors import UserError
 from product_cls.core.files import now, write_text_whole
@@ -55,6 +56,7 @@ def run(config: DictConfig) -> float | None:
             it was interrupted.
     """
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    new = not folder.status_file.exists()
     quiet_libraries()
     try:
         refuse_sweep_without_multirun()
@@ -63,6 +65,8 @@ def run(config: DictConfig) -> float | None:
     except (UserError, RankFailed) as error:
         log.error(str(error))
         _trace_to_file(error.__cause__)
+        if new and _is_single_run(HydraConfig.get()):
+            folder.discard_unbegun()
         sys.exit(1)
     except KeyboardInterrupt:
         log.error("Interrupted; the same command resumes after the last finished epoch.")
@@ -174,10 +178,12 @@ def prepare(
     module, data = build_parts(plan)
     trainer = build_trainer(plan, folder, module, data)
     fresh = plan.action == "fresh"
+    changed = folder.differences(to_plain(plan.config)) if fresh else []
     if moved := folder.begin(plan.fingerprint, fresh=fresh, halved=plan.halved):
         log.warning(
-            "Moved the previous run's results to %s (only the latest are kept); name=... keeps "
+            "Moved the previous run's results%s to %s (only the latest are kept); name=... keeps "
             "both.",
+            f" ({'; '.join(changed[:3])})" if changed else "",
             moved,
         )
     # It holds the requested batch size, because reports identify the run by it; metrics.json holds
