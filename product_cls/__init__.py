@@ -62,6 +62,10 @@ class Root(ModuleType):
 
 sys.modules[__name__].__class__ = Root
 
+# While `python -m product_cls.NAME` looks for the module.
+if sys.argv[:1] == ["-m"] and any(word.startswith(f"{__name__}.") for word in sys.orig_argv):
+    importlib.import_module(f"{__name__}.__main__").refuse_module_without_command()
+
 
 def __getattr__(name: str) -> Any:
     if name in PACKAGES:

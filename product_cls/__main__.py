@@ -69,6 +69,38 @@ def main() -> None:
         guard(run)
 
 
+def refuse_module_without_command() -> None:
+    """End the process if Python was started with a module of this package that does nothing.
+
+    Called while the package is imported, before Python looks for the module.
+
+    Raises:
+        SystemExit: 2.
+    """
+    started = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+    package, _, name = started.partition(".")
+    if package != __package__ or _is_program(name):
+        return
+    close = get_close_matches(name.replace(".", " "), COMMANDS, n=1)
+    hint = f"did you mean `python -m {package} {close[0]}`?" if close else ""
+    print(
+        f"error: `python -m {started}` is no command; "
+        f"{hint or f'`python -m {package} --help` lists them.'}",
+        file=sys.stderr,
+    )
+    raise SystemExit(2)
+
+
+def _is_program(name: str) -> bool:
+    """Whether a module of this package has a part for `python -m`."""
+    path = Path(__file__).parent.joinpath(*name.split("."))
+    file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+    try:
+        return file.name == "__main__.py" or 'if __name__ == "__main__":' in file.read_text("utf-8")
+    except OSError:
+        return False
+
+
 def usage() -> str:
     """The text of ``product-cls --help``."""
     width = max(map(len, COMMANDS))

@@ -150,3 +150,24 @@ def test_missing_own_folder_is_one_sentence(tmp_path: Path) -> None:
         f"error: PRODUCT_CLS_CONF={tmp_path / 'no'}: there is no such folder; name one that holds "
         "config groups.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("train", "did you mean `python -m product_cls train`?"),
+        ("api", "is no command"),
+        ("ensemble.members", "is no command"),
+        ("nope", "is no command"),
+    ],
+)
+def test_a_module_without_a_command_says_so(module: str, words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"product_cls.{module}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr and done.stderr.count("\n") == 1

@@ -7,12 +7,18 @@ its range, and ``border.py`` names the key. All other values are checked only he
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from product_cls.config.batch import world_size
-from product_cls.config.values import on_gpu, trainer_precision
+from product_cls.config.border import missing_keys_named
+from product_cls.config.names import check_name
+from product_cls.config.sentences import said_plainly
+from product_cls.config.values import image_size, on_gpu, parse_fold, trainer_precision
+from product_cls.config.words import TEXT, fits
+from product_cls.core.arguments import as_typed
 from product_cls.core.errors import UserError
+from product_cls.core.names import shown
+from product_cls.core.nested import flatten
 
 ABSENT: Any = object()
 
@@ -88,6 +94,19 @@ CHECKS: dict[str, Allowed] = {
 }
 
 
+# Parts of the config that every run has, and that are mappings.
+GROUPS = (
+    *("data", "task", "model", "augment", "mix", "loss", "optimizer", "scheduler", "trainer"),
+    *("logger", "callbacks", "folds", "finetune", "scale_lr", "paths"),
+)
+# Text that may be null, and text that may be empty.
+NULLABLE = (
+    *("epochs_from", "folds.file", "data.root", "data.file", "data.test", "data.*_column"),
+    *("data.*_file", "data.encoding", "data.separator", "task.heads.*.*", "logger.*.*"),
+)
+EMPTY = ("data.suffix", "data.separator", "logger.*.*")
+
+
 def check_sam(trainer: Mapping[str, Any]) -> None:
     """Refuse trainer settings that SAM's step, which takes two gradients, does not support.
 
@@ -112,29 +131,83 @@ def check_config(config: DictConfig) -> None:
     Raises:
         UserError: naming the key, its value and what is allowed.
     """
+    check_settings(config)
+    with missing_keys_named(), said_plainly():
+        _check_devices(config.trainer)
+
+
+def check_settings(config: DictConfig) -> None:
+    """The checks of ``check_config`` that need no torch, whose import takes seconds.
+
+    Raises:
+        UserError: see there.
+    """
+    with missing_keys_named(), said_plainly():
+        _check_groups(config)
+        _check_values(config)
+
+
+def _check_groups(config: DictConfig) -> None:
+    """Refuse a config whose parts are missing or no mappings, and settings without a value."""
     # Unresolved, because a key that interpolates a missing key is not for the user to set.
     raw = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    for name in GROUPS:
+        if not isinstance(raw.get(name, {}), dict):
+            raise UserError(
+                f"{name}={shown(as_typed(raw[name]))}; allowed: settings, such as those of an "
+                f"option of the group (product-cls train --help lists them)."
+            )
     groups = {name: node for name, node in raw.items() if isinstance(node, dict)}
+    if lacking := [name for name in GROUPS if name not in raw]:
+        raise UserError(f"The config has no {lacking[0]}, which every run needs.")
     missing = [f"{g}.{key}=..." for g, node in groups.items() for key in node if node[key] == "???"]
     if missing:
         raise UserError(f"Missing: {', '.join(missing)} on the command line.")
+    check_name(config)
+    for key, value in flatten(raw).items():
+        if any(fits(key, pattern) for pattern in TEXT):
+            _check_text(key, value)
+
+
+def _check_text(key: str, value: Any) -> None:
+    """Refuse a value that is no text, as a file of settings may hold it."""
+    empty = value == "" and not any(fits(key, pattern) for pattern in EMPTY)
+    null = value is None and not any(fits(key, pattern) for pattern in NULLABLE)
+    if empty or null or not isinstance(value, str | None):
+        also = ", or null" if any(fits(key, pattern) for pattern in NULLABLE) else ""
+        raise UserError(
+            f"{key}={shown(as_typed(value))}; allowed: text{also} (in a file, a number or true "
+            f"that is text needs quotes)."
+        )
+    if isinstance(value, str) and "\0" in value:
+        raise UserError(f"{key}={shown(value)}; allowed: text without control characters.")
+
+
+def _check_values(config: DictConfig) -> None:
+    parse_fold(config.fold)
+    image_size(config.data.get("size"))
     for key, allowed in CHECKS.items():
         value = OmegaConf.select(config, key)
         present = OmegaConf.select(config, key, default=ABSENT) is not ABSENT
         if present and not allowed.holds(value):
-            raise UserError(f"{key}={value}; allowed: {allowed.words}.")
+            raise UserError(f"{key}={shown(as_typed(value))}; allowed: {allowed.words}.")
     if config.epochs_from is not None and config.fold != "all":
         raise UserError(
             f"epochs_from={config.epochs_from} is for a final model, fold=all; with "
             f"fold={config.fold}, validation selects the best epoch."
         )
-    _check_devices(config.trainer)
     if config.oom_retries and (nodes := config.trainer.get("num_nodes", 1)) > 1:
         raise UserError(
             f"oom_retries={config.oom_retries} works on one machine only, and "
             f"trainer.num_nodes={nodes}; set it to 0."
         )
-    monitoring = [name for name, node in config.callbacks.items() if "monitor" in node]
+    nodes = {str(name): node for name, node in config.callbacks.items()}
+    if wrong := [name for name, node in nodes.items() if not OmegaConf.is_dict(node)]:
+        raise UserError(
+            f"callbacks.{wrong[0]}={shown(as_typed(nodes[wrong[0]]))}; allowed: settings with a "
+            f"_target_, the class of the callback (~callbacks.NAME leaves one out)."
+        )
+    monitoring = [name for name, node in nodes.items() if "monitor" in node]
     if config.fold == "all" and monitoring:
         raise UserError(
             f"fold=all has no validation for callbacks={monitoring[0]} to watch; use a fold, or "
@@ -143,6 +216,8 @@ def check_config(config: DictConfig) -> None:
 
 
 def _check_devices(trainer: Mapping[str, Any]) -> None:
+    import torch  # only here: see check_settings
+
     devices, one_rank = trainer["devices"], world_size(trainer) == 1
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.accelerator.is_available():
         raise UserError(

@@ -1,7 +1,7 @@
 """Composes the config as commands do, for searches, tests, notebooks and the Python API."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,16 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
-from product_cls.config.hints import key_hint, option_hint
+from product_cls.config.names import check_name
 from product_cls.config.resolvers import register_resolvers
-from product_cls.core.errors import UserError, reason
+from product_cls.config.sentences import SHARED, said_plainly, sentence
+from product_cls.config.words import typed_words
+from product_cls.core.cli import command_words
+from product_cls.core.errors import UserError
+from product_cls.core.names import shown
 
 OWN_CONF = "PRODUCT_CLS_CONF"  # environment variable: a folder with a user's own config groups
 CONFIG_DIR = "--config-dir"
@@ -57,6 +60,39 @@ def group_files(group: str) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
+def group_names(folders: Sequence[str | Path] = ()) -> set[str]:
+    """Names of the config groups: those of the package, of the user's folder, and of ``folders``.
+
+    Raises:
+        UserError: ``PRODUCT_CLS_CONF`` names no folder.
+    """
+    all_folders = [conf_folder(), own_conf_folder(), *map(Path, folders)]
+    return {
+        path.name
+        for folder in all_folders
+        if folder is not None
+        for path in folder.iterdir()
+        if path.is_dir() and path.name != "hydra"
+    }
+
+
+def check_words(words: Sequence[str], groups: Collection[str]) -> None:
+    """Refuse words that choose nothing; Hydra's own messages about them are unclear.
+
+    Raises:
+        UserError: a word has no key, or no option for a group.
+    """
+    for word in words:
+        key, equals, option = word.partition("=")
+        key = key.lstrip("+~")
+        if not key:
+            raise UserError(f"'{shown(word)}' names no key; words are of the form key=value.")
+        nothing = option in ("", "null", "[]", SHARED) and key not in ("recipe", "sweep")
+        if equals and key in groups and nothing and not word.startswith("~"):
+            options = ", ".join(name for name in group_files(key) if name != SHARED)
+            raise UserError(f"{word}; allowed: {options}.")
+
+
 def compose_config(words: Sequence[str], *, return_hydra_config: bool = False) -> DictConfig:
     """Compose the config that ``python train.py WORDS`` would have.
 
@@ -71,8 +107,41 @@ def compose_config(words: Sequence[str], *, return_hydra_config: bool = False) -
         UserError: an unknown key, group or option, a value that does not parse, or a folder that is
             not there.
     """
+    overrides = hydra_words(words)
+    try:
+        with _fresh_hydra(), initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            return compose("config", overrides, return_hydra_config=return_hydra_config)
+    except Exception as error:  # Hydra passes on errors of many kinds, all of them about the words
+        raise UserError(sentence(error)) from error
+
+
+def compose_sweep(words: Sequence[str]) -> DictConfig:
+    """Compose the config that ``python train.py -m WORDS`` has before its jobs are known.
+
+    Raises:
+        UserError: as ``compose_config``, without the words that the jobs differ in.
+    """
+    overrides = hydra_words(words)
+    try:
+        with _fresh_hydra(), initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            return hydra.compose_config("config", overrides, RunMode.MULTIRUN, from_shell=False)
+    except Exception as error:  # as above
+        raise UserError(sentence(error)) from error
+
+
+def hydra_words(words: Sequence[str]) -> list[str]:
+    """The words as overrides of Hydra: text in quotes, and folders as a search path.
+
+    Raises:
+        UserError: a word that chooses nothing, or a folder that is not there.
+    """
     own_conf_folder()  # refuse a wrong PRODUCT_CLS_CONF before Hydra searches it
     overrides, folders = split_config_dirs(words)
+    groups = group_names(folders)
+    check_words(overrides, groups)
+    overrides = typed_words(overrides, groups)
     if folders:
         paths = ",".join(
             QuotedString(f"file://{Path(folder).absolute()}", Quote.single).with_quotes()
@@ -80,22 +149,7 @@ def compose_config(words: Sequence[str], *, return_hydra_config: bool = False) -
         )
         overrides.append(f"hydra.searchpath=[{paths}]")
     register_resolvers()
-    try:
-        with _fresh_hydra(), initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            return compose("config", overrides, return_hydra_config=return_hydra_config)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"The config cannot be composed: {_sentence(error)}") from None
-
-
-def _sentence(error: HydraException | OmegaConfBaseException) -> str:
-    """Hydra's message as one sentence, with the nearest known name."""
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
-        hint = option_hint(error)
-        sentence = f"{group}={option}; allowed: {', '.join(error.options)}."
-        return f"{sentence} {hint}" if hint else sentence
-    hint = key_hint(error.__cause__)
-    return f"{reason(error)}.{f' {hint}' if hint else ''}"
+    return overrides
 
 
 @dataclass(frozen=True)
@@ -121,12 +175,14 @@ def compose_run(words: Sequence[str]) -> ComposedRun:
     """Compose the config of a run, and the folder that ``python train.py WORDS`` writes to.
 
     Raises:
-        UserError: as ``compose_config``.
+        UserError: as ``compose_config``, or ``name`` is no place below ``multirun``.
     """
     config = compose_config(words, return_hydra_config=True)
-    with _hydra_config(config):
+    check_name(config)
+    with _hydra_config(config), said_plainly():
         folder = Path(str(config.hydra.run.dir))
-    override_dirname = str(config.hydra.job.override_dirname)
+    job = cast(dict[str, Any], OmegaConf.to_container(config.hydra.job, resolve=False))
+    override_dirname = str(job["override_dirname"])
     overrides = [str(word) for word in config.hydra.overrides.task]
     swept = swept_params(config.hydra)
     with open_dict(config):
@@ -143,6 +199,20 @@ def swept_params(hydra: Any) -> dict[str, str]:
         hydra: the node ``hydra`` of a config.
     """
     return {str(key): str(values) for key, values in (hydra.sweeper.get("params") or {}).items()}
+
+
+def set_of_runs(swept: Mapping[str, str], words: Sequence[str]) -> str:
+    """A sentence about a config that holds a sweep, in a command without ``-m``.
+
+    Args:
+        swept: see ``swept_params``.
+        words: of the command.
+    """
+    sources = sweep_sources(words)
+    return (
+        f"{' '.join(sources) or 'This config'} is a set of runs (of {', '.join(swept)}), which "
+        f"needs -m: {command_words('train')} -m {' '.join(sources or words)}."
+    )
 
 
 def sweep_sources(words: Sequence[str]) -> list[str]:

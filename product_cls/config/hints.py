@@ -1,8 +1,5 @@
 """Suggests the nearest known key or option for a misspelt one. Imports nothing heavy."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from difflib import get_close_matches
 
 from hydra.errors import MissingConfigException
@@ -10,21 +7,6 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 SHOWN = 20  # keys listed if no key is similar
-
-
-@contextmanager
-def hinting() -> Iterator[None]:
-    """For ``main()``: if Hydra exits because of an unknown key or option, print the nearest one."""
-    try:
-        yield
-    except SystemExit as error:
-        # Hydra exits while it handles the composition error, which is therefore the context.
-        composition_error = error.__context__
-        if composition_error is not None:
-            hint = key_hint(composition_error.__cause__) or option_hint(composition_error)
-            if hint:
-                print(hint, file=sys.stderr)
-        raise
 
 
 def key_hint(error: BaseException | None) -> str | None:
@@ -35,6 +17,8 @@ def key_hint(error: BaseException | None) -> str | None:
         return None
     key, parent = str(error.key), str(error.full_key).rpartition(".")[0]
     keys = [str(name) for name in error.parent_node if not str(name).startswith("_")]
+    if not keys:
+        return f"{parent} is a single value."
     if close := get_close_matches(key, keys, n=1):
         return f"Did you mean '{parent + '.' if parent else ''}{close[0]}'?"
     more = ", ..." if len(keys) > SHOWN else ""

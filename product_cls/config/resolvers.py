@@ -1,15 +1,34 @@
 """OmegaConf resolvers for the config files. Imports nothing heavy: Hydra needs them first."""
 
 import hashlib
+import re
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+
+from product_cls.core.names import shown
 
 LONGEST_DIRNAME = 200  # bytes; file systems allow 255 for a name
 
 
-def run_dirname(overrides: str) -> str:
-    """Folder name for a run's overrides: readable, a single path component, never empty."""
-    name = overrides.replace("/", "_") or "default"
+QUOTE = re.compile(r'(?<!\\)"')  # not a quotation mark that a backslash escapes
+
+
+def run_dirname(overrides: str = "") -> str:
+    """Folder name for a run's overrides: readable, a single path component, never empty.
+
+    Quotes that were put around text (``name="2024_10"``) are left out, control characters are
+    escaped, and interpolations stay as typed: their values, such as passwords of the environment,
+    do not belong into names.
+
+    Args:
+        overrides: joined by commas; "" for those of the running command.
+    """
+    if not overrides and HydraConfig.initialized():
+        node = OmegaConf.to_container(HydraConfig.get().job, resolve=False)
+        overrides = str(node.get("override_dirname") or "") if isinstance(node, dict) else ""
+    text = QUOTE.sub("", overrides).replace('\\"', '"').replace("${", "{")
+    name = shown(text).replace("/", "_") or "default"
     if len(name.encode()) <= LONGEST_DIRNAME:
         return name
     mark = hashlib.sha256(name.encode()).hexdigest()[:8]

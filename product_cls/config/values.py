@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 
+from product_cls.core.arguments import as_typed
 from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError
+from product_cls.core.names import shown
+
+LARGEST_SIDE = 10_000  # pixels; a batch of larger pictures fits no memory
 
 
 def image_size(value: Any) -> tuple[int, int]:
@@ -20,10 +23,13 @@ def image_size(value: Any) -> tuple[int, int]:
     if OmegaConf.is_config(pair):
         pair = OmegaConf.to_container(pair)
     if not (
-        isinstance(pair, list) and len(pair) == 2 and all(type(x) is int and x > 0 for x in pair)
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(x) is int and 0 < x <= LARGEST_SIDE for x in pair)
     ):
         raise UserError(
-            f"data.size={value}; allowed: a number of pixels, 1 or more, or [height, width]."
+            f"data.size={shown(as_typed(value))}; allowed: a number of pixels, 1 to "
+            f"{LARGEST_SIDE}, or [height, width]."
         )
     return pair[0], pair[1]
 
@@ -36,11 +42,13 @@ def parse_fold(value: Any) -> int | str:
     """
     if value == "all" or (isinstance(value, int) and not isinstance(value, bool)):
         return value
-    raise UserError(f"fold={value}; allowed: the number of a fold, or all.")
+    raise UserError(f"fold={shown(as_typed(value))}; allowed: the number of a fold, or all.")
 
 
 def on_gpu(trainer: Mapping[str, Any]) -> bool:
     """Whether Lightning resolves ``trainer.accelerator`` to a CUDA device."""
+    import torch  # takes seconds, and mistakes on the command line should show at once
+
     return trainer["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
@@ -51,6 +59,8 @@ def trainer_precision(trainer: Mapping[str, Any]) -> str:
     """
     if trainer["precision"] != "auto":
         return str(trainer["precision"])
+    import torch
+
     # Older GPUs emulate bfloat16, which is slower than float32.
     bf16 = on_gpu(trainer) and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16-mixed" if bf16 else "32-true"

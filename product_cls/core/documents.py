@@ -38,10 +38,17 @@ def read_json(file: Path, kind: type[T]) -> T:
 
 def read_yaml(file: Path, kind: type[T]) -> T:
     """Content of a YAML file; see ``read_json``. At most 1 MB, plain values and no aliases."""
-    return _read(file, kind, "YAML", _parse_yaml)
+    return _read(file, kind, "YAML", parse_yaml)
 
 
-def _parse_yaml(text: str) -> Any:
+def parse_yaml(text: str) -> Any:
+    """Content of a YAML text: plain values.
+
+    Raises:
+        ValueError: it holds aliases, or a value that is none.
+        RecursionError: it is nested too deeply.
+        yaml.YAMLError: it is no YAML.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=Loader):
         # Nine lines of nested aliases unfold into a billion values, and no file of ours has any.

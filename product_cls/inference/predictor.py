@@ -53,8 +53,8 @@ class Predictor:
         """Rebuild a network from its checkpoint alone, on the CPU.
 
         Raises:
-            UserError: the file is missing, damaged or not a product_cls checkpoint, or holds weights
-                that are NaN or infinite.
+            UserError: the file is missing, damaged or not a product_cls checkpoint, or weights in
+                it are NaN or infinite.
         """
         if not checkpoint.is_file():
             raise UserError(f"There is no checkpoint {checkpoint}.")

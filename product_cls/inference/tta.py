@@ -1,6 +1,5 @@
 """Test-time augmentation: the views of a batch over which scores are averaged."""
 
-import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from product_cls.core.errors import UserError
+from product_cls.inference.view_names import SIZE, check_view_names, steps_of
 
 # From a batch [B, C, H, W] to one or more such batches.
 View = Callable[[Tensor], list[Tensor]]
@@ -66,15 +66,9 @@ VIEWS: dict[str, View] = {
 
 
 def _single(word: str) -> View:
-    if match := re.fullmatch(r"size_(\d+)", word):
+    if match := SIZE.fullmatch(word):
         longer = int(match[1])
-        if longer >= 8:
-            return lambda images: _scaled(images, longer)
-    if word not in VIEWS:
-        raise UserError(
-            f"tta names '{word}'; allowed: {', '.join(VIEWS)}, size_<pixels, 8 or more>, and "
-            f"several joined by +."
-        )
+        return lambda images: _scaled(images, longer)
     return VIEWS[word]
 
 
@@ -87,7 +81,7 @@ def build_view(name: str) -> View:
     Raises:
         UserError: an unknown name.
     """
-    steps = [_single(word) for word in str(name).split("+")]
+    steps = [_single(word) for word in steps_of(name)]
 
     def view(images: Tensor) -> list[Tensor]:
         batches = [images]
@@ -104,10 +98,7 @@ def build_views(names: Sequence[str]) -> dict[str, View]:
     Raises:
         UserError: no names, a repeated name, or an unknown name.
     """
-    if not names:
-        raise UserError("tta is empty; tta=[identity] predicts the picture as it is.")
-    if len(set(names)) < len(names):
-        raise UserError(f"tta names a view twice: {', '.join(names)}.")
+    check_view_names(names)
     return {name: build_view(name) for name in names}
 
 

@@ -25,6 +25,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from product_cls.config.border import keys_for_arguments
+from product_cls.config.checks import check_settings
 from product_cls.core.errors import UserError
 from product_cls.launchers.base import (
     BASIC_SWEEPER,
@@ -145,7 +146,8 @@ class ProcessesLauncher(Launcher):
             first: number of the first job.
 
         Raises:
-            UserError: two jobs share a folder, or a folder's name is too long.
+            UserError: settings that no run can have, two jobs share a folder, or a folder's name is
+                too long.
             HydraException: a config cannot be composed.
         """
         assert self.config is not None and self.hydra_context is not None
@@ -166,6 +168,7 @@ class ProcessesLauncher(Launcher):
                 config.hydra.job.num = number
             result = JobReturn(overrides=list(config.hydra.overrides.task))
             path = self.fill_result(config, result)
+            check_settings(config)
             command = [
                 *program,
                 *hydra_overrides,

@@ -8,8 +8,8 @@ finds the same folder again.
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -19,9 +19,11 @@ from uuid import uuid4
 import yaml
 from filelock import FileLock, Timeout
 
+from product_cls.core.arguments import as_typed
 from product_cls.core.documents import read_json, read_yaml
 from product_cls.core.errors import UserError, reason
 from product_cls.core.files import now, storage_sentence, write_text_whole
+from product_cls.core.nested import flatten
 from product_cls.runs.stored import Stored
 
 OUTPUTS = (
@@ -294,6 +296,43 @@ class RunFolder:
             halved=halved,
         )
         return moved
+
+    def differences(self, config: Mapping[str, Any]) -> list[str]:
+        """Settings of the earlier run here that are not those of ``config``.
+
+        Args:
+            config: resolved, plain containers.
+
+        Returns:
+            ``data.root=a, now b``, in the order of the config; empty if no earlier one can be read.
+        """
+        try:
+            before = flatten(self.config())
+        except UserError:
+            return []
+        now = flatten(config)
+        keys = [key for key in {**now, **before} if before.get(key) != now.get(key)]
+        left_out = ("logger", "rerun", "data.samples")
+        return [
+            f"{key}={as_typed(before.get(key))}, now {as_typed(now.get(key))}"
+            for key in keys
+            if not key.startswith(left_out)
+        ]
+
+    def discard_unbegun(self) -> None:
+        """Delete what Hydra and the log have written for a run that was refused before it began.
+
+        A folder in which a run has begun, or that holds anything else, keeps it.
+        """
+        outputs = {name for name in OUTPUTS if (self.path / name).exists()}
+        if outputs - {"status.json"} or self.status().get("fingerprint"):
+            return
+        shutil.rmtree(self.path / ".hydra", ignore_errors=True)
+        for file in (self.status_file, self.log_file, self.path / ".lock"):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty
+            self.path.rmdir()
+            self.path.parent.rmdir()
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -5,17 +5,24 @@ at once.
 """
 
 import gc
+import os
 import sys
 
 import hydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
-from product_cls.config.compose import conf_folder, own_conf_folder
-from product_cls.config.hints import hinting
+from product_cls.config.command_line import is_job, read_command_line
+from product_cls.config.compose import conf_folder
 from product_cls.config.resolvers import register_resolvers
+from product_cls.config.sentences import sentence
 from product_cls.core.cli import closed_pipe_exits
 from product_cls.core.errors import UserError
 from product_cls.core.interrupts import interrupt_exits
+from product_cls.inference.view_names import check_view_names
+
+FULL_ERROR = "HYDRA_FULL_ERROR"  # environment variable of Hydra
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
@@ -31,10 +38,19 @@ def train(config: DictConfig) -> float | None:
 def main() -> None:
     """Read the command line and train; with ``-m``, sweep."""
     register_resolvers()
-    try:
-        own_conf_folder()  # checked here, where Hydra would print a traceback
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    with closed_pipe_exits(), interrupt_exits(), hinting():
-        train()
+    # Of the user; the jobs of a sweep inherit the one that is set below.
+    debugging = os.environ.get(FULL_ERROR) == "1" and not is_job(sys.argv)
+    # Hydra raises its errors then, instead of printing them, and one sentence is printed here.
+    os.environ[FULL_ERROR] = "1"
+    with closed_pipe_exits(), interrupt_exits():
+        try:
+            sys.argv[1:] = read_command_line(
+                sys.argv[1:], lambda config: check_view_names(config.tta)
+            )
+            train()
+        except (UserError, HydraException, OmegaConfBaseException) as error:
+            if debugging:
+                raise
+            told = str(error) if isinstance(error, UserError) else sentence(error)
+            print(f"error: {told}", file=sys.stderr)
+            raise SystemExit(2) from None

@@ -24,10 +24,10 @@ from pytorch_lightning.loggers import Logger
 
 from product_cls.config.batch import can_halve
 from product_cls.config.border import missing_keys_named
-from product_cls.config.compose import sweep_sources, swept_params
+from product_cls.config.compose import set_of_runs, swept_params
+from product_cls.config.instantiate import to_plain
 from product_cls.config.values import on_gpu
 from product_cls.core.checkpoint_file import read_checkpoint
-from product_cls.core.cli import command_words
 from product_cls.core.errors import UserError, reason
 from product_cls.core.files import now, storage_sentence, write_text_whole
 from product_cls.data.datamodule import ProductDataModule
@@ -58,6 +58,7 @@ def run(config: DictConfig) -> float | None:
             it was interrupted.
     """
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    new = not folder.status_file.exists()
     quiet_libraries()
     logging.raiseExceptions = False  # no traceback for each line that a full disk does not take
     try:
@@ -68,6 +69,8 @@ def run(config: DictConfig) -> float | None:
         log.error(str(error))
         if error.__cause__ is not None and not isinstance(error.__cause__, ValueError):
             _trace_to_file(error.__cause__)  # an error in a user's own code or config
+        if new and _is_single_run(HydraConfig.get()):
+            folder.discard_unbegun()
         sys.exit(1)
     except KeyboardInterrupt:
         log.error("Interrupted; the same command resumes after the last finished epoch.")
@@ -189,10 +192,12 @@ def prepare(
     module, data = build_parts(plan)
     trainer = build_trainer(plan, folder, module, data)
     fresh = plan.action == "fresh"
+    changed = folder.differences(to_plain(plan.config)) if fresh else []
     if moved := folder.begin(plan.fingerprint, fresh=fresh, halved=plan.halved):
         log.warning(
-            "Moved the previous run's results to %s (only the latest are kept); name=... keeps "
+            "Moved the previous run's results%s to %s (only the latest are kept); name=... keeps "
             "both.",
+            f" ({'; '.join(changed[:3])})" if changed else "",
             moved,
         )
     if plan.checkpoint == folder.best_checkpoint:
@@ -316,11 +321,7 @@ def refuse_sweep_without_multirun() -> None:
     if not swept or not _is_single_run(hydra):
         return
     typed = [str(word) for word in hydra.overrides.task]
-    sources = sweep_sources(typed)
-    raise UserError(
-        f"{' '.join(sources) or 'This config'} is a set of runs (of {', '.join(swept)}), which "
-        f"needs -m: {command_words('train')} -m {' '.join(sources or typed)}."
-    )
+    raise UserError(set_of_runs(swept, typed))
 
 
 def _is_single_run(hydra: Any) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 from product_cls.core.cli import MISSING, guard, parse_arguments
 from product_cls.core.errors import UserError
 from product_cls.core.extras import missing_extra
+from product_cls.core.names import shown
 from product_cls.launchers.fork_server import fork_server
 from product_cls.launchers.resources import assign_gpus, job_environment, visible_gpus
 
@@ -82,7 +83,7 @@ def own_keys_first(shared: list[str]) -> Iterator[None]:
         names = [field.name for field in fields(Arguments)]
         for key in (word.partition("=")[0] for word in shared):
             close = get_close_matches(key, names, n=1)
-            if close and f"Could not override '{key}'" in str(error):
+            if close and f"There is no key {key};" in str(error):
                 raise UserError(f"Unknown key '{key}'; did you mean '{close[0]}'?") from None
         raise
 
@@ -95,10 +96,13 @@ def main() -> None:
         value = getattr(arguments, name)
         if value is not None and value < minimum:
             raise UserError(f"{name}={value}; allowed: {minimum} or more.")
+    from product_cls.config.names import check_place_below  # imports OmegaConf
+
     if not 0 <= arguments.sampler_seed < 2**32:
         raise UserError(f"sampler_seed={arguments.sampler_seed}; allowed: 0 to {2**32 - 1}.")
-    if not arguments.study or "/" in arguments.study:
-        raise UserError(f"study={arguments.study}; allowed: the name of a folder.")
+    if "/" in arguments.study:
+        raise UserError(f"study={shown(arguments.study)}; allowed: the name of a folder.")
+    check_place_below("study", arguments.study)
     try:
         import optuna
     except ImportError:

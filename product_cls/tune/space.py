@@ -13,6 +13,7 @@ from optuna.distributions import (
 )
 
 from product_cls.config.compose import group_files
+from product_cls.core.documents import parse_yaml
 from product_cls.core.errors import UserError, reason
 
 FORMS = "{low: 0.1, high: 1, log: true}, {low: 1, high: 9, step: 2} or a list"
@@ -33,10 +34,10 @@ def read_space(name: str) -> dict[str, BaseDistribution]:
     if file is None:
         raise UserError(f"space={name}; allowed: {', '.join(spaces)}, FILE.yaml.")
     try:
-        content = yaml.safe_load(file.read_text())
+        content = parse_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"space={name}: {file} cannot be read ({error.strerror}).") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is not YAML: {reason(error)}.") from None
     if not isinstance(content, dict) or not content:
         raise UserError(f"{file} names no key to vary; write, for example, optimizer.lr: {FORMS}.")

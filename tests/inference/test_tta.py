@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from product_cls.core.errors import UserError
+from product_cls.inference import tta, view_names
 from product_cls.inference.tta import build_view, build_views, check_views
 
 IMAGES = torch.arange(2 * 3 * 16 * 16, dtype=torch.float32).reshape(2, 3, 16, 16)
@@ -56,3 +57,7 @@ def test_quarter_turns_need_square_pictures() -> None:
             match=r"rot90 and tta=rot270 .* square .* 32 x 24 pixels; allowed: square pictures",
         ):
             check_views([name], (32, 24))
+
+
+def test_the_names_are_those_of_the_views() -> None:
+    assert tuple(tta.VIEWS) == view_names.NAMES

@@ -138,3 +138,29 @@ def test_files_of_a_run_are_read_or_refused(tmp_path: Path) -> None:
     run.overrides_file.write_text("")
     with pytest.raises(UserError, match=r"overrides\.yaml is damaged: it holds no list\."):
         run.overrides()
+
+
+def test_a_refused_run_leaves_no_new_folder(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "name" / "seed=0")
+    with run.locked():
+        run.write_overrides(["seed=0"])
+        run.log_file.touch()
+        run.update_status(state="failed", error="There is no such folder.")
+    run.discard_unbegun()
+    assert not list(tmp_path.iterdir())
+    run.begin("f", fresh=True)
+    run.discard_unbegun()
+    assert run.state().kind == "running"
+    other = RunFolder(tmp_path / "name" / "seed=1")
+    other.write_overrides([])
+    (other.path / "notes.txt").touch()
+    other.discard_unbegun()
+    assert [path.name for path in other.path.iterdir()] == ["notes.txt"]
+
+
+def test_replaced_settings_are_named(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.differences({"seed": 0}) == []
+    run.config_file.write_text("seed: 0\ndata: {root: a, limit: null}\nlogger: {}\n")
+    now = {"seed": 0, "data": {"root": "b", "limit": None}, "logger": {"csv": {}}}
+    assert run.differences(now) == ["data.root=a, now b"]

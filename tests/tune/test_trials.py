@@ -387,7 +387,7 @@ def test_misspelt_keys_are_looked_up_where_they_belong(
     for word, sentence in (
         ("trails=2", "Unknown key 'trails'; did you mean 'trials'?"),
         ("fodl=1", "Did you mean 'fold'?"),
-        ("space=space.yaml", "error: space=space.yaml: The config cannot be composed: Could not"),
+        ("space=space.yaml", "error: space=space.yaml: There is no key optimizer.lrr;"),
     ):
         status, _, errors = run_command(command.main)("study=a", word)
         assert status == 2 and sentence in errors and errors.count("\n") == 1
