@@ -8,6 +8,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from product_cls.config.values import batch_limit
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.distributed.collectives import gathered
 from product_cls.inference.scoring import predict_scores
@@ -65,15 +66,15 @@ class GalleryValidation(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ProductDataModule)
         module: Any = pl_module
-        limit = trainer.limit_val_batches
+        loader = data.loader("train")
         scores = predict_scores(
             module.network,
             module.task,
-            data.loader("train"),
+            loader,
             ["identity"],
             device=pl_module.device,
             bf16=str(trainer.precision).startswith("bf16"),
-            limit=limit if isinstance(limit, int) else None,
+            limit=batch_limit(trainer.limit_val_batches, loader),
         )
         index, gallery = joined([scores.index, scores.embedding])
         labels, device = data.targets[index], pl_module.device
