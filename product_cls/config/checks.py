@@ -122,7 +122,7 @@ def _check_devices(trainer: Mapping[str, Any]) -> None:
         )
     if not on_gpu(trainer) and devices > (cores := max(2, usable_cores())):
         raise UserError(
-            f"trainer.devices={devices} is that many processes of the CPU, of which {cores} cores can "
+            f"trainer.devices={devices} starts as many processes on the CPU, but {cores} cores can "
             f"be used here; lower it."
         )
     if trainer.get("sync_batchnorm") and (one_rank or not on_gpu(trainer)):

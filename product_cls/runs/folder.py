@@ -7,6 +7,7 @@ folder again.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -113,6 +114,11 @@ class RunFolder:
         except (OSError, ValueError, RecursionError):
             return {}
         return content if isinstance(content, dict) else {}
+
+    def best_value(self) -> float | None:
+        """The best metric so far, as ``status.json`` records it; None if it is no number."""
+        value: Any = self.status().get("value")
+        return value if type(value) in (int, float) and math.isfinite(value) else None
 
     def halved(self) -> int:
         """How often the batch was halved, as ``status.json`` records it."""

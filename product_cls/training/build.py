@@ -24,6 +24,7 @@ from product_cls.optim.sam import SAM
 from product_cls.tasks import Task
 from product_cls.training.data_source import build_picture_store
 from product_cls.training.module import ProductModule
+from product_cls.training.monitors import build_metrics
 from product_cls.training.plan import RunPlan
 
 log = logging.getLogger(__name__)
@@ -276,4 +277,5 @@ def build_module(
         mix=mix,
         seed=int(config.seed),
         image={"size": list(size), "fit": config.data.fit},
+        metrics=build_metrics(config, task),
     )

@@ -184,7 +184,7 @@ def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
         (
             "callbacks=early_stopping callbacks.early_stopping.monitor=foo",
             "callbacks.early_stopping.monitor=foo; allowed: lr, train/loss, train/loss_epoch, "
-            "train/loss_step, val/accuracy, val/loss.",
+            "train/loss_step, val/accuracy, val/f1, val/loss.",
         ),
         (
             "callbacks=early_stopping callbacks.early_stopping.patience=-4",
