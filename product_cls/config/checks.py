@@ -4,18 +4,21 @@ Of a value that library code takes as an argument, only the type is checked here
 its range, and ``border.py`` names the key. All other values are checked only here.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from product_cls.config.allowed import FLAG, Allowed, number, whole
 from product_cls.config.batch import world_size
 from product_cls.config.border import missing_keys_named
 from product_cls.config.names import check_name
 from product_cls.config.sentences import said_plainly
+from product_cls.config.trainer_options import TRAINER, check_trainer
 from product_cls.config.values import image_size, on_gpu, parse_fold, trainer_precision
 from product_cls.config.words import TEXT, fits
 from product_cls.core.arguments import as_typed
+from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError
 from product_cls.core.names import shown
 from product_cls.core.nested import flatten
@@ -23,74 +26,36 @@ from product_cls.core.nested import flatten
 ABSENT: Any = object()
 
 
-class Allowed(NamedTuple):
-    """The values that are allowed: as a test, and in words."""
-
-    holds: Callable[[Any], bool]
-    words: str
-
-
-def _whole(low: int | None = None, *, null: bool = False, unit: str = "") -> Allowed:
-    """Whole numbers of at least ``low``, if it is set; with ``null``, also null."""
-    words = f"a whole number{unit}"
-    words += "" if low is None else f", {low} or more"
-
-    def holds(x: Any) -> bool:
-        return (null and x is None) or (type(x) is int and (low is None or x >= low))
-
-    return Allowed(holds, words + (", or null" if null else ""))
-
-
-def _number(above: float | None = None, words: str = "a number") -> Allowed:
-    """Numbers, above ``above`` if it is set."""
-    words += "" if above is None else f" above {above:g}"
-    return Allowed(lambda x: type(x) in (int, float) and (above is None or x > above), words)
-
-
 # What numpy's and scikit-learn's generators take.
 SEED = Allowed(lambda x: type(x) is int and 0 <= x < 2**32, "a whole number, 0 to 4294967295")
-FLAG = Allowed(lambda x: isinstance(x, bool), "true or false")
 
 CHECKS: dict[str, Allowed] = {
     "seed": SEED,
     "exclude": Allowed(OmegaConf.is_list, "a list, exclude=[rotate,cutmix]"),
     "tta": Allowed(OmegaConf.is_list, "a list, tta=[identity,hflip]"),
     "rerun": FLAG,
-    "oom_retries": _whole(0),
-    "folds.n_splits": _whole(),
+    "oom_retries": whole(0),
+    "folds.n_splits": whole(),
     "folds.seed": SEED,
-    "data.batch_size": _whole(1),  # its range, too: pictures a step and searches depend on it
-    "data.per_class": _whole(null=True),
-    "data.limit": _whole(null=True, unit=" of pictures"),
-    "data.stream.window": _whole(1, unit=" of pictures"),
-    "data.stream.cache_gb": _number(0, "gigabytes"),
-    "model.drop_rate": _number(),
-    "model.drop_path_rate": _number(),
+    "data.batch_size": whole(1),  # its range, too: pictures a step and searches depend on it
+    "data.per_class": whole(null=True),
+    "data.limit": whole(null=True, unit=" of pictures"),
+    "data.stream.window": whole(1, unit=" of pictures"),
+    "data.stream.cache_gb": number(0, "gigabytes"),
+    "model.drop_rate": number(),
+    "model.drop_path_rate": number(),
     "model.channels_last": FLAG,
     "model.compile": FLAG,
-    "mix.mixup": _number(),
-    "mix.cutmix": _number(),
-    "mix.p": _number(),
-    "optimizer.lr": _number(),
+    "mix.mixup": number(),
+    "mix.cutmix": number(),
+    "mix.p": number(),
+    "optimizer.lr": number(),
     # Its range, too, because some of torch's optimisers take negative values.
     "optimizer.weight_decay": Allowed(lambda x: type(x) in (int, float) and x >= 0, "0 or more"),
-    "scheduler.end_lr": _number(),
-    "scheduler.warmup": _number(),
-    "callbacks.early_stopping.patience": _whole(0),
-    "trainer.max_epochs": _whole(1),
-    "trainer.accumulate_grad_batches": _whole(1),
-    "trainer.gradient_clip_val": Allowed(
-        lambda x: x is None or (type(x) in (int, float) and x >= 0), "0 or more, or null"
-    ),
-    "trainer.devices": _whole(1),
-    "trainer.num_nodes": _whole(1),
-    "trainer.strategy": Allowed(lambda x: x == "ddp", "ddp, the only one for several devices"),
-    "trainer.sync_batchnorm": FLAG,
-    # Each epoch ends with validation, which selects the best checkpoint.
-    "trainer.check_val_every_n_epoch": Allowed(lambda x: x == 1, "1"),
-    "trainer.limit_val_batches": _number(0),
-    "trainer.limit_train_batches": _number(0),
-    "trainer.fast_dev_run": Allowed(lambda x: not x, "false (trainer=debug runs two steps)"),
+    "scheduler.end_lr": number(),
+    "scheduler.warmup": number(),
+    "callbacks.early_stopping.patience": whole(0),
+    **{f"trainer.{name}": allowed for name, allowed in TRAINER.items()},
 }
 
 
@@ -196,6 +161,8 @@ def _check_values(config: DictConfig) -> None:
             f"epochs_from={config.epochs_from} is for a final model, fold=all; with "
             f"fold={config.fold}, validation selects the best epoch."
         )
+    check_trainer(config.trainer)
+    _check_devices(config.trainer)
     if config.oom_retries and (nodes := config.trainer.get("num_nodes", 1)) > 1:
         raise UserError(
             f"oom_retries={config.oom_retries} works on one machine only, and "
@@ -228,6 +195,11 @@ def _check_devices(trainer: Mapping[str, Any]) -> None:
         raise UserError(
             f"trainer.devices={devices}, but {count} GPUs can be used here; lower it, or check "
             f"CUDA_VISIBLE_DEVICES."
+        )
+    if not on_gpu(trainer) and devices > (cores := max(2, usable_cores())):
+        raise UserError(
+            f"trainer.devices={devices} starts as many processes on the CPU, but {cores} cores can "
+            f"be used here; lower it."
         )
     if trainer.get("sync_batchnorm") and (one_rank or not on_gpu(trainer)):
         raise UserError(

@@ -1,6 +1,6 @@
 """Config values that need parsing: image size, fold, accelerator, precision, loader workers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -64,6 +64,18 @@ def trainer_precision(trainer: Mapping[str, Any]) -> str:
     # Older GPUs emulate bfloat16, which is slower than float32.
     bf16 = on_gpu(trainer) and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16-mixed" if bf16 else "32-true"
+
+
+def batch_limit(limit: int | float, loader: Sized) -> int | None:
+    """The number of batches that ``trainer.limit_..._batches`` leaves; None for all.
+
+    Args:
+        limit: a number of batches, or a share of them, above 0 and up to 1.0.
+        loader: its length is the number of batches.
+    """
+    if isinstance(limit, int):
+        return limit
+    return None if limit == 1.0 else max(1, int(len(loader) * limit))
 
 
 def loader_workers(value: int | str, gpu: bool, ranks: int = 1) -> int:

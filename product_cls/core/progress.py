@@ -9,10 +9,13 @@ LOGGED = 30.0  # seconds between two updates in a log file
 
 
 def progress_bar(*arguments: Any, **options: Any) -> "tqdm[Any]":
-    """``tqdm`` that updates in place on a terminal, and rarely in a log file.
+    """``tqdm`` that updates in place on a terminal; in a log file or a pipe it shows nothing in the
+    first half minute, and then rarely.
 
     Args:
         arguments, options: those of ``tqdm``.
     """
-    interval = 0.1 if sys.stderr.isatty() else LOGGED
-    return tqdm(*arguments, mininterval=interval, maxinterval=max(10.0, interval), **options)
+    if sys.stderr.isatty():
+        return tqdm(*arguments, **options)
+    limits = {"mininterval": LOGGED, "maxinterval": LOGGED, "delay": LOGGED}
+    return tqdm(*arguments, **limits | options)

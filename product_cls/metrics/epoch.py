@@ -28,6 +28,38 @@ def macro_f1(decided: np.ndarray, target: np.ndarray) -> float:
     return float(f1_score(target_codes, decided_codes, average="macro"))
 
 
+class MacroF1(Metric):
+    """``macro_f1`` of the best-scored classes, from counts instead of all scores.
+
+    Args:
+        classes: number of classes.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    hits: Tensor
+    decided: Tensor
+    truth: Tensor
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        for name in ("hits", "decided", "truth"):
+            self.add_state(name, torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, scores: Tensor, target: Tensor) -> None:
+        """Add the scores float ``[B, C]`` and targets int64 ``[B]`` of a batch; negative targets
+        are classes that cannot be decided."""
+        decided, count = scores.argmax(dim=1), len(self.hits)
+        self.hits += torch.bincount(target[decided == target], minlength=count)
+        self.decided += torch.bincount(decided, minlength=count)
+        self.truth += torch.bincount(target[target >= 0], minlength=count)
+
+    def compute(self) -> Tensor:
+        """The mean F1 of the classes that occur among decisions or targets, a scalar."""
+        both = self.decided + self.truth
+        return (2 * self.hits[both > 0] / both[both > 0]).mean()
+
+
 class EpochMetric(Metric):
     """A function of all scores and targets of an epoch, as a torchmetrics metric.
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from timm.models import group_parameters
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def parameter_groups(
     Args:
         network: its parameters outside ``backbone`` count as head.
         weight_decay: weight decay of matrices and kernels; vectors and scalars (biases, the affine
-            parameters of norms, GeM's exponent) get 0.
+            parameters of norms, gains, GeM's exponent) get 0, whatever their number of dimensions.
         lr: the optimiser's learning rate.
         finetune: None for the same rate everywhere.
 
@@ -73,6 +74,7 @@ def parameter_groups(
     finetune = finetune or Finetune()
     head_lr = finetune.head_lr or lr
     depth = {} if finetune.layer_decay is None else backbone_depths(network)
+    kernels = {id(m.weight) for m in network.modules() if isinstance(m, nn.Linear | _ConvNd)}
     grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
@@ -80,12 +82,17 @@ def parameter_groups(
         rate = lr if name.startswith("backbone.") else head_lr
         if name in depth:
             rate *= (finetune.layer_decay or 1.0) ** depth[name]
-        decay = weight_decay if parameter.ndim > 1 else 0.0
+        decay = weight_decay if id(parameter) in kernels or _is_matrix(parameter) else 0.0
         grouped.setdefault((rate, decay), []).append(parameter)
     return [
         {"params": grouped[rate, decay], "weight_decay": decay, "lr": rate}
         for rate, decay in sorted(grouped, reverse=True)
     ]
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    """Whether several dimensions are larger than 1; the gains of NFNets have shape [C, 1, 1, 1]."""
+    return sum(length > 1 for length in parameter.shape) > 1
 
 
 def backbone_depths(network: nn.Module) -> dict[str, int]:

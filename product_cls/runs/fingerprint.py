@@ -40,6 +40,9 @@ FIRST_NAMES = {
     "product_cls.losses.FocalBCELoss": "product_cls.losses_multi_label.FocalBCELoss",
 }
 
+# Settings that came later: key -> the value with which runs are as they were before.
+ADDED: dict[str, Any] = {"monitor": None, "metrics": {}}
+
 
 def fingerprint(config: Mapping[str, Any], *data: str) -> str:
     """Digest of a run's settings and data; runs with equal digests have equal results.
@@ -61,6 +64,8 @@ def fingerprinted(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
     kept: dict[str, Any] = {}
     for key, value in config.items():
         if prefix + key in UNFINGERPRINTED:
+            continue
+        if prefix + key in ADDED and value == ADDED[prefix + key]:
             continue
         if isinstance(value, Mapping):
             value = fingerprinted(value, f"{prefix}{key}.")

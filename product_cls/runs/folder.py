@@ -7,6 +7,7 @@ finds the same folder again.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -157,6 +158,11 @@ class RunFolder:
         # A field of another type would fail far from here.
         suits = all(isinstance(status.get(key), types) for key, types in STATUS.items())
         return status if suits else {}
+
+    def best_value(self) -> float | None:
+        """The best metric so far, as ``status.json`` records it; None if it is no number."""
+        value: Any = self.status().get("value")
+        return value if type(value) in (int, float) and math.isfinite(value) else None
 
     def halved(self) -> int:
         """How often the batch was halved, as ``status.json`` records it."""

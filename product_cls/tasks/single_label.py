@@ -19,6 +19,7 @@ from product_cls.losses.class_weights import (
     set_class_weights,
 )
 from product_cls.losses.multi_label import takes_one_label
+from product_cls.metrics.epoch import MacroF1
 from product_cls.tasks.base import Task
 
 UNKNOWN = -1  # no label; left out of every metric
@@ -131,7 +132,8 @@ class SingleLabel(Task):
     def metrics(self) -> MetricCollection:
         # Micro: the share of pictures, as on leaderboards; torchmetrics' default is macro.
         count = len(self.classes)
-        return MetricCollection({"accuracy": MulticlassAccuracy(count, average="micro")})
+        accuracy = MulticlassAccuracy(count, average="micro")
+        return MetricCollection({"accuracy": accuracy, "f1": MacroF1(count)}, compute_groups=False)
 
     def scores(self, outputs: Any) -> Tensor:
         return torch.softmax(outputs.float(), dim=-1)

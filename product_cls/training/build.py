@@ -24,6 +24,7 @@ from product_cls.optim.sam import SAM
 from product_cls.tasks import Task
 from product_cls.training.data_source import build_picture_store
 from product_cls.training.module import ProductModule
+from product_cls.training.monitors import build_metrics
 from product_cls.training.plan import RunPlan
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
     )
     gpu = on_gpu(config.trainer)
     with keys_for_node(config.data):
-        return ProductDataModule(
+        data = ProductDataModule(
             samples,
             store,
             task.encode(samples),
@@ -144,6 +145,26 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
             rank=rank or 0,
             world_size=1 if rank is None else devices,
         )
+    check_limits(config.trainer, data)
+    return data
+
+
+def check_limits(trainer: DictConfig, data: ProductDataModule) -> None:
+    """Refuse shares of the batches that leave no batch.
+
+    Raises:
+        UserError: naming the key and the number of batches.
+    """
+    for split, part in (("train", "training"), ("val", "validation")):
+        if not len(data.ids[split]):
+            continue
+        key = f"limit_{split}_batches"
+        loader = data.loader(split, train=split == "train")
+        if isinstance(trainer[key], float) and int(len(loader) * trainer[key]) == 0:
+            raise UserError(
+                f"trainer.{key}={trainer[key]} leaves none of the {len(loader)} {part} batches; "
+                f"allowed: a share of at least {1 / len(loader):.2g}, or a number of batches."
+            )
 
 
 def build_augmentation(
@@ -256,4 +277,5 @@ def build_module(
         mix=mix,
         seed=int(config.seed),
         image={"size": list(size), "fit": config.data.fit},
+        metrics=build_metrics(config, task),
     )

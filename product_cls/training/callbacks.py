@@ -24,13 +24,16 @@ class EpochRecord(Callback):
     Args:
         folder: the run's folder.
         monitor: name of the validation metric; None without validation.
+        mode: ``max`` or ``min``, whether higher or lower values of it are better.
 
     Raises:
-        UserError: after an epoch whose training loss is not finite.
+        UserError: after an epoch whose training loss is not finite, or that a callback has ended
+            before its last batch, so that its validation was of other weights.
     """
 
-    def __init__(self, folder: RunFolder, monitor: str | None) -> None:
+    def __init__(self, folder: RunFolder, monitor: str | None, mode: str = "max") -> None:
         self.folder, self.monitor = folder, monitor
+        self.better = max if mode == "max" else min
         self._start = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -40,6 +43,12 @@ class EpochRecord(Callback):
         # These values are equal on all ranks, so all ranks stop if the loss is not finite.
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
         epoch = trainer.current_epoch + 1
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        if done < trainer.num_training_batches:
+            raise UserError(
+                f"A callback ended epoch {epoch} after {done} of {trainer.num_training_batches} "
+                f"batches, but a run trains whole epochs; let it act at the end of an epoch."
+            )
         if not math.isfinite(values["train/loss_epoch"]):
             raise UserError(
                 f"The training loss is {values['train/loss_epoch']} in epoch {epoch}; "
@@ -51,9 +60,9 @@ class EpochRecord(Callback):
         line = f"epoch {epoch}/{trainer.max_epochs}  loss {values['train/loss_epoch']:.4f}"
         if self.monitor is not None:
             value = values[self.monitor]
-            best = self.folder.status().get("value")
+            best = self.folder.best_value()
             fields["metric"] = self.monitor
-            fields["value"] = value if best is None else max(value, best)
+            fields["value"] = value if best is None else self.better(value, best)
             line += f"  {self.monitor} {value:.4f}"
         line += f"  lr {values['lr']:.2e}  {time.monotonic() - self._start:.1f} s"
         log.info(line)
@@ -97,7 +106,9 @@ class WarmEma(WeightAveraging):
             average_statistics(self._average_model)
 
 
-def checkpoint_callbacks(folder: Path, monitor: str | None) -> list[ModelCheckpoint]:
+def checkpoint_callbacks(
+    folder: Path, monitor: str | None, mode: str = "max"
+) -> list[ModelCheckpoint]:
     """Callbacks that keep ``best.ckpt`` and ``last.ckpt``, which a run resumes from.
 
     Both are written after the validation of an epoch, so that a resumed run starts with the next
@@ -105,13 +116,14 @@ def checkpoint_callbacks(folder: Path, monitor: str | None) -> list[ModelCheckpo
 
     Args:
         folder: for the checkpoints.
-        monitor: metric that selects the best epoch, higher is better; None keeps the latest.
+        monitor: metric that selects the best epoch; None keeps the latest.
+        mode: ``max`` or ``min``, whether higher or lower values of it are better.
     """
     best = ModelCheckpoint(
         folder,
         filename="best",
         monitor=monitor,
-        mode="max",
+        mode=mode,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )

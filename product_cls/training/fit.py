@@ -53,7 +53,7 @@ def build_trainer(
         UserError: settings are refused.
     """
     config = plan.config
-    callbacks = _callbacks(plan, folder, data)
+    callbacks = _callbacks(plan, folder, module, data)
     progress_bar = bool(config.trainer.enable_progress_bar) and sys.stdout.isatty()
     if progress_bar:
         callbacks.append(TQDMProgressBar(leave=False))
@@ -144,18 +144,20 @@ def fit_here(
         raise UserError(f"Lightning refuses the settings: {reason(error)}.") from error
 
 
-def _callbacks(plan: RunPlan, folder: RunFolder, data: ProductDataModule) -> list[pl.Callback]:
+def _callbacks(
+    plan: RunPlan, folder: RunFolder, module: ProductModule, data: ProductDataModule
+) -> list[pl.Callback]:
     """The config's callbacks and those of every run, in the order in which Lightning calls them."""
     task = plan.task
-    monitor = task.monitor if len(data.ids["val"]) else None
+    monitor = plan.monitor if len(data.ids["val"]) else None
     configured = {str(name): build(node) for name, node in plan.config.callbacks.items()}
-    check_monitors(configured, task, data)
+    check_monitors(configured, task, data, monitor, module.own_metrics)
     callbacks: list[pl.Callback] = list(configured.values())
     if monitor is not None and task.vote and task.validation_gallery_every:
         # First, so that it still sees the averaged weights that callbacks=ema validates with.
         callbacks.insert(0, GalleryValidation(task.vote, task.validation_gallery_every))
-    callbacks += checkpoint_callbacks(folder.checkpoints, monitor)
-    callbacks.append(EpochRecord(folder, monitor))
+    callbacks += checkpoint_callbacks(folder.checkpoints, monitor, plan.mode)
+    callbacks.append(EpochRecord(folder, monitor, plan.mode))
     return callbacks
 
 

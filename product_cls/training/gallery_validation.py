@@ -8,9 +8,11 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from product_cls.config.values import batch_limit
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.distributed.collectives import gathered
 from product_cls.inference.scoring import predict_scores
+from product_cls.metrics.epoch import macro_f1
 from product_cls.neighbours.metrics import retrieval_measures
 from product_cls.neighbours.votes import Vote
 from product_cls.retrieval.gallery import neighbour_scores
@@ -26,8 +28,8 @@ def joined(columns: list[Any]) -> list[np.ndarray]:
 
 
 class GalleryValidation(Callback):
-    """Logs ``val/accuracy`` of the neighbours' vote, ``val/recall@1``, ``val/recall@5`` and
-    ``val/mAP@R``.
+    """Logs ``val/accuracy`` and ``val/f1`` (macro) of the neighbours' vote, ``val/recall@1``,
+    ``val/recall@5`` and ``val/mAP@R``.
 
     The queries are the embeddings that validation steps return. The training pictures are embedded
     for each search.
@@ -65,15 +67,15 @@ class GalleryValidation(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ProductDataModule)
         module: Any = pl_module
-        limit = trainer.limit_val_batches
+        loader = data.loader("train")
         scores = predict_scores(
             module.network,
             module.task,
-            data.loader("train"),
+            loader,
             ["identity"],
             device=pl_module.device,
             bf16=str(trainer.precision).startswith("bf16"),
-            limit=limit if isinstance(limit, int) else None,
+            limit=batch_limit(trainer.limit_val_batches, loader),
         )
         index, gallery = joined([scores.index, scores.embedding])
         labels, device = data.targets[index], pl_module.device
@@ -88,6 +90,7 @@ class GalleryValidation(Callback):
             device=device,
         )
         measures |= module.task.evaluate(voted, targets)
+        measures["f1"] = macro_f1(voted.argmax(axis=1), targets)
         pl_module.log_dict({f"val/{name}": value for name, value in measures.items()})
 
     def _due(self, trainer: Trainer) -> bool:

@@ -1,6 +1,6 @@
 """ProductModule: the training and validation step, the same for all tasks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,6 +12,7 @@ from pytorch_lightning.strategies import ParallelStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric, MetricCollection
 
 from product_cls.data.mix import Mix
 from product_cls.data.samplers import derive_seed
@@ -40,6 +41,7 @@ class ProductModule(LightningModule):
         seed: of mixing and dropout.
         image: ``{"size": [H, W], "fit": ...}``, how the store resized the pictures; the checkpoint
             keeps it so that new pictures are resized alike.
+        metrics: further validation metrics by name, updated with scores and targets batch by batch.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class ProductModule(LightningModule):
         mix: Mix | None,
         seed: int,
         image: dict[str, Any],
+        metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         super().__init__()
         self.network, self.task = network, task
@@ -62,6 +65,7 @@ class ProductModule(LightningModule):
         self.lr, self.weight_decay, self.finetune = lr, weight_decay, finetune
         self.mix, self.seed, self.image = mix, seed, image
         self.val_metrics = task.metrics()
+        self.own_metrics = MetricCollection(dict(metrics or {}), compute_groups=False)
         self._batches = 0  # mixed so far in this epoch
         self._second_pass = False
         self._val_loss = torch.zeros(2)  # sum over the validation pictures, and their number
@@ -169,6 +173,7 @@ class ProductModule(LightningModule):
         outputs, target = self.network(batch["image"]), batch["target"]
         scores = self.task.scores(outputs)
         self.val_metrics.update(scores, target)
+        self.own_metrics.update(scores, target)
         count = len(target)
         # Summed here, because self.log rounds down the mean number of pictures on the ranks.
         loss = self.task.loss(outputs, target)
@@ -178,9 +183,10 @@ class ProductModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         total, count = summed(self._val_loss)
         self.log("val/loss", total / count)
-        values = {f"val/{name}": value for name, value in self.val_metrics.compute().items()}
-        self.log_dict(values, prog_bar=True)
+        values = {**self.val_metrics.compute(), **self.own_metrics.compute()}
+        self.log_dict({f"val/{name}": value for name, value in values.items()}, prog_bar=True)
         self.val_metrics.reset()
+        self.own_metrics.reset()
 
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self.network, self.weight_decay, self.lr, self.finetune)

@@ -22,6 +22,7 @@ from product_cls.tasks import Task
 from product_cls.training.checkpoints import resume_point
 from product_cls.training.data_source import build_folds, build_samples
 from product_cls.training.final_epochs import epochs_from_folds
+from product_cls.training.monitors import Mode, follow_monitor
 from product_cls.training.outputs import lost_outputs
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ class RunPlan:
         fold: number of the fold to hold out, or ``all``.
         samples: the sample table, reduced to ``data.limit``.
         task: fitted to ``samples``.
+        monitor: the validation metric that selects the best epoch.
+        mode: whether higher or lower values of it are better.
         folds: int64, index ``id``: the fold that holds each sample out; -1 for none.
         halved: how often the batch was halved to fit into GPU memory.
         batch: pictures per step, after halving.
@@ -53,6 +56,8 @@ class RunPlan:
     fold: int | str
     samples: pd.DataFrame
     task: Task
+    monitor: str
+    mode: Mode
     folds: "pd.Series[int]"
     halved: int
     batch: BatchPlan
@@ -93,6 +98,7 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
     # Checked here because a misspelt view should not fail only after training.
     check_views(settings.tta, size)
     samples, task = build_samples(settings)
+    monitor, mode = follow_monitor(settings, task)
     folds = build_folds(settings, samples, task, fold)
     current = fingerprint(
         to_plain(settings),
@@ -120,6 +126,8 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
         fold=fold,
         samples=samples,
         task=task,
+        monitor=monitor,
+        mode=mode,
         folds=folds,
         halved=halved,
         batch=BatchPlan.of(settings).halved(halved),
@@ -137,6 +145,7 @@ def plan_from_orders(orders: dict[str, Any]) -> RunPlan:
     assert isinstance(config, DictConfig)
     samples, task = build_samples(config)
     fold = parse_fold(config.fold)
+    monitor, mode = follow_monitor(config, task)
     checkpoint = orders["checkpoint"]
     return RunPlan(
         config=config,
@@ -144,6 +153,8 @@ def plan_from_orders(orders: dict[str, Any]) -> RunPlan:
         fold=fold,
         samples=samples,
         task=task,
+        monitor=monitor,
+        mode=mode,
         folds=build_folds(config, samples, task, fold),
         halved=orders["halved"],
         batch=BatchPlan.of(config).halved(orders["halved"]),

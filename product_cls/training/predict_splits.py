@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 
+from product_cls.config.values import batch_limit
 from product_cls.core.errors import UserError
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.inference.predictions import Predictions, summarise
@@ -55,15 +56,16 @@ def predict_splits(
     limit = plan.config.trainer.limit_val_batches
 
     def scores_of(split: str) -> Scores:
+        loader = data.loader(split)
         scores = predict_scores(
             predictor.network,
             task,
-            data.loader(split),
+            loader,
             plan.config.tta,
             device=device,
             # Embeddings become an index for float32 queries, so they must be float32, too.
             bf16=str(trainer.precision).startswith("bf16") and not task.needs_gallery,
-            limit=limit if isinstance(limit, int) else None,
+            limit=batch_limit(limit, loader),
             description=f"predict {split}" if sys.stdout.isatty() else None,
         )
         _check_finite(scores, split)
@@ -118,8 +120,8 @@ def _check_finite(scores: Scores, split: str) -> None:
             wrong |= ~np.isfinite(column).reshape(len(column), -1).all(axis=1)
     if wrong.any():
         raise UserError(
-            f"The scores of {wrong.sum()} of {len(wrong)} {split} pictures are not finite: training "
-            f"diverged; lower optimizer.lr or set trainer.gradient_clip_val=1."
+            f"The scores of {wrong.sum()} of {len(wrong)} {split} pictures are not finite: "
+            f"training diverged; lower optimizer.lr or set trainer.gradient_clip_val=1."
         )
 
 

@@ -257,7 +257,8 @@ def record(
     }
     write_text_whole(folder.metrics_file, json.dumps(content, indent=2) + "\n")
     publish_results(loggers, folder, samples, plan.folds)
-    limited = isinstance(config.trainer.limit_val_batches, int)
+    limit = config.trainer.limit_val_batches
+    limited = isinstance(limit, int) or limit < 1.0
     folder.update_status(state="done", finished=now(), error=None, limited=limited)
     log_metrics(metrics, folder)
     return folder.status().get("value")

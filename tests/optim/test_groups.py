@@ -46,6 +46,18 @@ def test_norms_and_biases_are_not_decayed() -> None:
     }  # fmt: skip
 
 
+def test_gains_of_any_shape_are_not_decayed() -> None:
+    from timm.layers import ScaledStdConv2d
+
+    network = torch.nn.Sequential(ScaledStdConv2d(3, 8, 3), torch.nn.Linear(8, 1))
+    network.register_parameter("scale", torch.nn.Parameter(torch.ones(1, 1, 8)))
+    decayed, others = parameter_groups(network, 0.1, lr=0.01)
+    assert network[0].gain.shape == (8, 1, 1, 1)
+    names = {id(p): name for name, p in network.named_parameters()}
+    assert {names[id(p)] for p in decayed["params"]} == {"0.weight", "1.weight"}
+    assert {names[id(p)] for p in others["params"]} == {"0.gain", "0.bias", "1.bias", "scale"}
+
+
 def test_layers_learn_slower_the_further_they_are_from_the_head() -> None:
     network = tiny()
     groups = parameter_groups(network, 0.1, 0.01, Finetune(layer_decay=0.5))

@@ -183,7 +183,7 @@ def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
         (
             "callbacks=early_stopping callbacks.early_stopping.monitor=foo",
             "callbacks.early_stopping.monitor=foo; allowed: lr, train/loss, train/loss_epoch, "
-            "train/loss_step, val/accuracy, val/loss.",
+            "train/loss_step, val/accuracy, val/f1, val/loss.",
         ),
         (
             "callbacks=early_stopping callbacks.early_stopping.patience=-4",
@@ -222,8 +222,20 @@ def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
         ("model.backbone=test_vit", "model.backbone=test_vit returns no feature map"),
         ("callbacks=early_stopping", "fold=all has no validation"),
         ("+augment.crop={transform:RandomCrop,height:16,width:16,p:1}", "(16, 16, 3)"),
-        ("trainer.accelerator=gpux", "'gpux'"),
-        ("trainer.precision=8", "Precision '8' is invalid"),
+        (
+            "trainer.accelerator=gpux",
+            "trainer.accelerator=gpux; allowed: auto, cpu, gpu, cuda",
+        ),
+        (
+            "trainer.precision=8",
+            "trainer.precision=8; allowed: auto, 32-true, bf16-mixed",
+        ),
+        (
+            "trainer.limit_train_batches=0.1",
+            "trainer.limit_train_batches=0.1 leaves none of the 3 training batches; allowed: a "
+            "share of at least 0.33, or a number of batches",
+        ),
+        ("trainer.limit_val_batches=0.1", "leaves none of the 3 validation batches"),
         ("model.drop_rate=2", "model.drop_rate=2; allowed: 0 to 1"),
         ("model.drop_rate=high", "model.drop_rate=high; allowed: a number"),
         ("loss.label_smoothing=2", "label_smoothing=2"),
@@ -239,6 +251,15 @@ def test_wrong_values_are_one_sentence(
 ) -> None:
     overrides = (*override.split(" "), *(["fold=all"] if "fold=all" in words else []))
     assert words in refusal(tmp_path / "run", tiny_root, caplog, *overrides)
+
+
+def test_a_share_of_the_validation_batches_is_what_predictions_hold(
+    tmp_path: Path, tiny_root: Path
+) -> None:
+    run = train(tmp_path / "run", tiny_root, "trainer.limit_val_batches=0.7", "optimizer.lr=0.01")
+    assert run.metrics()["val"]["count"] == 16  # two of three batches
+    assert run.metrics()["val"]["accuracy_no_tta"] == pytest.approx(run.status()["value"], abs=1e-6)
+    assert run.state().kind == "limited"
 
 
 def test_a_failed_change_leaves_finished_results(
