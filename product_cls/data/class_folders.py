@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from product_cls.core.names import nfc, shown
+from product_cls.core.names import is_text, nfc, shown
 from product_cls.data.faults import Faults, listed
 from product_cls.data.listing import (
     SUFFIXES,
@@ -67,6 +67,9 @@ def folder_rows(
     found, labels, empty = Listing(), list[str](), list[str]()
     classes = class_folders(folder) if classes is None else classes
     for entry in classes:
+        if not is_text(entry.name):
+            found.not_text.append(entry)
+            continue
         part = scan(entry)
         found.add(part)
         labels += [nfc(entry.name)] * len(part.pictures)

@@ -112,7 +112,8 @@ def read_csv(
         "view": view_column,
         "group": group_column,
     }
-    roles = {role: column if column is None else nfc(column) for role, column in roles.items()}
+    # Names that look like numbers may arrive as numbers.
+    roles = {role: None if name is None else nfc(str(name)) for role, name in roles.items()}
     named = [column for column in roles.values() if column is not None]
     if repeated := [column for column in named if named.count(column) > 1]:
         raise UserError(

@@ -112,6 +112,14 @@ def test_names_that_are_not_utf8(tmp_path: Path, refused: Any, name: bytes) -> N
     str(caught.value).encode()  # can be printed
 
 
+def test_a_class_whose_name_is_not_utf8(tmp_path: Path, refused: Any) -> None:
+    for name in (b"a", b"b", b"\xb0\xa1"):
+        for n in range(2):
+            touch(Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)) / f"{n}.jpg")
+    with refused("1 files or folders have names that are not UTF-8", "/\\udcb0\\udca1;"):
+        read_folder(tmp_path)
+
+
 def test_order_and_names_do_not_depend_on_the_unicode_form(tmp_path: Path) -> None:
     for form in ("NFC", "NFD"):
         for name in ("é", "f", "e", "가", "까"):

@@ -566,7 +566,7 @@ def test_fingerprint_depends_on_content_not_on_location(tiny_root: Path, own_roo
     assert samples_fingerprint(here) != samples_fingerprint(here.iloc[:-1])
 
 
-def test_labels_and_ids_are_composed(tiny_root: Path) -> None:
+def test_labels_and_ids_are_composed(tiny_root: Path, refused: Any) -> None:
     """Also those of a reader of one's own."""
     table = read_competition(tiny_root)
     table["label"] = table["label"].replace({"1": "caf\u00e9", "2": "cafe\u0301"})
@@ -575,6 +575,9 @@ def test_labels_and_ids_are_composed(tiny_root: Path) -> None:
     assert set(checked["label"]) == {"0", "10", "caf\u00e9"}
     assert checked["id"][0] == "train/\u00e9" and "\u00e9" in checked
     assert checked["path"].tolist() == table["path"].tolist()
+    table.loc[0, "id"] = "train/\udcb0.jpg"
+    with refused("here: 1 ids are not UTF-8: train/\\udcb0.jpg."):
+        check_samples(table, "here")
 
 
 def test_labels_of_thousands_of_digits_have_an_order() -> None:

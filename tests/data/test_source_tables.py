@@ -100,6 +100,7 @@ def test_separators_in_cells(root: Path) -> None:
         (b"path,label\n0.jpg,a\x00\n" * 3, "neither UTF-8"),
         (b"\xff\xfe\x00", "neither UTF-8"),
         (b"", "cannot be read as a CSV"),
+        (b"path,label, label\n0.jpg,a,b\n1.jpg,a,b\n", "has several columns 'label'"),
         (b'path,label\n"0.jpg', "cannot be read as a CSV"),
     ],
 )
