@@ -12,6 +12,7 @@ from product_cls.data.listing import (
     Listing,
     class_folders,
     is_ignored,
+    leads_to_file,
     not_text_sentence,
     scan,
     warn_left_out,
@@ -101,7 +102,9 @@ def folder_rows(
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not is_ignored(path.name) and path.is_file())
+    return sorted(
+        path for path in folder.iterdir() if not is_ignored(path.name) and leads_to_file(path)
+    )
 
 
 def _report_empty(folder: Path, empty: Sequence[str], faults: Faults, on_empty: OnEmpty) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from product_cls.core.errors import UserError
 from product_cls.core.names import nfc
 from product_cls.data.faults import Faults
+from product_cls.data.listing import leads_to_file
 from product_cls.data.samples import check_samples
 from product_cls.data.source_files import existing_folder, find_files, require_folder
 from product_cls.data.source_tables import read_table
@@ -211,7 +212,7 @@ def _read(
         form: encoding and separator, for ``read_table``.
     """
     file = folder / name
-    if not file.is_file():
+    if not leads_to_file(file):
         raise ValueError(f"{argument}={name}: there is no {file}.")
     table = read_table(file, columns, dtype=str, **form)
     index = table[columns[0]]

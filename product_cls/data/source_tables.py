@@ -43,7 +43,7 @@ def read_table(
         file: the CSV.
         columns: columns that it must have.
         encoding: a name that Python knows; None recognises UTF-8, UTF-16 and CP949 (Korean).
-        separator: one character, or one of ``SEPARATORS``; None takes the one that gives the
+        separator: one ASCII character, or one of ``SEPARATORS``; None takes the one that gives the
             ``columns``.
         options: further arguments of ``pandas.read_csv``.
 
@@ -53,9 +53,10 @@ def read_table(
     """
     if separator is not None:
         separator = SEPARATORS.get(separator, separator)
-        if len(separator) != 1 or separator in '"\r\n':
+        if len(separator) != 1 or not separator.isascii() or separator in '"\r\n\0':
             raise ValueError(
-                f"separator={separator}; allowed: one character, {', '.join(SEPARATORS)}, or null."
+                f"separator={shown(separator)}; allowed: one ASCII character, "
+                f"{', '.join(SEPARATORS)}, or null."
             )
     text = nfc(read_text(file, encoding))
     if text[:4] == "sep=" and text[5:6] in ("\r", "\n"):  # Excel's way to name the separator

@@ -208,6 +208,11 @@ def test_folder_mistakes(tmp_path: Path, refused: Any) -> None:
     with refused("root=", "there is no such folder"):
         read_folder(tmp_path / "nowhere")
     picture(tmp_path / "flat" / "1.jpg")
+    for root in ("x" * 300, "a\0b", "~nobody-of-this-name"):
+        with refused("root=", "there is no such folder"):
+            read_folder(root)
+        with refused("file=", "there is no such file"):
+            read_csv(root)
     with refused("holds no folders", "one folder per class"):
         read_folder(tmp_path / "flat")
     with refused("only the class 'a'"):

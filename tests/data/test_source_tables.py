@@ -71,7 +71,8 @@ def test_other_encodings_are_asked_for(root: Path, refused: Any, label: str, enc
         ({"encoding": "ascii"}, ["encoding=ascii", "t.csv cannot be read with it"]),
         ({"encoding": "base64"}, ["encoding=base64"]),
         ({"separator": "ab"}, ["separator=ab", "semicolon"]),
-        ({"separator": '"'}, ['separator="', "one character"]),
+        ({"separator": '"'}, ['separator="', "one ASCII character"]),
+        ({"separator": "é"}, ["separator=é", "one ASCII character"]),
         ({"separator": ";"}, ["has no column 'path'", "it has path,label,note"]),
     ],
 )
