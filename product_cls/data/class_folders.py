@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from product_cls.core.names import nfc, shown
+from product_cls.core.names import is_text, nfc, shown
 from product_cls.data.faults import Faults, listed
 from product_cls.data.listing import (
     SUFFIXES,
     Listing,
     class_folders,
     is_ignored,
+    leads_to_file,
     not_text_sentence,
     scan,
     warn_left_out,
@@ -67,6 +68,9 @@ def folder_rows(
     found, labels, empty = Listing(), list[str](), list[str]()
     classes = class_folders(folder) if classes is None else classes
     for entry in classes:
+        if not is_text(entry.name):
+            found.not_text.append(entry)
+            continue
         part = scan(entry)
         found.add(part)
         labels += [nfc(entry.name)] * len(part.pictures)
@@ -98,7 +102,9 @@ def folder_rows(
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not is_ignored(path.name) and path.is_file())
+    return sorted(
+        path for path in folder.iterdir() if not is_ignored(path.name) and leads_to_file(path)
+    )
 
 
 def _report_empty(folder: Path, empty: Sequence[str], faults: Faults, on_empty: OnEmpty) -> None:

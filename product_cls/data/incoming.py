@@ -15,7 +15,13 @@ from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
 from product_cls.core.names import is_text, nfc, shown
 from product_cls.data.class_folders import picture_ids
-from product_cls.data.listing import SUFFIXES, leads_to_file, list_pictures, not_text_sentence
+from product_cls.data.listing import (
+    SUFFIXES,
+    leads_to_file,
+    leads_to_folder,
+    list_pictures,
+    not_text_sentence,
+)
 from product_cls.data.pictures import resize
 from product_cls.data.source_files import FileFinder
 from product_cls.data.source_tables import read_table
@@ -33,7 +39,7 @@ def list_images(source: Path) -> list[tuple[str, Path]]:
         UserError: there is no such file or folder, the folder holds no picture, a name is not
             UTF-8, or the CSV has no column of paths.
     """
-    if source.is_dir():
+    if leads_to_folder(source):
         pictures = list_pictures(source)
         if not pictures:
             raise UserError(f"{shown(source)} holds no pictures ({', '.join(SUFFIXES)}).")

@@ -9,6 +9,7 @@ import pandas as pd
 from product_cls.core.errors import UserError
 from product_cls.core.names import nfc
 from product_cls.data.faults import Faults
+from product_cls.data.listing import leads_to_file
 from product_cls.data.samples import check_samples
 from product_cls.data.source_files import existing_folder, find_files, require_folder
 from product_cls.data.source_tables import read_table
@@ -97,8 +98,9 @@ def read_label_table(
     """
     folder = existing_folder(root, "label CSVs and folders of pictures")
     form = {"encoding": encoding, "separator": separator}
-    index_column, labels = nfc(index_column), labels and [nfc(name) for name in labels]
-    number_column = number_column and nfc(number_column)
+    # Names that look like numbers may arrive as numbers.
+    index_column, labels = nfc(str(index_column)), labels and [nfc(str(name)) for name in labels]
+    number_column = None if number_column is None else nfc(str(number_column))
     numbers, faults = None, Faults()
     if numbers_file is not None:
         number_column = number_column or "number"
@@ -142,7 +144,7 @@ def read_label_table(
     if not names:
         raise UserError(f"{folder / train_file} has no label column beside '{index_column}'.")
     rows = located(train, train_file, train_pictures, "train")
-    rows[names] = zeros_and_ones(train, names, folder / train_file)
+    rows[names] = _values(train, names, folder / train_file, faults)
     parts = [rows]
     if test_file is not None:
         test = _read(folder, test_file, "test_file", [index_column], form)
@@ -156,13 +158,24 @@ def read_label_table(
         if answers_file is not None:
             answers = _read(folder, answers_file, "answers_file", [index_column, *names], form)
             answers = answers.set_index(index_column).reindex(test[index_column]).reset_index()
-            rows[names] = zeros_and_ones(answers, names, folder / answers_file)
+            rows[names] = _values(answers, names, folder / answers_file, faults)
         else:
             rows[names] = np.nan
         parts.append(rows)
     table = check_samples(pd.concat(parts), folder, label=None, faults=faults)
     check_both_kinds(table, names, folder / train_file)
     return table
+
+
+def _values(
+    table: pd.DataFrame, labels: Sequence[str], source: Path, faults: Faults
+) -> np.ndarray | float:
+    """``zeros_and_ones``, whose error becomes a fault; NaN then."""
+    try:
+        return zeros_and_ones(table, labels, source)
+    except UserError as error:
+        faults.add(str(error))
+        return np.nan
 
 
 def check_both_kinds(samples: pd.DataFrame, labels: Sequence[str], source: str | Path) -> None:
@@ -199,7 +212,7 @@ def _read(
         form: encoding and separator, for ``read_table``.
     """
     file = folder / name
-    if not file.is_file():
+    if not leads_to_file(file):
         raise ValueError(f"{argument}={name}: there is no {file}.")
     table = read_table(file, columns, dtype=str, **form)
     index = table[columns[0]]

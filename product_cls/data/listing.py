@@ -194,4 +194,4 @@ def class_folders(folder: Path) -> list[Path]:
         UserError: the folder cannot be listed.
     """
     entries = [Path(entry.path) for entry in _entries(str(folder)) if not is_ignored(entry.name)]
-    return sorted((path for path in entries if path.is_dir()), key=lambda p: _order(Path(p.name)))
+    return sorted(filter(leads_to_folder, entries), key=lambda p: _order(Path(p.name)))

@@ -20,7 +20,7 @@ from product_cls.data.class_folders import (
     picture_ids,
 )
 from product_cls.data.faults import Faults, listed
-from product_cls.data.listing import class_folders, list_pictures
+from product_cls.data.listing import class_folders, leads_to_file, leads_to_folder, list_pictures
 from product_cls.data.samples import check_samples
 from product_cls.data.source_files import existing_folder, with_paths
 from product_cls.data.source_tables import read_table
@@ -70,7 +70,7 @@ def read_people(
     else:
         test_folder = existing_folder(test, "pictures to predict", argument="test")
     places = (folder / "train" / "images", folder / "images", folder)
-    parent = next(place for place in places if place.is_dir())
+    parent = next(place for place in places if leads_to_folder(place))
     aside = test_folder.resolve()
     persons = [entry for entry in class_folders(parent) if entry.resolve() != aside]
     if not persons:
@@ -90,7 +90,7 @@ def read_people(
             pictures_lost=True,
         )
     rows = [labels for row in pictures if (labels := _labelled(row)) is not None]
-    if test_folder.is_dir():
+    if leads_to_folder(test_folder):
         rows += _test_rows(test_folder, faults, encoding=encoding, separator=separator)
     if not rows:
         faults.stop()
@@ -135,9 +135,9 @@ def _test_rows(
         UserError: ``info.csv`` cannot be read, or a name is not UTF-8.
     """
     info = folder / "info.csv"
-    if info.is_file():
+    if leads_to_file(info):
         table = read_table(info, ["ImageID"], encoding=encoding, separator=separator, dtype=str)
-        inner = folder / "images" if (folder / "images").is_dir() else folder
+        inner = folder / "images" if leads_to_folder(folder / "images") else folder
         table = table.rename(columns={"ImageID": "id"})
         table = with_paths(table, inner, info, faults, what="ImageID")
         names, paths = table["id"].tolist(), table["path"].tolist()

@@ -18,9 +18,11 @@ from product_cls.data.class_folders import (
     loose_pictures,
 )
 from product_cls.data.faults import Faults, listed
+from product_cls.data.listing import leads_to_file
 from product_cls.data.samples import SPLITS, check_samples
 from product_cls.data.source_files import (
     existing_folder,
+    expanded,
     find_files,
     require_folder,
     with_paths,
@@ -102,8 +104,8 @@ def read_csv(
             whatever ``read_table`` refuses.
         UserError: a missing column or picture, or whatever ``check_samples`` refuses.
     """
-    source = Path(file).expanduser()
-    if not source.is_file():
+    source = expanded(file)
+    if not leads_to_file(source):
         raise ValueError(f"file={shown(file)}: there is no such file; expected a table of samples.")
     roles = {
         "id": path_column,
@@ -112,7 +114,8 @@ def read_csv(
         "view": view_column,
         "group": group_column,
     }
-    roles = {role: column if column is None else nfc(column) for role, column in roles.items()}
+    # Names that look like numbers may arrive as numbers.
+    roles = {role: None if name is None else nfc(str(name)) for role, name in roles.items()}
     named = [column for column in roles.values() if column is not None]
     if repeated := [column for column in named if named.count(column) > 1]:
         raise UserError(
@@ -179,18 +182,20 @@ def read_competition(
     train = require_folder(folder / "train", "the training part of the competition's layout")
     faults = Faults()
     rows = folder_rows(train, "train", faults, on_empty=on_empty)
-    table = pd.DataFrame(rows, columns=Row._fields)
-    table["id"] = "train/" + table["id"]
+    rows = [row._replace(id=f"train/{row.id}") for row in rows]
     sample = folder / sample_file
-    if not sample.is_file():
+    if not leads_to_file(sample):
         raise UserError(f"There is no {sample} (filename,prediction: the pictures to predict).")
     form: dict[str, Any] = {"encoding": encoding, "separator": separator}
     names = read_table(sample, ["filename"], dtype=str, **form)["filename"]
     test = with_paths(pd.DataFrame({"id": names}), folder / "test", sample, faults, what="filename")
-    test = test.assign(id="test/" + test["id"], split="test", label=None)
-    table = pd.concat([table, test], ignore_index=True)
+    rows += [
+        Row(f"test/{name}", path, "test", None)
+        for name, path in zip(test["id"], test["path"], strict=True)
+    ]
+    table = pd.DataFrame(rows, columns=Row._fields)
     views = folder / "views.csv"
-    if views.is_file():
+    if leads_to_file(views):
         view_table = read_table(
             views, ["id", "label", "pitch"], dtype={"id": str, "label": str}, **form
         )
@@ -205,7 +210,7 @@ def read_competition(
         labels = view_table["label"].reindex(table["id"]).to_numpy()
         table["label"] = table["label"].where(table["split"] != "test", labels)
     catalogue = folder / "catalogue.csv"
-    if catalogue.is_file():
+    if leads_to_file(catalogue):
         products = read_table(catalogue, ["label"], dtype=str, **form)
         table = _join_catalogue(table, products, catalogue, faults)
     return check_samples(table, folder, faults=faults)
@@ -263,7 +268,7 @@ def read_grocery(
     parts, faults = [], Faults()
     for split in SPLITS:
         file = folder / f"{split}.txt"
-        if not file.is_file():
+        if not leads_to_file(file):
             continue
         columns = ["id", "fine", "coarse"]
         part = read_table(file, [], names=columns, dtype=str, skipinitialspace=True, **form)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from product_cls.core.files import digest
-from product_cls.core.names import nfc, shown
+from product_cls.core.names import is_text, nfc, shown
 from product_cls.data.faults import Faults, listed
 from product_cls.data.pictures import place_in_shard
 from product_cls.data.stratify import even_order
@@ -62,6 +62,8 @@ def check_samples(
     twice = table["id"].duplicated() & table["id"].notna()
     if names := sorted(table["id"][twice].unique()):
         faults.add(f"{source}: {len(names)} ids appear twice, the first is '{shown(names[0])}'.")
+    if odd := [name for name in table["id"] if not is_text(str(name))]:
+        faults.add(f"{source}: {len(odd)} ids are not UTF-8: {listed(odd)}.")
     if unknown := sorted(set(map(str, table["split"])) - set(SPLITS)):
         faults.add(f"{source}: unknown split '{listed(unknown)}'; allowed: {', '.join(SPLITS)}.")
     training = table[table["split"].isin(SPLITS) & (table["split"] != "test")]

@@ -24,7 +24,7 @@ def existing_folder(root: str | Path, expected: str, *, argument: str = "root") 
     Raises:
         ValueError: there is no such folder, or its path is not UTF-8.
     """
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     if not leads_to_folder(folder):
         others = [
             path for path in FileFinder(Path()).spellings(str(folder)) if leads_to_folder(path)
@@ -42,6 +42,14 @@ def existing_folder(root: str | Path, expected: str, *, argument: str = "root") 
     return folder
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with ``~`` expanded; one of an unknown user stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def require_folder(folder: Path, content: str) -> Path:
     """Check that a folder inside a data set exists.
 
@@ -52,7 +60,7 @@ def require_folder(folder: Path, content: str) -> Path:
     Raises:
         UserError: there is no such folder.
     """
-    if not folder.is_dir():
+    if not leads_to_folder(folder):
         raise UserError(f"There is no folder {shown(folder)} ({content}).")
     return folder
 

@@ -43,7 +43,7 @@ def read_table(
         file: the CSV.
         columns: columns that it must have.
         encoding: a name that Python knows; None recognises UTF-8, UTF-16 and CP949 (Korean).
-        separator: one character, or one of ``SEPARATORS``; None takes the one that gives the
+        separator: one ASCII character, or one of ``SEPARATORS``; None takes the one that gives the
             ``columns``.
         options: further arguments of ``pandas.read_csv``.
 
@@ -53,9 +53,10 @@ def read_table(
     """
     if separator is not None:
         separator = SEPARATORS.get(separator, separator)
-        if len(separator) != 1 or separator in '"\r\n':
+        if len(separator) != 1 or not separator.isascii() or separator in '"\r\n\0':
             raise ValueError(
-                f"separator={separator}; allowed: one character, {', '.join(SEPARATORS)}, or null."
+                f"separator={shown(separator)}; allowed: one ASCII character, "
+                f"{', '.join(SEPARATORS)}, or null."
             )
     text = nfc(read_text(file, encoding))
     if text[:4] == "sep=" and text[5:6] in ("\r", "\n"):  # Excel's way to name the separator
@@ -78,6 +79,9 @@ def read_table(
         raise UserError(
             f"{shown(file)} cannot be read as a CSV: rows with more fields than columns."
         )
+    header = [name.strip() for name in _header(text, mark)]
+    if twice := [column for column in columns if header.count(column) > 1]:
+        raise UserError(f"{shown(file)} has several columns '{shown(twice[0])}'; rename them.")
     names = [str(column) for column in table]
     table = table.rename(columns={n: n.strip() for n in names if n.strip() not in names})
     if missing := [column for column in columns if column not in table]:
@@ -162,15 +166,20 @@ def _is_korean(text: str) -> bool:
 
 
 def _separator(text: str, columns: Collection[str]) -> str:
-    """The separator with which the header has the columns; a comma if none does."""
-    header = text.lstrip("\r\n").partition("\n")[0]
+    """The separator with which the header has the columns; the most frequent one if none does."""
     for mark in SEPARATORS.values():
-        try:
-            names = [name.strip() for name in next(csv.reader([header], delimiter=mark), [])]
-        except csv.Error:
-            continue
+        names = _header(text, mark)
         # A single column with the wanted name has no separator at all.
         if columns and set(columns) <= {*names, *map(str.strip, names)}:
             return mark
-    counts = {mark: header.count(mark) for mark in SEPARATORS.values()}
-    return "," if counts[","] else max(counts, key=lambda mark: counts[mark])
+    header = text.lstrip("\r\n").partition("\n")[0]
+    return "," if "," in header else max(SEPARATORS.values(), key=header.count)
+
+
+def _header(text: str, mark: str) -> list[str]:
+    """The names of the columns; empty if they cannot be told."""
+    line = text.lstrip("\r\n").partition("\n")[0].rstrip("\r")
+    try:
+        return next(csv.reader([line], delimiter=mark), [])
+    except csv.Error:
+        return []

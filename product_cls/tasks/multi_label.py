@@ -61,7 +61,7 @@ class MultiLabel(Task):
         weights: str | Sequence[float] | None = None,
         thresholds: Sequence[float] | None = None,
     ) -> None:
-        labels = None if labels is None else [nfc(name) for name in labels]
+        labels = None if labels is None else [nfc(str(name)) for name in labels]
         if labels is not None and (len(labels) < 2 or len(set(labels)) < len(labels)):
             raise ValueError(f"labels={labels}; allowed: 2 or more names, each once, or null.")
         if not (weights is None or weights == BALANCED or _all_above_0(weights)):

@@ -53,9 +53,9 @@ class SingleLabel(Task):
         *,
         weights: str | None = None,
     ) -> None:
-        self._label, self._weights = nfc(label), weights
+        self._label, self._weights = nfc(str(label)), weights
         self._loss = loss or nn.CrossEntropyLoss()
-        self.classes = [nfc(name) for name in classes or []]
+        self.classes = [nfc(str(name)) for name in classes or []]
         kind = type(self._loss).__name__
         if self.takes_embeddings and not self.embeds:
             raise ValueError(f"loss={kind} is over embeddings, which only the retrieval task has.")

@@ -77,6 +77,15 @@ def test_an_index_of_file_names(root: Path) -> None:
     assert [Path(p).name for p in table["path"]] == ["cat.jpg", "dog.jpg"]
 
 
+def test_all_faults_at_once(root: Path) -> None:
+    write(root / "train.csv", [("index", "a", "b"), (0, 1, 2), (7, 0, 1)])
+    write(root / "sample_submission.csv", [("index", "a", "b"), (8, 0, 0)])
+    with pytest.raises(ValueError) as caught:
+        read_label_table(root, **TEST)
+    missing, value, test = str(caught.value).splitlines()
+    assert "00007.png" in missing and "'b' holds '2'" in value and "00008.png" in test
+
+
 def test_suffix_encoding_and_separator(root: Path, refused: Any) -> None:
     for file in root.glob("t*/*.png"):
         file.rename(file.with_suffix(".JPG"))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from product_cls.data import listing
 from product_cls.data.incoming import list_images
-from product_cls.data.listing import SUFFIXES, list_pictures, scan
+from product_cls.data.listing import SUFFIXES, class_folders, list_pictures, scan
 from product_cls.data.readers import read_folder
 from product_cls.retrieval.index.add import list_products
 
@@ -71,6 +71,8 @@ def test_links_are_read_and_circles_end(tmp_path: Path, caplog: pytest.LogCaptur
     (root / "a" / "gone.jpg").symlink_to(root / "gone.jpg")
     (root / "a" / "again").symlink_to(aside)
     (aside / "back").symlink_to(root / "a")
+    (root / "long").symlink_to("x" * 300)
+    assert [path.name for path in class_folders(root)] == ["a", "b", "c"]
     assert names(root / "a") == ["1.jpg", "2.jpg", "again/deep/3.jpg"]
     assert scan(root / "a").left_out == {
         "links to folders that are listed already": 3,
@@ -110,6 +112,14 @@ def test_names_that_are_not_utf8(tmp_path: Path, refused: Any, name: bytes) -> N
     with pytest.raises(ValueError, match="not UTF-8") as caught:
         read_folder(tmp_path)
     str(caught.value).encode()  # can be printed
+
+
+def test_a_class_whose_name_is_not_utf8(tmp_path: Path, refused: Any) -> None:
+    for name in (b"a", b"b", b"\xb0\xa1"):
+        for n in range(2):
+            touch(Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)) / f"{n}.jpg")
+    with refused("1 files or folders have names that are not UTF-8", "/\\udcb0\\udca1;"):
+        read_folder(tmp_path)
 
 
 def test_order_and_names_do_not_depend_on_the_unicode_form(tmp_path: Path) -> None:

@@ -208,6 +208,11 @@ def test_folder_mistakes(tmp_path: Path, refused: Any) -> None:
     with refused("root=", "there is no such folder"):
         read_folder(tmp_path / "nowhere")
     picture(tmp_path / "flat" / "1.jpg")
+    for root in ("x" * 300, "a\0b", "~nobody-of-this-name"):
+        with refused("root=", "there is no such folder"):
+            read_folder(root)
+        with refused("file=", "there is no such file"):
+            read_csv(root)
     with refused("holds no folders", "one folder per class"):
         read_folder(tmp_path / "flat")
     with refused("only the class 'a'"):
@@ -566,7 +571,7 @@ def test_fingerprint_depends_on_content_not_on_location(tiny_root: Path, own_roo
     assert samples_fingerprint(here) != samples_fingerprint(here.iloc[:-1])
 
 
-def test_labels_and_ids_are_composed(tiny_root: Path) -> None:
+def test_labels_and_ids_are_composed(tiny_root: Path, refused: Any) -> None:
     """Also those of a reader of one's own."""
     table = read_competition(tiny_root)
     table["label"] = table["label"].replace({"1": "caf\u00e9", "2": "cafe\u0301"})
@@ -575,6 +580,9 @@ def test_labels_and_ids_are_composed(tiny_root: Path) -> None:
     assert set(checked["label"]) == {"0", "10", "caf\u00e9"}
     assert checked["id"][0] == "train/\u00e9" and "\u00e9" in checked
     assert checked["path"].tolist() == table["path"].tolist()
+    table.loc[0, "id"] = "train/\udcb0.jpg"
+    with refused("here: 1 ids are not UTF-8: train/\\udcb0.jpg."):
+        check_samples(table, "here")
 
 
 def test_labels_of_thousands_of_digits_have_an_order() -> None:

@@ -71,7 +71,8 @@ def test_other_encodings_are_asked_for(root: Path, refused: Any, label: str, enc
         ({"encoding": "ascii"}, ["encoding=ascii", "t.csv cannot be read with it"]),
         ({"encoding": "base64"}, ["encoding=base64"]),
         ({"separator": "ab"}, ["separator=ab", "semicolon"]),
-        ({"separator": '"'}, ['separator="', "one character"]),
+        ({"separator": '"'}, ['separator="', "one ASCII character"]),
+        ({"separator": "é"}, ["separator=é", "one ASCII character"]),
         ({"separator": ";"}, ["has no column 'path'", "it has path,label,note"]),
     ],
 )
@@ -100,6 +101,7 @@ def test_separators_in_cells(root: Path) -> None:
         (b"path,label\n0.jpg,a\x00\n" * 3, "neither UTF-8"),
         (b"\xff\xfe\x00", "neither UTF-8"),
         (b"", "cannot be read as a CSV"),
+        (b"path,label, label\n0.jpg,a,b\n1.jpg,a,b\n", "has several columns 'label'"),
         (b'path,label\n"0.jpg', "cannot be read as a CSV"),
     ],
 )
