@@ -53,6 +53,7 @@ CHECKS: dict[str, Allowed] = {
     "oom_retries": _whole(0),
     "folds.n_splits": _whole(),
     "folds.seed": SEED,
+    "folds.min_per_class": _whole(null=True, unit=" of pictures"),
     "data.batch_size": _whole(1),  # its range, too: pictures a step and searches depend on it
     "data.per_class": _whole(null=True),
     "data.limit": _whole(null=True, unit=" of pictures"),

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from product_cls.core.errors import UserError
-from product_cls.data.samples import check_samples
+from product_cls.data.samples import GIVEN_FOLD, check_samples
 from product_cls.data.source_files import existing_folder, read_table, require_files, require_folder
 
-ROLES = ("id", "path", "split", "view", "group")  # columns of the sample table that are not labels
+# Columns of the sample table that are not labels.
+ROLES = ("id", "path", "split", "view", "group", GIVEN_FOLD)
 
 
 def label_columns(samples: pd.DataFrame) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from product_cls.core.errors import UserError
-from product_cls.data.samples import SPLITS, check_samples, natural_key
+from product_cls.data.samples import GIVEN_FOLD, SPLITS, check_samples, natural_key
 from product_cls.data.source_files import (
     SUFFIXES,
     existing_folder,
@@ -83,6 +83,7 @@ def read_csv(
     split_column: str | None = None,
     view_column: str | None = None,
     group_column: str | None = None,
+    fold_column: str | None = None,
 ) -> pd.DataFrame:
     """A CSV with one row per picture and named columns; other columns become further labels.
 
@@ -94,10 +95,13 @@ def read_csv(
         split_column: ``train`` | ``val`` | ``test``; if None, rows without a label are ``test``,
             and without a label column all rows are ``train``.
         view_column, group_column: columns that become ``view`` and ``group``.
+        fold_column: column of the fold that holds each training picture out, 0 or more; -1 or empty
+            for a picture that is always learned from. It becomes ``given_fold``.
 
     Raises:
         ValueError: a missing file or root.
-        UserError: a missing column or picture, or whatever ``check_samples`` refuses.
+        UserError: a missing column or picture, a fold that is no whole number, or whatever
+            ``check_samples`` refuses.
     """
     source = Path(file).expanduser()
     if not source.is_file():
@@ -108,6 +112,7 @@ def read_csv(
         "split": split_column,
         "view": view_column,
         "group": group_column,
+        GIVEN_FOLD: fold_column,
     }
     named = [column for column in roles.values() if column is not None]
     if repeated := [column for column in named if named.count(column) > 1]:
@@ -132,7 +137,25 @@ def read_csv(
         table["split"] = "train"
     elif split_column is None:
         table["split"] = table["label"].isna().map({True: "test", False: "train"})
+    if fold_column is not None:
+        table[GIVEN_FOLD] = _given_folds(table, source, fold_column)
     return check_samples(table, source, label=None if label_column is None else "label")
+
+
+def _given_folds(table: pd.DataFrame, source: Path, column: str) -> "pd.Series[int]":
+    """The column of folds as int64; -1 where it is empty, and for test pictures."""
+    folds = table[GIVEN_FOLD].where(table["split"] != "test").str.strip()
+    folds = folds.where(folds != "").fillna("-1")
+    # Tables that were written with empty cells hold '1.0'.
+    wrong = ~folds.str.fullmatch(r"(-1|[0-9]{1,9})(\.0*)?")
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        raise UserError(
+            f"{source}: column '{column}' holds the fold '{folds.iloc[row]}' (row {row + 2}); "
+            f"allowed: 0, 1, ..., or -1 or empty for a picture that is always learned from (names "
+            f"of conditions are views: data.view_column={column} folds.strategy=view)."
+        )
+    return folds.str.partition(".")[0].astype("int64")
 
 
 def _numeric_if_possible(column: "pd.Series[Any]") -> "pd.Series[Any]":

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from product_cls.config.batch import BatchPlan, scaled_rates
 from product_cls.config.checks import check_config
 from product_cls.config.instantiate import to_plain
-from product_cls.config.values import image_size, parse_fold
+from product_cls.config.values import image_size
 from product_cls.core.files import digest
 from product_cls.data.samples import samples_fingerprint
 from product_cls.inference.tta import check_views
@@ -87,11 +87,10 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
     check_config(config)
     settings, notes = derive_settings(config)
     size = image_size(settings.data.size)
-    fold = parse_fold(settings.fold)
     # Checked here because a misspelt view should not fail only after training.
     check_views(settings.tta, size)
     samples, task = build_samples(settings)
-    folds = build_folds(settings, samples, task, fold)
+    folds, fold = build_folds(settings, samples, task)
     current = fingerprint(
         to_plain(settings),
         samples_fingerprint(samples, task.stratify_by(samples)),
@@ -131,7 +130,7 @@ def plan_from_orders(orders: dict[str, Any]) -> RunPlan:
     config = OmegaConf.create(orders["config"])
     assert isinstance(config, DictConfig)
     samples, task = build_samples(config)
-    fold = parse_fold(config.fold)
+    folds, fold = build_folds(config, samples, task)
     checkpoint = orders["checkpoint"]
     return RunPlan(
         config=config,
@@ -139,7 +138,7 @@ def plan_from_orders(orders: dict[str, Any]) -> RunPlan:
         fold=fold,
         samples=samples,
         task=task,
-        folds=build_folds(config, samples, task, fold),
+        folds=folds,
         halved=orders["halved"],
         batch=BatchPlan.of(config).halved(orders["halved"]),
         action=orders["action"],
