@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from product_cls.core.files import write_text_whole
-from product_cls.data.folds import load_or_make_folds, make_folds
+from product_cls.data.folds import make_folds
+from product_cls.data.folds_file import load_or_make_folds
 from product_cls.data.mix import Mix
 from product_cls.data.readers import read_folder
 from product_cls.data.samplers import ClassSampler, EpochSampler

@@ -37,6 +37,7 @@ CHECKS: dict[str, Allowed] = {
     "oom_retries": whole(0),
     "folds.n_splits": whole(),
     "folds.seed": SEED,
+    "folds.min_per_class": whole(null=True, unit=" of pictures"),
     "data.batch_size": whole(1),  # its range, too: pictures a step and searches depend on it
     "data.per_class": whole(null=True),
     "data.limit": whole(null=True, unit=" of pictures"),

@@ -34,15 +34,17 @@ def image_size(value: Any) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-def parse_fold(value: Any) -> int | str:
-    """``fold``: a number or ``all``.
+def parse_fold(value: Any) -> int | float | str:
+    """``fold``: a number, the name of a view (folds.strategy=view) or ``all``.
 
     Raises:
         UserError: the value is anything else.
     """
-    if value == "all" or (isinstance(value, int) and not isinstance(value, bool)):
+    if isinstance(value, int | float | str) and not isinstance(value, bool) and value != "":
         return value
-    raise UserError(f"fold={shown(as_typed(value))}; allowed: the number of a fold, or all.")
+    raise UserError(
+        f"fold={shown(as_typed(value))}; allowed: the number of a fold, the name of a view, or all."
+    )
 
 
 def on_gpu(trainer: Mapping[str, Any]) -> bool:

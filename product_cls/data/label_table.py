@@ -10,11 +10,12 @@ from product_cls.core.errors import UserError
 from product_cls.core.names import nfc
 from product_cls.data.faults import Faults
 from product_cls.data.listing import leads_to_file
-from product_cls.data.samples import check_samples
+from product_cls.data.samples import GIVEN_FOLD, check_samples
 from product_cls.data.source_files import existing_folder, find_files, require_folder
 from product_cls.data.source_tables import read_table
 
-ROLES = ("id", "path", "split", "view", "group")  # columns of the sample table that are not labels
+# Columns of the sample table that are not labels.
+ROLES = ("id", "path", "split", "view", "group", GIVEN_FOLD)
 
 
 def label_columns(samples: pd.DataFrame) -> list[str]:

@@ -19,7 +19,7 @@ from product_cls.data.class_folders import (
 )
 from product_cls.data.faults import Faults, listed
 from product_cls.data.listing import leads_to_file
-from product_cls.data.samples import SPLITS, check_samples
+from product_cls.data.samples import GIVEN_FOLD, SPLITS, check_samples
 from product_cls.data.source_files import (
     existing_folder,
     expanded,
@@ -82,6 +82,7 @@ def read_csv(
     suffix: str | None = None,
     encoding: str | None = None,
     separator: str | None = None,
+    fold_column: str | None = None,
 ) -> pd.DataFrame:
     """A CSV with one row per picture and named columns; other columns become further labels.
 
@@ -98,11 +99,14 @@ def read_csv(
         suffix: added to paths that lack it, such as ``.jpg``; None finds the pictures of paths
             without a suffix.
         encoding, separator: of the CSV, see ``read_table``; None recognises them.
+        fold_column: column of the fold that holds each training picture out, 0 or more; -1 or empty
+            for a picture that is always learned from. It becomes ``given_fold``.
 
     Raises:
         ValueError: a missing file or root, a path without a suffix that has several pictures, or
             whatever ``read_table`` refuses.
-        UserError: a missing column or picture, or whatever ``check_samples`` refuses.
+        UserError: a missing column or picture, a fold that is no whole number, or whatever
+            ``check_samples`` refuses.
     """
     source = expanded(file)
     if not leads_to_file(source):
@@ -113,6 +117,7 @@ def read_csv(
         "split": split_column,
         "view": view_column,
         "group": group_column,
+        GIVEN_FOLD: fold_column,
     }
     # Names that look like numbers may arrive as numbers.
     roles = {role: None if name is None else nfc(str(name)) for role, name in roles.items()}
@@ -139,8 +144,26 @@ def read_csv(
         table["split"] = "train"
     elif split_column is None:
         table["split"] = table["label"].isna().map({True: "test", False: "train"})
+    if fold_column is not None:
+        table[GIVEN_FOLD] = _given_folds(table, source, fold_column)
     label = None if label_column is None else "label"
     return check_samples(table, source, label=label, faults=faults)
+
+
+def _given_folds(table: pd.DataFrame, source: Path, column: str) -> "pd.Series[int]":
+    """The column of folds as int64; -1 where it is empty, and for test pictures."""
+    folds = table[GIVEN_FOLD].where(table["split"] != "test").str.strip()
+    folds = folds.where(folds != "").fillna("-1")
+    # Tables that were written with empty cells hold '1.0'.
+    wrong = ~folds.str.fullmatch(r"(-1|[0-9]{1,9})(\.0*)?")
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        raise UserError(
+            f"{source}: column '{column}' holds the fold '{folds.iloc[row]}' (row {row + 2}); "
+            f"allowed: 0, 1, ..., or -1 or empty for a picture that is always learned from (names "
+            f"of conditions are views: data.view_column={column} folds.strategy=view)."
+        )
+    return folds.str.partition(".")[0].astype("int64")
 
 
 def _numeric_if_possible(column: "pd.Series[Any]") -> "pd.Series[Any]":

@@ -3,8 +3,9 @@
 Columns: ``id`` (unique and stable: a path relative to the root), ``path`` (location of the
 picture), ``split`` (``train``; ``val`` where the data set has its own validation part; ``test``),
 one or more label columns (missing if unknown) and, if known, ``view`` (the condition that
-shifts, such as the camera's pitch in degrees) and ``group`` (samples that must share a fold, such
-as the pictures of a person).
+shifts, such as the camera's pitch in degrees), ``group`` (samples that must share a fold, such
+as the pictures of a person) and ``given_fold`` (int: the fold that holds the sample out; -1 for
+none).
 
 ``readers.py`` builds it from files on disk.
 """
@@ -21,6 +22,7 @@ from product_cls.data.pictures import place_in_shard
 from product_cls.data.stratify import even_order
 
 SPLITS = ("train", "val", "test")
+GIVEN_FOLD = "given_fold"  # a name that no label has
 
 # What to stratify by: the classes of one column; the combinations of a tuple of columns; or a list
 # of 0/1 columns, each of which keeps its share.

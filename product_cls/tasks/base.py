@@ -80,6 +80,12 @@ class Task(Presentation):
     def encode(self, samples: pd.DataFrame) -> np.ndarray:
         """Targets of all rows, int64 ``[N, ...]``; negative for unknown labels."""
 
+    def classes_shown(self, samples: pd.DataFrame) -> set[str]:
+        """The classes that the known labels of some rows name, whether training has them or not."""
+        if self.label not in samples:
+            return set()
+        return set(samples[self.label].dropna().astype(str))
+
     def check_parts(self, learned: np.ndarray, held_out: np.ndarray) -> list[str]:
         """Check the targets of a fold.
 

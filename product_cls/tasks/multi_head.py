@@ -153,6 +153,13 @@ class MultiHead(Task):
             columns.append([UNKNOWN if x is None else position.get(x, UNSEEN) for x in names])
         return np.array(columns, np.int64).T
 
+    def classes_shown(self, samples: pd.DataFrame) -> set[str]:
+        return {
+            f"{head.name}={name}"
+            for head in self.heads
+            for name in set(label_names(samples[head.column]).dropna())
+        }
+
     def check_parts(self, learned: np.ndarray, held_out: np.ndarray) -> list[str]:
         warnings = []
         for head, train, val in zip(self.heads, learned.T, held_out.T, strict=True):
@@ -161,9 +168,6 @@ class MultiHead(Task):
                     f"{head.argument}.column={head.column}: none of the {len(train)} training "
                     f"pictures of this fold has a label; set the head to null, or use another fold."
                 )
-            if absent := set(range(len(head.classes))) - set(train.tolist()):
-                names = ", ".join(head.classes[k] for k in sorted(absent))
-                warnings.append(f"Head '{head.name}': no training picture shows {names}.")
             if len(val) and not (val >= 0).any():
                 warnings.append(
                     f"Head '{head.name}': no held-out picture has a label, so no validation metric "

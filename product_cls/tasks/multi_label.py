@@ -147,12 +147,16 @@ class MultiLabel(Task):
         values = np.stack([column.to_numpy(float) for column in columns], axis=1)
         return np.where(np.isnan(values), UNKNOWN, values).astype(np.int64)
 
+    def classes_shown(self, samples: pd.DataFrame) -> set[str]:
+        """The labels that some picture has."""
+        present = (self.encode(samples) == 1).any(axis=0)
+        return {name for name, shown in zip(self.classes, present, strict=True) if shown}
+
     def check_parts(self, learned: np.ndarray, held_out: np.ndarray) -> list[str]:
-        counts = learned.sum(axis=0)
         return [
-            f"Label '{name}': {'no' if count == 0 else 'every'} training picture has it."
-            for name, count in zip(self.classes, counts, strict=True)
-            if count in (0, len(learned))
+            f"Label '{name}': every training picture has it."
+            for name, count in zip(self.classes, learned.sum(axis=0), strict=True)
+            if count == len(learned)
         ]
 
     def head(self, in_features: int) -> nn.Module:

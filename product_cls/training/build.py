@@ -22,6 +22,7 @@ from product_cls.models.network import Network
 from product_cls.optim.groups import Finetune, backbone_depths
 from product_cls.optim.sam import SAM
 from product_cls.tasks import Task
+from product_cls.training.class_checks import check_classes_left, unlearned_classes
 from product_cls.training.data_source import build_picture_store
 from product_cls.training.module import ProductModule
 from product_cls.training.monitors import build_metrics
@@ -106,6 +107,7 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
     store = build_picture_store(config, samples, plan.size)
     stored = set(store.ids)
     samples = samples[samples["id"].isin(stored)].reset_index(drop=True)
+    check_classes_left(task, plan.samples, samples)
     train_ids, val_ids = split_rows(plan.folds[plan.folds.index.isin(stored)], plan.fold)
     with keys_for_arguments("data", window="data.stream.window", cache_gb="data.stream.cache_gb"):
         store.check_room(store.rows(train_ids.tolist()))
@@ -125,6 +127,12 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
         (samples["split"] == "test").sum(),
         plan.fold,
     )
+    if rank is None:
+        learned, held_out = (samples[samples["id"].isin(ids)] for ids in (train_ids, val_ids))
+        test = samples[samples["split"] == "test"]
+        warning = unlearned_classes(task, learned, held_out, test)
+        if warning is not None:
+            log.warning(warning)
     gpu = on_gpu(config.trainer)
     with keys_for_node(config.data):
         data = ProductDataModule(

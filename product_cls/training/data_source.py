@@ -2,18 +2,30 @@
 
 import logging
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
 
 from product_cls.config.border import keys_for_arguments, keys_for_node
-from product_cls.config.instantiate import build
+from product_cls.config.instantiate import build, to_plain
+from product_cls.config.values import parse_fold
 from product_cls.core.errors import UserError
 from product_cls.core.files import digest
-from product_cls.data.folds import groups_in_several_folds, load_or_make_folds, split_rows
+from product_cls.core.names import nfc
+from product_cls.data.class_sizes import small_classes
+from product_cls.data.fold_names import ALL, fold_number, listed, view_names
+from product_cls.data.folds import (
+    STRATIFIED,
+    Strategy,
+    check_strategy,
+    groups_in_several_folds,
+    split_rows,
+)
+from product_cls.data.folds_file import automatic_file, load_or_make_folds
 from product_cls.data.picture_store import PictureStore
-from product_cls.data.samples import take_subset
+from product_cls.data.samples import GIVEN_FOLD, Strata, take_subset
 from product_cls.data.store import build_store
 from product_cls.data.stream.files import is_address
 from product_cls.data.stream.reading import StreamStore
@@ -47,54 +59,141 @@ def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
 
 
 def build_folds(
-    config: DictConfig, samples: pd.DataFrame, task: Task, fold: int | str
-) -> "pd.Series[int]":
+    config: DictConfig, samples: pd.DataFrame, task: Task
+) -> tuple["pd.Series[int]", int | str]:
     """Read the folds from their file, which is computed and written first if it is missing.
 
-    Logs a warning for each class that a split lacks, and for groups that are in several folds.
+    With ``fold=all`` there are no folds: it holds out nothing, so nothing is checked or computed.
+
+    Logs warnings about groups in several folds, classes that are always learned from, and samples
+    that have changed since folds were computed.
 
     Args:
         config: the run's config.
         samples: the sample table.
         task: fitted to the samples.
-        fold: number of the fold to hold out, or ``all``; see ``parse_fold``.
 
     Returns:
-        int64, index ``id``: the fold that holds each sample out; -1 for none.
+        int64, index ``id``: the fold that holds each sample out, -1 for none; and the number of the
+        fold that the config names, or ``all``.
 
     Raises:
         UserError: the strategy does not fit the samples, the file belongs to other samples,
             ``fold`` does not exist, or the task cannot learn from this split.
     """
     settings = config.folds
-    name = f"folds-{task.label}-{settings.strategy}-{settings.n_splits}-seed{settings.seed}.csv"
+    fold = parse_fold(config.fold)
+    rows = samples[samples["split"] != "test"]
     with keys_for_node(config.task):
         columns = task.stratify_by(samples)
     with keys_for_node(settings):
-        folds = load_or_make_folds(
-            Path(settings.file or cache_folder(config) / name),
-            samples,
-            settings.strategy,
-            n_splits=settings.n_splits,
-            seed=settings.seed,
-            label=columns,
+        strategy = _strategy(config, samples)
+        if fold == ALL:
+            folds = pd.Series(-1, index=pd.Index(rows["id"], name="id"), name="fold")
+        else:
+            folds = _load_folds(config, samples, task, strategy, columns)
+        least = settings.get("min_per_class")
+        small, names = small_classes(rows, columns, least)
+    if fold != ALL and small.any():
+        log.info(
+            "folds.min_per_class=%d: %d classes with fewer pictures are always learned from: %s.",
+            least,
+            len(names),
+            listed(names),
         )
-    targets, ids = task.encode(samples), samples["id"]
+    view_folds = view_names(samples, folds) if strategy == "view" and fold != ALL else None
     with keys_for_arguments():
-        parts = split_rows(folds, fold)
+        number = fold_number(folds, fold, view_folds)
+        learned, held_out = split_rows(folds, number)
+    targets, ids = task.encode(samples), samples["id"]
     with keys_for_node(config.task):
-        warnings = task.check_parts(*(targets[ids.isin(part)] for part in parts))
+        warnings = task.check_parts(*(targets[ids.isin(part)] for part in (learned, held_out)))
     for warning in warnings:
         log.warning(warning)
-    if settings.strategy == "stratified" and (
-        split_groups := groups_in_several_folds(samples, folds)
-    ):
+    if strategy == "stratified" and (split_groups := groups_in_several_folds(samples, folds)):
         log.warning(
             "%d groups (people, films) have pictures in several folds, so training sees groups "
             "that validation uses; folds.strategy=stratified_group keeps each in one fold.",
             split_groups,
         )
-    return folds
+    return folds, number
+
+
+def _strategy(config: DictConfig, samples: pd.DataFrame) -> Strategy:
+    """The strategy of the folds: those of the samples' own column, if they have one.
+
+    Raises:
+        ValueError: the column does not go with other settings.
+        UserError: it does not go with a file of folds.
+    """
+    settings = config.folds
+    strategy: Strategy = settings.strategy
+    check_strategy(strategy)
+    if GIVEN_FOLD not in samples:
+        return strategy
+    if settings.file is not None:
+        raise UserError(
+            f"folds.file={settings.file} and a column of folds (data.fold_column) are two sets of "
+            f"folds; leave one of them out."
+        )
+    if strategy not in ("stratified", "column"):  # stratified is the default
+        raise ValueError(
+            f"strategy={strategy} does not go with a column of folds (data.fold_column), which "
+            f"says itself what is held out; leave one of them out."
+        )
+    return "column"
+
+
+def _load_folds(
+    config: DictConfig, samples: pd.DataFrame, task: Task, strategy: Strategy, columns: Strata
+) -> "pd.Series[int]":
+    """The folds from the user's file, or from the automatic one of these samples."""
+    settings = config.folds
+    least = settings.get("min_per_class")
+    if settings.file is not None:
+        file = Path(str(settings.file))
+    else:
+        prefix = cache_folder(config) / _file_prefix(config, task, strategy)
+        file, earlier = automatic_file(
+            prefix, samples, strategy, label=columns, min_per_class=least
+        )
+        if earlier is not None:
+            log.warning(
+                "The samples have changed since their folds were computed (%s), so new folds are "
+                "computed (%s); a run with the earlier folds cannot be blended with this one.",
+                earlier,
+                file.name,
+            )
+    return load_or_make_folds(
+        file,
+        samples,
+        strategy,
+        n_splits=settings.n_splits,
+        seed=settings.seed,
+        label=columns,
+        min_per_class=least,
+        automatic=settings.file is None,
+    )
+
+
+def _file_prefix(config: DictConfig, task: Task, strategy: Strategy) -> str:
+    """Beginning of the name of the automatic folds file: column and settings.
+
+    It ends with a digest of the way in which the samples are read, because another label column is
+    no change of the samples.
+    """
+    settings = config.folds
+    column = task.label
+    if column == "label":
+        column = str(config.data.get("label_column") or column)
+    word = re.sub(r"[^\w.+-]+", "_", nfc(column))[:40]
+    places = ("_target_", "root", "file", "test", "cache")
+    reading = {k: v for k, v in to_plain(config.data).get("samples", {}).items() if k not in places}
+    number = f"-{settings.n_splits}-seed{settings.seed}" if strategy in STRATIFIED else ""
+    least = settings.get("min_per_class")
+    few = "" if least is None else f"-min{least}"
+    key = digest([task.label, reading])[:4]
+    return f"folds-{word}-{strategy}{number}{few}-{key}"
 
 
 def build_picture_store(

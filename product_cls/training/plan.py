@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from product_cls.config.batch import BatchPlan, scaled_rates
 from product_cls.config.checks import check_config
 from product_cls.config.instantiate import to_plain
-from product_cls.config.values import image_size, parse_fold
+from product_cls.config.values import image_size
 from product_cls.core.files import digest
 from product_cls.data.folds import split_rows
 from product_cls.data.samples import samples_fingerprint
@@ -94,12 +94,11 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
     check_config(config)
     settings, notes = derive_settings(config)
     size = image_size(settings.data.size)
-    fold = parse_fold(settings.fold)
     # Checked here because a misspelt view should not fail only after training.
     check_views(settings.tta, size)
     samples, task = build_samples(settings)
     monitor, mode = follow_monitor(settings, task)
-    folds = build_folds(settings, samples, task, fold)
+    folds, fold = build_folds(settings, samples, task)
     current = fingerprint(
         to_plain(settings),
         samples_fingerprint(samples, task.stratify_by(samples)),
@@ -144,8 +143,8 @@ def plan_from_orders(orders: dict[str, Any]) -> RunPlan:
     config = OmegaConf.create(orders["config"])
     assert isinstance(config, DictConfig)
     samples, task = build_samples(config)
-    fold = parse_fold(config.fold)
     monitor, mode = follow_monitor(config, task)
+    folds, fold = build_folds(config, samples, task)
     checkpoint = orders["checkpoint"]
     return RunPlan(
         config=config,
@@ -155,7 +154,7 @@ def plan_from_orders(orders: dict[str, Any]) -> RunPlan:
         task=task,
         monitor=monitor,
         mode=mode,
-        folds=build_folds(config, samples, task, fold),
+        folds=folds,
         halved=orders["halved"],
         batch=BatchPlan.of(config).halved(orders["halved"]),
         action=orders["action"],

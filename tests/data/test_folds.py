@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import StratifiedKFold
 
+from product_cls.data.fold_names import fold_number
 from product_cls.data.folds import (
     groups_in_several_folds,
-    load_or_make_folds,
     make_folds,
     split_rows,
     stratified_folds,
 )
+from product_cls.data.folds_file import automatic_file, load_or_make_folds
 from product_cls.data.readers import read_competition
 
 
@@ -85,7 +86,7 @@ def test_all_holds_out_nothing(samples: pd.DataFrame) -> None:
 def test_fold_out_of_range(samples: pd.DataFrame, refused: Any, fold: Any) -> None:
     folds = make_folds(samples, "stratified", label="label")
     with refused(f"fold={fold} does not exist", "0, 1, 2, 3, 4, all"):
-        split_rows(folds, fold)
+        fold_number(folds, fold, None)
 
 
 def test_samples_that_cannot_be_split(samples: pd.DataFrame, refused: Any) -> None:
@@ -167,10 +168,10 @@ def test_users_own_file(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> 
     # Reading needs no write permission.
     assert [path.name for path in tmp_path.iterdir()] == ["own_folds.csv"]
     own_folds.iloc[1:].to_csv(file, index=False)
-    with refused(str(file), "other ids"):
+    with refused(str(file), "other ids", "it lacks 1 of 40"):
         load_or_make_folds(file, samples, "stratified")
     pd.concat([own_folds, own_folds[:1]]).to_csv(file, index=False)
-    with refused(str(file), "other ids"):
+    with refused(str(file), "twice"):
         load_or_make_folds(file, samples, "stratified")
 
 
@@ -301,3 +302,39 @@ def test_carriage_returns_in_ids_survive_the_file(tmp_path: Path) -> None:
         for _ in range(2)
     )
     assert read.index.tolist() == ids and read.tolist() == made.tolist()
+
+
+def test_automatic_files_are_named_by_contents(samples: pd.DataFrame, tmp_path: Path) -> None:
+    prefix = tmp_path / "folds-label"
+    file, earlier = automatic_file(prefix, samples, "stratified")
+    assert file.name.startswith("folds-label-") and earlier is None
+    load_or_make_folds(file, samples, "stratified", automatic=True)
+    assert automatic_file(prefix, samples, "stratified") == (file, None)
+    fewer = samples.drop(samples.index[0])
+    other, earlier = automatic_file(prefix, fewer, "stratified")
+    assert other != file and earlier == file
+    # Another column is no change of the samples.
+    assert automatic_file(tmp_path / "folds-brand", fewer, "stratified")[1] is None
+
+
+def test_only_an_automatic_file_is_called_to_be_deleted(
+    samples: pd.DataFrame, tmp_path: Path, refused: Any
+) -> None:
+    file = tmp_path / "folds.csv"
+    for content in ("nonsense", "id,fold\nx,0\n", "# strategy=own samples=1\nid,fold\n"):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=r"name another") as own:
+            load_or_make_folds(file, samples, "stratified")
+        assert "delete" not in str(own.value)
+        with refused("delete it, and it is made anew"):
+            load_or_make_folds(file, samples, "stratified", automatic=True)
+
+
+def test_ids_of_another_unicode_form(tmp_path: Path) -> None:
+    samples = table("aabb")
+    samples["id"] = ["\uac00.jpg", "b.jpg", "c.jpg", "d\r.jpg"]
+    (tmp_path / "own.csv").write_bytes(
+        '\ufeffid,fold\r\n\u1100\u1161.jpg,0\r\nb.jpg,1\r\nc.jpg,-1\r\n"d\r.jpg",0\r\n'.encode()
+    )
+    folds = load_or_make_folds(tmp_path / "own.csv", samples, "stratified")
+    assert folds.index.tolist() == samples["id"].tolist() and folds.tolist() == [0, 1, -1, 0]

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from product_cls.data.folds import load_or_make_folds, make_folds
+from product_cls.data.folds import make_folds
+from product_cls.data.folds_file import load_or_make_folds
 from product_cls.data.samples import take_subset
 from product_cls.data.stratify import even_order, iterative_folds
 

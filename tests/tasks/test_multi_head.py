@@ -412,5 +412,3 @@ def test_warnings_and_refusals_about_a_fold_without_labels(refused: Any) -> None
     with refused("No held-out picture has a label", "another fold"):
         task.check_parts(both, np.array([[-1, -1]]))
     assert task.check_parts(both, both[:0]) == []  # fold=all
-    (warning,) = task.check_parts(np.array([[0, 0], [0, 1]]), both)
-    assert warning == "Head 'a': no training picture shows y."

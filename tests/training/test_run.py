@@ -162,7 +162,9 @@ def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
     ("override", "words"),
     [
         ("fold=2", "fold=2 does not exist; allowed: 0, 1, all"),
-        ("fold=some", "fold=some; allowed: the number of a fold, or all"),
+        ("fold=some", "fold=some does not exist; allowed: 0, 1, all"),
+        ("fold=[0]", "fold=[0]; allowed: the number of a fold, the name of a view, or all"),
+        ("folds.min_per_class=1", "folds.min_per_class=1; allowed: 2 or more, or null"),
         ("exclude=[rotat]", "exclude=[rotat]: no step in use"),
         ("exclude=[rotat]", "Did you mean 'rotate'?"),
         ("augment.rotate.transform=RandAugmen", "did you mean 'RandAugment'?"),

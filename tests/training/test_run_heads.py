@@ -280,7 +280,7 @@ def test_groups_in_several_folds_cause_a_warning(
             }
         )
         caplog.clear()
-        build_folds(config, samples, task, 0)
+        build_folds(config, samples, task)
         assert (
             caplog.text.count("folds.strategy=stratified_group keeps each in one fold") == warnings
         )
