@@ -12,6 +12,7 @@ from torch import Tensor
 
 from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
+from product_cls.data.decoding_room import ROOM
 from product_cls.data.pictures import resize
 from product_cls.data.source_files import list_pictures
 
@@ -70,11 +71,12 @@ def decoded_batches(
 
     def attempt(number: int) -> dict[Shape, Tensor] | OSError:
         try:
-            picture = pixels(number)
-            return {
-                shape: torch.from_numpy(resize(picture, *shape).transpose(2, 0, 1).copy())
-                for shape in shapes
-            }
+            with ROOM.held():
+                picture = pixels(number)
+                return {
+                    shape: torch.from_numpy(resize(picture, *shape).transpose(2, 0, 1).copy())
+                    for shape in shapes
+                }
         except OSError as error:
             return error
 

@@ -14,12 +14,13 @@ from product_cls.config.checks import check_config
 from product_cls.config.instantiate import to_plain
 from product_cls.config.values import image_size, parse_fold
 from product_cls.core.files import digest
+from product_cls.data.picture_store import PictureStore
 from product_cls.data.samples import samples_fingerprint
 from product_cls.inference.tta import check_views
-from product_cls.runs.fingerprint import fingerprint
+from product_cls.runs.fingerprint import fingerprint, has_settings, with_contents
 from product_cls.runs.folder import Action, RunFolder
 from product_cls.tasks import Task
-from product_cls.training.data_source import build_folds, build_samples
+from product_cls.training.data_source import build_folds, build_picture_store, build_samples
 from product_cls.training.final_epochs import epochs_from_folds
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class RunPlan:
             earlier results aside.
         checkpoint: checkpoint to resume from; None before the first epoch has ended.
         first_epoch: the epoch that training starts with, 0 without a checkpoint.
-        fingerprint: of settings and data.
+        fingerprint: of settings, samples and folds, without the contents of pictures.
+        store: the pictures, if the plan needed their contents to decide.
         notes: sentences for the log about derived settings.
     """
 
@@ -58,6 +60,7 @@ class RunPlan:
     checkpoint: Path | None
     first_epoch: int
     fingerprint: str
+    store: PictureStore | None = None
     notes: tuple[str, ...] = ()
 
     def orders(self) -> dict[str, Any]:
@@ -92,11 +95,17 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
     check_views(settings.tta, size)
     samples, task = build_samples(settings)
     folds = build_folds(settings, samples, task, fold)
-    current = fingerprint(
+    settings_mark = fingerprint(
         to_plain(settings),
         samples_fingerprint(samples, task.stratify_by(samples)),
         digest(folds.to_dict()),
     )
+    store, contents = None, ""
+    if has_settings(folder.status().get("fingerprint"), settings_mark):
+        # Only now: a new run's settings are all checked before its pictures are prepared.
+        store = build_picture_store(settings, samples, size)
+        contents = store.contents
+    current = with_contents(settings_mark, contents)
     action = folder.plan(current, rerun=bool(settings.rerun) and not retry)
     checkpoint, first_epoch = None, 0
     if action == "resume":
@@ -121,7 +130,8 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
         action=action,
         checkpoint=checkpoint,
         first_epoch=first_epoch,
-        fingerprint=current,
+        fingerprint=settings_mark,
+        store=store,
         notes=notes,
     )
 

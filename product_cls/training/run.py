@@ -32,6 +32,7 @@ from product_cls.core.files import now, write_text_whole
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.distributed.launch import RankFailed, join_ranks, node_rank, rendezvous
 from product_cls.models.network import Network
+from product_cls.runs.fingerprint import with_contents
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking.trackers import closing_trackers, publish_results
 from product_cls.training.build import build_parts
@@ -175,7 +176,8 @@ def prepare(
     module, data = build_parts(plan)
     trainer = build_trainer(plan, folder, module, data)
     fresh = plan.action == "fresh"
-    if moved := folder.begin(plan.fingerprint, fresh=fresh, halved=plan.halved):
+    whole = with_contents(plan.fingerprint, data.store.contents)
+    if moved := folder.begin(whole, fresh=fresh, halved=plan.halved):
         log.warning(
             "Moved the previous run's results to %s (only the latest are kept); name=... keeps "
             "both.",
