@@ -6,7 +6,6 @@ of ``pixels.npy`` when its checksum was last right: it is read for this only aft
 ``store.build_store`` builds it.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from product_cls.core.errors import UserError, reason
-from product_cls.core.files import digest, write_text_whole
+from product_cls.core.files import digest, file_checksum, write_text_whole
 from product_cls.data.picture_store import rows_of
 from product_cls.data.samplers import EpochSampler
 
@@ -37,7 +36,7 @@ class ImageStore:
         pixels: uint8 ``[N, H, W, 3]``, RGB, read-only.
         fingerprint: digest of the sources, from ``sources_fingerprint``.
         unreadable: path -> reason, for dropped pictures.
-        checksum: of ``pixels.npy`` when it was written, see ``file_checksum``.
+        checksum: of ``pixels.npy`` when it was written, see ``core.files.file_checksum``.
     """
 
     folder: Path
@@ -123,13 +122,3 @@ class ImageStore:
 
     def check_room(self, rows: np.ndarray) -> None:
         """Accept any rows: the store has no cache that could be too small."""
-
-
-def file_checksum(file: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

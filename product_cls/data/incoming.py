@@ -15,6 +15,7 @@ from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
 from product_cls.core.names import is_text, nfc, shown
 from product_cls.data.class_folders import picture_ids
+from product_cls.data.decoding_room import ROOM
 from product_cls.data.listing import (
     SUFFIXES,
     leads_to_file,
@@ -112,11 +113,12 @@ def decoded_batches(
 
     def attempt(number: int) -> dict[Shape, Tensor] | OSError:
         try:
-            picture = pixels(number)
-            return {
-                shape: torch.from_numpy(resize(picture, *shape).transpose(2, 0, 1).copy())
-                for shape in shapes
-            }
+            with ROOM.held():
+                picture = pixels(number)
+                return {
+                    shape: torch.from_numpy(resize(picture, *shape).transpose(2, 0, 1).copy())
+                    for shape in shapes
+                }
         except OSError as error:
             return error
 

@@ -19,10 +19,10 @@ from filelock import FileLock
 
 from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
-from product_cls.core.files import digest
+from product_cls.core.files import digest, file_checksum
 from product_cls.core.progress import progress_bar
 from product_cls.data.decoding_room import ROOM
-from product_cls.data.image_store import INDEX, PIXELS, ImageStore, file_checksum
+from product_cls.data.image_store import INDEX, PIXELS, ImageStore
 from product_cls.data.pictures import (
     MAX_PIXELS,
     Fit,

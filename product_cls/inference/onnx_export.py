@@ -21,6 +21,36 @@ OPSET = 17  # since ONNX 1.12 and ONNX Runtime 1.12
 TOLERANCE = 1e-4  # largest allowed difference from PyTorch's scores
 
 
+# How a picture becomes the input, for programs that have only the file. ``data.pictures`` does it.
+PREPARATION = {
+    "frame": "the first, decoded by Pillow",
+    "orientation": "turned upright by the EXIF tag 0x0112",
+    "grey": "repeated in three channels; 1 bit: 0 and 255",
+    "16 bits": "grey of 16 bits: value / 257, rounded",
+    "32 bits": "scaled to 0..255 from the smallest of the ranges 0..1 (float only), 0..255 and "
+    "0..65535 that holds all values, otherwise from smallest to largest value; rounded",
+    "transparency": "composited on white by PIL.Image.alpha_composite, before resizing",
+    "colour": "PIL.Image.convert('RGB')",
+    "resize": "each output pixel is the mean of a window around its centre, as wide as the output "
+    "pixel, but at least one input pixel: cv2.resize with INTER_AREA for the sides that shrink, "
+    "then with INTER_LINEAR for the sides that grow; a side that keeps its length stays as it is",
+}
+FIT_RULES = {
+    "squash": "resize h x w to H x W, whatever the aspect ratio",
+    "crop": "cut the middle first: rows = min(max(round(w * H / W), 1), h) from row "
+    "(h - rows) // 2, columns = min(max(round(h * W / H), 1), w) from column (w - columns) // 2 "
+    "(round: halves to even); then resize to H x W",
+    "pad": "scale = min(H / h, W / w); resize to rows = max(round(h * scale), 1) and columns = "
+    "max(round(w * scale), 1) (round: halves to even); put it at row (H - rows) // 2 and column "
+    "(W - columns) // 2, and repeat its border pixels outwards",
+}
+VIEWS = (
+    "The file scores one view. predict of a checkpoint averages the scores of the picture and of "
+    "its mirror image (left and right swapped after resizing), half and half; embeddings are "
+    "averaged in the same way and L2-normalised again."
+)
+
+
 class Scorer(nn.Module):
     """Network and task as one module: from uint8 pictures to scores, and embeddings if any."""
 
@@ -47,9 +77,12 @@ def describe(predictor: Predictor) -> dict[str, str]:
         "classes": list(task.classes),  # in the order of the scores
         "task_spec": task.spec(),  # with heads and thresholds, if any
         "size": list(predictor.size),  # height, width
-        "fit": predictor.fit,  # squash: ignores the aspect ratio; crop, pad: keep it
+        "fit": predictor.fit,
+        "fit_rule": FIT_RULES[predictor.fit],  # h x w: the upright picture, H x W: size
+        "preparation": PREPARATION,
         "channels": "RGB",
-        "layout": "NCHW, uint8",
+        "layout": "NCHW, uint8, 0 to 255",
+        "views": VIEWS,
         "mean": spec["mean"],  # in [0, 1]; the network normalises by these itself
         "std": spec["std"],
         "normalised_inside": True,
@@ -69,8 +102,8 @@ def export_onnx(predictor: Predictor, out: Path) -> float:
         The largest difference between the two over batches of one and three random pictures.
 
     Raises:
-        UserError: the packages are missing, the network has an operation that ONNX lacks, or the
-            results differ by more than ``TOLERANCE``.
+        UserError: the packages are missing, the network has an operation that ONNX lacks, the
+            results differ by more than ``TOLERANCE``, or the file cannot be written.
     """
     try:
         import onnx
@@ -111,7 +144,13 @@ def export_onnx(predictor: Predictor, out: Path) -> float:
             f"ONNX Runtime's results differ from PyTorch's by {difference:.1g}, more than "
             f"{TOLERANCE:g}; nothing is written."
         )
-    write_bytes_whole(out, content)
+    try:
+        write_bytes_whole(out, content)
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written: {error.strerror or error}; free some space or choose "
+            f"another place."
+        ) from None
     return difference
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from product_cls.core.errors import UserError, reason
 from product_cls.core.extras import missing_extra
 from product_cls.data.incoming import Shape
+from product_cls.data.pictures import check_shape
 from product_cls.inference.systems import PictureBatch, PictureModel
 from product_cls.tasks import build_task
 
@@ -39,8 +40,7 @@ class OnnxModel(PictureModel):
             metadata = {key: json.loads(value) for key, value in properties.items()}
             self.task = build_task(metadata["task_spec"])
             self.classes = list(metadata["classes"])
-            height, width = metadata["size"]
-            self.shape: Shape = ((height, width), metadata["fit"])
+            self.shape = self._checked_shape(metadata["size"], metadata["fit"])
         except UserError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
@@ -49,6 +49,15 @@ class OnnxModel(PictureModel):
             ) from None
         self.file = file
         self.outputs = [output.name for output in self.session.get_outputs()]
+
+    def _checked_shape(self, size: Any, fit: Any) -> Shape:
+        """The shape that the metadata name, if the graph takes it; raises ValueError otherwise."""
+        height, width = size
+        check_shape((height, width), fit)
+        taken = {each.name: list(each.shape[1:]) for each in self.session.get_inputs()}
+        if taken != {"image": [3, height, width]}:
+            raise ValueError(f"its metadata say size={size}, but it takes {taken}")
+        return (height, width), fit
 
     @property
     def shapes(self) -> set[Shape]:

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import timm
@@ -169,21 +170,26 @@ def _load_file(backbone: nn.Module, file: Path, name: str) -> None:
         else:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
             state = loaded.get("state_dict", loaded)
+        prefix = "network.backbone."
+        if any(key.startswith(prefix) for key in state):
+            state = {
+                key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)
+            }
+        shapes = {key: tensor.shape for key, tensor in state.items()}
+    except UnpicklingError:  # its message is advice about arguments of torch.load
+        raise ValueError(f"weights={file} cannot be read: it holds more than tensors.") from None
     except Exception as error:
         # torch.load and safetensors have no common error type for a file of another kind.
         raise ValueError(f"weights={file} cannot be read: {reason(error)}.") from None
-    prefix = "network.backbone."
-    if any(key.startswith(prefix) for key in state):
-        state = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
     expected = backbone.state_dict()
-    misfits = [
-        key for key in expected if key not in state or state[key].shape != expected[key].shape
-    ]
+    misfits = [key for key in expected if shapes.get(key) != expected[key].shape]
     if misfits:
         raise ValueError(
             f"weights={file} does not fit '{name}': {len(misfits)} of {len(expected)} tensors "
             f"are missing or of another shape, the first is {misfits[0]}."
         )
+    if wrong := [key for key in expected if not state[key].isfinite().all()]:
+        raise ValueError(f"weights={file} holds values that are no numbers, first in {wrong[0]}.")
     backbone.load_state_dict({key: state[key] for key in expected})
 
 

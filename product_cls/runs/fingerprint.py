@@ -1,9 +1,11 @@
 """Fingerprints of runs: digests of the data and of the settings that change results."""
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from product_cls.core.files import digest
+from product_cls.core.files import digest, file_checksum
 
 # Keys of the resolved config that change where a run writes or what it shows, not its results.
 UNFINGERPRINTED = (
@@ -26,6 +28,7 @@ UNFINGERPRINTED = (
     "data.samples.cache",
     *(f"data.samples.{key}" for key in ("encoding", "separator", "on_empty")),
     "data.stream.cache_gb",
+    "data.max_pixels",  # the contents of the store say which pictures were refused
     "folds.file",
     "folds.min_per_class",
     "data.fold_column",
@@ -36,25 +39,60 @@ UNFINGERPRINTED = (
 )
 
 
-# Classes that were moved: current name -> first name, which keeps the fingerprints of older runs.
-FIRST_NAMES = {
-    "product_cls.training.callbacks.WarmEma": "product_cls.callbacks.WarmEma",
-    "product_cls.losses.AsymmetricLoss": "product_cls.losses_multi_label.AsymmetricLoss",
-    "product_cls.losses.FocalBCELoss": "product_cls.losses_multi_label.FocalBCELoss",
-}
+# Groups whose files are samples and folds, which have digests of their own.
+DATA_GROUPS = ("data", "folds", "paths")
 
 # Settings that came later: key -> the value with which runs are as they were before.
 ADDED: dict[str, Any] = {"monitor": None, "metrics": {}}
 
 
 def fingerprint(config: Mapping[str, Any], *data: str) -> str:
-    """Digest of a run's settings and data; runs with equal digests have equal results.
+    """Digest of a run's settings and data, without the contents of pictures.
+
+    A setting that names a file, such as ``model.weights``, counts by the file's contents.
 
     Args:
         config: resolved, plain containers.
         data: digests of samples and folds.
     """
-    return digest([fingerprinted(config), *data])
+    return digest([_with_contents_of_files(fingerprinted(config)), *data])
+
+
+def with_contents(settings: str, contents: str) -> str:
+    """The whole fingerprint of a run: runs with equal ones have equal results.
+
+    Args:
+        settings: from ``fingerprint``.
+        contents: digest of the pictures.
+    """
+    return f"{settings}-{contents}"
+
+
+def has_settings(recorded: object, settings: str) -> bool:
+    """Whether a recorded whole fingerprint is of these settings, whatever its pictures.
+
+    It is not if a version before 0.3 recorded it, which did not know the contents.
+    """
+    return str(recorded).startswith(with_contents(settings, ""))
+
+
+def _with_contents_of_files(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config in which the digest of each named file stands for its path."""
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: replaced(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [replaced(item) for item in value]
+        # A bare word is a choice, even where a file of that name happens to lie about.
+        if not isinstance(value, str) or not re.search(r"[./\\]", value):
+            return value
+        try:
+            return f"file:{file_checksum(Path(value))}"
+        except (OSError, ValueError):  # no file; what needs one will say so
+            return value
+
+    return {key: value if key in DATA_GROUPS else replaced(value) for key, value in config.items()}
 
 
 def fingerprinted(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -72,7 +110,5 @@ def fingerprinted(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
             continue
         if isinstance(value, Mapping):
             value = fingerprinted(value, f"{prefix}{key}.")
-        elif key == "_target_":
-            value = FIRST_NAMES.get(value, value)
         kept[key] = value
     return kept

@@ -104,7 +104,7 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
             the batch or the devices.
     """
     config, samples, task = plan.config, plan.samples, plan.task
-    store = build_picture_store(config, samples, plan.size)
+    store = plan.store or build_picture_store(config, samples, plan.size)
     stored = set(store.ids)
     samples = samples[samples["id"].isin(stored)].reset_index(drop=True)
     check_classes_left(task, plan.samples, samples)

@@ -14,13 +14,14 @@ from product_cls.config.instantiate import to_plain
 from product_cls.config.values import image_size
 from product_cls.core.files import digest
 from product_cls.data.folds import split_rows
+from product_cls.data.picture_store import PictureStore
 from product_cls.data.samples import samples_fingerprint
 from product_cls.inference.tta import check_views
-from product_cls.runs.fingerprint import fingerprint
+from product_cls.runs.fingerprint import fingerprint, has_settings, with_contents
 from product_cls.runs.folder import Action, RunFolder
 from product_cls.tasks import Task
 from product_cls.training.checkpoints import resume_point
-from product_cls.training.data_source import build_folds, build_samples
+from product_cls.training.data_source import build_folds, build_picture_store, build_samples
 from product_cls.training.final_epochs import epochs_from_folds
 from product_cls.training.monitors import Mode, follow_monitor
 from product_cls.training.outputs import lost_outputs
@@ -47,7 +48,8 @@ class RunPlan:
             earlier results aside.
         checkpoint: checkpoint to resume from; None before the first epoch has ended.
         first_epoch: the epoch that training starts with, 0 without a checkpoint.
-        fingerprint: of settings and data.
+        fingerprint: of settings, samples and folds, without the contents of pictures.
+        store: the pictures, if the plan needed their contents to decide.
         notes: sentences for the log about derived settings.
     """
 
@@ -65,6 +67,7 @@ class RunPlan:
     checkpoint: Path | None
     first_epoch: int
     fingerprint: str
+    store: PictureStore | None = None
     notes: tuple[str, ...] = ()
 
     def orders(self) -> dict[str, Any]:
@@ -99,11 +102,17 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
     samples, task = build_samples(settings)
     monitor, mode = follow_monitor(settings, task)
     folds, fold = build_folds(settings, samples, task)
-    current = fingerprint(
+    settings_mark = fingerprint(
         to_plain(settings),
         samples_fingerprint(samples, task.stratify_by(samples)),
         digest(folds.to_dict()),
     )
+    store, contents = None, ""
+    if has_settings(folder.status().get("fingerprint"), settings_mark):
+        # Only now: a new run's settings are all checked before its pictures are prepared.
+        store = build_picture_store(settings, samples, size)
+        contents = store.contents
+    current = with_contents(settings_mark, contents)
     action = folder.plan(current, rerun=bool(settings.rerun) and not retry)
     if action == "skip":
         splits = _predicted_splits(samples, folds, fold)
@@ -133,7 +142,8 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
         action=action,
         checkpoint=checkpoint,
         first_epoch=first_epoch,
-        fingerprint=current,
+        fingerprint=settings_mark,
+        store=store,
         notes=notes,
     )
 

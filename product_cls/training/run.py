@@ -33,6 +33,7 @@ from product_cls.core.files import now, storage_sentence, write_text_whole
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.distributed.launch import RankFailed, join_ranks, node_rank, rendezvous
 from product_cls.models.network import Network
+from product_cls.runs.fingerprint import with_contents
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking.trackers import closing_trackers, publish_results
 from product_cls.training.build import build_parts
@@ -193,7 +194,8 @@ def prepare(
     trainer = build_trainer(plan, folder, module, data)
     fresh = plan.action == "fresh"
     changed = folder.differences(to_plain(plan.config)) if fresh else []
-    if moved := folder.begin(plan.fingerprint, fresh=fresh, halved=plan.halved):
+    whole = with_contents(plan.fingerprint, data.store.contents)
+    if moved := folder.begin(whole, fresh=fresh, halved=plan.halved):
         log.warning(
             "Moved the previous run's results%s to %s (only the latest are kept); name=... keeps "
             "both.",

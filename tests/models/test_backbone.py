@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +112,38 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
         build_backbone(TINY, str(tmp_path / "text.pt"))
     with pytest.raises(ValueError, match="no such file"):
         build_backbone(TINY, "nowhere.pt")
+
+
+class Code:
+    """Runs when a pickle of it is loaded with code."""
+
+    def __reduce__(self) -> Any:
+        return exec, ("raise SystemExit('code ran')",)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"state_dict": Code()}, "it holds more than tensors."),
+        ([1, 2], "cannot be read"),
+        ({"state_dict": 7}, "cannot be read"),
+        ({1: torch.zeros(1)}, "cannot be read"),
+        ({"conv_stem.weight": "text"}, "cannot be read"),
+    ],
+)
+def test_files_that_are_no_weights(tmp_path: Path, content: Any, said: str) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match="weights=") as caught:
+        build_backbone("test_efficientnet", str(tmp_path / "w.pt"))
+    assert said in str(caught.value) and "weights_only" not in str(caught.value)
+
+
+def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
+    state = build_backbone("test_efficientnet", "none")[0].state_dict()
+    state["conv_stem.weight"][0] = float("nan")
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"no numbers, first in conv_stem.weight"):
+        build_backbone("test_efficientnet", str(tmp_path / "w.pt"))
 
 
 def test_normalisation_is_the_backbones_own() -> None:

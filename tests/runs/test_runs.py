@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from product_cls.core.errors import UserError
-from product_cls.runs.fingerprint import fingerprint
+from product_cls.runs.fingerprint import fingerprint, has_settings, with_contents
 from product_cls.runs.folder import RunFolder, RunState, find_runs
 
 CONFIG = {"seed": 0, "name": "a", "data": {"size": 96, "num_workers": 0}}
@@ -19,10 +19,32 @@ def test_fingerprint_covers_settings_that_change_results() -> None:
     assert mark != fingerprint(CONFIG, "other samples")
 
 
-def test_a_moved_class_keeps_its_fingerprint() -> None:
-    before = CONFIG | {"callbacks": {"ema": {"_target_": "product_cls.callbacks.WarmEma"}}}
-    now = CONFIG | {"callbacks": {"ema": {"_target_": "product_cls.training.callbacks.WarmEma"}}}
-    assert fingerprint(now) == fingerprint(before) != fingerprint(CONFIG)
+def test_a_file_counts_by_its_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("w.ckpt").write_bytes(b"one")
+    Path("auto").write_bytes(b"a file called like a word")
+
+    def mark(**values: str) -> str:
+        return fingerprint({"model": values, "callbacks": {"teachers": [values]}})
+
+    first = mark(weights="w.ckpt")
+    Path("moved.ckpt").write_bytes(b"one")
+    assert mark(weights="moved.ckpt") == mark(weights=str(tmp_path / "w.ckpt")) == first
+    Path("w.ckpt").write_bytes(b"two")
+    assert mark(weights="w.ckpt") != first
+    word = mark(weights="auto")
+    Path("auto").unlink()
+    assert mark(weights="auto") == word
+    # Samples and folds have digests of their own.
+    assert fingerprint({"data": {"csv": "w.ckpt"}}) != fingerprint({"data": {"csv": "moved.ckpt"}})
+
+
+def test_contents_belong_to_the_whole_fingerprint() -> None:
+    settings = fingerprint(CONFIG, "samples")
+    assert has_settings(with_contents(settings, "0123"), settings)
+    assert not has_settings(with_contents(fingerprint(CONFIG), "0123"), settings)
+    for recorded in (settings, None, 7, ["a"]):  # of an earlier version, or damaged
+        assert not has_settings(recorded, settings)
 
 
 def test_plan(tmp_path: Path) -> None:

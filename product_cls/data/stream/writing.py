@@ -16,10 +16,9 @@ from PIL import Image
 
 from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
-from product_cls.core.files import digest, whole_file, write_text_whole
+from product_cls.core.files import digest, file_checksum, whole_file, write_text_whole
 from product_cls.core.progress import progress_bar
 from product_cls.core.tables import csv_text
-from product_cls.data.image_store import file_checksum
 from product_cls.data.pictures import load_picture, resize
 from product_cls.data.samples import SPLITS, check_samples, samples_fingerprint
 from product_cls.data.store import OnUnreadable, UnreadablePicturesError, write_report
