@@ -151,6 +151,10 @@ MISTAKES = {
     "optimizer.lr=1,2": "a sweep, which needs -m",
     "data.size=[96": "\"data.size='[96'\"",
     "+callbacks.monitor=f1": "callbacks.monitor=f1; allowed: settings",
+    "data=folder data.root=~nobody_here/x": "data.root=~nobody_here/x: there is no such user",
+    f"folds.file={'x' * 5000}": "folds.file=xxx",
+    "folds.file=/proc/x.csv": "/proc cannot be written",
+    "paths.cache=/proc/cache": "/proc cannot be written",
     "hydra.launcher.jobs=x": "hydra.launcher.jobs: Value 'x'",
     "task=multi_head task.heads={색:{weight:1}}": "task.heads=[가,나]",
 }
