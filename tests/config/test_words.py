@@ -191,3 +191,10 @@ def test_a_refused_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_groups_of_the_own_folder_are_groups(tmp_path: Path) -> None:
     (tmp_path / "shelf").mkdir()
     assert "shelf" in group_names([tmp_path])
+
+
+def test_overrides_are_kept_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "secret")
+    run = compose_run(["mix.p=${oc.env:TOKEN}", "augment.blur.p=${nope}"])
+    assert run.overrides == ["mix.p=${oc.env:TOKEN}", "augment.blur.p=${nope}"]
+    assert "secret" not in f"{run.folder} {run.override_dirname}"
