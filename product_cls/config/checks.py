@@ -4,7 +4,9 @@ Of a value that library code takes as an argument, only the type is checked here
 its range, and ``border.py`` names the key. All other values are checked only here.
 """
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +22,7 @@ from product_cls.config.words import TEXT, fits
 from product_cls.core.arguments import as_typed
 from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError
+from product_cls.core.files import check_place
 from product_cls.core.names import shown
 from product_cls.core.nested import flatten
 
@@ -145,11 +148,34 @@ def _check_text(key: str, value: Any) -> None:
             f"{key}={shown(as_typed(value))}; allowed: text{also} (in a file, a number or true "
             f"that is text needs quotes)."
         )
+    if isinstance(value, str) and value.startswith("~") and key.startswith(("data.", "model.")):
+        try:
+            Path(value).expanduser()
+        except RuntimeError:
+            raise UserError(f"{key}={shown(value)}: there is no such user's folder.") from None
     if isinstance(value, str) and "\0" in value:
         raise UserError(f"{key}={shown(value)}; allowed: text without control characters.")
 
 
+def _check_new_place(key: str, place: Path) -> None:
+    """Refuse a place that does not exist and cannot be made: waiting for its lock would not end."""
+    try:
+        os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        try:
+            check_place(place.parent)
+        except UserError as error:
+            raise UserError(f"{key}={shown(place)}: {error}") from None
+    except (OSError, ValueError) as error:
+        name = shown(place)
+        name = name if len(name) < 80 else f"{name[:60]}..."
+        raise UserError(f"{key}={name}: {getattr(error, 'strerror', None) or error}.") from None
+
+
 def _check_values(config: DictConfig) -> None:
+    for key in ("folds.file", "paths.cache"):
+        if place := OmegaConf.select(config, key):
+            _check_new_place(key, Path(place))
     parse_fold(config.fold)
     image_size(config.data.get("size"))
     for key, allowed in CHECKS.items():

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -183,11 +183,22 @@ def compose_run(words: Sequence[str]) -> ComposedRun:
         folder = Path(str(config.hydra.run.dir))
     job = cast(dict[str, Any], OmegaConf.to_container(config.hydra.job, resolve=False))
     override_dirname = str(job["override_dirname"])
-    overrides = [str(word) for word in config.hydra.overrides.task]
+    overrides = command_overrides(config.hydra, "task")
     swept = swept_params(config.hydra)
     with open_dict(config):
         del config["hydra"]
     return ComposedRun(config, folder, overrides, override_dirname, swept)
+
+
+def command_overrides(hydra: Any, kind: Literal["task", "hydra"]) -> list[str]:
+    """The words of a command as typed: ``${oc.env:TOKEN}`` in them stays the text that it is.
+
+    Args:
+        hydra: the node ``hydra`` of a config.
+        kind: words about the run, or about Hydra itself.
+    """
+    words = OmegaConf.to_container(hydra.overrides, resolve=False)
+    return [str(word) for word in cast(dict[str, list[str]], words)[kind]]
 
 
 def swept_params(hydra: Any) -> dict[str, str]:

@@ -95,12 +95,11 @@ def _value(key: str, value: str, text: bool) -> str:
     inside = value.strip(" \t")  # which Hydra leaves out, too
     if (call := CALL.fullmatch(value)) and call[1] == "choice":
         return f"choice({_values(key, call[2], text)})"
-    if inside.startswith("{") and inside.endswith("}"):
-        return _mapping(key, inside)
-    is_list = inside.startswith("[") and inside.endswith("]")
-    if is_list and (not text or any(fits(key, pattern) for pattern in TEXTS)):
-        items = _split(inside[1:-1])
-        return value if items is None else f"[{','.join(_value(key, x, text) for x in items)}]"
+    if any(fits(key, pattern) for pattern in TEXTS) or not is_text(key):
+        if inside.startswith("{") and inside.endswith("}"):
+            return _mapping(key, inside)
+        if inside.startswith("[") and inside.endswith("]"):
+            return _list(key, inside, text)
     if not inside or (PLAIN.fullmatch(value) and value.lower() not in RESERVED):
         return value
     if text:
@@ -108,6 +107,16 @@ def _value(key: str, value: str, text: bool) -> str:
     # Characters that the grammar lacks; brackets and quotes are rather a mistake.
     lexed = _parsed(value) is not FAILED or set(value) & set("'\"[]{}()=:")
     return value if lexed else quoted(inside)
+
+
+def _list(key: str, items: str, text: bool) -> str:
+    """A list; in one of text, ``null`` is a name as any other."""
+    parts = _split(items[1:-1])
+    if parts is None:
+        return items
+    return (
+        f"[{','.join(quoted(x) if text and x == 'null' else _value(key, x, text) for x in parts)}]"
+    )
 
 
 def _mapping(key: str, mapping: str) -> str:

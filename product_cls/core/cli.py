@@ -6,6 +6,7 @@ folders are named ``fold=0,model=b0``, so their paths must pass through unchange
 
 import inspect
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -21,12 +22,32 @@ from omegaconf.errors import OmegaConfBaseException
 from product_cls.core.arguments import as_typed
 from product_cls.core.errors import UserError
 from product_cls.core.interrupts import interrupt_exits
+from product_cls.core.names import shown
 
 T = TypeVar("T")
 
 CONSOLE = "product-cls"  # the console command, which sets sys.argv[0] to "product-cls SUBCOMMAND"
 
 TRAIN = "python train.py"
+
+
+class PlainLoader(yaml.SafeLoader):
+    """YAML in which only what people write as a number is one: ``2024_10``, ``0012``, ``1:30``,
+    ``on`` and dates are text, as the names of folders are.
+    """
+
+
+PlainLoader.yaml_implicit_resolvers = {}
+for _kind, _pattern, _first in (
+    ("bool", r"(true|false|True|False)", "tfTF"),
+    ("null", r"(null|~|)", ["n", "~", ""]),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(inf|nan)", "-+."),
+):
+    PlainLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(f"{_pattern}$"), list(_first)
+    )
 
 
 def checkout_script() -> Path | None:
@@ -94,13 +115,16 @@ def parse_arguments(schema: type[T], argv: list[str] | None = None, *, prog: str
             if is_text:  # escaped, because OmegaConf would resolve `${...}`
                 override = OmegaConf.create({key: text.replace("${", r"\${")})
             else:
-                override = OmegaConf.from_dotlist([word])
+                override = OmegaConf.create({key: yaml.load(text, Loader=PlainLoader)})
             config = OmegaConf.merge(config, override)
         except OmegaConfBaseException as error:
             raise UserError(f"Bad value in '{word}': {_first_line(error)}.") from None
         except yaml.YAMLError as error:
             why = getattr(error, "problem", None) or _first_line(error)
             raise UserError(f"Bad value in '{word}': {why}.") from None
+        except (RecursionError, ValueError) as error:
+            why = "nested too deeply" if isinstance(error, RecursionError) else _first_line(error)
+            raise UserError(f"Bad value in '{shown(word[:80])}': {why}.") from None
     missing = [key for key in keys if OmegaConf.is_missing(config, key)]
     if missing:
         raise UserError(f"Missing: {', '.join(f'{key}=...' for key in missing)} ({prog} --help).")

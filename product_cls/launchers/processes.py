@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from product_cls.config.border import keys_for_arguments
 from product_cls.config.checks import check_settings
+from product_cls.config.compose import command_overrides
 from product_cls.core.errors import UserError
 from product_cls.launchers.base import (
     BASIC_SWEEPER,
@@ -152,7 +153,9 @@ class ProcessesLauncher(Launcher):
         """
         assert self.config is not None and self.hydra_context is not None
         hydra_overrides = [
-            word for word in self.config.hydra.overrides.hydra if not SWEEP_OVERRIDES.match(word)
+            word
+            for word in command_overrides(self.config.hydra, "hydra")
+            if not SWEEP_OVERRIDES.match(word)
         ]
         program = entry_point()
         labels = job_labels(job_overrides)
@@ -166,7 +169,7 @@ class ProcessesLauncher(Launcher):
             with open_dict(config):
                 config.hydra.job.id = str(number)
                 config.hydra.job.num = number
-            result = JobReturn(overrides=list(config.hydra.overrides.task))
+            result = JobReturn(overrides=command_overrides(config.hydra, "task"))
             path = self.fill_result(config, result)
             check_settings(config)
             command = [

@@ -24,7 +24,7 @@ from pytorch_lightning.loggers import Logger
 
 from product_cls.config.batch import can_halve
 from product_cls.config.border import missing_keys_named
-from product_cls.config.compose import set_of_runs, swept_params
+from product_cls.config.compose import command_overrides, set_of_runs, swept_params
 from product_cls.config.instantiate import to_plain
 from product_cls.config.values import on_gpu
 from product_cls.core.checkpoint_file import read_checkpoint
@@ -323,21 +323,21 @@ def refuse_sweep_without_multirun() -> None:
     swept = swept_params(hydra)
     if not swept or not _is_single_run(hydra):
         return
-    typed = [str(word) for word in hydra.overrides.task]
+    typed = command_overrides(hydra, "task")
     raise UserError(set_of_runs(swept, typed))
 
 
 def _is_single_run(hydra: Any) -> bool:
     """Whether the node ``hydra`` is of a command without ``-m``, and of no job of a sweep."""
     # hydra.mode=RUN does not mark jobs, because Hydra adds it to every command without -m.
-    is_job = any(word.startswith("hydra.job.num=") for word in hydra.overrides.hydra)
+    is_job = any(word.startswith("hydra.job.num=") for word in command_overrides(hydra, "hydra"))
     return hydra.mode != RunMode.MULTIRUN and not is_job
 
 
 def warn_of_idle_launcher() -> None:
     """Warn if the command configures a launcher but is a single run, which uses none."""
     hydra = HydraConfig.get()
-    words = " ".join(w for w in hydra.overrides.hydra if LAUNCHER.match(w))
+    words = " ".join(w for w in command_overrides(hydra, "hydra") if LAUNCHER.match(w))
     if words and _is_single_run(hydra):
         log.warning("%s has no effect without -m: only sweeps use a launcher.", words)
 

@@ -48,8 +48,14 @@ def test_text_is_kept_as_typed(text: str) -> None:
 )
 def test_values_of_a_sweep(word: str, values: list[object]) -> None:
     override = OverridesParser.create().parse_override(*typed_words([word], ()))
-    found = list(override.sweep_iterator())
-    assert [getattr(value, "text", value) for value in found] == values
+    assert [plain(value) for value in override.sweep_iterator()] == values
+
+
+def plain(value: object) -> object:
+    """A value without the quotes that it was written with."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return getattr(value, "text", value)
 
 
 def test_text_in_lists_and_mappings() -> None:
@@ -145,6 +151,10 @@ MISTAKES = {
     "optimizer.lr=1,2": "a sweep, which needs -m",
     "data.size=[96": "\"data.size='[96'\"",
     "+callbacks.monitor=f1": "callbacks.monitor=f1; allowed: settings",
+    "data=folder data.root=~nobody_here/x": "data.root=~nobody_here/x: there is no such user",
+    f"folds.file={'x' * 5000}": "folds.file=xxx",
+    "folds.file=/proc/x.csv": "/proc cannot be written",
+    "paths.cache=/proc/cache": "/proc cannot be written",
     "hydra.launcher.jobs=x": "hydra.launcher.jobs: Value 'x'",
     "task=multi_head task.heads={색:{weight:1}}": "task.heads=[가,나]",
 }
@@ -181,3 +191,10 @@ def test_a_refused_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_groups_of_the_own_folder_are_groups(tmp_path: Path) -> None:
     (tmp_path / "shelf").mkdir()
     assert "shelf" in group_names([tmp_path])
+
+
+def test_overrides_are_kept_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "secret")
+    run = compose_run(["mix.p=${oc.env:TOKEN}", "augment.blur.p=${nope}"])
+    assert run.overrides == ["mix.p=${oc.env:TOKEN}", "augment.blur.p=${nope}"]
+    assert "secret" not in f"{run.folder} {run.override_dirname}"

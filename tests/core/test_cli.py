@@ -80,6 +80,13 @@ def test_paths_in_lists_and_in_keys_of_any_type() -> None:
     assert parse("runs=a", "any=[a/fold=0,b/fold=1]").any == ["a/fold=0", "b/fold=1"]
 
 
+def test_names_that_yaml_would_read_as_something_else() -> None:
+    names = ["2024_10", "0012", "1:30", "on", "2024-01-01", "0x1F", "1_0.5"]
+    assert parse("runs=a", f"any=[{','.join(names)}]").any == names
+    assert parse("runs=a", "any=2024_10").any == "2024_10"
+    assert parse("runs=a", "any=[1,-2.5,1e-3,true,null]").any == [1, -2.5, 1e-3, True, None]
+
+
 KEYS = "runs, any, out, top, share, flag, tta, weights"
 
 
@@ -100,6 +107,8 @@ KEYS = "runs, any, out, top, share, flag, tta, weights"
         (["runs=a", "tta=[a"], ("'tta=[a'",)),
         (["runs=a", "weights=[a]"], ("'weights=[a]'",)),
         (["runs=a", "any=*.ckpt"], ("'any=*.ckpt'",)),
+        (["runs=a", "any=" + "[" * 9999], ("nested too deeply",)),
+        (["runs=a", "any=!!int x"], ("'any=!!int x'",)),
         (["runs=a", "any=${nothing}"], ("nothing",)),
     ],
 )
