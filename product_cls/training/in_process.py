@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from product_cls.config.border import missing_keys_named
+from product_cls.config.checks import check_settings
 from product_cls.config.compose import ComposedRun, run_interpolations
 from product_cls.core.errors import UserError
 from product_cls.core.files import digest
@@ -49,6 +50,7 @@ def train_in_process(config: DictConfig | Mapping[str, Any], folder: Path | None
 def _train(config: DictConfig, folder: Path | None) -> Path:
     from product_cls.training.run import quiet_libraries, train  # imports torch
 
+    check_settings(config)  # before the folder is created
     composed = _composed(config)
     if folder is None:
         folder = composed.folder if composed is not None else _changed_folder(config)
