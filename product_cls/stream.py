@@ -97,6 +97,7 @@ def main() -> None:
             shard_size=arguments.shard,
             side=arguments.side,
             on_unreadable=config.data.on_unreadable,
+            max_pixels=config.data.max_pixels,
         )
     shards = json.loads((out / INDEX).read_text())["shards"]
     counts = pd.read_csv(out / SAMPLES, usecols=["split"])["split"].value_counts(sort=False)

@@ -7,6 +7,7 @@ import math
 import re
 import stat
 import warnings
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cache
 from io import BytesIO
@@ -31,7 +32,7 @@ FORMATS = {
     "AVIF": (".avif",),
     "HEIF": (".heic", ".heif", ".hif"),  # by the package pillow-heif
 }
-MAX_PIXELS = 150_000_000
+MAX_PIXELS = 150_000_000  # of training data
 PILLOWS_LIMIT = 178_956_970  # pixels; Pillow refuses larger pictures itself
 # Pillow also warns from half its limit on. Pictures up to ``max_pixels`` are wanted.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -66,7 +67,7 @@ def picture_file(path: str | Path) -> Path | BinaryIO:
 
 
 def load_picture(
-    path: str | Path | BinaryIO | Image.Image, *, max_pixels: int = MAX_PIXELS
+    path: str | Path | BinaryIO | Image.Image, *, max_pixels: int = PILLOWS_LIMIT
 ) -> np.ndarray:
     """Decode a picture and turn it upright by its EXIF orientation.
 
@@ -101,6 +102,8 @@ def load_picture(
                 opened.load()
                 # ImageOps.exif_transpose would also rewrite the EXIF data, and fails on odd data.
                 return _upright(_rgb(opened), opened.getexif().get(ORIENTATION))
+    except Image.DecompressionBombError:
+        raise OSError(f"more than {PILLOWS_LIMIT} pixels, but max_pixels={max_pixels}") from None
     except UnidentifiedImageError:
         kinds = picture_formats()
         extra = "" if "HEIF" in kinds else " (HEIF needs pillow-heif, the extra `heif`)"
@@ -132,31 +135,41 @@ def _rgb(picture: Image.Image) -> np.ndarray:
     black, white = _range(picture) if deep else (0.0, 255.0)
     key = picture.info.get("transparency")
     pixels = np.empty((height, width, 3), np.uint8)
-    rows = max(BAND // max(width, 1), 1)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        band = picture if rows >= height else picture.crop((0, top, width, bottom))
+    for rows, band in _bands(picture):
         if deep:
             # Pillow clips these values at 255; scale them instead.
             values = np.asarray(band, np.float64)
             grey = ((values - black) * (255 / (white - black))).round().astype(np.uint8)
             if key is not None:
                 grey[values == key] = 255
-            pixels[top:bottom] = grey[..., None]
+            pixels[rows] = grey[..., None]
             continue
         if "A" in band.getbands() or key is not None:
             band = band.convert("RGBA")
             band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band)
-        pixels[top:bottom] = np.asarray(band.convert("RGB"))
+        pixels[rows] = np.asarray(band.convert("RGB"))
     return pixels
+
+
+def _bands(picture: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """A picture in parts of whole rows, so that a conversion takes little memory."""
+    width, height = picture.size
+    count = max(BAND // max(width, 1), 1)
+    if count >= height:
+        yield slice(0, height), picture
+        return
+    for top in range(0, height, count):
+        bottom = min(top + count, height)
+        yield slice(top, bottom), picture.crop((0, top, width, bottom))
 
 
 def _range(picture: Image.Image) -> tuple[float, float]:
     """The values of a picture of deep numbers that become black and white."""
     if picture.mode.startswith("I;16"):
         return 0.0, 65535.0
-    values = np.asarray(picture)
-    low, high = float(values.min()), float(values.max())
+    bands = (np.asarray(band) for _, band in _bands(picture))
+    ends = np.array([(values.min(), values.max()) for values in bands], np.float64)
+    low, high = float(ends.min()), float(ends.max())
     if not math.isfinite(low) or not math.isfinite(high):
         raise OSError("it holds values that are no numbers")
     for white in (1.0, 255.0, 65535.0)[picture.mode != "F" :]:
@@ -208,10 +221,12 @@ def check_max_pixels(max_pixels: int) -> None:
     """Check the argument of ``load_picture``.
 
     Raises:
-        ValueError: it is not from 1 to ``PILLOWS_LIMIT``.
+        ValueError: it is no whole number from 1 to ``PILLOWS_LIMIT``.
     """
-    if not 1 <= max_pixels <= PILLOWS_LIMIT:
-        raise ValueError(f"max_pixels={max_pixels}; allowed: 1 to {PILLOWS_LIMIT}.")
+    if type(max_pixels) is not int or not 1 <= max_pixels <= PILLOWS_LIMIT:
+        raise ValueError(
+            f"max_pixels={max_pixels}; allowed: a whole number from 1 to {PILLOWS_LIMIT}."
+        )
 
 
 def resize(picture: np.ndarray, size: tuple[int, int], fit: Fit = "squash") -> np.ndarray:

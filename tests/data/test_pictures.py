@@ -125,10 +125,20 @@ def test_a_picture_above_the_limit_is_refused_before_it_is_decoded(tmp_path: Pat
     tracemalloc.stop()
 
 
+def test_a_picture_above_pillows_limit_is_refused_alike(tmp_path: Path) -> None:
+    header = Image.new("1", (8, 8))
+    header.save(tmp_path / "a.bmp")
+    content = bytearray((tmp_path / "a.bmp").read_bytes())
+    content[18:26] = (20_000).to_bytes(4, "little") * 2  # width and height
+    (tmp_path / "a.bmp").write_bytes(content)
+    with pytest.raises(OSError, match="more than 178956970 pixels, but max_pixels=1000"):
+        load_picture(tmp_path / "a.bmp", max_pixels=1000)
+
+
 def test_limits_out_of_range(refused: Any) -> None:
-    for value in (0, -5, 10**12):
-        with refused(f"max_pixels={value}; allowed: 1 to"):
-            check_max_pixels(value)
+    for value in (0, -5, 10**12, 1.5e8, "many", None, True):
+        with refused(f"max_pixels={value}; allowed: a whole number from 1 to"):
+            check_max_pixels(value)  # type: ignore[arg-type]
     with refused("size=20000x20000; allowed: at most 4096"):
         check_shape((20000, 20000), "squash")
     with refused("fit=stretch; allowed: squash, crop, pad"):

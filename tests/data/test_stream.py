@@ -174,6 +174,19 @@ def test_pictures_that_cannot_be_decoded(samples: pd.DataFrame, tmp_path: Path) 
     assert read["id"].tolist() == samples["id"].drop([3, 50]).tolist()
 
 
+def test_pipes_and_huge_pictures_cannot_be_decoded(samples: pd.DataFrame, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    Image.new("RGB", (90, 60)).save(tmp_path / "large.png")
+    table = samples.copy()
+    table.loc[[3, 50], "path"] = [str(tmp_path / "pipe.jpg"), str(tmp_path / "large.png")]
+    with pytest.raises(UnreadablePicturesError) as caught:
+        write(table, tmp_path / "out", max_pixels=5000)
+    assert list(caught.value.reasons.values()) == [
+        "it is not a file",
+        "90 x 60 pixels, but max_pixels=5000",
+    ]
+
+
 def test_large_pictures_are_reduced(samples: pd.DataFrame, tmp_path: Path) -> None:
     large = tmp_path / "large.png"
     Image.fromarray(np.full((60, 90, 3), 200, np.uint8)).save(large)

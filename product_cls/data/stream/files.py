@@ -7,31 +7,13 @@ from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from types import ModuleType
 
 from filelock import FileLock
 
 from product_cls.core.errors import reason, without_login
-from product_cls.core.extras import missing_extra
 from product_cls.data.stream.transfer import SCHEMES, ShardError, download
 
 FETCHERS = 2  # shards prefetched at once
-
-
-def webdataset(purpose: str) -> ModuleType:
-    """Import WebDataset.
-
-    Args:
-        purpose: what needs WebDataset, the subject of the message.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        import webdataset
-    except ImportError:
-        raise missing_extra(f"{purpose} needs WebDataset", "streaming") from None
-    return webdataset
 
 
 def is_address(root: str) -> bool:

@@ -16,13 +16,20 @@ from PIL import Image
 
 from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError, reason
+from product_cls.core.extras import missing_extra
 from product_cls.core.files import digest, file_checksum, whole_file, write_text_whole
 from product_cls.core.progress import progress_bar
 from product_cls.core.tables import csv_text
-from product_cls.data.pictures import load_picture, resize
+from product_cls.data.decoding_room import ROOM
+from product_cls.data.pictures import (
+    MAX_PIXELS,
+    check_max_pixels,
+    load_picture,
+    picture_file,
+    resize,
+)
 from product_cls.data.samples import SPLITS, check_samples, samples_fingerprint
 from product_cls.data.store import OnUnreadable, UnreadablePicturesError, write_report
-from product_cls.data.stream.files import webdataset
 from product_cls.data.stream.index import DONE, INDEX, SAMPLES, UNFINISHED
 from product_cls.data.synthetic_sets import SetKind, make_once
 
@@ -74,6 +81,7 @@ def write_stream(
     shard_size: int,
     side: int | None,
     on_unreadable: OnUnreadable,
+    max_pixels: int = MAX_PIXELS,
     warn: Callable[[str], None] = print,
 ) -> None:
     """Write a set of shards to ``out`` unless the set there is complete.
@@ -88,6 +96,7 @@ def write_stream(
             file's own bytes.
         on_unreadable: for pictures that cannot be decoded: ``stop`` with an error that names them
             all, or ``drop`` them with a warning.
+        max_pixels: larger pictures count as undecodable.
         warn: called with the warning.
 
     Raises:
@@ -100,6 +109,7 @@ def write_stream(
         raise ValueError(f"shard_size={shard_size}; allowed: 1 to {10**6}.")
     if side is not None and not 8 <= side <= 10**5:
         raise ValueError(f"side={side}; allowed: 8 to {10**5}, or null.")
+    check_max_pixels(max_pixels)
     columns = [str(column) for column in samples if column != "path"]
     parameters = {
         "version": VERSION,
@@ -110,11 +120,14 @@ def write_stream(
     }
 
     def require() -> None:
-        webdataset("Writing shards")
+        try:
+            import webdataset  # noqa: F401
+        except ImportError:
+            raise missing_extra("Writing shards needs WebDataset", "streaming") from None
 
     def fill() -> None:
         plan = plan_shards(samples, shard_size)
-        reasons = _write_shards(samples, plan, out, side, stop=on_unreadable == "stop")
+        reasons = _write_shards(samples, plan, out, side, max_pixels, stop=on_unreadable == "stop")
         report = write_report(out, reasons)
         if reasons and on_unreadable == "stop":
             raise UnreadablePicturesError(reasons, report)
@@ -129,7 +142,13 @@ def write_stream(
 
 
 def _write_shards(
-    samples: pd.DataFrame, plan: list[Shard], out: Path, side: int | None, *, stop: bool
+    samples: pd.DataFrame,
+    plan: list[Shard],
+    out: Path,
+    side: int | None,
+    max_pixels: int,
+    *,
+    stop: bool,
 ) -> dict[str, str]:
     """Write the missing shards; return path -> reason for pictures that cannot be decoded."""
     paths = samples["path"].tolist()
@@ -137,7 +156,8 @@ def _write_shards(
 
     def encode(row: int) -> bytes | None:
         try:
-            return encode_picture(Path(paths[row]), side)
+            with ROOM.held():
+                return encode_picture(Path(paths[row]), side, max_pixels)
         except (OSError, cv2.error) as error:
             reasons[paths[row]] = reason(error)
             return None
@@ -159,18 +179,20 @@ def _write_shards(
     return reasons
 
 
-def encode_picture(path: Path, side: int | None) -> bytes:
+def encode_picture(path: Path, side: int | None, max_pixels: int) -> bytes:
     """The bytes of a picture for a shard: those of its file, or a smaller JPEG.
 
     Args:
         path: the picture's file.
         side: shorter side in pixels, as for ``write_stream``.
+        max_pixels: larger pictures are refused.
 
     Raises:
         OSError: the picture cannot be decoded.
     """
+    picture_file(path)  # refuses a pipe, which would block for ever
     data = path.read_bytes()
-    picture = load_picture(io.BytesIO(data))
+    picture = load_picture(io.BytesIO(data), max_pixels=max_pixels)
     height, width = picture.shape[:2]
     if side is None or min(height, width) <= side:
         return data
