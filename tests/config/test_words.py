@@ -153,6 +153,8 @@ MISTAKES = {
     "+callbacks.monitor=f1": "callbacks.monitor=f1; allowed: settings",
     "data=folder data.root=~nobody_here/x": "data.root=~nobody_here/x: there is no such user",
     f"folds.file={'x' * 5000}": "folds.file=xxx",
+    "+folds.file.x=1": "folds.file={'x': 1}; allowed: text",
+    "augment=a\tb": "augment=a\\tb; allowed",
     "folds.file=/proc/x.csv": "/proc cannot be written",
     "paths.cache=/proc/cache": "/proc cannot be written",
     "hydra.launcher.jobs=x": "hydra.launcher.jobs: Value 'x'",
@@ -163,7 +165,7 @@ MISTAKES = {
 @pytest.mark.parametrize("words", MISTAKES)
 def test_mistakes_are_one_sentence(words: str) -> None:
     with pytest.raises(UserError) as caught:
-        check_config(compose_config(words.split()))
+        check_config(compose_config(words.split(" ")))
     assert MISTAKES[words] in str(caught.value) and "\n" not in str(caught.value)
 
 
