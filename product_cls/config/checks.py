@@ -5,7 +5,7 @@ its range, and ``border.py`` names the key. All other values are checked only he
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +24,6 @@ from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError
 from product_cls.core.files import check_place
 from product_cls.core.names import shown
-from product_cls.core.nested import flatten
 
 ABSENT: Any = object()
 
@@ -133,9 +132,17 @@ def _check_groups(config: DictConfig) -> None:
     if missing:
         raise UserError(f"Missing: {', '.join(missing)} on the command line.")
     check_name(config)
-    for key, value in flatten(raw).items():
+    for key, value in _nodes(raw):
         if any(fits(key, pattern) for pattern in TEXT):
             _check_text(key, value)
+
+
+def _nodes(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys with their values, those of mappings among them."""
+    for key, value in config.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, Mapping):
+            yield from _nodes(value, f"{prefix}{key}.")
 
 
 def _check_text(key: str, value: Any) -> None:

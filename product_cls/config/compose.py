@@ -90,7 +90,7 @@ def check_words(words: Sequence[str], groups: Collection[str]) -> None:
         nothing = option in ("", "null", "[]", SHARED) and key not in ("recipe", "sweep")
         if equals and key in groups and nothing and not word.startswith("~"):
             options = ", ".join(name for name in group_files(key) if name != SHARED)
-            raise UserError(f"{word}; allowed: {options}.")
+            raise UserError(f"{shown(word)}; allowed: {options}.")
 
 
 def compose_config(words: Sequence[str], *, return_hydra_config: bool = False) -> DictConfig:
@@ -112,7 +112,7 @@ def compose_config(words: Sequence[str], *, return_hydra_config: bool = False) -
         with _fresh_hydra(), initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return compose("config", overrides, return_hydra_config=return_hydra_config)
     except Exception as error:  # Hydra passes on errors of many kinds, all of them about the words
-        raise UserError(sentence(error)) from error
+        raise UserError(shown(sentence(error))) from error
 
 
 def compose_sweep(words: Sequence[str]) -> DictConfig:
@@ -128,7 +128,7 @@ def compose_sweep(words: Sequence[str]) -> DictConfig:
             assert hydra is not None
             return hydra.compose_config("config", overrides, RunMode.MULTIRUN, from_shell=False)
     except Exception as error:  # as above
-        raise UserError(sentence(error)) from error
+        raise UserError(shown(sentence(error))) from error
 
 
 def hydra_words(words: Sequence[str]) -> list[str]:

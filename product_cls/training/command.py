@@ -20,6 +20,7 @@ from product_cls.config.sentences import sentence
 from product_cls.core.cli import closed_pipe_exits
 from product_cls.core.errors import UserError
 from product_cls.core.interrupts import interrupt_exits
+from product_cls.core.names import shown
 from product_cls.inference.view_names import check_view_names
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # environment variable of Hydra
@@ -51,6 +52,6 @@ def main() -> None:
         except (UserError, HydraException, OmegaConfBaseException) as error:
             if debugging:
                 raise
-            told = str(error) if isinstance(error, UserError) else sentence(error)
+            told = str(error) if isinstance(error, UserError) else shown(sentence(error))
             print(f"error: {told}", file=sys.stderr)
             raise SystemExit(2) from None

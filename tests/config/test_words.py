@@ -1,5 +1,6 @@
 """Words of the command line: text stays as typed, and every mistake is one sentence."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,14 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_method
+from omegaconf import OmegaConf
 from runs_in_process import ROOT
 
-from product_cls.config.checks import check_config
+from product_cls.config.checks import CHECKS, check_config, check_settings
 from product_cls.config.command_line import read_command_line, split_options
 from product_cls.config.compose import compose_config, compose_run, group_names
 from product_cls.config.words import is_text, typed_words
+from product_cls.core.arguments import as_typed
 from product_cls.core.errors import UserError
 
 
@@ -153,6 +156,8 @@ MISTAKES = {
     "+callbacks.monitor=f1": "callbacks.monitor=f1; allowed: settings",
     "data=folder data.root=~nobody_here/x": "data.root=~nobody_here/x: there is no such user",
     f"folds.file={'x' * 5000}": "folds.file=xxx",
+    "+folds.file.x=1": "folds.file={'x': 1}; allowed: text",
+    "augment=a\tb": "augment=a\\tb; allowed",
     "folds.file=/proc/x.csv": "/proc cannot be written",
     "paths.cache=/proc/cache": "/proc cannot be written",
     "hydra.launcher.jobs=x": "hydra.launcher.jobs: Value 'x'",
@@ -163,7 +168,7 @@ MISTAKES = {
 @pytest.mark.parametrize("words", MISTAKES)
 def test_mistakes_are_one_sentence(words: str) -> None:
     with pytest.raises(UserError) as caught:
-        check_config(compose_config(words.split()))
+        check_config(compose_config(words.split(" ")))
     assert MISTAKES[words] in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -198,3 +203,17 @@ def test_overrides_are_kept_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     run = compose_run(["mix.p=${oc.env:TOKEN}", "augment.blur.p=${nope}"])
     assert run.overrides == ["mix.p=${oc.env:TOKEN}", "augment.blur.p=${nope}"]
     assert "secret" not in f"{run.folder} {run.override_dirname}"
+
+
+def test_each_key_takes_good_values_and_names_bad_and_mistyped_ones() -> None:
+    """The keys of a run with the default groups whose values are checked before data are read."""
+    config = compose_config([])
+    keys = [key for key in CHECKS if OmegaConf.select(config, key, default="") != ""]
+    assert len(keys) > 20
+    for key in keys:
+        with pytest.raises(UserError, match=rf"^{re.escape(key)}=zzz; allowed: "):
+            check_settings(compose_config([f"{key}=zzz"]))
+        with pytest.raises(UserError, match=rf"^There is no key {re.escape(key)}q; .* Did you"):
+            compose_config([f"{key}q=1"])
+    good = [f"{key}={as_typed(OmegaConf.select(config, key))}" for key in keys]
+    check_settings(compose_config([word.replace("'", "").replace(" ", "") for word in good]))
