@@ -8,18 +8,48 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import pandas as pd
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from product_cls.config.instantiate import build, to_plain
-from product_cls.core.errors import reason
+from product_cls.core.errors import UserError, reason
+from product_cls.core.extras import missing_extra
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking.base import Tracker, without_logins
 
 log = logging.getLogger(__name__)
+
+
+# Class of a logger -> the package that it needs, and its name.
+NEEDS = {
+    "product_cls.tracking.wandb_run.WandbRun": ("wandb", "Weights & Biases"),
+    "product_cls.tracking.tensorboard_run.TensorBoardRun": ("tensorboard", "TensorBoard"),
+    "product_cls.tracking.mlflow_run.MlflowRun": ("mlflow", "MLflow"),
+}
+
+
+def check_loggers(config: DictConfig) -> None:
+    """Refuse loggers that cannot be built, before data and network are, which takes minutes.
+
+    Raises:
+        UserError: a logger that is no setting with a ``_target_``, or whose package is missing.
+    """
+    for name, node in config.logger.items():
+        if not OmegaConf.is_dict(node) or "_target_" not in node:
+            raise UserError(
+                f"logger.{name}={node}; allowed: settings with a _target_, the class of the logger "
+                f"(~logger.{name} leaves it out)."
+            )
+        package, title = NEEDS.get(str(node._target_), ("", ""))
+        if package and find_spec(package) is None:
+            need = f"logger={name} needs {title}"
+            if package == "mlflow":
+                raise missing_extra(need, package)
+            raise UserError(f"{need}, which is not installed: pip install {package}.")
 
 
 def build_loggers(config: DictConfig) -> list[Logger]:

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 FINISH_SECONDS = 300  # longest wait for uploads at the end of a run
 SYNC = "`make wandb-sync` uploads it"
 STEP = "trainer/global_step"
+# The most characters that W&B takes.
+LIMITS = {"name": 128, "group": 128, "job_type": 64}
+TAG_LIMIT = 64
 MODES = ("online", "offline", "disabled")
 
 
@@ -65,6 +68,7 @@ class WandbRun(Tracker, WandbLogger):
         init["tags"] = [*run_tags(config), *(init.get("tags") or [])]
         init["config"] = dict(config)
         self._id = init["id"] = folder.status()["tracking_id"]
+        init.update(within_limits(init))
 
     @property
     @rank_zero_experiment
@@ -116,9 +120,28 @@ def upload(run: Any, folder: RunFolder, findings: Findings, folds: "pd.Series[in
 
 
 def run_tags(config: Mapping[str, Any]) -> list[str]:
-    """Tags to filter runs by: data, network, fold. W&B allows 64 characters each."""
+    """Tags to filter runs by: data, network, fold."""
     words = [config["data"]["name"], config["model"]["backbone"], f"fold={config['fold']}"]
-    return [str(word)[:64] for word in words]
+    return [str(word) for word in words]
+
+
+def within_limits(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of ``wandb.init`` with names that W&B takes: longer ones end with a digest, so that
+    different names stay different."""
+    cut: dict[str, Any] = {
+        key: shortened(str(arguments[key]), limit)
+        for key, limit in LIMITS.items()
+        if arguments.get(key) is not None
+    }
+    if arguments.get("tags"):
+        tags = [shortened(str(tag), TAG_LIMIT) for tag in arguments["tags"]]
+        cut["tags"] = [*dict.fromkeys(tag for tag in tags if tag)]
+    return dict(arguments) | cut
+
+
+def shortened(text: str, limit: int) -> str:
+    """A text of at most ``limit`` characters, of which the last 8 are a digest if it is cut."""
+    return text if len(text) <= limit else f"{text[: limit - 9]}-{digest(text)[:8]}"
 
 
 def start(*, mode: str | None = None, **arguments: Any) -> Any:
@@ -133,6 +156,7 @@ def start(*, mode: str | None = None, **arguments: Any) -> Any:
     Returns:
         The W&B run.
     """
+    arguments = within_limits(arguments)
     sys.argv[:] = map(without_login, sys.argv)  # W&B stores them with the run
     settings = wandb.setup().settings  # include WANDB_MODE
     requested: Any = mode or settings.mode

@@ -20,6 +20,7 @@ from product_cls.inference.tta import check_views
 from product_cls.runs.fingerprint import fingerprint, has_settings, with_contents
 from product_cls.runs.folder import Action, RunFolder
 from product_cls.tasks import Task
+from product_cls.tracking.trackers import check_loggers
 from product_cls.training.checkpoints import resume_point
 from product_cls.training.data_source import build_folds, build_picture_store, build_samples
 from product_cls.training.final_epochs import epochs_from_folds
@@ -95,6 +96,7 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
         UserError: the settings or the data are refused.
     """
     check_config(config)
+    check_loggers(config)
     settings, notes = derive_settings(config)
     size = image_size(settings.data.size)
     # Checked here because a misspelt view should not fail only after training.

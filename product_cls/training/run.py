@@ -350,6 +350,7 @@ def quiet_libraries() -> None:
         "does not have many workers",  # data.num_workers is set on purpose
         "LeafSpec",  # a deprecation between Lightning and torch
         "You have overridden `on_after_batch_transfer`",
+        "Experiment logs directory .* exists and is not empty",  # our CSV logger keeps its rows
         "Checkpoint directory .* exists and is not empty",  # normal when a run resumes
         "The number of training batches",
         "The `srun` command is available",  # we start the ranks ourselves

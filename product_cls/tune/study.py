@@ -100,6 +100,11 @@ class Search:
         if config.fold == "all":
             raise UserError("fold=all has no validation data to compare trials by; name a fold.")
         check_config(config)
+        if "loss" in str(config.monitor):
+            raise UserError(
+                f"monitor={config.monitor}: a search looks for the highest value, but a lower loss "
+                f"is better; monitor another metric."
+            )
         return config
 
     @contextmanager

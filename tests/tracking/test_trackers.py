@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import CSVLogger, Logger
-from runs_in_process import train, train_interrupted
+from runs_in_process import refusal, train, train_interrupted
 
 from product_cls.inference.predictions import Predictions
 from product_cls.runs.folder import RunFolder
+from product_cls.tracking import trackers
 from product_cls.tracking.base import Tracker
 from product_cls.tracking.findings import find_in
 from product_cls.tracking.sync import main, unsynced
@@ -202,3 +203,21 @@ def test_a_tracker_that_cannot_begin_is_left_out(
     assert message == (
         "Unreachable cannot begin (https://host does not answer); the run continues without it."
     )
+
+
+@pytest.mark.parametrize("logger", ["mlflow", "wandb", "tensorboard"])
+def test_a_missing_package_is_said_before_anything_is_read(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    logger: str,
+) -> None:
+    real = trackers.find_spec
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None if name == logger else real(name))
+    sentence = refusal(tmp_path / "run", tmp_path / "no data", caplog, f"logger={logger}")
+    assert sentence.startswith(f"logger={logger} needs ") and "pip install" in sentence
+
+
+def test_a_logger_that_is_no_logger(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sentence = refusal(tmp_path / "run", tmp_path / "no data", caplog, "logger.csv=7")
+    assert sentence.startswith("logger.csv=7; allowed: settings with a _target_")

@@ -21,6 +21,7 @@ from product_cls.ensemble import __main__ as ensemble
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking import wandb_ensemble, wandb_run
 from product_cls.tracking.sync import main, unsynced
+from product_cls.tracking.wandb_run import within_limits
 
 
 class Offline:
@@ -369,3 +370,12 @@ def test_no_login_of_the_command_line_is_kept(
     (run,) = offline_runs(tmp_path)
     assert "https://host/shop" in str(run.records)  # among W&B's data on the machine
     assert "secret" not in str(run.records)
+
+
+def test_long_names_are_cut_and_stay_different() -> None:
+    names = [f"{'data.root=x,' * 20}seed={seed}" for seed in (1, 2)]
+    cut = [within_limits({"name": n, "group": n, "tags": [n, n, "ab"], "id": n}) for n in names]
+    assert all(len(x["name"]) == len(x["group"]) == 128 for x in cut)
+    assert cut[0]["name"] != cut[1]["name"] and cut[0]["id"] == names[0]
+    assert [len(tag) for tag in cut[0]["tags"]] == [64, 2]
+    assert within_limits({"name": "short", "group": None}) == {"name": "short", "group": None}

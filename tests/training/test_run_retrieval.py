@@ -138,12 +138,12 @@ def test_choices_run(tmp_path: Path, tiny_root: Path, overrides: tuple[str, ...]
         (
             ("callbacks=early_stopping", "callbacks.early_stopping.monitor=val/recall@2"),
             "allowed: lr, train/loss, train/loss_epoch, train/loss_step, val/accuracy, "
-            "val/class_accuracy, val/loss, val/mAP@R, val/recall@1, val/recall@5.",
+            "val/class_accuracy, val/class_f1, val/f1, val/loss, val/mAP@R, val/recall@1, "
+            "val/recall@5.",
         ),
         (
-            ("callbacks=early_stopping", "task.gallery_every=2"),
-            "monitor=val/accuracy; allowed: lr, train/loss, train/loss_epoch, train/loss_step, "
-            "val/class_accuracy, val/loss.",
+            ("task.gallery_every=2", "monitor=val/accuracy"),
+            "monitor=val/accuracy; allowed: val/class_accuracy, val/class_f1, val/loss.",
         ),
         (("task.embedding=0",), "task.embedding=0; allowed: a whole number, 1 or more"),
         (("task.embedding=16.5",), "task.embedding=16.5; allowed: a whole number, 1 or more"),
