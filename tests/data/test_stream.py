@@ -571,6 +571,19 @@ def test_brackets_in_an_address_are_no_pattern(shards: Path, tmp_path: Path) -> 
         assert np.array_equal(store.picture(7), opened(shards, tmp_path).picture(7))
 
 
+def test_a_missing_tool_is_named(
+    tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for address, tool in (
+        ("http://host/shop", "curl"),
+        ("s3://b/shop", "aws"),
+        ("gs://b", "gsutil"),
+    ):
+        with refused(f"{address}/stream.json cannot be fetched: {tool}: No such file"):
+            read_stream(address, cache=tmp_path)
+
+
 INDEX_DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a list": lambda index: [index],
     "a number": lambda index: 7,
