@@ -12,7 +12,7 @@ from typing import Any
 from product_cls.core.cli import MISSING, check_at_least_one, guard, parse_arguments
 from product_cls.core.csv_style import check_style
 from product_cls.core.errors import UserError
-from product_cls.core.files import check_place
+from product_cls.core.files import check_place, check_there
 
 
 @dataclass
@@ -60,6 +60,9 @@ def main() -> None:
     checkpoints = [Path(name) for name in (names if isinstance(names, list) else [names])]
     if bool(checkpoints) == (arguments.model is not None):
         raise UserError("Give one of checkpoint=FILE and model=RUN_OR_SWEEP_OR_INDEX_OR_FILE.")
+    sources = checkpoints if arguments.model is None else [Path(arguments.model)]
+    for place in [*sources, Path(arguments.images)]:
+        check_there(place, "checkpoint" if place in checkpoints else "folder or file")
     for checkpoint in checkpoints:
         if checkpoint.is_dir():
             kind = "a run folder" if (checkpoint / "status.json").is_file() else "a folder"
@@ -67,12 +70,6 @@ def main() -> None:
                 f"checkpoint={checkpoint} is {kind}, not a checkpoint; "
                 f"model={checkpoint} opens the folder of a run, a sweep or an index."
             )
-        if not checkpoint.is_file():
-            raise UserError(f"There is no checkpoint {checkpoint}.")
-    if arguments.model is not None and not Path(arguments.model).exists():
-        raise UserError(f"There is no folder or file {arguments.model}.")
-    if not Path(arguments.images).exists():
-        raise UserError(f"There is no folder or file {arguments.images}.")
     out = Path(arguments.out)
     check_place(out)
 
@@ -92,7 +89,6 @@ def main() -> None:
     from product_cls.retrieval.open_model import open_model
     from product_cls.tasks.label_thresholds import read_thresholds, with_thresholds
 
-    sources = checkpoints if arguments.model is None else [Path(arguments.model)]
     models = [open_model(source, device=arguments.device, tta=arguments.tta) for source in sources]
     task = models[0].task
     if any((m.task.name, m.task.classes) != (task.name, task.classes) for m in models):

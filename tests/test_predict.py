@@ -178,6 +178,8 @@ def test_a_full_disk_is_one_sentence(
         (("checkpoint={run}", "images={data}"), " is a run folder, not a checkpoint; model="),
         (("checkpoint={data}", "images={data}"), "is a folder, not a checkpoint; model="),
         (("checkpoint={best}", "images=nowhere"), "There is no folder or file nowhere"),
+        (("checkpoint={best}", f"images={'x' * 300}"), "cannot be opened: File name too long"),
+        (("checkpoint={best}", "images={data}", "csv=xls"), "csv=xls; allowed: plain, excel"),
         (("checkpoint={best}", "images={data}/train/0/0.jpg", "tta=[flip]"), "tta names 'flip'"),
         (("checkpoint={best}", "images={data}", "top=0"), "top=0; allowed: 1 or more"),
         (("checkpoint={best}", "images={data}/views.csv"), "column 'path' or 'filename'"),

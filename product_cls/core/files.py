@@ -135,6 +135,24 @@ def _is_abandoned(entry: "os.DirEntry[str]", host: str | None, pid: int) -> bool
     return False
 
 
+def check_there(path: Path, what: str = "folder or file") -> None:
+    """Check that a folder or file that a user named is there.
+
+    Args:
+        what: what it should be, for the message.
+
+    Raises:
+        UserError: it is not, or nobody can know, because a folder may not be entered or its name is
+            too long.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"There is no {what} {path}.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened: {error.strerror}.") from None
+
+
 def check_place(folder: Path) -> None:
     """Check that a folder can be created and written to, before work starts on its content.
 

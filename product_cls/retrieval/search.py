@@ -12,7 +12,7 @@ from pathlib import Path
 from product_cls.core.cli import MISSING, check_at_least_one, guard, parse_arguments
 from product_cls.core.csv_style import check_style
 from product_cls.core.errors import UserError
-from product_cls.core.files import check_place
+from product_cls.core.files import check_place, check_there
 from product_cls.retrieval.index.layout import check_index
 
 REFINING = ("expand", "augment", "prototypes", "rerank")
@@ -69,8 +69,7 @@ def main() -> None:
     check_at_least_one(arguments, "top", "batch_size", "shown")
     check_style(arguments.csv)
     check_index(Path(arguments.index))
-    if not Path(arguments.images).exists():
-        raise UserError(f"There is no folder or file {arguments.images}.")
+    check_there(Path(arguments.images))
     out = Path(arguments.out)
     check_place(out)
 
