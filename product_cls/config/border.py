@@ -62,11 +62,16 @@ def missing_keys_named() -> Iterator[None]:
     try:
         yield
     except (ConfigAttributeError, ConfigKeyError, MissingMandatoryValue) as error:
-        raise UserError(
-            f"The config has no {error.full_key}; product_cls.compose makes a whole config, and a "
-            f"group's file of your own begins with the defaults of the package's files, such as "
-            f"`defaults: [base, _self_]`."
-        ) from error
+        raise lacking(str(error.full_key)) from error
+
+
+def lacking(key: str) -> UserError:
+    """The error about a key that every config has, and this one lacks."""
+    return UserError(
+        f"The config has no {key}; product_cls.compose makes a whole config, and a group's file of "
+        f"your own begins with the defaults of the package's files, such as `defaults: [base, "
+        f"_self_]`."
+    )
 
 
 @contextmanager

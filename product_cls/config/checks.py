@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from product_cls.config.allowed import FLAG, Allowed, number, whole
 from product_cls.config.batch import world_size
-from product_cls.config.border import missing_keys_named
+from product_cls.config.border import lacking, missing_keys_named
 from product_cls.config.names import check_name
 from product_cls.config.sentences import said_plainly
 from product_cls.config.trainer_options import TRAINER, check_trainer
@@ -64,7 +64,7 @@ CHECKS: dict[str, Allowed] = {
 
 # Parts of the config that every run has, and that are mappings.
 GROUPS = (
-    *("data", "task", "model", "augment", "mix", "loss", "optimizer", "scheduler", "trainer"),
+    *("trainer", "data", "task", "model", "augment", "mix", "loss", "optimizer", "scheduler"),
     *("logger", "callbacks", "folds", "finetune", "scale_lr", "paths"),
 )
 # Text that may be null, and text that may be empty.
@@ -126,8 +126,8 @@ def _check_groups(config: DictConfig) -> None:
                 f"option of the group (product-cls train --help lists them)."
             )
     groups = {name: node for name, node in raw.items() if isinstance(node, dict)}
-    if lacking := [name for name in GROUPS if name not in raw]:
-        raise UserError(f"The config has no {lacking[0]}, which every run needs.")
+    if absent := [name for name in GROUPS if name not in raw]:
+        raise lacking(absent[0])
     missing = [f"{g}.{key}=..." for g, node in groups.items() for key in node if node[key] == "???"]
     if missing:
         raise UserError(f"Missing: {', '.join(missing)} on the command line.")

@@ -25,7 +25,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from product_cls.config.border import keys_for_arguments
-from product_cls.config.checks import check_settings
+from product_cls.config.checks import GROUPS, check_settings
 from product_cls.config.compose import command_overrides
 from product_cls.core.errors import UserError
 from product_cls.launchers.base import (
@@ -171,7 +171,8 @@ class ProcessesLauncher(Launcher):
                 config.hydra.job.num = number
             result = JobReturn(overrides=command_overrides(config.hydra, "task"))
             path = self.fill_result(config, result)
-            check_settings(config)
+            if all(group in config for group in GROUPS):  # of this package, not of another program
+                check_settings(config)
             command = [
                 *program,
                 *hydra_overrides,

@@ -10,8 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from product_cls.config.border import missing_keys_named
-from product_cls.config.checks import check_settings
 from product_cls.config.compose import ComposedRun, run_interpolations
+from product_cls.config.names import check_place_below
 from product_cls.core.errors import UserError
 from product_cls.core.files import digest
 from product_cls.runs.fingerprint import fingerprinted
@@ -50,7 +50,6 @@ def train_in_process(config: DictConfig | Mapping[str, Any], folder: Path | None
 def _train(config: DictConfig, folder: Path | None) -> Path:
     from product_cls.training.run import quiet_libraries, train  # imports torch
 
-    check_settings(config)  # before the folder is created
     composed = _composed(config)
     if folder is None:
         folder = composed.folder if composed is not None else _changed_folder(config)
@@ -78,6 +77,7 @@ def _composed(config: DictConfig) -> ComposedRun | None:
 
 
 def _changed_folder(config: DictConfig) -> Path:
+    check_place_below("name", str(config.name))
     return Path("multirun") / str(config.name) / f"config-{_content(config)[:8]}"
 
 
