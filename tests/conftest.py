@@ -31,6 +31,14 @@ LABELS = ("0", "1", "2", "10")
 SIDE = 32
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Prints how many inputs the fuzz tests have tried, in all worker processes together."""
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    properties = [item for report in reports for item in getattr(report, "user_properties", ())]
+    if counts := [count for name, count in properties if name == "fuzz inputs"]:
+        terminalreporter.write_line(f"Fuzz tests: {sum(counts)} inputs.")
+
+
 @pytest.fixture(autouse=True)
 def same_draws() -> None:
     """Random numbers from torch do not depend on the tests that ran before."""
