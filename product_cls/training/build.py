@@ -119,7 +119,7 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
             f"2 and 1, respectively."
         )
     log.info(
-        "%s: %d classes; %d training, %d validation and %d test pictures; fold %s.",
+        "%s: %d classes; %d pictures to learn from, %d held out, %d to test; fold %s.",
         config.data.name,
         len(task.classes),
         len(train_ids),
