@@ -90,7 +90,7 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
     # Checked here because a misspelt view should not fail only after training.
     check_views(settings.tta, size)
     samples, task = build_samples(settings)
-    folds, fold = build_folds(settings, samples, task)
+    folds, fold = build_folds(settings, samples, task, folder)
     current = fingerprint(
         to_plain(settings),
         samples_fingerprint(samples, task.stratify_by(samples)),
