@@ -138,6 +138,17 @@ def load_or_make_folds(
     return _folds_of(rows["id"], _parse(text, file, remedy), file, remedy)
 
 
+def read_folds(file: Path) -> "pd.Series[int]":
+    """The folds in a file, whatever samples it is for: int64, index ``id``.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    text = _read(file, MAKE_ANEW)
+    first_line, _, rest = text.partition("\n")
+    return _parse(rest if first_line.startswith("#") else text, file, MAKE_ANEW)
+
+
 def _read(file: Path, remedy: str) -> str:
     """The text of a folds file; a carriage return inside it stays one.
 

@@ -14,7 +14,12 @@ from product_cls.display.tables import markdown
 from product_cls.ensemble.label_thresholds import Decisions, tune_decisions
 from product_cls.ensemble.members import Member, load_members
 from product_cls.ensemble.system import Blended, blend_runs
-from product_cls.ensemble.table import ensemble_table, group_votes, write_submission
+from product_cls.ensemble.table import (
+    default_answers,
+    ensemble_table,
+    group_votes,
+    write_submission,
+)
 from product_cls.ensemble.tune_weights import check_numbers, find_weights
 from product_cls.inference.predictions import Predictions
 
@@ -32,7 +37,8 @@ class EnsembleResult:
         weights: of the members in the vote; None for equal weights.
         tables: (measure, with test-time augmentation or not) -> table, see ``ensemble_table``.
         decisions: thresholds for several labels per picture; None for one label.
-        notes: sentences about weights tuned on held-out pictures.
+        notes: sentences about weights tuned on held-out pictures, and about pictures that the
+            submission answers by default.
     """
 
     members: list[Member]
@@ -131,6 +137,11 @@ def blend_folders(
         # In-sample weights would bias validation; use the cross-fitted scores.
         blended = replace(blended, splits=blended.splits | {"val": tuned.val})
     decisions = tune_decisions(blended.splits, thresholds, goal)
+    notes = [] if tuned is None else list(tuned.sentences)
+    if "test" in blended.splits:
+        answered = blended.splits["test"] if decisions is None else decisions.splits["test"]
+        if (sentence := default_answers(answered)) is not None:
+            notes.append(sentence)
     measures = next(iter(blended.splits.values())).make_task().measures
     result = EnsembleResult(
         members=members,
@@ -146,7 +157,7 @@ def blend_folders(
             for tta in (True, False)
         },
         decisions=decisions,
-        notes=[] if tuned is None else tuned.sentences,
+        notes=notes,
     )
     if out is not None:
         result.write(Path(out))

@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
+from product_cls.core.names import shown
 from product_cls.core.tables import write_csv
+from product_cls.data.fold_names import listed
 from product_cls.ensemble.members import Member, by_group
 from product_cls.ensemble.system import Blended, blend_runs
 from product_cls.inference.predictions import Predictions, summarise
@@ -104,8 +107,45 @@ def write_submission(predictions: Predictions, file: Path) -> None:
     Its columns are ``filename,prediction``; with several heads, one column for each; with several
     labels, ``index`` and a column of 0 and 1 for each. Rows are in the order of the predictions, in
     which the reader listed the pictures: in the competition's layout, the order of the sample file.
+    Pictures that could not be read are answered by default, see ``with_default_answers``.
     """
+    ids, scores = with_default_answers(predictions)
     task = predictions.make_task()
-    names = [str(name).removeprefix("test/") for name in predictions.id]
-    table = pd.DataFrame({task.id_column: names, **task.submission(predictions.scores)})
+    names = [str(name).removeprefix("test/") for name in ids]
+    table = pd.DataFrame({task.id_column: names, **task.submission(scores)})
     write_csv(file, table)
+
+
+def with_default_answers(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and scores of all pictures that were asked for.
+
+    A picture that could not be read has the mean scores of the others, so that its answer is the
+    likeliest class or, with several labels, the usual ones.
+
+    Returns:
+        Ids, text ``[M]``, and scores, float32 ``[M, C]``, in the order of ``predictions.asked``.
+    """
+    if predictions.asked is None:
+        return predictions.id, predictions.scores
+    scores = predictions.scores
+    every = np.tile(scores.mean(axis=0), (len(predictions.asked), 1)).astype(scores.dtype)
+    row = pd.Series(np.arange(len(predictions.id)), index=predictions.id)
+    rows = row.reindex(predictions.asked)
+    known = rows.notna().to_numpy()
+    every[known] = scores[rows[known].to_numpy(np.int64)]
+    return predictions.asked, every
+
+
+def default_answers(predictions: Predictions) -> str | None:
+    """A sentence about the pictures that a submission answers by default; None without any."""
+    if predictions.asked is None:
+        return None
+    absent = predictions.asked[~np.isin(predictions.asked, predictions.id)]
+    ids, scores = with_default_answers(predictions)
+    columns = predictions.make_task().submission(scores[ids == absent[0]])
+    answer = ", ".join(f"{name} {shown(values[0])}" for name, values in columns.items())
+    pictures = "1 picture" if len(absent) == 1 else f"{len(absent)} pictures"
+    return (
+        f"The submission answers {pictures} that could not be decoded by default, as the other "
+        f"pictures are on average ({answer}): {listed(absent)}."
+    )

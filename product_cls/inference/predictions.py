@@ -41,6 +41,8 @@ class Predictions:
             embeddings.
         class_scores, class_scores_no_tta: the head's scores, float32 ``[N, C]``, if ``scores`` are
             a vote of neighbours; otherwise None.
+        asked: ids of all pictures of the split in their order, text ``[M]``, if some of them could
+            not be read and have no row; otherwise None.
 
     Scores may stay in the file (see ``load``); each access then reads them and keeps nothing.
     """
@@ -56,6 +58,7 @@ class Predictions:
     embedding_no_tta: np.ndarray | None = None
     class_scores: np.ndarray | None = None
     class_scores_no_tta: np.ndarray | None = None
+    asked: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         assert len(self.id) == len(self.target)
@@ -80,6 +83,8 @@ class Predictions:
             "task": np.array(json.dumps(self.task)),
             "target": self.target,
         }
+        if self.asked is not None:
+            arrays["asked"] = self.asked.astype(np.str_)
         if self.view is not None:
             arrays["view"] = self.view
         try:

@@ -30,7 +30,9 @@ from product_cls.data.store import build_store
 from product_cls.data.stream.files import is_address
 from product_cls.data.stream.reading import StreamStore
 from product_cls.data.suspicions import suspicions
+from product_cls.runs.folder import RunFolder
 from product_cls.tasks import Task
+from product_cls.training.mixed_folds import check_sweep
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
 
 
 def build_folds(
-    config: DictConfig, samples: pd.DataFrame, task: Task
+    config: DictConfig, samples: pd.DataFrame, task: Task, folder: RunFolder | None = None
 ) -> tuple["pd.Series[int]", int | str]:
     """Read the folds from their file, which is computed and written first if it is missing.
 
@@ -72,6 +74,7 @@ def build_folds(
         config: the run's config.
         samples: the sample table.
         task: fitted to the samples.
+        folder: of the run, to compare its sweep's folds; None to compare nothing.
 
     Returns:
         int64, index ``id``: the fold that holds each sample out, -1 for none; and the number of the
@@ -79,7 +82,8 @@ def build_folds(
 
     Raises:
         UserError: the strategy does not fit the samples, the file belongs to other samples,
-            ``fold`` does not exist, or the task cannot learn from this split.
+            ``fold`` does not exist, a finished run of the sweep held out other samples, or the task
+            cannot learn from this split.
     """
     settings = config.folds
     fold = parse_fold(config.fold)
@@ -91,17 +95,18 @@ def build_folds(
         if fold == ALL:
             folds = pd.Series(-1, index=pd.Index(rows["id"], name="id"), name="fold")
         else:
-            folds = _load_folds(config, samples, task, strategy, columns)
+            folds = _load_folds(config, samples, task, strategy, columns, folder)
         least = settings.get("min_per_class")
         small, names = small_classes(rows, columns, least)
-    if fold != ALL and small.any():
+    if fold != ALL and settings.file is None and small.any():
         log.info(
             "folds.min_per_class=%d: %d classes with fewer pictures are always learned from: %s.",
             least,
             len(names),
             listed(names),
         )
-    view_folds = view_names(samples, folds) if strategy == "view" and fold != ALL else None
+    by_view = strategy == "view" and fold != ALL and "view" in samples
+    view_folds = view_names(samples, folds) if by_view else None
     with keys_for_arguments():
         number = fold_number(folds, fold, view_folds)
         learned, held_out = split_rows(folds, number)
@@ -145,7 +150,12 @@ def _strategy(config: DictConfig, samples: pd.DataFrame) -> Strategy:
 
 
 def _load_folds(
-    config: DictConfig, samples: pd.DataFrame, task: Task, strategy: Strategy, columns: Strata
+    config: DictConfig,
+    samples: pd.DataFrame,
+    task: Task,
+    strategy: Strategy,
+    columns: Strata,
+    folder: RunFolder | None,
 ) -> "pd.Series[int]":
     """The folds from the user's file, or from the automatic one of these samples."""
     settings = config.folds
@@ -158,6 +168,8 @@ def _load_folds(
             prefix, samples, strategy, label=columns, min_per_class=least
         )
         if earlier is not None:
+            if folder is not None:
+                check_sweep(folder, earlier)
             log.warning(
                 "The samples have changed since their folds were computed (%s), so new folds are "
                 "computed (%s); a run with the earlier folds cannot be blended with this one.",

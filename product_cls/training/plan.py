@@ -103,7 +103,7 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
     check_views(settings.tta, size)
     samples, task = build_samples(settings)
     monitor, mode = follow_monitor(settings, task)
-    folds, fold = build_folds(settings, samples, task)
+    folds, fold = build_folds(settings, samples, task, folder)
     settings_mark = fingerprint(
         to_plain(settings),
         samples_fingerprint(samples, task.stratify_by(samples)),

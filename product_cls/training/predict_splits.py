@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from product_cls.config.values import batch_limit
 from product_cls.core.errors import UserError
 from product_cls.data.datamodule import ProductDataModule
+from product_cls.data.fold_names import listed
 from product_cls.inference.predictions import Predictions, summarise
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.scoring import Scores, predict_scores
@@ -95,6 +96,7 @@ def predict_splits(
             view=_view_column(rows),
             embedding=scores.embedding,
             embedding_no_tta=scores.embedding_plain,
+            asked=_asked(plan.samples, data.samples) if split == "test" else None,
         )
         if gallery is not None and vote is not None:
             # A picture must not find itself.
@@ -123,6 +125,22 @@ def _check_finite(scores: Scores, split: str) -> None:
             f"The scores of {wrong.sum()} of {len(wrong)} {split} pictures are not finite: "
             f"training diverged; lower optimizer.lr or set trainer.gradient_clip_val=1."
         )
+
+
+def _asked(samples: pd.DataFrame, readable: pd.DataFrame) -> np.ndarray | None:
+    """Ids of all test pictures, if some could not be read, which a warning names."""
+    asked = samples["id"][samples["split"] == "test"]
+    absent = asked[~asked.isin(readable["id"])]
+    if absent.empty:
+        return None
+    log.warning(
+        "%d of %d test pictures cannot be decoded and have no prediction (%s); a submission "
+        "answers them by default.",
+        len(absent),
+        len(asked),
+        listed(absent),
+    )
+    return asked.to_numpy(dtype=np.str_)
 
 
 def _in_order(scores: Scores, index: np.ndarray) -> Scores:

@@ -104,3 +104,22 @@ def test_a_final_run_trains_the_mean_number_of_epochs(
     assert "is for a final model, fold=all; with fold=0" in sentence
     sentence = refusal(tmp_path / "other", tiny_root, caplog, *words[::2])
     assert "trainer.max_epochs (3, here 1)" in sentence
+
+
+def test_folds_that_failed_early_or_were_not_trained(
+    tmp_path: Path, refused: Refused, caplog: pytest.LogCaptureFixture
+) -> None:
+    folds = {"strategy": "stratified", "n_splits": 5}
+    for fold in (0, 1, 3):
+        run = fold_run(tmp_path, f"fold={fold}", 7, fold=fold, folds=folds)
+        run.write_overrides([f"fold={fold}", "model=b0"])
+    with caplog.at_level("WARNING"):
+        assert epochs_from_folds(CONFIG, tmp_path)[0] == 7
+    assert "fold 2, 4 of 5 was not trained" in caplog.text
+    broken = RunFolder(tmp_path / "fold=2")
+    broken.write_overrides(["fold=2", "model=b0"])
+    broken.update_status(state="failed", error="Out of memory.")
+    with refused("1 of 4 runs", "cannot be used: fold=2 failed: Out of memory."):
+        epochs_from_folds(CONFIG, tmp_path)
+    broken.write_overrides(["fold=2", "model=b1"])  # of other settings
+    assert epochs_from_folds(CONFIG, tmp_path)[0] == 7
