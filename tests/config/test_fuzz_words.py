@@ -6,6 +6,7 @@
 import os
 from pathlib import Path
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -83,6 +84,11 @@ WORDS = st.one_of(
 )
 
 
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 @settings(
     max_examples=EXAMPLES,
     derandomize=True,
@@ -94,11 +100,10 @@ WORDS = st.one_of(
 @example(["data.root='"])
 @example(["name=${name}"])
 def test_any_words_give_a_config_or_a_sentence(words: list[str]) -> None:
-    before = sorted(Path.cwd().iterdir())
     try:
         run = compose_run(words)
         check_settings(run.config)
         OmegaConf.to_container(run.config, resolve=False)
     except UserError as error:
         assert "\n" not in str(error) and str(error).strip(), str(error)
-    assert sorted(Path.cwd().iterdir()) == before
+    assert not list(Path.cwd().iterdir())
