@@ -98,7 +98,7 @@ def ensemble_table(
     return table
 
 
-def write_submission(predictions: Predictions, file: Path) -> None:
+def write_submission(predictions: Predictions, file: Path, *, csv: str = "plain") -> None:
     """Write the submission file for the test split.
 
     Its columns are ``filename,prediction``; with several heads, one column for each; with several
@@ -108,4 +108,4 @@ def write_submission(predictions: Predictions, file: Path) -> None:
     task = predictions.make_task()
     names = [str(name).removeprefix("test/") for name in predictions.id]
     table = pd.DataFrame({task.id_column: names, **task.submission(predictions.scores)})
-    write_csv(file, table)
+    write_csv(file, table, style=csv)

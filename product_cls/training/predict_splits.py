@@ -11,8 +11,10 @@ import pandas as pd
 import pytorch_lightning as pl
 
 from product_cls.core.errors import UserError
+from product_cls.core.tables import write_csv
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.inference.predictions import Predictions, summarise
+from product_cls.inference.predictions_table import predictions_table
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.scoring import Scores, predict_scores
 from product_cls.inference.truth import Truth
@@ -98,7 +100,9 @@ def predict_splits(
             # A picture must not find itself.
             others = gallery.without(predictions.id)
             predictions = vote_by_neighbours(predictions, others, vote, device)
-        predictions.save(folder.predictions_file(split))
+        file = folder.predictions_file(split)
+        predictions.save(file)
+        write_csv(file.with_suffix(".csv"), predictions_table(predictions))
         metrics[split] = summarise(predictions, task)
         if gallery is not None:
             metrics[split] |= retrieval_summary(predictions, others, device)
