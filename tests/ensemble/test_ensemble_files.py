@@ -64,6 +64,7 @@ def test_a_bad_folder_is_named_and_left_out(damage: str, sweep: Path, command: C
     assert (status, errors) == (0, "")
     assert f"LEFT OUT: {bad.name} " in output and "Blended: 5 of 6 runs." in output
     assert output.count("LEFT OUT") == 1
+    assert "│ exclude=[blur],seed=0 " in output  # not taken for markup
     text = (sweep / "ensemble" / "table.md").read_text()
     assert bad.name in text and "Blended: 5 of 6 runs." in text and "ensemble of 5 runs" in text
     scores = Predictions.load(sweep / "ensemble" / "predictions" / "test.npz").scores
