@@ -51,12 +51,23 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
         UserError: no such file, no picture with a known label, or a task without accuracy.
     """
     predictions = Predictions.load(file)
-    if not tta:
-        predictions = predictions.without_tta()
+    return outcome_of(predictions if tta else predictions.without_tta(), str(file))
+
+
+def outcome_of(predictions: Predictions, source: str) -> tuple[Pictures, Outcome]:
+    """``read_outcome`` of predictions in memory.
+
+    Args:
+        predictions: of one run or of a blend.
+        source: name of the file or of the blend, for messages.
+
+    Raises:
+        UserError: no picture with a known label, or a task without accuracy.
+    """
     task = predictions.make_task()
     if task.multi_label:
         raise UserError(
-            f"{file} has several labels per picture, but this report needs one. metrics.json and "
+            f"{source} has several labels per picture, but this report needs one. metrics.json and "
             "product_cls.ensemble have the metrics of such runs."
         )
     decided = np.asarray(task.decide(predictions.scores)).astype(np.str_)
@@ -73,12 +84,12 @@ def read_outcome(file: Path, *, tta: bool) -> tuple[Pictures, Outcome]:
     for k, row in enumerate(first):
         metrics = task.evaluate(predictions.scores[[row]], predictions.target[[row]])
         if metrics and "accuracy" not in metrics:
-            raise UserError(f"{file}: its task measures {', '.join(metrics)}, not accuracy.")
+            raise UserError(f"{source}: its task measures {', '.join(metrics)}, not accuracy.")
         pair_accuracy[k] = metrics.get("accuracy", np.nan)
     correct = pair_accuracy[pair.reshape(-1)]
     labelled = np.flatnonzero(~np.isnan(correct))
     if not len(labelled):
-        raise UserError(f"{file} has no picture with a known label, so there is no accuracy.")
+        raise UserError(f"{source} has no picture with a known label, so there is no accuracy.")
     rows = labelled[np.argsort(predictions.id[labelled], kind="stable")]
     views = np.full(len(predictions.id), "", dtype=object)
     if predictions.view is not None:

@@ -1,6 +1,7 @@
 """Collects what is wrong with a data set, so that one message tells all of it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
+from itertools import islice
 
 from product_cls.core.arguments import argument_of
 from product_cls.core.errors import UserError
@@ -42,7 +43,7 @@ class Faults:
         raise kind("\n".join([*about_arguments, *others]))
 
 
-def listed(names: Sequence[object]) -> str:
-    """The first names of a list as they can be printed, and how many more there are."""
-    text = ", ".join(shown(name) for name in names[:LISTED])
-    return f"{text} and {len(names) - LISTED} more" if len(names) > LISTED else text
+def listed(names: Collection[object], most: int = LISTED) -> str:
+    """The first ``most`` names as they can be printed, and how many more there are."""
+    text = ", ".join(shown(name) for name in islice(names, most))
+    return f"{text} and {len(names) - most} more" if len(names) > most else text

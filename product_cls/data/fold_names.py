@@ -1,14 +1,14 @@
 """Names of folds: numbers, or the views that they hold out."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from product_cls.core.names import nfc, shown
+from product_cls.data.faults import listed
 
 ALL = "all"  # in place of a fold: hold out nothing
-MOST_LISTED = 20  # names in a message
 
 
 def views_of(rows: pd.DataFrame) -> tuple[list[str | float], np.ndarray]:
@@ -80,11 +80,6 @@ def fold_number(
     unmistakable = all(by_name.get(str(k), k) == k for k in range(len(names)))
     if unmistakable and isinstance(fold, int) and fold in numbers:
         return fold
-    raise ValueError(f"fold={shown(fold)} does not exist; allowed: {listed(by_name)} (views), all.")
-
-
-def listed(names: Collection[object]) -> str:
-    """Names for a message, separated by commas; the first ones if there are many."""
-    first = [shown(name) for name in list(names)[:MOST_LISTED]]
-    more = len(names) - MOST_LISTED
-    return ", ".join([*first, f"and {more} more"] if more > 0 else first)
+    raise ValueError(
+        f"fold={shown(fold)} does not exist; allowed: {listed(by_name, 20)} (views), all."
+    )

@@ -3,6 +3,7 @@
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def format_cell(value: object) -> str:
@@ -30,9 +31,10 @@ def print_table(table: pd.DataFrame, title: str) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
-    shown = Table(title=title, title_justify="left")
+    # Text, because Rich takes `[blur]` in a string for markup and drops it.
+    shown = Table(title=Text(title), title_justify="left")
     for k, column in enumerate(table.columns):
-        shown.add_column(str(column), justify="left" if k == 0 else "right", overflow="fold")
+        shown.add_column(Text(str(column)), justify="left" if k == 0 else "right", overflow="fold")
     for row in table.itertuples(index=False):
-        shown.add_row(*map(format_cell, row))
+        shown.add_row(*(Text(format_cell(value)) for value in row))
     console.print(shown)

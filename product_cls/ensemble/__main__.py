@@ -13,6 +13,7 @@ from typing import Any
 
 from product_cls.core.cli import MISSING, guard, parse_arguments
 from product_cls.core.files import check_place
+from product_cls.core.tables import check_style
 from product_cls.runs.folder import find_runs
 
 
@@ -30,6 +31,7 @@ class Arguments:
     thresholds: for several labels, global (one for all) or per_label, tuned out of fold for the
       goal (accuracy or f1), or half; null: global if there are held-out pictures.
     device: where retrieval runs are searched: auto, cpu, cuda.
+    csv: plain, or excel for tables that a spreadsheet opens right (numbers keep their zeros).
     wandb: W&B project to log the ensemble to, with the artifacts of its runs as inputs.
     """
 
@@ -41,11 +43,13 @@ class Arguments:
     thresholds: str | None = None
     goal: str = "accuracy"
     device: str = "auto"
+    csv: str = "plain"
     wandb: str | None = None
 
 
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.ensemble")
+    check_style(arguments.csv)
     runs = arguments.runs if isinstance(arguments.runs, list) else [arguments.runs]
     roots = [Path(str(name)) for name in runs]
     for root in roots:
@@ -65,9 +69,9 @@ def main() -> None:
         goal=arguments.goal,
         device=arguments.device,
     )
-    for sentence in [*(f"LEFT OUT: {reason}." for reason in result.left_out), *result.notes]:
+    for sentence in result.sentences():
         print(sentence)
-    files = result.write(out)
+    files = result.write(out, csv=arguments.csv)
     for (measure, tta), table in result.tables.items():
         # With several measures, tables without test-time augmentation are in the files only.
         if tta or len(result.measures) == 1:

@@ -22,6 +22,7 @@ from product_cls.ensemble.table import (
 )
 from product_cls.ensemble.tune_weights import check_numbers, find_weights
 from product_cls.inference.predictions import Predictions
+from product_cls.inference.predictions_table import predictions_table
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class EnsembleResult:
         weights: of the members in the vote; None for equal weights.
         tables: (measure, with test-time augmentation or not) -> table, see ``ensemble_table``.
         decisions: thresholds for several labels per picture; None for one label.
-        notes: sentences about weights tuned on held-out pictures, and about pictures that the
-            submission answers by default.
+        notes: sentences about weights and a share tuned on held-out pictures, and about pictures
+            that the submission answers by default.
     """
 
     members: list[Member]
@@ -65,24 +66,51 @@ class EnsembleResult:
             ]
         )
 
-    def write(self, out: Path) -> list[Path]:
+    @property
+    def count(self) -> str:
+        """How many runs were blended: ``2 of 3 runs``."""
+        total = len(self.members) + len(self.left_out)
+        return f"{len(self.members)} of {total} runs"
+
+    def sentences(self) -> list[str]:
+        """What readers of the tables must know: runs that are left out, and the notes."""
+        left_out = [f"LEFT OUT: {reason}." for reason in self.left_out]
+        blended = [f"Blended: {self.count}."] if left_out else []
+        return [*left_out, *blended, *self.notes]
+
+    def write(self, out: Path, *, csv: str = "plain") -> list[Path]:
         """Write predictions, tables, thresholds and a submission to ``out``.
+
+        Args:
+            out: the folder.
+            csv: how tables are written, ``plain`` or ``excel``, see ``core.tables``.
 
         Returns:
             The tables, thresholds and submission, without the predictions files.
+
+        Raises:
+            UserError: a file cannot be written, for example because the disk is full.
         """
+        try:
+            return self._write(out, csv)
+        except OSError as error:
+            raise UserError(f"{out} cannot be written: {error.strerror or error}.") from None
+
+    def _write(self, out: Path, csv: str) -> list[Path]:
         for split, predictions in self.splits.items():
             predictions.save(out / "predictions" / f"{split}.npz")
+            table = predictions_table(predictions)
+            write_csv(out / "predictions" / f"{split}.csv", table, style=csv)
         files = [out / "table.csv", out / "table.md"]
-        write_csv(files[0], self.table().round(4))
+        write_csv(files[0], self.table().round(4), style=csv)
         pages = [
             f"{title[0].upper()}{title[1:]}:\n\n{markdown(table)}"
             for title, table in ((title_of(*key), table) for key, table in self.tables.items())
         ]
-        notes = [f"{note}\n" for note in self.notes]
+        notes = [f"{sentence}\n" for sentence in self.sentences()]
         write_text_whole(files[1], "\n".join([*pages, *notes]))
         if self.decisions is not None:
-            files += self.decisions.write(out)
+            files += self.decisions.write(out, csv=csv)
         if "test" in self.splits:
             files.append(out / "submission.csv")
             write_submission(self.splits["test"], files[-1])
@@ -157,7 +185,7 @@ def blend_folders(
             for tta in (True, False)
         },
         decisions=decisions,
-        notes=notes,
+        notes=[*notes, *blended.notes],
     )
     if out is not None:
         result.write(Path(out))

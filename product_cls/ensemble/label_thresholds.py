@@ -52,12 +52,12 @@ class Decisions:
     thresholds: dict[str, float]
     table: pd.DataFrame
 
-    def write(self, out: Path) -> list[Path]:
-        """Write ``thresholds.json`` and ``decisions.csv`` to ``out``."""
+    def write(self, out: Path, *, csv: str = "plain") -> list[Path]:
+        """Write ``thresholds.json`` and ``decisions.csv`` (in the style ``csv``) to ``out``."""
         files = [out / "thresholds.json", out / "decisions.csv"]
         content = {"how": self.how, "thresholds": self.thresholds}
         write_text_whole(files[0], json.dumps(content, indent=2) + "\n")
-        write_csv(files[1], self.table.round(4))
+        write_csv(files[1], self.table.round(4), style=csv)
         return files
 
 

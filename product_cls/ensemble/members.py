@@ -44,21 +44,34 @@ def _load_folder(root: Path) -> tuple[list[Member], list[str]]:
         if shortcoming := folder.shortcoming():
             left_out.append(f"{name} {shortcoming}")
             continue
-        splits = {
-            split: Predictions.load(folder.predictions_file(split), stored=True)
-            for split in SPLITS
-            if folder.predictions_file(split).is_file()
-        }
-        if not splits:
-            left_out.append(f"{name} has no predictions files")
-            continue
-        gallery = folder.predictions_file("gallery")
-        embedded = Gallery.load(gallery) if gallery.is_file() else None
-        truth = Truth.load(folder.labels_file) if folder.labels_file.is_file() else None
-        runs.append(Member(name, _group(folder), splits, embedded, truth))
+        try:
+            runs.append(_load_run(folder, name))
+        except UserError as error:  # one bad folder does not end the ensemble of the others
+            left_out.append(f"{name} cannot be used: {str(error).rstrip('.')}")
     if not runs:
         raise UserError(f"No run in {root} can be blended: {'; '.join(left_out)}.")
     return runs, left_out
+
+
+def _load_run(folder: RunFolder, name: str) -> Member:
+    """A finished run.
+
+    Raises:
+        UserError: a file that it needs is missing or damaged.
+    """
+    splits = {
+        split: Predictions.load(folder.predictions_file(split), stored=True)
+        for split in SPLITS
+        if folder.predictions_file(split).is_file()
+    }
+    if not splits:
+        raise UserError("it has no predictions files.")
+    gallery = folder.predictions_file("gallery")
+    embedded = Gallery.load(gallery) if gallery.is_file() else None
+    truth = Truth.load(folder.labels_file) if folder.labels_file.is_file() else None
+    if next(iter(splits.values())).make_task().needs_gallery and embedded is None:
+        raise UserError(f"it has no {gallery.name}, which a run with a gallery needs.")
+    return Member(name, _group(folder), splits, embedded, truth)
 
 
 def load_members(roots: Sequence[Path]) -> tuple[list[Member], list[str]]:
@@ -116,7 +129,10 @@ def _named_with(root: Path, run: Member) -> Member:
 
 def _group(folder: RunFolder) -> str:
     """The run's backbone, and its overrides other than fold and seed."""
-    words = [folder.config()["model"]["backbone"]]
+    try:
+        words = [str(folder.config()["model"]["backbone"])]
+    except (KeyError, TypeError):
+        raise UserError(f"{folder.config_file} is damaged: it names no model.backbone.") from None
     for word in folder.path.name.split(","):
         if not word.startswith(("fold=", "seed=", "model=", "default")):
             words.append(word)

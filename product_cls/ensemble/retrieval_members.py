@@ -16,6 +16,7 @@ from product_cls.neighbours.votes import Vote
 from product_cls.retrieval.gallery import Gallery, vote_by_neighbours
 from product_cls.retrieval.join_galleries import join_galleries
 
+BOTH = ("scores", "scores_no_tta")
 SHARES = np.linspace(0, 1, 21)  # candidates for the share of retrieval
 
 
@@ -124,6 +125,26 @@ def tune_share(softmax: Predictions, retrieval: Predictions) -> tuple[float, np.
     )
     best = np.flatnonzero(errors <= errors.min() + 1e-12)
     return float(SHARES[best[np.abs(SHARES[best] - 0.5).argmin()]]), errors
+
+
+def cross_fit_share(softmax: Predictions, retrieval: Predictions, part: np.ndarray) -> Predictions:
+    """The joint vote on held-out pictures, each part with the share tuned on the other parts.
+
+    The share that the test gets is tuned on all held-out pictures; on these it would look better
+    than it is.
+
+    Args:
+        softmax, retrieval: out-of-fold predictions of the same pictures, in the same order.
+        part: of each picture, int ``[N]``; at least two occur.
+    """
+    scores: dict[str, Any] = {name: np.empty(softmax.scores.shape, np.float32) for name in BOTH}
+    for k in np.unique(part):
+        here, others = part == k, part != k
+        share, _ = tune_share(softmax.rows(others), retrieval.rows(others))
+        voted = blend_share(softmax.rows(here), retrieval.rows(here), share)
+        for name in BOTH:
+            scores[name][here] = getattr(voted, name)
+    return replace(blend_share(softmax, retrieval, 0.5), **scores)
 
 
 def blend_share(softmax: Predictions, retrieval: Predictions, share: float) -> Predictions:

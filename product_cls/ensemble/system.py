@@ -8,15 +8,18 @@ import torch
 
 from product_cls.core.errors import UserError
 from product_cls.core.vote_weights import check_weights
+from product_cls.ensemble.held_out import parts_of, unseen_views
 from product_cls.ensemble.members import SPLITS, Member
 from product_cls.ensemble.retrieval_members import (
     RetrievalRun,
     blend_share,
+    cross_fit_share,
     join_out_of_fold,
     join_runs,
     tune_share,
 )
 from product_cls.ensemble.voting import blend_predictions, out_of_fold
+from product_cls.inference.align import align
 from product_cls.inference.predictions import Predictions
 
 HOW = {"val": out_of_fold, "test": blend_predictions}
@@ -31,11 +34,13 @@ class Blended:
         share: weight of the retrieval runs against the softmax runs, in [0, 1]; None unless both
             kinds take part.
         source: how the share was determined, for tables.
+        notes: sentences about a tuned share.
     """
 
     splits: dict[str, Predictions]
     share: float | None = None
     source: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def blend_runs(
@@ -70,32 +75,45 @@ def blend_runs(
     if not any(softmax.values()) or not any(retrieval.values()):
         only = softmax if any(softmax.values()) else retrieval
         return Blended({split: part for split, part in only.items() if part is not None})
-    source, held_out = "as given", _held_out_by_both(softmax["val"], retrieval["val"])
-    if share is None and held_out[0] is not None and held_out[1] is not None:
-        share = tune_share(held_out[0], held_out[1])[0]
-        source = f"tuned on {len(held_out[0].id)} held-out pictures"
-    elif share is None:
+    held_out = _held_out_by_both(softmax["val"], retrieval["val"])
+    notes: tuple[str, ...] = ()
+    cross_fitted: dict[str, Predictions] = {}
+    if share is not None:
+        source = "as given"
+    elif held_out is None or len(held_out[0].id) < 2:
         share, source = 0.5, "nothing to tune it on"
-    parts = {"val": held_out, "test": (softmax["test"], retrieval["test"])}
-    splits = {
-        split: blend_share(softmax_part, retrieval_part, share)
-        for split, (softmax_part, retrieval_part) in parts.items()
-        if softmax_part is not None and retrieval_part is not None
-    }
-    return Blended(splits, share, source)
+    else:
+        share = tune_share(*held_out)[0]
+        source = f"tuned on {len(held_out[0].id)} held-out pictures"
+        folds = [run.splits["val"] for run, _ in pairs if "val" in run.splits]
+        part, parts = parts_of(folds, held_out[0].id)
+        cross_fitted = {"val": cross_fit_share(*held_out, part)}
+        notes = (
+            f"The share of retrieval is {share:.2f}; val is cross-fitted over {parts}: each is "
+            "blended by the share tuned on the others.",
+            *unseen_views([run.splits for run, _ in pairs]),
+        )
+    splits = {} if held_out is None else {"val": blend_share(*held_out, share)}
+    if softmax["test"] is not None and retrieval["test"] is not None:
+        splits["test"] = blend_share(softmax["test"], retrieval["test"], share)
+    return Blended(splits | cross_fitted, share, source, notes)
 
 
 def _held_out_by_both(
     softmax: Predictions | None, retrieval: Predictions | None
-) -> tuple[Predictions | None, Predictions | None]:
-    """Predictions for the pictures that both kinds of runs held out; either may lack folds."""
+) -> tuple[Predictions, Predictions] | None:
+    """Predictions for the pictures that both kinds of runs held out, in the same order.
+
+    None if there are none; either kind may lack folds.
+    """
     if softmax is None or retrieval is None:
-        return None, None
-    parts = (
-        softmax.rows(np.isin(softmax.id, retrieval.id)),
-        retrieval.rows(np.isin(retrieval.id, softmax.id)),
-    )
-    return parts if len(parts[0].id) else (None, None)
+        return None
+    first = softmax.rows(np.isin(softmax.id, retrieval.id))
+    second = retrieval.rows(np.isin(retrieval.id, softmax.id))
+    if not len(first.id):
+        return None
+    first, second = align([("the softmax runs", first), ("the retrieval runs", second)])
+    return first, second
 
 
 def _having(pairs: Sequence[tuple[Member, float]], split: str) -> list[tuple[Member, float]]:

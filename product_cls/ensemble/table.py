@@ -10,7 +10,7 @@ import torch
 
 from product_cls.core.names import shown
 from product_cls.core.tables import write_csv
-from product_cls.data.fold_names import listed
+from product_cls.data.faults import listed
 from product_cls.ensemble.members import Member, by_group
 from product_cls.ensemble.system import Blended, blend_runs
 from product_cls.inference.predictions import Predictions, summarise
@@ -147,5 +147,5 @@ def default_answers(predictions: Predictions) -> str | None:
     pictures = "1 picture" if len(absent) == 1 else f"{len(absent)} pictures"
     return (
         f"The submission answers {pictures} that could not be decoded by default, as the other "
-        f"pictures are on average ({answer}): {listed(absent)}."
+        f"pictures are on average ({answer}): {listed(absent, 20)}."
     )

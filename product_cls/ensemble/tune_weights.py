@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from product_cls.core.errors import UserError
+from product_cls.ensemble.held_out import parts_of, unseen_views
 from product_cls.ensemble.members import Member, by_group
 from product_cls.ensemble.voting import blend, out_of_fold
-from product_cls.ensemble.weights import TUNERS, cross_fit, log_loss, random_parts
+from product_cls.ensemble.weights import TUNERS, cross_fit, log_loss
 from product_cls.inference.align import align
-from product_cls.inference.predictions import Predictions, view_name
+from product_cls.inference.predictions import Predictions
 
 ALLOWED = f"{', '.join(TUNERS)}, [one number per run], or null for equal weights"
 
@@ -78,7 +78,7 @@ def find_weights(runs: Sequence[Member], how: str, method: str) -> FoundWeights:
     rows_of_labels, _ = task.true_label_scores(first.scores, first.target)
     truth = np.stack([task.true_label_scores(part.scores, first.target)[1] for part in groups])
     truth = truth.astype(np.float64)
-    fold, parts = _folds(members[names[0]], first)
+    fold, parts = parts_of([run.splits["val"] for run in members[names[0]]], first.id)
     tune = TUNERS[how]
     weights = tune(truth)
     cross_fitted = cross_fit(truth, fold[rows_of_labels], fold.max() + 1, tune)
@@ -95,10 +95,11 @@ def find_weights(runs: Sequence[Member], how: str, method: str) -> FoundWeights:
     val = replace(first, scores=voted("scores"), scores_no_tta=voted("scores_no_tta"))
     equal = blend([part.scores for part in groups], "mean", [len(members[n]) for n in names])
     shares = f"Weights, {how}: {', '.join(map('{:.3f} {}'.format, weights, names))}."
+    warnings = unseen_views([run.splits for run in runs])
     return FoundWeights(
         runs=_by_run(runs, members, dict(zip(names, weights, strict=True))),
         val=val,
-        sentences=[shares, *_compare(how, parts, val, equal), *_unseen_views(runs)],
+        sentences=[shares, *_compare(how, parts, val, equal), *warnings],
     )
 
 
@@ -137,19 +138,6 @@ def _held_out(members: dict[str, list[Member]], how: str) -> list[Predictions]:
                 f"{both} by both); train the same folds of each."
             )
     return align(parts)
-
-
-def _folds(group: Sequence[Member], whole: Predictions) -> tuple[np.ndarray, str]:
-    """The part of each held-out picture, int ``[N]``, and a description of the parts.
-
-    Parts are the folds, or random parts of a single fold.
-    """
-    blocks = list(dict.fromkeys(frozenset(run.splits["val"].id.tolist()) for run in group))
-    if len(blocks) > 1:
-        fold = [next(k for k, block in enumerate(blocks) if i in block) for i in whole.id]
-        return np.array(fold), f"{len(blocks)} folds"
-    part = random_parts(len(whole.id))
-    return part, f"{part.max() + 1} random parts of one fold"
 
 
 def _by_run(
@@ -195,22 +183,3 @@ def _compare(how: str, parts: str, val: Predictions, equal: np.ndarray) -> list[
             "(weights=null) are the safer choice."
         )
     return sentences
-
-
-def _unseen_views(runs: Sequence[Member]) -> list[str]:
-    """A warning if the test has views that random folds do not hold out."""
-
-    def views(run: Member, split: str) -> set[str]:
-        view = run.splits[split].view if split in run.splits else None
-        return {view_name(v) for v in pd.Series(view).dropna().unique() if v != ""}
-
-    held_out = [views(run, "val") for run in runs]
-    unseen = views(runs[0], "test") - {view for block in held_out for view in block}
-    # Folds that hold out whole views already represent the test's shift.
-    if not unseen or max(map(len, held_out)) < 2:
-        return []
-    return [
-        f"The test has views that no held-out picture has ({', '.join(sorted(unseen))}), and the "
-        f"best weights on random folds may be the worst there: folds.strategy=view holds out whole "
-        f"views."
-    ]

@@ -1,72 +1,21 @@
 """A sweep's folder as one object: rows (settings) x replicates (seed and fold) of runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
-from product_cls.analysis.outcomes import Outcome, Pictures, check_same, read_outcome
+from product_cls.analysis.outcomes import Pictures, check_same, read_outcome
 from product_cls.core.errors import UserError
 from product_cls.report.grid import (
     REPLICATES,
     FactorValues,
-    Grid,
     RunSettings,
     differing,
-    guess_grid,
-    read_grid,
-    read_settings,
-    replicate_of,
 )
-from product_cls.runs.folder import NO_FOLDER, RunState, find_runs
-
-NoteKind = Literal[
-    "no_plan",  # rows and replicates come from the runs found
-    "no_settings",  # a run without settings has no place in the tables
-    "duplicate",  # two runs for the same place
-    "unplanned",  # runs that the sweep did not plan
-    "other_setting",  # runs differ in a setting that the sweep does not vary
-    "overlapping_folds",  # about intervals over folds
-]
-
-
-@dataclass(frozen=True)
-class Note:
-    """A sentence that readers of the tables must know; ``kind`` is its subject."""
-
-    kind: NoteKind
-    text: str
-
-
-@dataclass(frozen=True)
-class ExperimentRun:
-    """One planned run, which may not exist.
-
-    Attributes:
-        row, replicate: names, as tables show them.
-        state: results count only if its kind is ``done``.
-        settings: the run's folder and settings; None if it is missing.
-        outcome: decisions on the test split; None unless the run is done.
-        status, metrics: contents of ``status.json`` and ``metrics.json``; may be empty.
-    """
-
-    row: str
-    replicate: str
-    state: RunState
-    settings: RunSettings | None = None
-    outcome: Outcome | None = None
-    status: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def done(self) -> bool:
-        return self.state.kind == "done"
-
-    def problem(self) -> str:
-        """Why a run is not done, for tables and sentences: ``seed=2 missing: no run folder``."""
-        return f"{self.replicate} {self.state.kind}: {self.state.reason}"
+from product_cls.report.plan import ExperimentRun, Note, read_plan
+from product_cls.runs.folder import RunState
 
 
 @dataclass(frozen=True)
@@ -124,60 +73,26 @@ class Experiment:
         return "without" if not self.tta or views == {"[identity]"} else "with"
 
 
-def excluded(value: str) -> list[str]:
-    """The names in ``[mixup,cutmix]``."""
-    return [name.strip() for name in value.strip("[]").split(",") if name.strip()]
-
-
-def row_name(factors: Sequence[str], values: FactorValues) -> str:
-    """A short name for a setting: the value of a single factor, ``key=value, ...`` of several."""
-    if tuple(factors) == ("exclude",):
-        return " and ".join(excluded(values[0])) or "nothing"
-    if len(factors) == 1:
-        return values[0] or "(not set)"
-    return ", ".join(f"{key}={value}" for key, value in zip(factors, values, strict=True)) or "all"
-
-
-def _replicate_names(replicates: Sequence[FactorValues]) -> list[str]:
-    """``seed=2``, or ``fold=1``, or both if both vary."""
-    present = [k for k in range(len(REPLICATES)) if any(values[k] for values in replicates)]
-    vary = [k for k in present if len({values[k] for values in replicates}) > 1] or present[:1]
-    return [", ".join(f"{REPLICATES[k]}={r[k]}" for k in vary) or "run" for r in replicates]
-
-
-def read_experiment(root: Path, *, tta: bool = True) -> Experiment:
+def read_experiment(root: Path, *, tta: bool = True, failed: bool = False) -> Experiment:
     """Read all runs below ``root``, finished or not, and put them into the sweep's planned places.
 
     Args:
         root: a sweep's folder, ``multirun/NAME``.
         tta: decide by the scores averaged over test-time augmentation.
+        failed: also show settings of which the sweep plans nothing and every run has failed.
 
     Raises:
         UserError: there is no run, none has finished, or finished runs were tested on different
             pictures.
     """
-    settings = [read_settings(folder) for folder in find_runs(root)]
-    notes: list[Note] = []
-    grid = read_grid(root)
-    if grid is None:
-        grid = guess_grid(settings)
-        notes.append(
-            Note(
-                "no_plan",
-                "There is no multirun.yaml that lists the planned jobs. Rows and replicates come "
-                "from the runs found, so a setting without a run does not appear.",
-            )
-        )
-    places, grid, place_notes = _place(settings, grid)
-    notes += place_notes
-    names = [row_name(grid.factors, values) for values in grid.rows]
-    replicates = _replicate_names(grid.replicates)
+    plan = read_plan(root, failed=failed)
+    grid, names, notes = plan.grid, plan.rows, list(plan.notes)
     runs: list[list[ExperimentRun]] = []
     first: tuple[str, Pictures] | None = None
-    for values, name in zip(grid.rows, names, strict=True):
+    for planned in plan.runs:
         runs.append([])
-        for key, replicate in zip(grid.replicates, replicates, strict=True):
-            run, pictures = _read_run(name, replicate, places.get((values, key)), tta)
+        for place in planned:
+            run, pictures = _read_run(place, tta)
             runs[-1].append(run)
             if pictures is not None and run.settings is not None:
                 path = run.settings.folder.path
@@ -206,7 +121,7 @@ def read_experiment(root: Path, *, tta: bool = True) -> Experiment:
         factors=grid.factors,
         rows=names,
         factor_values=list(grid.rows),
-        replicates=replicates,
+        replicates=plan.replicates,
         runs=runs,
         pictures=first[1],
         notes=notes,
@@ -215,61 +130,17 @@ def read_experiment(root: Path, *, tta: bool = True) -> Experiment:
     )
 
 
-def _place(
-    runs: Sequence[RunSettings], grid: Grid
-) -> tuple[dict[tuple[FactorValues, FactorValues], RunSettings], Grid, list[Note]]:
-    """Assign runs to (row, replicate); unplanned runs extend the grid."""
-    swept = [any(replicate[k] for replicate in grid.replicates) for k in range(len(REPLICATES))]
-    places: dict[tuple[FactorValues, FactorValues], RunSettings] = {}
-    rows, replicates = dict.fromkeys(grid.rows), dict.fromkeys(grid.replicates)
-    notes: list[Note] = []
-    unplanned: list[str] = []
-    for run in runs:
-        if not run.settings and run.overrides is None:
-            state = run.folder.state()
-            notes.append(
-                Note(
-                    "no_settings",
-                    f"{run.folder.path} is {state.kind} ({state.reason or 'no reason recorded'}) "
-                    "and holds no settings, so it has no place in the tables.",
-                )
-            )
-            continue
-        values = tuple(run.value(key) for key in grid.factors)
-        replicate = tuple(value if swept[k] else "" for k, value in enumerate(replicate_of(run)))
-        earlier = places.get((values, replicate))
-        if earlier is not None:
-            notes.append(
-                Note(
-                    "duplicate",
-                    f"{run.folder.path} has the same swept settings as {earlier.folder.path} and "
-                    "is left out; they differ in a setting that the sweep does not vary.",
-                )
-            )
-            continue
-        if values not in grid.rows or replicate not in grid.replicates:
-            unplanned.append(run.folder.path.name)
-        places[values, replicate] = run
-        rows.setdefault(values)
-        replicates.setdefault(replicate)
-    if unplanned:
-        sentence = f"Not planned by the sweep's last command, but found: {'; '.join(unplanned)}."
-        notes.append(Note("unplanned", sentence))
-    return places, Grid(grid.factors, tuple(rows), tuple(replicates), grid.fixed), notes
-
-
-def _read_run(
-    row: str, replicate: str, settings: RunSettings | None, tta: bool
-) -> tuple[ExperimentRun, Pictures | None]:
-    if settings is None:
-        return ExperimentRun(row, replicate, NO_FOLDER), None
-    folder, status = settings.folder, settings.folder.status()
+def _read_run(place: ExperimentRun, tta: bool) -> tuple[ExperimentRun, Pictures | None]:
+    """A planned run with its results on the test split."""
+    if place.settings is None:
+        return place, None
+    folder, status = place.settings.folder, place.settings.folder.status()
     try:
         metrics = folder.metrics()
     except UserError:
         metrics = {}
-    state, outcome, pictures = folder.state(), None, None
-    if state.kind == "done":
+    state, outcome, pictures = place.state, None, None
+    if place.done:
         file = folder.predictions_file("test")
         try:
             if not file.is_file():
@@ -277,7 +148,7 @@ def _read_run(
             pictures, outcome = read_outcome(file, tta=tta)
         except UserError as error:
             state = RunState("unreadable", str(error).rstrip("."))
-    return ExperimentRun(row, replicate, state, settings, outcome, status, metrics), pictures
+    return replace(place, state=state, outcome=outcome, status=status, metrics=metrics), pictures
 
 
 def _unplanned_differences(runs: Sequence[RunSettings], factors: Sequence[str]) -> list[Note]:

@@ -7,33 +7,39 @@ from product_cls.core.tables import write_csv
 from product_cls.display.style import png
 from product_cls.display.tables import markdown
 from product_cls.report.experiment import Experiment
-from product_cls.report.notes import gaps, headline, method_notes
+from product_cls.report.notes import gaps, headline, method_notes, right_sentence
 from product_cls.report.page import build_page
 from product_cls.report.plots import result_figure
 from product_cls.report.summary import Summary, csv_table, result_table, view_table
 
 
 def write_experiment_report(
-    experiment: Experiment, summary: Summary, out: Path
+    experiment: Experiment, summary: Summary, out: Path, *, csv: str = "plain"
 ) -> tuple[list[Path], list[str]]:
     """Write ``table.md``, ``table.csv``, ``plot.png`` and ``report.html``, each atomically.
+
+    Args:
+        experiment, summary: the results.
+        out: the folder.
+        csv: how the table is written, ``plain`` or ``excel``.
 
     Returns:
         The files, and one sentence about each part of the page that could not be shown.
     """
     page, problems = build_page(experiment, summary)
-    notes = [*gaps(experiment), *(note.text for note in experiment.notes)]
+    notes = [note.text for note in experiment.notes]
     parts = [
+        right_sentence(experiment, summary),
         f"{headline(experiment)}.",
-        "\n".join(f"- {sentence}" for sentence in notes),
+        "\n".join(f"- {sentence}" for sentence in gaps(experiment)),
         markdown(result_table(experiment, summary)),
-        "\n\n".join(method_notes(experiment, summary)),
+        "\n\n".join([*method_notes(experiment, summary), *notes]),
         "![accuracy and differences](plot.png)",
     ]
     if summary.views:
         parts += ["Accuracy in % by view:", markdown(view_table(experiment, summary))]
     write_text_whole(out / "table.md", "\n\n".join(part.strip() for part in parts if part) + "\n")
-    write_csv(out / "table.csv", csv_table(experiment, summary).round(6))
+    write_csv(out / "table.csv", csv_table(experiment, summary).round(6), style=csv)
     write_bytes_whole(out / "plot.png", png(result_figure(experiment, summary), dpi=200))
     write_text_whole(out / "report.html", page)
     return [out / name for name in ("table.md", "table.csv", "plot.png", "report.html")], problems

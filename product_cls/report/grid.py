@@ -121,6 +121,11 @@ class RunSettings:
     settings: dict[str, str]
     overrides: dict[str, str] | None
 
+    @property
+    def has_settings(self) -> bool:
+        """Whether anything is known about what the run was to do."""
+        return bool(self.settings) or self.overrides is not None
+
     def value(self, key: str) -> str:
         """The value of a factor; "" if the run does not have it."""
         overrides = self.overrides or {}

@@ -13,8 +13,9 @@ from product_cls.data.samples import natural_key
 from product_cls.display.tables import markdown
 from product_cls.ensemble.voting import blend_predictions
 from product_cls.inference.predictions import Predictions
-from product_cls.report.experiment import Experiment, ExperimentRun
+from product_cls.report.experiment import Experiment
 from product_cls.report.notes import FEW
+from product_cls.report.plan import ExperimentRun
 from product_cls.report.published import MODELS, TTA_GAIN, VOTE_GAIN
 from product_cls.report.resampling import draw_units, interval, with_interval
 from product_cls.report.statistics import count_hits

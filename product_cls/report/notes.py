@@ -12,6 +12,24 @@ from product_cls.report.summary import Summary, p_word
 FEW = 20
 
 
+def right_sentence(experiment: Experiment, summary: Summary) -> str:
+    """How many of how many test pictures are right; one line."""
+    total, row = len(experiment.pictures.id), summary.baseline
+    share, count = summary.rows.mean[row], int(summary.rows.count[row])
+    if not count:  # the baseline has no finished run yet
+        row = int(np.nanargmax(summary.rows.count))
+        share, count = summary.rows.mean[row], int(summary.rows.count[row])
+    name = experiment.rows[row]
+    setting = "" if len(experiment.rows) == 1 else f" of '{name}'"
+    if experiment.ablation and name == "nothing":
+        setting = " with nothing left out"
+    runs = "1 run" if count == 1 else f"mean of {count} runs"
+    return (
+        f"{share * total:,.0f} of {total:,} test pictures are right ({100 * share:.1f} %, "
+        f"{runs}{setting})."
+    )
+
+
 def headline(experiment: Experiment) -> str:
     """How many runs have finished, when and on which devices; one line without a full stop."""
     done = experiment.finished()

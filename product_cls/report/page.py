@@ -5,9 +5,10 @@
 
 import base64
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,8 +21,9 @@ from product_cls.data.pictures import load_picture
 from product_cls.display.style import png
 from product_cls.display.tables import format_cell
 from product_cls.report.confusions import Trio, find_pictures, worst_pairs
-from product_cls.report.experiment import Experiment, ExperimentRun
-from product_cls.report.notes import gaps, headline, method_notes
+from product_cls.report.experiment import Experiment
+from product_cls.report.notes import gaps, headline, method_notes, right_sentence
+from product_cls.report.plan import ExperimentRun
 from product_cls.report.plots import curves_figure, monitored, result_figure, view_figure
 from product_cls.report.summary import Summary, result_table, view_table
 
@@ -108,6 +110,7 @@ class Page:
     """Everything that the template shows."""
 
     name: str
+    right: str
     headline: str
     gaps: list[str]
     notes: list[str]
@@ -120,7 +123,6 @@ class Page:
     facts: list[str]
     runs: pd.DataFrame
     settings: Settings | None
-    verdicts: Sequence[str] = field(default=VERDICTS)
 
 
 def build_page(experiment: Experiment, summary: Summary) -> tuple[str, list[str]]:
@@ -133,6 +135,7 @@ def build_page(experiment: Experiment, summary: Summary) -> tuple[str, list[str]
         views = Views(plot, view_table(experiment, summary))
     page = Page(
         name=experiment.root.name or str(experiment.root.resolve().name),
+        right=right_sentence(experiment, summary),
         headline=headline(experiment),
         gaps=gaps(experiment),
         notes=[note.text for note in experiment.notes],
@@ -148,6 +151,12 @@ def build_page(experiment: Experiment, summary: Summary) -> tuple[str, list[str]
         runs=_runs_table(experiment, summary),
         settings=_settings(experiment, summary.baseline),
     )
+    html = render("report.html.j2", vars(page))
+    return html, [section.problem for section in (curves, confusions) if section.problem]
+
+
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """A page from a file in ``templates`` and what it shows."""
     environment = Environment(
         loader=PackageLoader("product_cls.report"),
         autoescape=True,
@@ -157,8 +166,9 @@ def build_page(experiment: Experiment, summary: Summary) -> tuple[str, list[str]
         keep_trailing_newline=True,
     )
     environment.filters["cell"] = format_cell
-    html = environment.get_template("report.html.j2").render(vars(page)).lstrip()
-    return html, [section.problem for section in (curves, confusions) if section.problem]
+    # Macros of another file see only its globals.
+    environment.globals["verdicts"] = VERDICTS
+    return environment.get_template(template).render(content).lstrip()
 
 
 def _plot(figure: Figure, alt: str) -> Plot:
@@ -183,11 +193,22 @@ def _curves(experiment: Experiment, baseline: int) -> Curves:
 
 
 def _confusions(experiment: Experiment, row: int) -> Confusions:
-    name = experiment.rows[row]
     finished = [run for run in experiment.runs[row] if run.done]
+    return confused_products(experiment.rows[row], finished, worst_pairs(experiment, row))
+
+
+def confused_products(
+    name: str, finished: Sequence[ExperimentRun], confusions: Sequence[Confusion]
+) -> Confusions:
+    """Confused pairs of a row with their pictures.
+
+    Args:
+        name: of the row.
+        finished: its runs, whose data settings lead to the pictures.
+        confusions: its pairs, worst first.
+    """
     if not finished:
         return Confusions(name, problem=f"No confusions: no run of '{name}' has finished.")
-    confusions = worst_pairs(experiment, row)
     if not confusions:
         return Confusions(name)
     trios, problem = find_pictures(finished[0], confusions)
@@ -207,8 +228,9 @@ def _confusions(experiment: Experiment, row: int) -> Confusions:
 
 def _pair(pair: Confusion, trio: Trio, finished: int) -> Pair:
     view = f", view {pair.view}" if pair.view else ""
+    often = f" in {pair.runs} of {finished} runs" if finished > 1 else ""
     captions = (
-        (trio.wrong, f"{pair.picture}{view}: wrong in {pair.runs} of {finished} runs"),
+        (trio.wrong, f"{pair.picture}{view}: wrong{often}"),
         (trio.target, f"{pair.target}, from training"),
         (trio.decided, f"{pair.decided}, from training"),
     )

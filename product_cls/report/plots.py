@@ -22,7 +22,8 @@ from product_cls.display.style import (
     SHAPES,
     VERMILION,
 )
-from product_cls.report.experiment import Experiment, ExperimentRun
+from product_cls.report.experiment import Experiment
+from product_cls.report.plan import ExperimentRun
 from product_cls.report.summary import Summary, p_word
 
 VERDICTS = {"helps": BLUE, "better": BLUE, "hurts": VERMILION, "worse": VERMILION}

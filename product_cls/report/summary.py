@@ -8,7 +8,8 @@ import pandas as pd
 
 from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
-from product_cls.report.experiment import Experiment, excluded
+from product_cls.report.experiment import Experiment
+from product_cls.report.plan import excluded
 from product_cls.report.rank_agreement import Tau, rank_agreement
 from product_cls.report.statistics import (
     LEVEL,

@@ -11,7 +11,8 @@ from product_cls.analysis.outcomes import read_outcome
 from product_cls.core.cli import command_words
 from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
-from product_cls.report.experiment import Experiment, read_experiment, row_name
+from product_cls.report.experiment import Experiment, read_experiment
+from product_cls.report.plan import row_name
 from product_cls.report.resampling import FEWEST, Rank, compare_orders
 from product_cls.report.statistics import known_mean
 from product_cls.report.summary import runs_word

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from product_cls.core.errors import UserError
-from product_cls.data.fold_names import listed
+from product_cls.data.faults import listed
 from product_cls.tasks import Task
 
 NOWHERE = "no picture"
@@ -26,8 +26,8 @@ def check_classes_left(task: Task, samples: pd.DataFrame, readable: pd.DataFrame
     if lost := sorted(before - after):
         classes = "the class" if len(lost) == 1 else f"{len(lost)} classes"
         raise UserError(
-            f"data.on_unreadable=drop leaves no picture of {classes} {listed(lost)}; repair the "
-            f"pictures, or take the class out of the data."
+            f"data.on_unreadable=drop leaves no picture of {classes} {listed(lost, 20)}; repair "
+            f"the pictures, or take the class out of the data."
         )
 
 
@@ -61,5 +61,5 @@ def unlearned_classes(
     classes = "a class" if len(named) == 1 else f"{len(named)} classes"
     return (
         f"No training picture shows {classes} of other parts, whose pictures will count as wrong: "
-        f"{listed(named)}."
+        f"{listed(named, 20)}."
     )

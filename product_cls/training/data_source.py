@@ -15,7 +15,8 @@ from product_cls.core.errors import UserError
 from product_cls.core.files import digest
 from product_cls.core.names import nfc
 from product_cls.data.class_sizes import small_classes
-from product_cls.data.fold_names import ALL, fold_number, listed, view_names
+from product_cls.data.faults import listed
+from product_cls.data.fold_names import ALL, fold_number, view_names
 from product_cls.data.folds import (
     STRATIFIED,
     Strategy,
@@ -103,7 +104,7 @@ def build_folds(
             "folds.min_per_class=%d: %d classes with fewer pictures are always learned from: %s.",
             least,
             len(names),
-            listed(names),
+            listed(names, 20),
         )
     by_view = strategy == "view" and fold != ALL and "view" in samples
     view_folds = view_names(samples, folds) if by_view else None

@@ -12,9 +12,11 @@ import pytorch_lightning as pl
 
 from product_cls.config.values import batch_limit
 from product_cls.core.errors import UserError
+from product_cls.core.tables import write_csv
 from product_cls.data.datamodule import ProductDataModule
-from product_cls.data.fold_names import listed
+from product_cls.data.faults import listed
 from product_cls.inference.predictions import Predictions, summarise
+from product_cls.inference.predictions_table import predictions_table
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.scoring import Scores, predict_scores
 from product_cls.inference.truth import Truth
@@ -102,7 +104,9 @@ def predict_splits(
             # A picture must not find itself.
             others = gallery.without(predictions.id)
             predictions = vote_by_neighbours(predictions, others, vote, device)
-        predictions.save(folder.predictions_file(split))
+        file = folder.predictions_file(split)
+        predictions.save(file)
+        write_csv(file.with_suffix(".csv"), predictions_table(predictions))
         metrics[split] = summarise(predictions, task)
         if gallery is not None:
             metrics[split] |= retrieval_summary(predictions, others, device)
@@ -138,7 +142,7 @@ def _asked(samples: pd.DataFrame, readable: pd.DataFrame) -> np.ndarray | None:
         "answers them by default.",
         len(absent),
         len(asked),
-        listed(absent),
+        listed(absent, 20),
     )
     return asked.to_numpy(dtype=np.str_)
 

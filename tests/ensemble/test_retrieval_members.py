@@ -13,6 +13,7 @@ from product_cls.ensemble.members import load_members
 from product_cls.ensemble.retrieval_members import (
     RetrievalRun,
     blend_share,
+    cross_fit_share,
     join_out_of_fold,
     join_runs,
     tune_share,
@@ -116,6 +117,33 @@ def test_better_system_gets_the_share(refused) -> None:  # type: ignore[no-untyp
         blend_share(good, predicted(["x-0"], probabilities(truth[:1], 0.9)), 0.5)
 
 
+def test_a_share_is_not_judged_by_the_pictures_that_it_is_tuned_on() -> None:
+    """Two systems of pure chance: in-sample, the tuned share gains; cross-fitted, it does not."""
+    rng = np.random.default_rng(0)
+    gains: dict[str, list[float]] = {"in-sample": [], "cross-fitted": []}
+    ids = [f"{k}-{k % 3}" for k in range(30)]
+    for _ in range(60):
+        softmax, retrieval = (predicted(ids, rng.dirichlet(np.ones(3), 30)) for _ in range(2))
+        truth = np.eye(3)[softmax.target]
+
+        def brier(joint: Predictions, truth: np.ndarray = truth) -> float:
+            return float(np.square(joint.scores - truth).sum(axis=1).mean())
+
+        half = brier(blend_share(softmax, retrieval, 0.5))
+        best = blend_share(softmax, retrieval, tune_share(softmax, retrieval)[0])
+        gains["in-sample"].append(half - brier(best))
+        crossed = cross_fit_share(softmax, retrieval, np.arange(30) % 5)
+        gains["cross-fitted"].append(half - brier(crossed))
+        assert crossed.id.tolist() == ids
+    assert np.mean(gains["in-sample"]) > 0 > np.mean(gains["cross-fitted"])
+    # By hand: the part in which the first system is wrong is voted on with the share of the other.
+    good, bad = probabilities(np.arange(30) % 3, 0.9), probabilities((np.arange(30) + 1) % 3, 0.9)
+    early = (np.arange(30) < 15)[:, None]
+    first, second = np.where(early, good, bad), np.where(early, bad, good)
+    crossed = cross_fit_share(predicted(ids, first), predicted(ids, second), np.arange(30) // 15)
+    assert crossed.scores == pytest.approx(np.where(early, second, first))
+
+
 def test_other_galleries_cannot_be_joined(refused) -> None:  # type: ignore[no-untyped-def]
     first_run, second_run = made_run("one", np.eye(3), [0]), made_run("two", np.eye(3), [0])
     fewer = RetrievalRun("two", second_run.splits, second_run.gallery.rows(np.arange(20)))
@@ -164,6 +192,8 @@ def test_a_fold_that_one_system_lacks_takes_no_part_in_tuning(sweeps: tuple[Path
     runs, _ = load_members(list(sweeps))
     some = blend_runs([runs[0], *runs[2:]], "mean")
     assert some.source == "tuned on 20 held-out pictures" and len(some.splits["val"].id) == 20
+    assert "cross-fitted over 5 random parts of one fold" in some.notes[0]
+    assert "cross-fitted over 2 folds" in blend_runs(runs, "mean").notes[0]
     assert sorted(some.splits["val"].id) == sorted(runs[0].splits["val"].id)
     assert len(some.splits["test"].id) == 32
     none = blend_runs([runs[0], runs[3]], "mean")

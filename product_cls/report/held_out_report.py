@@ -1,0 +1,82 @@
+"""The files of the report on held-out pictures: tables and a page."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from product_cls.core.files import write_text_whole
+from product_cls.core.tables import write_csv
+from product_cls.display.tables import markdown
+from product_cls.report.held_out import (
+    SHOWN,
+    HeldOut,
+    HeldOutStudy,
+    pictures_table,
+    products_table,
+    settings_table,
+)
+from product_cls.report.page import confused_products, render
+
+TITLE = "validation, no labelled test"
+METHOD = (
+    "There is no test with labels, so these are validation results: each picture is decided by the "
+    "runs that did not learn from it (out of fold). They are a little too good, because validation "
+    "selects the best epoch, and far too good where new pictures are taken under other conditions; "
+    "folds.strategy=view holds out whole conditions. 'single run': mean over the runs, each on its "
+    "own held-out pictures; sd: standard deviation between them."
+)
+
+
+def write_held_out_report(
+    study: HeldOutStudy, row: HeldOut, out: Path, *, csv: str = "plain"
+) -> tuple[list[Path], list[str]]:
+    """Write ``table.md``, ``table.csv``, ``products.csv``, ``pictures.csv`` and ``report.html``.
+
+    Args:
+        study: all settings.
+        row: the setting whose products and pictures are shown.
+        out: the folder.
+        csv: how tables are written, ``plain`` or ``excel``.
+
+    Returns:
+        The files, and one sentence about each part of the page that could not be shown.
+    """
+    settings, products, pictures = settings_table(study), products_table(row), pictures_table(row)
+    confusions = confused_products(row.name, row.runs[:1], row.pairs())  # one vote a picture
+    name = study.root.name or study.root.resolve().name
+    parts = [
+        f"{name}: {TITLE}. {study.headline()}.",
+        markdown(settings),
+        METHOD,
+        "\n".join(f"- {note}" for note in study.notes),
+        f"Products of '{row.name}', the worst first:",
+        markdown(products.head(SHOWN)),
+        f"Doubtful pictures of '{row.name}', the most doubtful first:",
+        markdown(pictures.head(SHOWN)),
+    ]
+    page = render(
+        "held_out.html.j2",
+        {
+            "name": name,
+            "title": TITLE,
+            "headline": study.headline(),
+            "row": row.name,
+            "settings": settings,
+            "method": METHOD,
+            "notes": study.notes,
+            "products": products,
+            "pictures": pictures.head(SHOWN),
+            "confusions": confusions,
+        },
+    )
+    write_text_whole(out / "table.md", "\n\n".join(part for part in parts if part) + "\n")
+    tables: dict[str, pd.DataFrame] = {
+        "table.csv": settings.round(6),
+        "products.csv": products.round(6),
+        "pictures.csv": pictures,
+    }
+    for file, table in tables.items():
+        write_csv(out / file, table, style=csv)
+    write_text_whole(out / "report.html", page)
+    names = ["table.md", *tables, "report.html"]
+    return [out / file for file in names], [confusions.problem] if confusions.problem else []
