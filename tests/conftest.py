@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import fuzzing
 import numpy as np
 import pytest
 import torch
@@ -37,6 +38,24 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     properties = [item for report in reports for item in getattr(report, "user_properties", ())]
     if counts := [count for name, count in properties if name == "fuzz inputs"]:
         terminalreporter.write_line(f"Fuzz tests: {sum(counts)} inputs.")
+
+
+@pytest.fixture
+def counted(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Counts the inputs of a fuzz test for the summary."""
+    before = fuzzing.tried
+    yield
+    record_property("fuzz inputs", fuzzing.tried - before)
+
+
+@pytest.fixture
+def nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The current folder is an empty one and stays empty, whatever a file says."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    yield
+    assert not list(here.iterdir())
 
 
 @pytest.fixture(autouse=True)

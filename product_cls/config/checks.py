@@ -69,7 +69,15 @@ GROUPS = (
 )
 # Text that may be null, and text that may be empty.
 NULLABLE = (
-    *("epochs_from", "folds.file", "data.root", "data.file", "data.test", "data.*_column"),
+    *(
+        "monitor",
+        "epochs_from",
+        "folds.file",
+        "data.root",
+        "data.file",
+        "data.test",
+        "data.*_column",
+    ),
     *("data.*_file", "data.encoding", "data.separator", "task.heads.*.*", "logger.*.*"),
 )
 EMPTY = ("data.suffix", "data.separator", "logger.*.*")
@@ -183,7 +191,7 @@ def _check_values(config: DictConfig) -> None:
     for key in ("folds.file", "paths.cache"):
         if place := OmegaConf.select(config, key):
             _check_new_place(key, Path(place))
-    parse_fold(config.fold)
+    parse_fold(config.fold, config.folds.strategy)
     image_size(config.data.get("size"))
     for key, allowed in CHECKS.items():
         value = OmegaConf.select(config, key)

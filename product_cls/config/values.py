@@ -1,7 +1,7 @@
 """Config values that need parsing: image size, fold, accelerator, precision, loader workers."""
 
 from collections.abc import Mapping, Sized
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
@@ -34,17 +34,18 @@ def image_size(value: Any) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-def parse_fold(value: Any) -> int | float | str:
-    """``fold``: a number, the name of a view (folds.strategy=view) or ``all``.
+def parse_fold(value: Any, strategy: str) -> int | float | str:
+    """``fold``: a number, ``all``, or, with ``folds.strategy=view``, the name of a view.
 
     Raises:
         UserError: the value is anything else.
     """
-    if isinstance(value, int | float | str) and not isinstance(value, bool) and value != "":
-        return value
-    raise UserError(
-        f"fold={shown(as_typed(value))}; allowed: the number of a fold, the name of a view, or all."
-    )
+    number = isinstance(value, int) and not isinstance(value, bool)
+    view = strategy == "view" and isinstance(value, float | str) and value != ""
+    if number or view or value == "all":
+        return cast(int | float | str, value)
+    also = ", the name of a view" if strategy == "view" else ""
+    raise UserError(f"fold={shown(as_typed(value))}; allowed: the number of a fold{also}, or all.")
 
 
 def on_gpu(trainer: Mapping[str, Any]) -> bool:

@@ -87,7 +87,7 @@ def build_folds(
             cannot learn from this split.
     """
     settings = config.folds
-    fold = parse_fold(config.fold)
+    fold = parse_fold(config.fold, config.folds.strategy)
     rows = samples[samples["split"] != "test"]
     with keys_for_node(config.task):
         columns = task.stratify_by(samples)

@@ -13,11 +13,13 @@ from PIL import Image
 
 from product_cls.core.files import digest
 from product_cls.core.tables import read_csv_rows, write_csv
-from product_cls.data.folds import load_or_make_folds
+from product_cls.data.folds_file import load_or_make_folds
 from product_cls.data.incoming import list_images
 from product_cls.data.people import read_people
 from product_cls.data.readers import read_folder
 from product_cls.data.store import build_store
+
+pytestmark = pytest.mark.usefixtures("counted", "nothing_outside")
 
 ODD = [
     *(
