@@ -204,7 +204,6 @@ def _check_values(config: DictConfig) -> None:
             f"fold={config.fold}, validation selects the best epoch."
         )
     check_trainer(config.trainer)
-    _check_devices(config.trainer)
     if config.oom_retries and (nodes := config.trainer.get("num_nodes", 1)) > 1:
         raise UserError(
             f"oom_retries={config.oom_retries} works on one machine only, and "
