@@ -223,7 +223,10 @@ def test_mistakes_are_value_errors_of_one_sentence(
         (f"{broken} cannot be created", lambda: product_cls.train({"name": "a"}, folder=broken)),
         ("The config has no name; product_cls.compose", lambda: product_cls.train({})),
         ("The config has no trainer; ", lambda: product_cls.train({"name": "part"})),
-        ("hollow has no predictions files", lambda: product_cls.ensemble([hollow])),
+        (
+            "hollow cannot be used: it has no predictions files",
+            lambda: product_cls.ensemble([hollow]),
+        ),
         (f"{bare}/config.yaml cannot be read", lambda: product_cls.ensemble([bare])),
         (f"{bare}/config.yaml cannot be read", lambda: product_cls.Run(bare).config),
         (f"{broken} cannot be written", lambda: product_cls.ensemble([folder_name(0)], out=broken)),

@@ -13,7 +13,7 @@ from doc_blocks import PAGES, ROOT, Command, anchors, blocks, commands, links
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from product_cls.__main__ import COMMANDS
-from product_cls.config.checks import check_config
+from product_cls.config import checks
 from product_cls.config.compose import compose_config
 from product_cls.core.cli import parse_arguments
 
@@ -132,7 +132,7 @@ def check_settings(words: list[str], variables: tuple[str, ...]) -> None:
 
 @cache
 def check_composed(*settings: str) -> None:
-    check_config(compose_config(settings))
+    checks.check_settings(compose_config(settings))  # whatever devices this machine has
 
 
 def check_benchmark(words: list[str]) -> None:

@@ -71,6 +71,8 @@ GROUPS = (
 NULLABLE = (
     *(
         "monitor",
+        "data.suffix",
+        "callbacks.*.monitor",
         "epochs_from",
         "folds.file",
         "data.root",

@@ -64,7 +64,7 @@ def copied_pictures(samples: pd.DataFrame, label: Strata) -> list[str]:
         samples, label: as for ``suspicions``.
     """
     if isinstance(label, list):
-        labels = samples[label].astype(str).agg(" ".join, axis=1)
+        labels = samples[label].map(str).agg(" ".join, axis=1)
     else:
         labels = combined_labels(samples, label)
     known = samples[strata_columns(label)].notna().any(axis=1).to_numpy()

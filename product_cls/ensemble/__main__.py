@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.csv_style import check_style
 from product_cls.core.files import check_place
-from product_cls.core.tables import check_style
 from product_cls.runs.folder import find_runs
 
 

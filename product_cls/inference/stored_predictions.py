@@ -13,7 +13,7 @@ NEEDED = ("id", "scores", "scores_no_tta", "classes", "task", "target")
 SCORES = ("scores", "scores_no_tta", "class_scores", "class_scores_no_tta")
 EMBEDDINGS = ("embedding", "embedding_no_tta")
 FLOATS = SCORES + EMBEDDINGS
-TEXTS = ("id", "classes", "task")
+TEXTS = ("id", "classes", "task", "asked")
 LEAST_TARGET = -2  # negative values mark labels that are unknown, or unknown to training
 
 
@@ -94,6 +94,9 @@ def check_agreement(arrays: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
             )
         if len(np.unique(array)) < len(array):
             raise ValueError(f"'{name}' holds a name twice")
+    asked = arrays.get("asked")
+    if asked is not None and (asked.ndim != 1 or not np.isin(ids, asked).all()):
+        raise ValueError("'asked' lacks pictures that were answered")
     pictures = len(ids)
     for name in SCORES:
         shape = getattr(arrays.get(name), "shape", None)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.csv_style import check_style
 from product_cls.core.errors import UserError
 from product_cls.core.files import check_place
-from product_cls.core.tables import check_style
 from product_cls.runs.folder import find_runs
 
 

@@ -39,8 +39,9 @@ UNFINGERPRINTED = (
 )
 
 
-# Groups whose files are samples and folds, which have digests of their own.
-DATA_GROUPS = ("data", "folds", "paths")
+# Groups whose files are no inputs of the network: samples and folds have digests of their own, and
+# callbacks may write the files that they name.
+OTHER_FILES = ("data", "folds", "paths", "callbacks", "trainer")
 
 # Settings that came later: key -> the value with which runs are as they were before.
 ADDED: dict[str, Any] = {"monitor": None, "metrics": {}}
@@ -92,7 +93,7 @@ def _with_contents_of_files(config: Mapping[str, Any]) -> dict[str, Any]:
         except (OSError, ValueError):  # no file; what needs one will say so
             return value
 
-    return {key: value if key in DATA_GROUPS else replaced(value) for key, value in config.items()}
+    return {key: value if key in OTHER_FILES else replaced(value) for key, value in config.items()}
 
 
 def fingerprinted(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

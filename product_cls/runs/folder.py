@@ -334,9 +334,9 @@ class RunFolder:
         if outputs - {"status.json"} or self.status().get("fingerprint"):
             return
         shutil.rmtree(self.path / ".hydra", ignore_errors=True)
-        for file in (self.status_file, self.log_file, self.path / ".lock"):
-            file.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty
+        with suppress(OSError):  # the folder is not empty, or cannot be written
+            for file in (self.status_file, self.log_file, self.path / ".lock"):
+                file.unlink(missing_ok=True)
             self.path.rmdir()
             self.path.parent.rmdir()
 

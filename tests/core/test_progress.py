@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("stream_type", "minimum", "maximum"), [(io.StringIO, 1, 3), (Terminal, 2, 200)]
+    ("stream_type", "minimum", "maximum"), [(io.StringIO, 0, 3), (Terminal, 2, 200)]
 )
 def test_a_log_file_gets_few_updates(
     stream_type: type[io.StringIO], minimum: int, maximum: int, monkeypatch: pytest.MonkeyPatch
@@ -27,4 +27,4 @@ def test_a_log_file_gets_few_updates(
     assert sum(progress_bar(range(50), "pictures")) == 1225
     updates = stream.getvalue().count("pictures:")
     assert minimum <= updates <= maximum, stream.getvalue()
-    assert "50/50" in stream.getvalue()
+    assert ("50/50" in stream.getvalue()) is (updates > 0)

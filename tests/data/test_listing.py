@@ -30,7 +30,7 @@ def test_every_suffix_in_any_case_and_order(tmp_path: Path) -> None:
     for suffix in SUFFIXES:
         touch(tmp_path / f"a{suffix}")
         touch(tmp_path / f"b{suffix.upper()}")
-    assert len(names(tmp_path)) == 2 * len(SUFFIXES) == 26
+    assert len(names(tmp_path)) == 2 * len(SUFFIXES)
     assert {".jfif", ".avif", ".heic", ".heif"} < set(SUFFIXES)
 
 

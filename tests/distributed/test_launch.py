@@ -225,6 +225,7 @@ def test_runs_that_do_not_suit_several_devices(
 ) -> None:
     run = tmp_path / "run"
     few = ("data.limit=8", "trainer.devices=8")
+    monkeypatch.setattr("product_cls.config.checks.usable_cores", lambda: 8)
     assert "too few for 8 devices" in refusal(run, tiny_root, caplog, *DDP, *few)
     assert "sync_batchnorm=true" in refusal(
         run, tiny_root, caplog, *DDP, "trainer.sync_batchnorm=true"

@@ -20,6 +20,7 @@ from product_cls.ensemble.table import ensemble_table, group_votes
 from product_cls.ensemble.voting import blend, blend_predictions, out_of_fold
 from product_cls.inference.align import align
 from product_cls.inference.predictions import Predictions
+from product_cls.runs.folder import RunFolder
 
 TASK = {"name": "single_label", "label": "label", "classes": ["a", "b", "c"]}
 
@@ -126,12 +127,12 @@ def test_out_of_fold_blends_runs_of_the_same_fold() -> None:
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
-    """Two folds and one failed run."""
+    """Two folds, a failed run and a run of trainer=debug."""
     root = tmp_path_factory.mktemp("sweep") / "tiny"
     for fold in (0, 1):
         train(root / f"fold={fold}", tiny_root, f"fold={fold}")
-    with pytest.raises(SystemExit):
-        train(root / "a fold=7", tiny_root, "fold=7")  # first by name, and without config.yaml
+    failed = RunFolder(root / "a fold=7")  # first by name, and without config.yaml
+    failed.update_status(state="failed", error="fold=7 does not exist; allowed: 0, 1, all.")
     train(root / "debug", tiny_root, "trainer=debug")
     return root
 

@@ -85,7 +85,7 @@ def test_predictions_are_written_as_a_table_too(sweep: Path, command: Command) -
     assert table["label"].tolist() == [f"\t00{k}" for k in arrays.target]
     scores = table["score_1"].astype(float).to_numpy()
     assert scores == pytest.approx(arrays.scores.max(axis=1), abs=1e-4)
-    for written in (file, out / "table.csv", out / "submission.csv"):
+    for written in (file, out / "table.csv"):
         assert written.read_bytes().startswith(b"\xef\xbb\xbf")  # spreadsheets then read UTF-8
     status, _, errors = command(f"runs={sweep}", "csv=exel")
     assert status == 2 and errors == "error: csv=exel; allowed: plain, excel.\n"

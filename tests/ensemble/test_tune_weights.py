@@ -191,7 +191,14 @@ def test_runs_without_weights_to_find(refused: Refused) -> None:
     final = replace(runs[0], name="final", splits={"test": runs[0].splits["test"]})
     with refused("run 'final' held none out (fold=all)"):
         find_weights([*runs, final], "greedy", "mean")
-    features = Gallery(*(np.zeros(0) for _ in range(6)))
+    features = Gallery(
+        id=np.array(["a"]),
+        path=np.array(["a.png"]),
+        target=np.zeros(1, np.int64),
+        classes=np.array(["x"]),
+        embedding=np.ones((1, 1), np.float32),
+        embedding_no_tta=np.ones((1, 1), np.float32),
+    )
     with refused("is for softmax runs", "'good,fold=0,seed=0' is a retrieval run"):
         find_weights([replace(runs[0], gallery=features), *runs[1:]], "greedy", "mean")
     several = of_several(runs[0].splits["val"], "multi_label", 1.0, 0)

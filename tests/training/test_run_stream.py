@@ -38,7 +38,7 @@ def test_the_command_writes_what_training_reads(
         "data=streaming": "in shards already",
         "data.limit=20": "data.limit=20 has no effect on shards; set it to null here, and give",
         "data.size=64": "data.size=64 has no effect on shards, give it to python train.py",
-        "data.no=1": "The config cannot be composed: Could not override 'data.no'",
+        "data.no=1": "There is no key data.no; a new key begins with +.",
         "side=4": "side=4",
     }.items():
         status, _, errors = call(f"out={tmp_path / 'no'}", *words, wrong)
