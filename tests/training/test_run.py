@@ -301,7 +301,7 @@ def test_a_sweep_without_m_is_refused_on_the_command_line(tmp_path: Path) -> Non
     words = ("experiment=gap", "hydra.run.dir=" + str(tmp_path / "run"))
     command = [sys.executable, str(ROOT / "train.py"), *words]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "needs -m: python train.py -m experiment=gap." in result.stdout + result.stderr
     assert not (tmp_path / "run" / "status.json").exists()
 

@@ -88,7 +88,7 @@ class GalleryIndex:
             position = {name: k for k, name in enumerate(meta.classes)}
             index = cls(
                 sources=meta.sources,
-                classes=[nfc(name) for name in meta.classes],
+                classes=meta.classes,
                 kind=meta.kind,
                 vote=meta.vote,
                 rejection=meta.rejection,
