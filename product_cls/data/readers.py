@@ -275,9 +275,9 @@ def read_grocery(
             f"{folder / 'classes.csv'} needs 4 columns (class, its id, coarse class, its id); "
             f"it has {listed(list(classes), 20)}."
         )
-    fine = dict(zip(classes.iloc[:, 1], classes.iloc[:, 0], strict=True))
-    coarse = dict(zip(classes.iloc[:, 3], classes.iloc[:, 2], strict=True))
     parts, faults = [], Faults()
+    fine = _names_by_id(classes.iloc[:, [0, 1]], folder / "classes.csv", faults)
+    coarse = _names_by_id(classes.iloc[:, [2, 3]], folder / "classes.csv", faults)
     for split in SPLITS:
         file = folder / f"{split}.txt"
         if not leads_to_file(file):
@@ -296,3 +296,15 @@ def read_grocery(
         part["path"] = find_files(part["id"], folder, file, faults)
         parts.append(part.assign(split=split)[["id", "path", "split", "label", "coarse"]])
     return check_samples(pd.concat(parts), folder, faults=faults)
+
+
+def _names_by_id(columns: pd.DataFrame, file: Path, faults: Faults) -> dict[str, str]:
+    """Class ids and names from the columns of names and of ids; two names of an id, or two ids of a
+    name, are a fault."""
+    pairs = columns.dropna().drop_duplicates()
+    for place, what, other in ((1, "class id", "names"), (0, "class", "ids")):
+        twice = pairs.iloc[:, place].duplicated()
+        if twice.any():
+            name = shown(pairs.iloc[:, place][twice].iloc[0])
+            faults.add(f"{file}: the {what} '{name}' has several {other}.", pictures_lost=True)
+    return dict(zip(pairs.iloc[:, 1], pairs.iloc[:, 0], strict=True))

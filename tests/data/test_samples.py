@@ -650,3 +650,19 @@ def test_a_column_is_one_of_folds_only_if_it_is_set(
     write_csv(own_root / "catalogue.csv", [("label", "given_fold"), ("0", "1")])
     with refused("has a column 'given_fold'"):
         read_competition(own_root)
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("Fuji,0,Apple,0,/x", "the class id '0' has several names"),
+        ("Gala,3,Apple,0,/x", "the class 'Gala' has several ids"),
+    ],
+)
+def test_grocery_with_two_names_of_a_class(
+    tiny_grocery: Path, refused: Any, line: str, part: str
+) -> None:
+    with (tiny_grocery / "classes.csv").open("a") as file:
+        file.write(f"{line}\n")
+    with refused(part):
+        read_grocery(tiny_grocery)
