@@ -2,6 +2,8 @@
 
 import re
 
+from product_cls.core.names import printable
+
 LOGIN = re.compile(r"(?<=:/)(/?)[^\s/]*@")
 
 
@@ -9,12 +11,14 @@ class UserError(ValueError):
     """A mistake that the user can fix.
 
     Args:
-        sentence: one sentence that says what was wrong, where, and what is allowed. Logins in its
-            addresses are removed.
+        sentence: one sentence that says what was wrong, where, and what is allowed, or several, a
+            line each. Logins in its addresses are removed, and control characters are escaped: it
+            may quote names from any file.
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(without_login(sentence))
+        lines = without_login(sentence).split("\n")
+        super().__init__("\n".join(map(printable, lines)))
 
 
 def without_login(text: str) -> str:

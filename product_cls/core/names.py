@@ -2,6 +2,8 @@
 
 import unicodedata
 
+LONGEST = 1000  # characters of a name in a message; a cell of a broken table may hold megabytes
+
 
 def nfc(text: str) -> str:
     """The text in Unicode's composed form (NFC), in which labels and ids are compared.
@@ -23,10 +25,18 @@ def is_text(name: str) -> bool:
 def shown(name: object) -> str:
     """A name as it can be printed on one line.
 
-    Bytes that are not UTF-8 and control characters are escaped (``\\udcb0``, ``\\r``).
+    Bytes that are not UTF-8 and control characters are escaped (``\\udcb0``, ``\\r``). A name of
+    more than ``LONGEST`` characters is cut.
     """
-    text = str(name).encode(errors="backslashreplace").decode()
+    text = str(name)
+    cut = f"{text[:LONGEST]}..." if len(text) > LONGEST else text
+    return printable(cut)
+
+
+def printable(text: str) -> str:
+    """The text with bytes that are not UTF-8 and control characters, such as those that move a
+    terminal's cursor, escaped."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
+        for character in text.encode(errors="backslashreplace").decode()
     )

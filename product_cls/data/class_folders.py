@@ -1,6 +1,7 @@
 """Rows of the sample table from folders of pictures."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -66,6 +67,7 @@ def folder_rows(
         UserError: a folder that cannot be listed.
     """
     found, labels, empty = Listing(), list[str](), list[str]()
+    empty_holds: Counter[str] = Counter()
     classes = class_folders(folder) if classes is None else classes
     for entry in classes:
         if not is_text(entry.name):
@@ -76,6 +78,7 @@ def folder_rows(
         labels += [nfc(entry.name)] * len(part.pictures)
         if not part.pictures and not part.not_text:
             empty.append(entry.name)
+            empty_holds += part.left_out
     if not classes:
         faults.add(
             f"{folder} holds no folders; expected one folder per class with pictures.",
@@ -92,7 +95,7 @@ def folder_rows(
         faults.add(sentence, pictures_lost=True)
     warn_left_out(folder, found.left_out)
     if empty:
-        _report_empty(folder, empty, faults, on_empty)
+        _report_empty(folder, empty, empty_holds, faults, on_empty)
     return [
         Row(name, str(path), split, label)
         for name, path, label in zip(
@@ -107,15 +110,27 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
-def _report_empty(folder: Path, empty: Sequence[str], faults: Faults, on_empty: OnEmpty) -> None:
+def _report_empty(
+    folder: Path, empty: Sequence[str], holds: "Counter[str]", faults: Faults, on_empty: OnEmpty
+) -> None:
+    """Add a fault about empty class folders, or log a warning.
+
+    Args:
+        folder, empty, on_empty: their place and names, and what to do with them.
+        holds: kinds of other files in them -> number.
+        faults: gets the sentence.
+    """
     one = len(empty) == 1
     found = (
         f"the class folder {shown(folder / empty[0])} holds no picture"
         if one
         else f"{len(empty)} class folders in {folder} hold no picture ({listed(empty)})"
     )
+    if holds:
+        kinds = listed([f"{count} {kind}" for kind, count in holds.most_common()])
+        found += f", only other files: {kinds}"
     if on_empty == "drop":
-        log.warning("%s and %s left out.", found, "is" if one else "are")
+        log.warning("Left out: %s.", found)
     else:
         faults.add(
             f"on_empty=stop: {found}; pictures end in {', '.join(SUFFIXES)}. Add pictures, or set "

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 
 from product_cls.core.errors import UserError
+from product_cls.core.names import shown
+from product_cls.data.faults import listed
 from product_cls.data.samples import Strata, combined_labels, natural_key, strata_columns
 
 
@@ -65,9 +67,11 @@ def check_groups(rows: pd.DataFrame, n_splits: int, label: str | tuple[str, ...]
         labels = rows[column][rows[column].notna()].astype(str)
         spread = rows["group"].groupby(labels).nunique()
         if spread.min() < 2:
+            count = (labels == spread.idxmin()).sum()
             raise UserError(
-                f"All pictures of the class '{spread.idxmin()}' ({column}) are in one group; "
-                f"holding it out would leave none of the class to learn from."
+                f"All pictures of the class '{shown(spread.idxmin())}' ({column}) are in one "
+                f"group; holding it out would leave none of the class to learn from. Add groups, "
+                f"or set folds.min_per_class={count + 1}, which always learns from such classes."
             )
     _check_enough(rows, n_splits, label)
 
@@ -79,8 +83,9 @@ def check_class_sizes(rows: pd.DataFrame, n_splits: int, label: str | tuple[str,
             counts = rows[column][rows[column].notna()].astype(str).value_counts()
             if counts.min() < 2:
                 raise UserError(
-                    f"The class '{counts.idxmin()}' ({column}) has a single picture; at least 2 "
-                    f"are needed, one to learn from and one to hold out."
+                    f"The class '{shown(counts.idxmin())}' ({column}) has a single picture; at "
+                    f"least 2 are needed, one to learn from and one to hold out. Add pictures, or "
+                    f"set folds.min_per_class=2, which always learns from such classes."
                 )
     _check_enough(rows, n_splits, label)
 
@@ -94,8 +99,10 @@ def _check_enough(rows: pd.DataFrame, n_splits: int, label: str | tuple[str, ...
     if (limit := counts.min() if isinstance(label, str) else counts.max()) < n_splits:
         small = sorted(counts.index[counts < n_splits], key=natural_key)
         lower = f"lower it to at most {limit}, " if limit > 1 else ""
+        single = sorted(counts.index[counts == 1], key=natural_key)
+        alone = f" ({len(single)} have a single picture: {listed(single)})" if single else ""
         raise ValueError(
             f"n_splits={n_splits} exceeds the pictures of {len(small)} classes, the smallest is "
-            f"'{counts.idxmin()}' with {counts.min()}; {lower}add pictures, or set "
+            f"'{shown(counts.idxmin())}' with {counts.min()}{alone}; {lower}add pictures, or set "
             f"min_per_class={n_splits}, which always learns from smaller classes."
         )

@@ -1,6 +1,7 @@
 """Names of folds: numbers, or the views that they hold out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,18 @@ from product_cls.core.names import nfc, shown
 from product_cls.data.faults import listed
 
 ALL = "all"  # in place of a fold: hold out nothing
+
+
+def view_values(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Views as numbers, which sort by value, if all of them are written as such.
+
+    Others keep their names: `01` is not `1`, and `nan` or `1e3` may be a shop.
+    """
+    views = column.str.strip()
+    known = views[views.notna() & (views != "")]
+    if known.str.fullmatch(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?").all():
+        return pd.to_numeric(views)
+    return column.where(views != "")
 
 
 def views_of(rows: pd.DataFrame) -> tuple[list[str | float], np.ndarray]:

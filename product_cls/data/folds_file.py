@@ -5,9 +5,7 @@ made, a first line that starts with ``#`` records the strategy, the number of sp
 fingerprint of the samples.
 """
 
-import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +15,7 @@ from product_cls.core.errors import reason
 from product_cls.core.files import digest
 from product_cls.core.names import nfc, shown
 from product_cls.core.tables import read_csv_rows, write_csv
+from product_cls.data.fold_column import FOLD
 from product_cls.data.folds import Strategy, make_folds
 from product_cls.data.samples import GIVEN_FOLD, Strata, strata_columns
 
@@ -180,19 +179,20 @@ def _parse(text: str, file: Path, remedy: str) -> "pd.Series[int]":
 
     try:
         header, *lines = [line for line in read_csv_rows(text) if line] or [[]]
-    except csv.Error as error:
+    except ValueError as error:
         raise refusal(reason(error)) from None
+    header = [name.strip() for name in header]
     if not {"id", "fold"} <= set(header):
         raise refusal(f"its first row is '{shown(','.join(header))[:60]}'")
     where: dict[str, int] = {name: header.index(name) for name in ("id", "fold")}
     ids: list[str] = []
     folds: list[int] = []
     for number, line in enumerate(lines, start=1):
-        fold: Any = line[where["fold"]].strip() if len(line) == len(header) else ""
-        if fold != "-1" and not (fold.isascii() and fold.isdigit()):
+        fold = line[where["fold"]].strip() if len(line) == len(header) else ""
+        if not FOLD.fullmatch(fold):
             raise refusal(f"picture {number} has the fold '{shown(fold)}'")
         ids.append(line[where["id"]])
-        folds.append(int(fold))
+        folds.append(int(fold.partition(".")[0]))
     return pd.Series(folds, index=pd.Index(ids, name="id"), name="fold", dtype=np.int64)
 
 

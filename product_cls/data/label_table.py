@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from product_cls.core.errors import UserError
-from product_cls.core.names import nfc
+from product_cls.core.names import nfc, shown
 from product_cls.data.faults import Faults
+from product_cls.data.fold_column import given_folds
 from product_cls.data.listing import leads_to_file
 from product_cls.data.samples import GIVEN_FOLD, check_samples
 from product_cls.data.source_files import existing_folder, find_files, require_folder
@@ -43,10 +44,10 @@ def zeros_and_ones(table: pd.DataFrame, labels: Sequence[str], source: str | Pat
     if len(wrong):
         row, column = wrong[0]
         value = table[labels[column]].iloc[row]
-        shown = "an empty cell" if pd.isna(value) else f"'{value}'"
+        found = "an empty cell" if pd.isna(value) else f"'{shown(value)}'"
         raise UserError(
-            f"{source}: column '{labels[column]}' holds {shown} (row {row + 1} of the table); a "
-            f"label is 0 or 1."
+            f"{source}: column '{shown(labels[column])}' holds {found} (row {row + 1} of the "
+            f"table); a label is 0 or 1."
         )
     return values.astype(np.int64)
 
@@ -67,6 +68,7 @@ def read_label_table(
     suffix: str | None = ".png",
     encoding: str | None = None,
     separator: str | None = None,
+    fold_column: str | None = None,
 ) -> pd.DataFrame:
     """The letters contest's layout: CSVs with an index column and one 0/1 column per label, and
     folders of pictures named by file number.
@@ -84,13 +86,15 @@ def read_label_table(
         test_pictures: folder of the pictures to predict.
         answers_file: CSV with the labels of the test pictures; None if they are unknown.
         index_column: column that identifies a row.
-        labels: the label columns; None for all columns except the index and the number.
+        labels: the label columns; None for all columns except the index, the number and the fold.
         number_column: column of the file number, if it is not the index.
         numbers_file: CSV with ``index_column`` and ``number_column`` (``number`` if None), if the
             other files lack the number.
         digits: width to which file numbers are zero-padded.
         suffix: suffix of the file names; None finds it.
         encoding, separator: of the CSVs, see ``read_table``; None recognises them.
+        fold_column: column of ``train_file`` with the fold that holds each picture out, as for
+            ``read_csv``.
 
     Raises:
         ValueError: ``root`` or one of the files does not exist, or whatever ``read_table`` refuses.
@@ -106,7 +110,8 @@ def read_label_table(
     if numbers_file is not None:
         number_column = number_column or "number"
         numbers = _read(folder, numbers_file, "numbers_file", [index_column, number_column], form)
-    not_labels = [index_column] if number_column is None else [index_column, number_column]
+    fold_column = None if fold_column is None else nfc(str(fold_column))
+    not_labels = [c for c in (index_column, number_column, fold_column) if c is not None]
 
     def located(table: pd.DataFrame, file: str, pictures: str, split: str) -> pd.DataFrame:
         """Columns ``id``, ``path`` and ``split`` for the rows of one CSV."""
@@ -133,7 +138,8 @@ def read_label_table(
         )
         return rows
 
-    train = _read(folder, train_file, "train_file", [index_column, *(labels or [])], form)
+    needed = [index_column, *(labels or []), *([] if fold_column is None else [fold_column])]
+    train = _read(folder, train_file, "train_file", needed, form)
     if number_column is not None and numbers is None and number_column not in train:
         raise UserError(f"{folder / train_file} has no column '{number_column}'.")
     names = labels or [str(column) for column in train if column not in not_labels]
@@ -146,6 +152,8 @@ def read_label_table(
         raise UserError(f"{folder / train_file} has no label column beside '{index_column}'.")
     rows = located(train, train_file, train_pictures, "train")
     rows[names] = _values(train, names, folder / train_file, faults)
+    if fold_column is not None:
+        rows[GIVEN_FOLD] = given_folds(train[fold_column], folder / train_file, fold_column)
     parts = [rows]
     if test_file is not None:
         test = _read(folder, test_file, "test_file", [index_column], form)
@@ -162,6 +170,8 @@ def read_label_table(
             rows[names] = _values(answers, names, folder / answers_file, faults)
         else:
             rows[names] = np.nan
+        if fold_column is not None:
+            rows[GIVEN_FOLD] = -1
         parts.append(rows)
     table = check_samples(pd.concat(parts), folder, label=None, faults=faults)
     check_both_kinds(table, names, folder / train_file)

@@ -18,6 +18,8 @@ from product_cls.data.class_folders import (
     loose_pictures,
 )
 from product_cls.data.faults import Faults, listed
+from product_cls.data.fold_column import given_folds
+from product_cls.data.fold_names import view_values
 from product_cls.data.listing import leads_to_file
 from product_cls.data.samples import GIVEN_FOLD, SPLITS, check_samples
 from product_cls.data.source_files import (
@@ -129,15 +131,20 @@ def read_csv(
     # Everything as text: any column may be a label, and '01' differs from '1'.
     table = read_table(source, named, encoding=encoding, separator=separator, dtype=str)
     # A column that merely has the name of a role gives way to the column set for the role.
+    # Folds are only those of a column that is set: no column decides what is held out by its name.
     table = table.drop(
-        columns=[c for c in table if roles.get(str(c)) is not None and c not in named]
+        columns=[
+            c
+            for c in table
+            if c not in named and (roles.get(str(c)) is not None or c == GIVEN_FOLD)
+        ]
     )
     table = table.rename(columns={old: new for new, old in roles.items() if old is not None})
     faults = Faults()
     base = source.parent if root is None else existing_folder(root, "the pictures of the CSV")
     table = with_paths(table, base, source, faults, what="path", suffix=suffix)
     if "view" in table:
-        table["view"] = _numeric_if_possible(table["view"])
+        table["view"] = view_values(table["view"])
     if label_column is not None:  # a cell of spaces is empty, too
         table["label"] = table["label"].where(table["label"].str.strip() != "")
     if split_column is None and label_column is None:
@@ -145,32 +152,11 @@ def read_csv(
     elif split_column is None:
         table["split"] = table["label"].isna().map({True: "test", False: "train"})
     if fold_column is not None:
-        table[GIVEN_FOLD] = _given_folds(table, source, fold_column)
+        table[GIVEN_FOLD] = given_folds(
+            table[GIVEN_FOLD].where(table["split"] != "test"), source, fold_column
+        )
     label = None if label_column is None else "label"
     return check_samples(table, source, label=label, faults=faults)
-
-
-def _given_folds(table: pd.DataFrame, source: Path, column: str) -> "pd.Series[int]":
-    """The column of folds as int64; -1 where it is empty, and for test pictures."""
-    folds = table[GIVEN_FOLD].where(table["split"] != "test").str.strip()
-    folds = folds.where(folds != "").fillna("-1")
-    # Tables that were written with empty cells hold '1.0'.
-    wrong = ~folds.str.fullmatch(r"(-1|[0-9]{1,9})(\.0*)?")
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        raise UserError(
-            f"{source}: column '{column}' holds the fold '{folds.iloc[row]}' (row {row + 2}); "
-            f"allowed: 0, 1, ..., or -1 or empty for a picture that is always learned from (names "
-            f"of conditions are views: data.view_column={column} folds.strategy=view)."
-        )
-    return folds.str.partition(".")[0].astype("int64")
-
-
-def _numeric_if_possible(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    try:
-        return pd.to_numeric(column)
-    except ValueError:
-        return column
 
 
 def read_competition(
@@ -243,9 +229,12 @@ def _join_catalogue(
     table: pd.DataFrame, products: pd.DataFrame, file: Path, faults: Faults
 ) -> pd.DataFrame:
     """Add the columns of a catalogue by label; values are missing for labels that it lacks."""
-    taken = [str(column) for column in products if column != "label" and column in table]
+    reserved = {*table, GIVEN_FOLD}
+    taken = [str(column) for column in products if column != "label" and column in reserved]
     if taken:
-        faults.add(f"{file} has a column '{taken[0]}', which samples already have; rename it.")
+        faults.add(
+            f"{file} has a column '{shown(taken[0])}', which samples already have; rename it."
+        )
     twice = products["label"].duplicated()
     if twice.any():
         names = products["label"][twice].tolist()
@@ -284,11 +273,11 @@ def read_grocery(
     if classes.shape[1] < 4:
         raise UserError(
             f"{folder / 'classes.csv'} needs 4 columns (class, its id, coarse class, its id); "
-            f"it has {', '.join(map(str, classes))}."
+            f"it has {listed(list(classes), 20)}."
         )
-    fine = dict(zip(classes.iloc[:, 1], classes.iloc[:, 0], strict=True))
-    coarse = dict(zip(classes.iloc[:, 3], classes.iloc[:, 2], strict=True))
     parts, faults = [], Faults()
+    fine = _names_by_id(classes.iloc[:, [0, 1]], folder / "classes.csv", faults)
+    coarse = _names_by_id(classes.iloc[:, [2, 3]], folder / "classes.csv", faults)
     for split in SPLITS:
         file = folder / f"{split}.txt"
         if not leads_to_file(file):
@@ -300,10 +289,22 @@ def read_grocery(
         if len(invalid):
             faults.add(
                 f"{file} holds {len(invalid)} lines without a path or with a class id that "
-                f"classes.csv does not name, the first is '{invalid.iloc[0]}'.",
+                f"classes.csv does not name, the first is '{shown(invalid.iloc[0])}'.",
                 pictures_lost=True,
             )
         part = part[~part["id"].isin(invalid)]
         part["path"] = find_files(part["id"], folder, file, faults)
         parts.append(part.assign(split=split)[["id", "path", "split", "label", "coarse"]])
     return check_samples(pd.concat(parts), folder, faults=faults)
+
+
+def _names_by_id(columns: pd.DataFrame, file: Path, faults: Faults) -> dict[str, str]:
+    """Class ids and names from the columns of names and of ids; two names of an id, or two ids of a
+    name, are a fault."""
+    pairs = columns.dropna().drop_duplicates()
+    for place, what, other in ((1, "class id", "names"), (0, "class", "ids")):
+        twice = pairs.iloc[:, place].duplicated()
+        if twice.any():
+            name = shown(pairs.iloc[:, place][twice].iloc[0])
+            faults.add(f"{file}: the {what} '{name}' has several {other}.", pictures_lost=True)
+    return dict(zip(pairs.iloc[:, 1], pairs.iloc[:, 0], strict=True))

@@ -57,7 +57,8 @@ def check_samples(
     Raises:
         ValueError: one of ``faults`` is about an argument of the reader.
         UserError: a duplicate id, an unknown split, no training picture, a training picture without
-            a label, fewer than two classes, or a class with a single training picture.
+            a label, or fewer than two classes. Whether a class is too small to hold out depends on
+            the folds.
     """
     faults = faults or Faults()
     table = composed_text(table)
@@ -90,11 +91,6 @@ def _check_labels(training: pd.DataFrame, label: str, source: str | Path, faults
     if len(counts) < 2:
         only = shown(counts.index[0])
         faults.add(f"{source} has only the class '{only}'; at least 2 are needed.")
-    if single := sorted(map(str, counts.index[counts < 2]), key=natural_key):
-        faults.add(
-            f"{source}: {len(single)} classes have a single training picture ({listed(single)}); "
-            f"at least 2 are needed, one to learn from and one to hold out."
-        )
 
 
 def composed_text(table: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,8 @@ import codecs
 import csv
 import io
 import logging
+import re
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ import pandas as pd
 from product_cls.core.arguments import as_typed
 from product_cls.core.errors import UserError, reason
 from product_cls.core.names import nfc, shown
+from product_cls.data.faults import listed
 
 log = logging.getLogger(__name__)
 
+MOST_COLUMNS = 100_000  # a longer first line is no row of names, and pandas would take minutes
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 BYTE_ORDER_MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -37,7 +41,8 @@ def read_table(
 ) -> pd.DataFrame:
     """Read a CSV; only an empty cell is a missing value, as 'NA' and 'None' may be class names.
 
-    All text is in Unicode NFC, and spaces around the names of columns are removed.
+    All text is in Unicode NFC, and spaces around the names of columns are removed. Columns without
+    a name and without a value, which spreadsheets write, are left out.
 
     Args:
         file: the CSV.
@@ -49,7 +54,8 @@ def read_table(
 
     Raises:
         ValueError: an unknown encoding or separator, or an encoding that the file does not have.
-        UserError: the file cannot be read, is empty, or lacks one of ``columns``.
+        UserError: the file cannot be read, is empty, has two columns of one name, or lacks one of
+            ``columns``.
     """
     if separator is not None:
         separator = SEPARATORS.get(separator, separator)
@@ -63,6 +69,8 @@ def read_table(
         separator, text = separator or text[4], text[5:].lstrip("\r\n")
     columns = [nfc(column) for column in columns]
     mark = separator or _separator(text, columns)
+    if text.lstrip("\r\n").partition("\n")[0].count(mark) > MOST_COLUMNS:
+        raise UserError(f"{shown(file)} has more than {MOST_COLUMNS} columns.")
     try:
         table = pd.read_csv(
             io.StringIO(text, newline=""),
@@ -79,15 +87,18 @@ def read_table(
         raise UserError(
             f"{shown(file)} cannot be read as a CSV: rows with more fields than columns."
         )
-    header = [name.strip() for name in _header(text, mark)]
-    if twice := [column for column in columns if header.count(column) > 1]:
-        raise UserError(f"{shown(file)} has several columns '{shown(twice[0])}'; rename them.")
+    if "names" not in options:  # pandas would call the second one `NAME.1`
+        header = Counter(filter(None, map(str.strip, _header(text, mark))))
+        if twice := [name for name, count in header.items() if count > 1]:
+            raise UserError(f"{shown(file)} has several columns '{shown(twice[0])}'; rename them.")
+        nameless = [str(c) for c in table if re.fullmatch(r"Unnamed: \d+", str(c))]
+        table = table.drop(columns=[c for c in nameless if table[c].isna().all()])
     names = [str(column) for column in table]
     table = table.rename(columns={n: n.strip() for n in names if n.strip() not in names})
     if missing := [column for column in columns if column not in table]:
         raise UserError(
             f"{shown(file)} has no column {' and no column '.join(map(repr, missing))}; it has "
-            f"{', '.join(map(shown, table))}."
+            f"{listed(list(table), 20)}."
         )
     return table
 
@@ -136,8 +147,8 @@ def read_text(file: Path, encoding: str | None = None) -> str:
             )
         return text
     raise ValueError(
-        f"encoding={as_typed(None)}: {shown(file)} is neither UTF-8 nor UTF-16 nor CP949; save it "
-        f"as UTF-8, or set its encoding, such as cp1252, shift_jis or gb18030."
+        f"encoding={as_typed(None)}: {shown(file)} is neither UTF-8 nor UTF-16 nor clearly CP949; "
+        f"save it as UTF-8, or set its encoding, such as cp949, cp1252, shift_jis or gb18030."
     )
 
 

@@ -62,6 +62,7 @@ def read_head(name: str, settings: Any, default_loss: nn.Module) -> Head:
     Raises:
         ValueError: a wrong name, key or value; about the argument ``heads`` of ``MultiHead``.
     """
+    name = nfc(name)
     if not name.replace("-", "_").isidentifier() or name in TAKEN_NAMES:
         raise ValueError(
             f"heads={name}; allowed as the name of a head: letters, digits, _ and -, not beginning "

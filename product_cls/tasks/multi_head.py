@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from product_cls.core.errors import UserError
+from product_cls.core.names import nfc
 from product_cls.data.samples import natural_key
 from product_cls.losses.multi_task import known_rows, uncertainty_weighted
 from product_cls.metrics.epoch import EpochMetric, macro_f1
@@ -58,9 +59,9 @@ class MultiHead(Task):
         complete: bool = False,
     ) -> None:
         if not isinstance(heads, Mapping):
-            if isinstance(heads, str) or len(set(heads)) < len(heads):
+            if isinstance(heads, str) or len({nfc(str(name)) for name in heads}) < len(heads):
                 raise ValueError(f"heads={heads}; allowed: [names], each once, or a mapping.")
-            heads = {str(name): {} for name in heads}
+            heads = {nfc(str(name)): {} for name in heads}
         if not isinstance(uncertainty, bool):
             raise ValueError(f"uncertainty={uncertainty}; allowed: true or false.")
         default_loss = loss or nn.CrossEntropyLoss()

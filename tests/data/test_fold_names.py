@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from product_cls.data.fold_names import fold_number, view_names
+from product_cls.data.fold_names import fold_number, view_names, view_values
 from product_cls.data.folds import make_folds
 
 
@@ -84,3 +84,19 @@ def test_folds_are_not_renumbered(refused: Any) -> None:
         make_folds(table(0, 1), "column", label="label")
     with refused("no training picture has a fold of 0 or more"):
         make_folds(samples.assign(given_fold=-1), "column", label="label")
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["0", "30", None], [0.0, 30.0, None]),
+        ([" 2 ", "10.50", ""], [2.0, 10.5, None]),
+        (["01", "1", " "], ["01", "1", None]),  # two shops
+        (["nan", "1", "inf"], ["nan", "1", "inf"]),
+        (["1e3", "1000"], ["1e3", "1000"]),
+        ([None, None], [None, None]),
+    ],
+)
+def test_views_are_numbers_only_if_all_are_written_so(cells: list[Any], values: list[Any]) -> None:
+    found = view_values(pd.Series(cells, dtype=object))
+    assert [None if pd.isna(x) else x for x in found] == values

@@ -183,6 +183,9 @@ def test_users_own_file(samples: pd.DataFrame, tmp_path: Path, refused: Any) -> 
         b"id,fold\na,x\n",
         b"id,fold\na,\n",
         b"id,fold\na,1.5\n",
+        b"id,fold\na,1%s\n" % (b"0" * 30),
+        b"id,fold\na,%s\n" % (b"9" * 5000),
+        b"a" * 200_000,
         b"\xff\xd8\xff",
     ],
 )
@@ -194,6 +197,13 @@ def test_file_that_is_not_a_folds_file(
     with refused(str(file), "cannot be read", "'id,fold'"):
         load_or_make_folds(file, samples, "stratified")
     assert file.read_bytes() == content
+
+
+def test_a_folds_file_that_a_spreadsheet_wrote(tmp_path: Path) -> None:
+    samples = pd.DataFrame({"id": ["a", "b"], "split": "train", "label": "x"})
+    file = tmp_path / "folds.csv"
+    file.write_text("id, fold\r\nb, 1.0\r\na,-1.0\r\n")
+    assert load_or_make_folds(file, samples, "stratified").tolist() == [-1, 1]
 
 
 @pytest.mark.parametrize(

@@ -148,3 +148,16 @@ def test_missing_files_and_columns(root: Path, refused: Any) -> None:
     with refused("has no column 'c'"):
         read_label_table(root, labels=["a", "b", "c"])
     assert np.isfinite(read_label_table(root, labels=["a", "b"])[["a", "b"]].to_numpy()).all()
+
+
+def test_a_column_of_folds(root: Path, refused: Any) -> None:
+    rows = [("index", "a", "b", "f"), (0, 1, 0, 3), (1, 0, 1, ""), (2, 1, 1, -1), (3, 0, 0, "0.0")]
+    write(root / "train.csv", rows)
+    table = read_label_table(root, **TEST, fold_column="f")
+    assert label_columns(table) == ["a", "b"]
+    assert table["given_fold"].tolist() == [3, -1, -1, 0, -1, -1]
+    write(root / "train.csv", [*rows[:-1], (3, 0, 0, "x")])
+    with refused("column 'f' holds the fold 'x' (row 5)"):
+        read_label_table(root, fold_column="f")
+    with refused("has no column 'g'"):
+        read_label_table(root, fold_column="g")

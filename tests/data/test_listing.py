@@ -98,7 +98,7 @@ def test_pictures_that_need_another_package(
     monkeypatch.setattr(listing.importlib.util, "find_spec", lambda name: None)
     assert names(tmp_path) == ["a/1.jpg"]
     assert '2 .heic (pip install "product-cls[heif]" reads them)' in caplog.text
-    with refused("on_empty=stop", "b holds no picture"):
+    with refused("on_empty=stop", "b holds no picture, only other files", "product-cls[heif]"):
         read_folder(tmp_path)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from product_cls.data.folds import make_folds
 from product_cls.data.listing import list_pictures
 from product_cls.data.readers import (
     read_competition,
@@ -110,11 +111,16 @@ def test_competition_with_an_empty_class(own_root: Path, refused: Any) -> None:
         read_competition(own_root)
 
 
-def test_competition_with_one_picture_in_a_class(own_root: Path, refused: Any) -> None:
+def test_a_class_with_a_single_picture_can_only_be_learned_from(
+    own_root: Path, refused: Any
+) -> None:
     for n in range(1, 10):
         (own_root / "train" / "10" / f"{n}.jpg").unlink()
-    with refused("1 classes have a single training picture (10)", "at least 2"):
-        read_competition(own_root)
+    samples = read_competition(own_root)
+    with refused("n_splits=5 exceeds", "1 have a single picture: 10", "min_per_class=5"):
+        make_folds(samples, "stratified", label="label")
+    folds = make_folds(samples, "stratified", label="label", min_per_class=2)
+    assert folds.index[folds == -1].str.startswith("train/10/").tolist() == [True]
 
 
 @pytest.mark.parametrize(
@@ -219,8 +225,6 @@ def test_folder_mistakes(tmp_path: Path, refused: Any) -> None:
         read_folder(classes(tmp_path / "one", {"a": 3}))
     with refused("on_empty=stop: the class folder", "b holds no picture", "drop"):
         read_folder(classes(tmp_path / "empty", {"a": 3, "b": 0}))
-    with refused("1 classes have a single training picture (b)"):
-        read_folder(classes(tmp_path / "single", {"a": 3, "b": 1}))
     with refused("test=", "nowhere: there is no such folder; expected pictures to predict"):
         read_folder(classes(tmp_path / "fine", {"a": 3, "b": 3}), test=tmp_path / "nowhere")
 
@@ -420,7 +424,6 @@ def test_csv_that_cannot_be_read(pictures: Path, refused: Any) -> None:
         ([*six(["path", "label"], "aabbab")[:-1], ("", "b")], ("row 7 has no path",)),
         ([*six(["path", "label"], "aabbab"), ("pics/0.png", "a")], ("appear twice", "pics/0.png")),
         (six(["path", "label"], "aaaaaa"), ("only the class 'a'",)),
-        (six(["path", "label"], "aaaaab"), ("single training picture (b)",)),
         (six(["path", "label"], [""] * 6), ("no training picture",)),
     ],
 )
@@ -463,7 +466,6 @@ def test_csv_tells_all_faults_at_once(pictures: Path) -> None:
         "1 ids appear twice, the first is 'pics/0.png'",
         "unknown split 'tests'",
         "'pics/4.png' is a training picture without a label (2 such: pics/4.png, pics/5.png)",
-        "2 classes have a single training picture (b, c)",
     ]
     assert len(sentences) == len(parts)
     for part, sentence in zip(parts, sentences, strict=True):
@@ -634,3 +636,33 @@ def test_subset_too_small_for_its_classes(refused: Any, tiny_root: Path) -> None
     samples = read_competition(tiny_root)
     with refused("limit=3", "too few", "2 pictures of each"):
         take_subset(samples, 3, label="label", seed=0)
+
+
+def test_a_column_is_one_of_folds_only_if_it_is_set(
+    pictures: Path, own_root: Path, refused: Any
+) -> None:
+    rows = six(["path", "label", "given_fold"], "aabbab", "000000")
+    file = write_csv(pictures / "all.csv", rows)
+    assert "given_fold" not in read_csv(file)
+    assert read_csv(file, fold_column="given_fold")["given_fold"].tolist() == [0] * 6
+    file = write_csv(pictures / "all.csv", six(["path", "label", "f"], "aabbab", [""] * 6))
+    assert read_csv(file, fold_column="f")["given_fold"].tolist() == [-1] * 6
+    write_csv(own_root / "catalogue.csv", [("label", "given_fold"), ("0", "1")])
+    with refused("has a column 'given_fold'"):
+        read_competition(own_root)
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("Fuji,0,Apple,0,/x", "the class id '0' has several names"),
+        ("Gala,3,Apple,0,/x", "the class 'Gala' has several ids"),
+    ],
+)
+def test_grocery_with_two_names_of_a_class(
+    tiny_grocery: Path, refused: Any, line: str, part: str
+) -> None:
+    with (tiny_grocery / "classes.csv").open("a") as file:
+        file.write(f"{line}\n")
+    with refused(part):
+        read_grocery(tiny_grocery)

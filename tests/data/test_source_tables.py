@@ -57,7 +57,7 @@ def test_a_guess_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_other_encodings_are_asked_for(root: Path, refused: Any, label: str, encoding: str) -> None:
     file = root / "t.csv"
     file.write_bytes(text().replace("콜라", label).replace("우유", "b").encode(encoding))
-    with refused("encoding=null", "neither UTF-8 nor UTF-16 nor CP949", "set its encoding"):
+    with refused("encoding=null", "neither UTF-8 nor UTF-16 nor clearly CP949", "set its encoding"):
         read_csv(file)
     with refused("neither UTF-8", "save it as UTF-8"):
         list_images(file)
@@ -101,6 +101,8 @@ def test_separators_in_cells(root: Path) -> None:
         (b"path,label\n0.jpg,a\x00\n" * 3, "neither UTF-8"),
         (b"\xff\xfe\x00", "neither UTF-8"),
         (b"", "cannot be read as a CSV"),
+        (b"," * 200_000, "more than 100000 columns"),
+        (b"path,label,sku, sku\n0.jpg,a,b,c\n1.jpg,a,b,c\n", "has several columns 'sku'"),
         (b"path,label, label\n0.jpg,a,b\n1.jpg,a,b\n", "has several columns 'label'"),
         (b'path,label\n"0.jpg', "cannot be read as a CSV"),
     ],
@@ -174,3 +176,15 @@ def test_the_sample_file_in_another_form(tiny_root: Path, tmp_path: Path) -> Non
 def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert FileFinder(tmp_path).find(name) is None
+
+
+def test_columns_that_a_spreadsheet_leaves_are_no_labels(root: Path) -> None:
+    (root / "t.csv").write_text(text().replace("\n", ",,\n"))
+    assert not [name for name in read_csv(root / "t.csv") if str(name).startswith("Unnamed")]
+
+
+def test_a_broken_table_makes_no_message_of_megabytes(root: Path) -> None:
+    (root / "t.csv").write_text(text() + f"\x1b[2J{'x' * 10**6},a\n")
+    with pytest.raises(ValueError) as caught:
+        read_csv(root / "t.csv")
+    assert len(str(caught.value)) < 5000 and "\x1b" not in str(caught.value)

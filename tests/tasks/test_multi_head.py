@@ -305,6 +305,7 @@ def test_metrics_are_over_the_epoch_not_means_of_batches() -> None:
         ({"a": None}, {}, ("heads=", "names no head")),
         ("ab", {}, ("heads=ab", "[names]")),
         (["a", "a"], {}, ("heads=['a', 'a']", "each once")),
+        (["\uac00", "\u1100\u1161"], {}, ("heads=", "each once")),  # one name in two forms
         (
             {"a": {"column": "b"}, "b": {}},
             {},
@@ -412,3 +413,8 @@ def test_warnings_and_refusals_about_a_fold_without_labels(refused: Any) -> None
     with refused("No held-out picture has a label", "another fold"):
         task.check_parts(both, np.array([[-1, -1]]))
     assert task.check_parts(both, both[:0]) == []  # fold=all
+
+
+def test_names_of_heads_are_in_one_unicode_form() -> None:
+    spec = {"column": "a", "classes": ["x", "y"]}
+    assert [head.name for head in MultiHead({"\u1100\u1161": spec}).heads] == ["\uac00"]
