@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,3 +196,23 @@ def test_a_bug_keeps_its_traceback_in_the_log_file(
     run = tmp_path / "run"
     sentence = refusal(run, tiny_root, caplog, "+callbacks.bomb._target_=test_lost_results.Bomb")
     assert sentence.startswith("The run failed: RuntimeError: a bug; this looks like a bug")
+
+
+def test_a_kill_right_after_a_checkpoint_loses_no_row_of_the_curves(
+    tmp_path: Path, tiny_root: Path, finished: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = WholeCheckpoints.save_checkpoint
+
+    def save(self: WholeCheckpoints, content: dict[str, Any], path: Any, **rest: Any) -> None:
+        real(self, content, path, **rest)
+        if Path(path).name == "last.ckpt":
+            raise KeyboardInterrupt
+
+    run = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(WholeCheckpoints, "save_checkpoint", save)
+        with pytest.raises(SystemExit):
+            train(run.path, tiny_root, *EPOCHS)
+    assert "Interrupted" in run.status()["error"] and run.last_checkpoint.exists()
+    train(run.path, tiny_root, *EPOCHS)
+    assert run.curves_file.read_text() == finished.curves_file.read_text()
