@@ -22,7 +22,6 @@ from product_cls.core.errors import UserError
 from product_cls.core.files import storage_sentence
 from product_cls.core.interrupts import interrupt_exits
 from product_cls.core.names import shown
-from product_cls.inference.view_names import check_view_names
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # environment variable of Hydra
 
@@ -46,9 +45,7 @@ def main() -> None:
     os.environ[FULL_ERROR] = "1"
     with closed_pipe_exits(), interrupt_exits():
         try:
-            sys.argv[1:] = read_command_line(
-                sys.argv[1:], lambda config: check_view_names(config.tta)
-            )
+            sys.argv[1:] = read_command_line(sys.argv[1:])
             train()
         except Exception as error:
             told = told_of(error)

@@ -100,7 +100,7 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
     check_loggers(config)
     settings, notes = derive_settings(config)
     size = image_size(settings.data.size)
-    # Checked here because a misspelt view should not fail only after training.
+    # Here, because views that do not fit the pictures should not fail only after training.
     check_views(settings.tta, size)
     samples, task = build_samples(settings)
     monitor, mode = follow_monitor(settings, task)
