@@ -119,6 +119,19 @@ def test_a_run_goes_on_from_the_best_checkpoint_if_the_last_is_damaged(
         assert value.equal(weights(run)[name]), name
 
 
+def test_a_checkpoint_of_another_network_is_one_sentence(
+    tmp_path: Path, tiny_root: Path, finished: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(finished.path, run.path)
+    run.metrics_file.unlink()
+    content = torch.load(run.last_checkpoint, weights_only=True)
+    content["state_dict"]["network.head.bias"] = torch.zeros(2)
+    torch.save(content, run.last_checkpoint)
+    sentence = refusal(run.path, tiny_root, caplog, *EPOCHS)
+    assert "last.ckpt holds weights of another network; rerun=true trains anew." in sentence
+
+
 def test_a_moved_checkpoint_keeps_its_scores(tmp_path: Path, finished: RunFolder) -> None:
     moved = tmp_path / "moved" / "last.ckpt"
     moved.parent.mkdir()
