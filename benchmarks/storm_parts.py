@@ -19,7 +19,6 @@ from PIL import Image
 from start_up import tiny, write_pictures
 
 from product_cls.core.errors import UserError
-from product_cls.core.tables import read_csv_rows
 from product_cls.runs.folder import RunFolder
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
@@ -291,11 +290,6 @@ def _content(file: Path) -> Any:
     if file.name in NOT_COMPARED:
         content = json.loads(file.read_text())
         return {key: value for key, value in content.items() if key not in NOT_COMPARED[file.name]}
-    if file.name == "metrics.csv":
-        # Lightning logs an epoch's training loss after its checkpoint; a kill in between loses that
-        # row. The rows of validation are complete.
-        header, *rows = read_csv_rows(file.read_text())
-        return header, [row for row in rows if row[header.index("val/accuracy")]]
     return file.read_bytes() if file.suffix in (".csv", ".npy") else None
 
 

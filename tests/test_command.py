@@ -1,5 +1,6 @@
 """The console command `product-cls`: subcommands, help, mistakes, sweeps and own config groups."""
 
+import errno
 import os
 import resource
 import subprocess
@@ -12,6 +13,7 @@ from runs_in_process import ROOT, TINY
 
 from product_cls.__main__ import COMMANDS, main
 from product_cls.runs.folder import RunFolder
+from product_cls.training.command import told_of
 
 
 @pytest.fixture
@@ -171,3 +173,35 @@ def test_a_module_without_a_command_says_so(module: str, words: str) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_folder_that_hydra_cannot_make_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = typed("train", "hydra.run.dir=file/run", cwd=tmp_path)
+    sentence = (
+        "error: file/run cannot be read or written: a part of its path is a file, not a folder."
+    )
+    assert (result.returncode, result.stderr.strip()) == (2, sentence)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/proc/x"), "/proc/x cannot be created"),
+        (OSError(errno.ENOSPC, "No space left on device"), "A file cannot be read or written: the"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), None),
+        (ValueError("Unable to configure handler 'file'"), None),
+        (KeyError("a bug"), None),
+    ],
+)
+def test_only_what_a_disk_refuses_is_a_sentence(error: Exception, sentence: str | None) -> None:
+    told = told_of(error)
+    assert told is None if sentence is None else str(told).startswith(sentence)
+
+
+def test_a_log_file_that_cannot_be_opened_is_a_sentence() -> None:
+    error = ValueError("Unable to configure handler 'file'")
+    error.__cause__ = IsADirectoryError(errno.EISDIR, "Is a directory", "run/train.log")
+    assert told_of(error) == (
+        "run/train.log cannot be read or written: it is a folder, not a file."
+    )

@@ -24,6 +24,7 @@ from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError
 from product_cls.core.files import check_place
 from product_cls.core.names import shown
+from product_cls.core.view_names import check_view_names
 
 ABSENT: Any = object()
 
@@ -200,6 +201,7 @@ def _check_values(config: DictConfig) -> None:
         present = OmegaConf.select(config, key, default=ABSENT) is not ABSENT
         if present and not allowed.holds(value):
             raise UserError(f"{key}={shown(as_typed(value))}; allowed: {allowed.words}.")
+    check_view_names(config.tta)  # a misspelt view should not fail only after training
     if config.epochs_from is not None and config.fold != "all":
         raise UserError(
             f"epochs_from={config.epochs_from} is for a final model, fold=all; with "

@@ -5,11 +5,10 @@ nothing behind.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig
 
 from product_cls.config.checks import check_settings
 from product_cls.config.compose import (
@@ -27,18 +26,16 @@ from product_cls.config.words import typed_words
 from product_cls.core.cli import command_words
 from product_cls.core.errors import UserError
 
+MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # of which Hydra takes one
 MULTIRUN = ("-m", "--multirun")
 RUN = ("-r", "--run")
 
 
-def read_command_line(
-    words: Sequence[str], check: Callable[[DictConfig], None] = check_settings
-) -> list[str]:
+def read_command_line(words: Sequence[str]) -> list[str]:
     """The words as Hydra can read them: options first, and text in quotes.
 
     Args:
         words: as typed, without the program.
-        check: of the config of a single run, after ``check_settings``.
 
     Raises:
         UserError: an option, key or value that no run can have. Only the words are checked, in a
@@ -55,7 +52,7 @@ def read_command_line(
         composed = [*(f"{CONFIG_DIR}={folder}" for folder in folders), *overrides]
         sweeps = any(flag in MULTIRUN for flag in flags)
         sweeps = sweeps or any(word.upper() == "HYDRA.MODE=MULTIRUN" for word in overrides)
-        _check(composed, sweeps, check)
+        _check(composed, sweeps)
     return [*options, *overrides]
 
 
@@ -64,16 +61,19 @@ def is_job(words: Sequence[str]) -> bool:
     return any(word.startswith("hydra.job.num=") for word in words)
 
 
-def _check(words: list[str], sweeps: bool, check: Callable[[DictConfig], None]) -> None:
+def _check(words: list[str], sweeps: bool) -> None:
     """Compose the config as Hydra will, and refuse what no run can have."""
     if sweeps:
-        check_name(compose_sweep(words))  # the launcher checks the jobs
+        sweep = compose_sweep(words)
+        check_name(sweep)  # the launcher checks the jobs
+        size = sweep.hydra.sweeper.get("max_batch_size")
+        if size is not None and size < 1:
+            raise UserError(f"hydra.sweeper.max_batch_size={size}; allowed: 1 or more, or null.")
         return
     run = compose_run(words)
     if run.swept:
         raise UserError(set_of_runs(run.swept, words))
     check_settings(run.config)
-    check(run.config)
 
 
 def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -82,11 +82,12 @@ def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
     Argparse takes overrides in one run of words only.
 
     Raises:
-        UserError: there is no such option, or its value is missing.
+        UserError: there is no such option, its value is missing, or two exclude each other.
     """
     parser = get_args_parser()
     actions = parser._option_string_actions
     options, overrides = [], []
+    modes: dict[str, str] = {}
     remaining = list(words)
     while remaining:
         word = remaining.pop(0)
@@ -104,6 +105,10 @@ def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
                 f"'{word}' is no option of {command_words('train')}; settings are typed as "
                 f"key=value, without dashes.{hint}"
             )
+        if action.dest == "experimental_rerun":  # reads a pickle, which may run any code
+            raise UserError(f"'{name}' is not supported; type the command of the run again.")
+        if action.dest in MODES:
+            modes[action.dest] = name
         options.append(word)
         if equals or action.nargs == 0 or isinstance(action, argparse._VersionAction):
             continue
@@ -113,4 +118,6 @@ def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
             options[-1] = f"{word}={action.const}"
         else:
             raise UserError(f"'{word}' needs a value.")
+    if len(modes) > 1:
+        raise UserError(f"{' and '.join(modes.values())} exclude each other; leave one out.")
     return options, overrides

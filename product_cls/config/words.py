@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString, Sweep
+from hydra.core.override_parser.types import Glob, Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 
 # Patterns of keys whose values are text; `*` is a part of a dotted key.
@@ -141,7 +141,7 @@ def _is_kept(value: str) -> bool:
     if isinstance(parsed, str):
         # A backslash escapes characters of Hydra's grammar, for those who know it.
         return parsed == value.strip(" \t") or "\\" in value or CALL.fullmatch(value) is not None
-    return isinstance(parsed, QuotedString | Sweep)
+    return isinstance(parsed, QuotedString | Sweep | Glob)
 
 
 def _parsed(value: str) -> Any:

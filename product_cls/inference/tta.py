@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from product_cls.core.errors import UserError
-from product_cls.inference.view_names import SIZE, check_view_names, steps_of
+from product_cls.core.view_names import SIZE, check_view_names, steps_of
 
 # From a batch [B, C, H, W] to one or more such batches.
 View = Callable[[Tensor], list[Tensor]]

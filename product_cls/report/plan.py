@@ -194,10 +194,15 @@ def _place(
         replicate = tuple(value if swept[k] else "" for k, value in enumerate(replicate_of(run)))
         earlier = places.get((values, replicate))
         if earlier is not None:
+            kept, left_out = earlier, run
+            if earlier.folder.shortcoming() and not run.folder.shortcoming():
+                # A failed attempt takes no place of a result.
+                kept, left_out = run, earlier
+                places[values, replicate] = run
             notes.append(
                 Note(
                     "duplicate",
-                    f"{run.folder.path} has the same swept settings as {earlier.folder.path} and "
+                    f"{left_out.folder.path} has the same swept settings as {kept.folder.path} and "
                     "is left out; they differ in a setting that the sweep does not vary.",
                 )
             )

@@ -19,7 +19,11 @@ log = logging.getLogger(__name__)
 
 
 class EpochRecord(Callback):
-    """Logs one line per epoch, and writes the epoch and the best metric to ``status.json``.
+    """Logs the training loss and one line per epoch, and writes the epoch and the best metric to
+    ``status.json``.
+
+    Lightning would log the epoch's training loss after its checkpoint, and a kill in between would
+    lose it: the run goes on with the next epoch.
 
     Args:
         folder: the run's folder.
@@ -66,6 +70,13 @@ class EpochRecord(Callback):
             line += f"  {self.monitor} {value:.4f}"
         line += f"  lr {values['lr']:.2e}  {time.monotonic() - self._start:.1f} s"
         log.info(line)
+        for logger in trainer.loggers:
+            # The step of the epoch's last batch, as Lightning counts it for validation.
+            logger.log_metrics(
+                {"train/loss_epoch": values["train/loss_epoch"], "epoch": trainer.current_epoch},
+                step=trainer.global_step - 1,
+            )
+            logger.save()
         self.folder.update_status(**fields)
 
 

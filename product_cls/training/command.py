@@ -19,9 +19,9 @@ from product_cls.config.resolvers import register_resolvers
 from product_cls.config.sentences import sentence
 from product_cls.core.cli import closed_pipe_exits
 from product_cls.core.errors import UserError
+from product_cls.core.files import storage_sentence
 from product_cls.core.interrupts import interrupt_exits
 from product_cls.core.names import shown
-from product_cls.inference.view_names import check_view_names
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # environment variable of Hydra
 
@@ -45,13 +45,31 @@ def main() -> None:
     os.environ[FULL_ERROR] = "1"
     with closed_pipe_exits(), interrupt_exits():
         try:
-            sys.argv[1:] = read_command_line(
-                sys.argv[1:], lambda config: check_view_names(config.tta)
-            )
+            sys.argv[1:] = read_command_line(sys.argv[1:])
             train()
-        except (UserError, HydraException, OmegaConfBaseException) as error:
-            if debugging:
+        except Exception as error:
+            told = told_of(error)
+            if debugging or told is None:
                 raise
-            told = str(error) if isinstance(error, UserError) else shown(sentence(error))
             print(f"error: {told}", file=sys.stderr)
             raise SystemExit(2) from None
+
+
+def told_of(error: Exception) -> str | None:
+    """What kept a run or sweep from beginning, as a sentence; None for a bug.
+
+    Args:
+        error: of the command line, or of the disk on which Hydra creates folders and logs.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return shown(sentence(error))
+    # `logging` wraps the error of a log file.
+    cause = error.__cause__ if isinstance(error, ValueError) else error
+    if not isinstance(cause, OSError):
+        return None
+    refused = storage_sentence(cause)
+    if refused is None and cause.filename is not None:
+        return f"{shown(str(cause.filename))} cannot be created: {cause.strerror}."
+    return None if refused is None else shown(refused)

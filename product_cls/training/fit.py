@@ -41,6 +41,8 @@ CHECKS_ONLY: dict[str, Any] = {
     "plugins": [LightningEnvironment()],
 }
 
+OTHER_WEIGHTS = "Error(s) in loading state_dict"  # how torch begins
+
 
 def build_trainer(
     plan: RunPlan, folder: RunFolder, module: ProductModule, data: ProductDataModule
@@ -125,7 +127,8 @@ def fit_here(
         plan, folder, module, data, trainer: as for ``fit``.
 
     Raises:
-        UserError: the loss or the weights are not finite, or Lightning refuses settings.
+        UserError: the loss or the weights are not finite, Lightning refuses settings, or the
+            checkpoint is of another network.
         KeyboardInterrupt: on Ctrl-C.
     """
     trainer.loggers = begin_loggers(trainer.loggers, plan.config, folder)
@@ -142,6 +145,12 @@ def fit_here(
         raise
     except MisconfigurationException as error:
         raise UserError(f"Lightning refuses the settings: {reason(error)}.") from error
+    except RuntimeError as error:
+        if not str(error).startswith(OTHER_WEIGHTS):
+            raise
+        raise UserError(
+            f"{plan.checkpoint} holds weights of another network; rerun=true trains anew."
+        ) from None
 
 
 def _callbacks(

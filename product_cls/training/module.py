@@ -115,11 +115,13 @@ class ProductModule(LightningModule):
             "train/loss",
             loss,
             prog_bar=True,
+            logger=False,  # the epoch's value: see EpochRecord
             on_epoch=True,
             on_step=True,
             batch_size=count,
             sync_dist=True,
         )
+        self.log("train/loss_step", loss, batch_size=count, sync_dist=True)
         # The first group has the highest rate.
         self.log("lr", self.optimizers().param_groups[0]["lr"], prog_bar=True)  # type: ignore[union-attr]
         return loss

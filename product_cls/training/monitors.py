@@ -1,7 +1,7 @@
 """The metrics that a run logs, and the one that selects its best epoch."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ from pytorch_lightning import Callback
 from torchmetrics import Metric, MetricCollection
 
 from product_cls.config.instantiate import build
+from product_cls.config.monitor_mode import Mode, mode_of
 from product_cls.core.errors import UserError, reason
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.neighbours.metrics import retrieval_measures
 from product_cls.tasks import Task
 
 TRAINING = ("lr", "train/loss", "train/loss_epoch", "train/loss_step")
-Mode = Literal["max", "min"]
 
 
 def build_metrics(config: DictConfig, task: Task) -> dict[str, Metric]:
@@ -65,19 +65,6 @@ def follow_monitor(config: DictConfig, task: Task) -> tuple[str, Mode]:
         if "mode" in node and node.mode is None:
             node.mode = mode_of(str(node.monitor), config.metrics)
     return monitor, mode_of(monitor, config.metrics)
-
-
-def mode_of(monitor: str, metrics: Mapping[str, Any]) -> Mode:
-    """Whether higher or lower values of a metric are better.
-
-    Args:
-        monitor: name of a logged metric.
-        metrics: the config's further metrics, which say so themselves (``higher_is_better``).
-    """
-    node: Any = metrics.get(monitor.removeprefix("val/"))
-    if OmegaConf.is_dict(node) and "_target_" in node:
-        return "min" if getattr(build(node), "higher_is_better", True) is False else "max"
-    return "min" if "loss" in monitor else "max"
 
 
 def check_monitors(

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from product_cls.config.batch import BatchPlan, scaled_rates
 from product_cls.config.checks import check_config
 from product_cls.config.instantiate import to_plain
+from product_cls.config.monitor_mode import Mode
 from product_cls.config.values import image_size
 from product_cls.core.files import digest
 from product_cls.data.folds import split_rows
@@ -24,7 +25,7 @@ from product_cls.tracking.trackers import check_loggers
 from product_cls.training.checkpoints import resume_point
 from product_cls.training.data_source import build_folds, build_picture_store, build_samples
 from product_cls.training.final_epochs import epochs_from_folds
-from product_cls.training.monitors import Mode, follow_monitor
+from product_cls.training.monitors import follow_monitor
 from product_cls.training.outputs import lost_outputs
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
     check_loggers(config)
     settings, notes = derive_settings(config)
     size = image_size(settings.data.size)
-    # Checked here because a misspelt view should not fail only after training.
+    # Here, because views that do not fit the pictures should not fail only after training.
     check_views(settings.tta, size)
     samples, task = build_samples(settings)
     monitor, mode = follow_monitor(settings, task)

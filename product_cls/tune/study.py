@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from product_cls.config.checks import check_config
 from product_cls.config.compose import CONFIG_DIR, compose_run, split_config_dirs, sweep_sources
+from product_cls.config.monitor_mode import mode_of
 from product_cls.core.cli import command_words
 from product_cls.core.errors import UserError
 from product_cls.launchers.base import (
@@ -79,6 +80,10 @@ class Search:
         Raises:
             UserError: Hydra or train.py would refuse the config, or the search cannot use it.
         """
+        if fixed := [key for key in self.space if key.startswith(("monitor", "metrics."))]:
+            raise UserError(
+                f"{self.space_name} varies {fixed[0]}, but trials are compared by one metric."
+            )
         if clash := [w for w in self.shared if w.partition("=")[0].lstrip("+~") in self.space]:
             raise UserError(f"{clash[0]}: the search varies this key; leave it out here or there.")
         reserved = ("hydra", "name=", "-")
@@ -100,10 +105,10 @@ class Search:
         if config.fold == "all":
             raise UserError("fold=all has no validation data to compare trials by; name a fold.")
         check_config(config)
-        if "loss" in str(config.monitor):
+        if mode_of(str(config.monitor), config.metrics) == "min":
             raise UserError(
-                f"monitor={config.monitor}: a search looks for the highest value, but a lower loss "
-                f"is better; monitor another metric."
+                f"monitor={config.monitor}: a search looks for the highest value, but a lower one "
+                f"is better here; monitor another metric."
             )
         return config
 

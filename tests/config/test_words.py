@@ -176,9 +176,27 @@ def test_options_may_stand_between_overrides(tmp_path: Path) -> None:
     words = ["fold=0", "--config-dir", str(tmp_path), "seed=1", "-m"]
     assert split_options(words) == (["--config-dir", str(tmp_path), "-m"], ["fold=0", "seed=1"])
     assert split_options(["--info", "seed=1"]) == (["--info=all"], ["seed=1"])
-    for word, sentence in (("--foo", "'--foo' is no option"), ("--cfg", "needs a value")):
+    for typed, sentence in (
+        ("--foo", "'--foo' is no option"),
+        ("--cfg", "needs a value"),
+        ("-m --run", "-m and --run exclude each other"),
+        ("-m --cfg job --info", "-m and --cfg and --info exclude each other"),
+        ("--experimental-rerun .hydra/config.pickle", "is not supported"),
+    ):
         with pytest.raises(UserError, match=sentence):
-            split_options([word])
+            split_options(typed.split())
+
+
+def test_a_pattern_of_options_is_a_sweep() -> None:
+    assert typed_words(["model=glob(lite*)", "name=glob(x)"], {"model"})[0] == "model=glob(lite*)"
+    with pytest.raises(UserError, match="max_batch_size=0; allowed: 1 or more"):
+        read_command_line(["-m", "seed=0,1", "hydra.sweeper.max_batch_size=0"])
+
+
+def test_names_of_views_are_checked_with_the_settings() -> None:
+    """So that a sweep's launcher checks those of its jobs, too."""
+    with pytest.raises(UserError, match="tta names 'nope'; allowed: identity, "):
+        check_settings(compose_config(["data=folder", "data.root=d", "tta=[identity,nope]"]))
 
 
 def test_a_refused_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from product_cls.core import view_names
 from product_cls.core.errors import UserError
-from product_cls.inference import tta, view_names
+from product_cls.inference import tta
 from product_cls.inference.tta import build_view, build_views, check_views
 
 IMAGES = torch.arange(2 * 3 * 16 * 16, dtype=torch.float32).reshape(2, 3, 16, 16)

@@ -172,6 +172,17 @@ def test_a_run_with_other_settings_is_named(four: Path) -> None:
     assert "trainer.max_epochs" in note.text and "99 (1 run)" in note.text
 
 
+def test_a_failed_attempt_takes_no_place_of_a_result(four: Path) -> None:
+    before = states(read_experiment(four))
+    failed = sorted(file.parent for file in four.glob("*/status.json"))[0]
+    shutil.copytree(failed, four / "zz")
+    (failed / "status.json").write_text("[]")
+    experiment = read_experiment(four)
+    assert states(experiment) == before
+    (note,) = [note.text for note in experiment.notes if note.kind == "duplicate"]
+    assert note.startswith(f"{failed} has the same swept settings as {four / 'zz'} and is left out")
+
+
 def test_a_run_that_failed_before_it_wrote_settings(four: Path) -> None:
     RunFolder(four / "odd").update_status(state="failed", error="No module named torch.")
     (note,) = read_experiment(four).notes

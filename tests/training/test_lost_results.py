@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,6 +119,19 @@ def test_a_run_goes_on_from_the_best_checkpoint_if_the_last_is_damaged(
         assert value.equal(weights(run)[name]), name
 
 
+def test_a_checkpoint_of_another_network_is_one_sentence(
+    tmp_path: Path, tiny_root: Path, finished: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(finished.path, run.path)
+    run.metrics_file.unlink()
+    content = torch.load(run.last_checkpoint, weights_only=True)
+    content["state_dict"]["network.head.bias"] = torch.zeros(2)
+    torch.save(content, run.last_checkpoint)
+    sentence = refusal(run.path, tiny_root, caplog, *EPOCHS)
+    assert "last.ckpt holds weights of another network; rerun=true trains anew." in sentence
+
+
 def test_a_moved_checkpoint_keeps_its_scores(tmp_path: Path, finished: RunFolder) -> None:
     moved = tmp_path / "moved" / "last.ckpt"
     moved.parent.mkdir()
@@ -195,3 +209,23 @@ def test_a_bug_keeps_its_traceback_in_the_log_file(
     run = tmp_path / "run"
     sentence = refusal(run, tiny_root, caplog, "+callbacks.bomb._target_=test_lost_results.Bomb")
     assert sentence.startswith("The run failed: RuntimeError: a bug; this looks like a bug")
+
+
+def test_a_kill_right_after_a_checkpoint_loses_no_row_of_the_curves(
+    tmp_path: Path, tiny_root: Path, finished: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = WholeCheckpoints.save_checkpoint
+
+    def save(self: WholeCheckpoints, content: dict[str, Any], path: Any, **rest: Any) -> None:
+        real(self, content, path, **rest)
+        if Path(path).name == "last.ckpt":
+            raise KeyboardInterrupt
+
+    run = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(WholeCheckpoints, "save_checkpoint", save)
+        with pytest.raises(SystemExit):
+            train(run.path, tiny_root, *EPOCHS)
+    assert "Interrupted" in run.status()["error"] and run.last_checkpoint.exists()
+    train(run.path, tiny_root, *EPOCHS)
+    assert run.curves_file.read_text() == finished.curves_file.read_text()

@@ -94,9 +94,15 @@ class Quick(Search):
         return Job(real.number, real.label, real.folder, command, None)
 
 
+class LowerIsBetter:
+    """A metric such as a rate of false alarms."""
+
+    higher_is_better = False
+
+
 def make(folder: Path, shared: Sequence[str] = (), **changed: Any) -> Quick:
-    settings = {"seed": 0, "startup": 4, "prune": "none", "warmup": 0}
-    return Quick(folder, SPACE, shared, **settings | changed)
+    settings = {"space": SPACE, "seed": 0, "startup": 4, "prune": "none", "warmup": 0}
+    return Quick(folder, shared=shared, **settings | changed)
 
 
 def run(search: Search, total: int, jobs: int = 1) -> int | None:
@@ -309,12 +315,20 @@ def test_mistakes_are_found_before_a_trial_starts(tmp_path: Path, refused: Any) 
         (["experiment=gap"], "experiment=gap is a set of runs (of seed, recipe), but each trial"),
         (["data=competition"], "data.root=..."),
         (["seed=-1"], "seed=-1; allowed: a whole number, 0 to 4294967295."),
+        (["monitor=val/loss"], "a search looks for the highest value"),
+        (
+            ["monitor=val/far", f"+metrics.far._target_={__name__}.LowerIsBetter"],
+            "monitor=val/far: a search looks for the highest value",
+        ),
         (["data.batch_size=0"], "data.batch_size=0; allowed: a whole number, 1 or more."),
     ):
         with refused(part):
             make(tmp_path, shared)
     with refused("prune=best; allowed: median, halving, none"):
         make(tmp_path, prune="best")
+    choices = {"monitor": CategoricalDistribution(["val/f1", "val/accuracy"])}
+    with refused("varies monitor, but trials are compared by one metric"):
+        make(tmp_path, space=choices)
 
 
 @pytest.mark.parametrize("separate", [False, True], ids=["equals sign", "space"])
