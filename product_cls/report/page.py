@@ -306,8 +306,8 @@ def _settings(experiment: Experiment, row: int) -> Settings | None:
     """The config of a row's first finished run."""
     for run in experiment.runs[row]:
         if run.done and run.settings is not None:
-            file = run.settings.folder.config_file
-            if not file.is_file():
+            if not run.settings.settings:  # missing, or not what a run writes
                 return None
-            return Settings(f"{run.row}, {run.replicate}", without_login(file.read_text()))
+            text = run.settings.folder.config_file.read_text(encoding="utf-8")
+            return Settings(f"{run.row}, {run.replicate}", without_login(text))
     return None
