@@ -7,6 +7,7 @@ import pandas as pd
 from product_cls.core.files import write_text_whole
 from product_cls.core.tables import formula_note, write_csv
 from product_cls.display.tables import markdown
+from product_cls.report.confused_products import confused_products
 from product_cls.report.held_out import (
     SHOWN,
     HeldOut,
@@ -15,7 +16,7 @@ from product_cls.report.held_out import (
     products_table,
     settings_table,
 )
-from product_cls.report.page import confused_products, render
+from product_cls.report.page import render
 
 TITLE = "validation, no labelled test"
 METHOD = (
