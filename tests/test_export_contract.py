@@ -112,6 +112,7 @@ def test_the_metadata_hold_the_whole_contract(tmp_path: Path) -> None:
         ("size", [20000, 20000], "allowed: at most 4096"),
         ("size", [32, 32], "but it takes"),
         ("size", 32, "is not an ONNX file that product_cls exported"),
+        ("classes", ["a", "b"], "its metadata name two lists of classes"),
     ],
 )
 def test_metadata_that_cannot_be_right_are_refused(
@@ -125,6 +126,7 @@ def test_metadata_that_cannot_be_right_are_refused(
     for prop in model.metadata_props:
         if prop.key == key:
             prop.value = json.dumps(value)
+    assert model.metadata_props.pop().key == "sha256"  # as a program that changes a file does
     onnx.save(model, file)
     with refused("model.onnx", said):
         OnnxModel(file)

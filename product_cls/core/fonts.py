@@ -4,6 +4,7 @@ They come from the package pylopdf-fonts-ko (SIL Open Font License).
 """
 
 from functools import lru_cache
+from pathlib import Path
 
 from PIL import ImageFont
 
@@ -17,6 +18,15 @@ def load_font(size: int, serif: bool) -> ImageFont.FreeTypeFont:
     Raises:
         UserError: the package with the fonts is not installed.
     """
+    return ImageFont.truetype(str(font_file(serif)), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def font_file(serif: bool) -> Path:
+    """The file of a font.
+
+    Raises:
+        UserError: the package with the fonts is not installed.
+    """
     try:
         import pylopdf_fonts_ko as fonts
     except ImportError:
@@ -24,5 +34,4 @@ def load_font(size: int, serif: bool) -> ImageFont.FreeTypeFont:
             "Drawing text needs the Korean fonts of the package pylopdf-fonts-ko, which is not "
             "installed: pip install pylopdf-fonts-ko."
         ) from None
-    path = fonts.serif_path() if serif else fonts.sans_path()
-    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+    return Path(fonts.serif_path() if serif else fonts.sans_path())

@@ -5,6 +5,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from product_cls.core.names import shown
+
 
 def format_cell(value: object) -> str:
     """A value as tables show it: floats with two digits, NaN as ``-``."""
@@ -14,13 +16,20 @@ def format_cell(value: object) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table in GitHub's Markdown, without its index; cells as in ``format_cell``."""
-    head = "| " + " | ".join(map(str, table.columns)) + " |"
+    """The table in GitHub's Markdown, without its index; cells as in ``format_cell``.
+
+    What ends a cell or a line is escaped.
+    """
+    head = "| " + " | ".join(map(_markdown_cell, table.columns)) + " |"
     rule = "|" + "---|" * len(table.columns)
     rows = [
-        "| " + " | ".join(map(format_cell, row)) + " |" for row in table.itertuples(index=False)
+        "| " + " | ".join(map(_markdown_cell, row)) + " |" for row in table.itertuples(index=False)
     ]
     return "\n".join([head, rule, *rows]) + "\n"
+
+
+def _markdown_cell(value: object) -> str:
+    return shown(format_cell(value)).replace("|", "\\|")
 
 
 def print_table(table: pd.DataFrame, title: str) -> None:
@@ -32,9 +41,10 @@ def print_table(table: pd.DataFrame, title: str) -> None:
     if not console.is_terminal:
         console = Console(width=200)
     # Text, because Rich takes `[blur]` in a string for markup and drops it.
-    shown = Table(title=Text(title), title_justify="left")
+    printed = Table(title=Text(title), title_justify="left")
     for k, column in enumerate(table.columns):
-        shown.add_column(Text(str(column)), justify="left" if k == 0 else "right", overflow="fold")
+        heading = Text(shown(column))
+        printed.add_column(heading, justify="left" if k == 0 else "right", overflow="fold")
     for row in table.itertuples(index=False):
-        shown.add_row(*(Text(format_cell(value)) for value in row))
-    console.print(shown)
+        printed.add_row(*(Text(shown(format_cell(value))) for value in row))
+    console.print(printed)

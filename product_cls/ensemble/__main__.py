@@ -78,13 +78,21 @@ def main() -> None:
             print_table(table, title=f"{', '.join(map(str, roots))}: {title_of(measure, tta)}")
     if result.decisions is not None:
         print_table(result.decisions.table, title="measures in % by how labels are decided")
+    if formulas := result.formulas(arguments.csv):
+        print(f"NOTE: {formulas}")
     print("Written: " + ", ".join(map(str, files)))
     if arguments.wandb is not None:
         from product_cls.tracking.wandb_ensemble import keep_ensemble
 
         table = result.tables[result.measures[0], True]
         keep_ensemble(
-            arguments.wandb, roots, out, result.splits, table, asdict(arguments), result.weights
+            arguments.wandb,
+            roots[0].name,
+            result.inputs,
+            out,
+            result.splits,
+            table,
+            asdict(arguments),
         )
 
 

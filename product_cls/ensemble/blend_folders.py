@@ -9,7 +9,7 @@ import pandas as pd
 from product_cls.core.device import pick_device
 from product_cls.core.errors import UserError
 from product_cls.core.files import check_place, write_text_whole
-from product_cls.core.tables import write_csv
+from product_cls.core.tables import formula_note, write_csv
 from product_cls.display.tables import markdown
 from product_cls.ensemble.label_thresholds import Decisions, tune_decisions
 from product_cls.ensemble.members import Member, load_members
@@ -23,6 +23,7 @@ from product_cls.ensemble.table import (
 from product_cls.ensemble.tune_weights import check_numbers, find_weights
 from product_cls.inference.predictions import Predictions
 from product_cls.inference.predictions_table import predictions_table
+from product_cls.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,23 @@ class EnsembleResult:
                 for (measure, tta), table in self.tables.items()
             ]
         )
+
+    @property
+    def inputs(self) -> list[RunFolder]:
+        """Folders of the runs that are in the vote, in the order of ``members``."""
+        weights = self.weights or [1.0] * len(self.members)
+        pairs = zip(self.members, weights, strict=True)
+        return [run.folder for run, weight in pairs if weight > 0 and run.folder is not None]
+
+    def formulas(self, csv: str) -> str | None:
+        """A sentence about names in the tables that a spreadsheet would run; None without any.
+
+        Args:
+            csv: how tables are written.
+        """
+        names = [pd.Series(p.id) for p in self.splits.values()]
+        names += [pd.Series(p.classes) for p in self.splits.values()]
+        return formula_note([pd.concat(names).to_frame("name")], csv)
 
     @property
     def count(self) -> str:

@@ -23,6 +23,7 @@ class Member:
         splits: predictions by split; their scores stay in the files.
         gallery: a retrieval run's embeddings of the labelled pictures; None for other runs.
         truth: the labels that the run knew; None for runs of versions that did not keep them.
+        folder: the run's folder; None for predictions in memory.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Member:
     splits: dict[str, Predictions]
     gallery: Gallery | None = None
     truth: Truth | None = None
+    folder: RunFolder | None = None
 
 
 def _load_folder(root: Path) -> tuple[list[Member], list[str]]:
@@ -71,7 +73,7 @@ def _load_run(folder: RunFolder, name: str) -> Member:
     truth = Truth.load(folder.labels_file) if folder.labels_file.is_file() else None
     if next(iter(splits.values())).make_task().needs_gallery and embedded is None:
         raise UserError(f"it has no {gallery.name}, which a run with a gallery needs.")
-    return Member(name, _group(folder), splits, embedded, truth)
+    return Member(name, _group(folder), splits, embedded, truth, folder)
 
 
 def load_members(roots: Sequence[Path]) -> tuple[list[Member], list[str]]:

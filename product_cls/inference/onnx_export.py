@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from product_cls.core.errors import UserError, reason
 from product_cls.core.extras import missing_extra
 from product_cls.core.files import write_bytes_whole
-from product_cls.inference.onnx_model import open_session
+from product_cls.inference.onnx_model import open_session, sealed
 from product_cls.inference.predictor import Predictor
 
 OPSET = 17  # since ONNX 1.12 and ONNX Runtime 1.12
@@ -137,7 +137,7 @@ def export_onnx(predictor: Predictor, out: Path) -> float:
         ) from None
     model = onnx.load_from_string(buffer.getvalue())
     onnx.helper.set_model_props(model, describe(predictor))
-    content = model.SerializeToString()
+    content = sealed(model.SerializeToString())
     difference = largest_difference(scorer, open_session(onnxruntime, content), predictor.size)
     if not difference <= TOLERANCE:
         raise UserError(

@@ -16,6 +16,7 @@ from product_cls.inference.stored_predictions import (
     check_agreement,
     check_array,
     check_finite,
+    check_scores,
     read_task,
 )
 from product_cls.tasks import Decoder, Presentation, build_task
@@ -44,6 +45,9 @@ class Predictions:
         asked: ids of all pictures of the split in their order, text ``[M]``, if some of them could
             not be read and have no row; otherwise None.
 
+    Raises:
+        ValueError: arrays of different lengths or shapes.
+
     Scores may stay in the file (see ``load``); each access then reads them and keeps nothing.
     """
 
@@ -61,11 +65,9 @@ class Predictions:
     asked: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        assert len(self.id) == len(self.target)
-        for scores in (vars(self)["scores"], vars(self)["scores_no_tta"]):
-            # Scores in a file were checked before they were saved.
-            if not isinstance(scores, StoredArray):
-                assert scores.shape == (len(self.id), len(self.classes))
+        if len(self.id) != len(self.target):
+            raise ValueError(f"{len(self.id)} ids and {len(self.target)} targets")
+        check_scores(vars(self), len(self.id), len(self.classes))
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)

@@ -11,11 +11,9 @@ from torch import Tensor
 from product_cls.core.checkpoint_file import read_checkpoint
 from product_cls.core.errors import UserError, reason
 from product_cls.core.names import shown
-from product_cls.data.pictures import check_shape, load_picture, resize
+from product_cls.data.pictures import SIDES, check_shape, load_picture, resize
 from product_cls.models.network import Network
 from product_cls.tasks import Task, build_task
-
-MOST_PIXELS = 4096  # of a side; larger pictures would fill the memory with a few
 
 
 def _checked_image(image: Any) -> tuple[tuple[int, int], Any]:
@@ -25,11 +23,29 @@ def _checked_image(image: Any) -> tuple[tuple[int, int], Any]:
         ValueError: a size or a fit that no training can have.
     """
     height, width = image["size"]
+    least, most = SIDES
     for side in (height, width):
-        if isinstance(side, bool) or not isinstance(side, int) or not 8 <= side <= MOST_PIXELS:
-            raise ValueError(f"image.size={shown(image['size'])}; allowed: 8 to {MOST_PIXELS}")
+        if isinstance(side, bool) or not isinstance(side, int) or not least <= side <= most:
+            raise ValueError(f"image.size={shown(image['size'])}; allowed: {least} to {most}")
     check_shape((height, width), image["fit"])
     return (height, width), image["fit"]
+
+
+def _check_size(spec: Any, task: Task, weights: dict[str, Tensor]) -> None:
+    """Check that a network is not larger than its weights, before its memory is allocated.
+
+    A damaged or hostile checkpoint can ask for an embedding of 10^9 numbers.
+
+    Raises:
+        ValueError: a layer has another shape than its weights.
+    """
+    with torch.device("meta"):  # shapes without numbers
+        planned = Network.from_spec(spec, task.head).state_dict()
+    for name, tensor in planned.items():
+        held = weights.get(name)
+        if held is None or held.shape != tensor.shape:
+            what = "does not hold it" if held is None else f"holds {list(held.shape)}"
+            raise ValueError(f"{name} is to be of shape {list(tensor.shape)}, and the file {what}")
 
 
 @dataclass(frozen=True)
@@ -65,11 +81,11 @@ class Predictor:
             size, fit = _checked_image(image)  # before anything of that size is allocated
             odd = [k for k, v in state.items() if not torch.isfinite(v).all()]
             task = build_task(specs["task"])
-            network = Network.from_spec(spec, task.head)
             prefix = "network."
-            network.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            )
+            weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            _check_size(spec, task, weights)
+            network = Network.from_spec(spec, task.head)
+            network.load_state_dict(weights)
         except UserError:
             raise
         except Exception as error:

@@ -74,6 +74,24 @@ def read_task(text: np.ndarray) -> dict[str, Any]:
     return dict(spec)
 
 
+def check_scores(arrays: Mapping[str, Any], pictures: int, classes: int) -> None:
+    """Check that all scores are of shape ``[pictures, classes]``.
+
+    Args:
+        arrays: name -> array, or anything else that has a ``shape``; None for absent ones.
+
+    Raises:
+        ValueError: they are not; the message names the array.
+    """
+    for name in SCORES:
+        shape = getattr(arrays.get(name), "shape", None)
+        if shape is not None and shape != (pictures, classes):
+            raise ValueError(
+                f"'{name}' is of shape {list(shape)} for {pictures:,} pictures and "
+                f"{classes:,} classes"
+            )
+
+
 def check_agreement(arrays: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
     """Check that the arrays of a file describe the same pictures, classes and task.
 
@@ -98,13 +116,7 @@ def check_agreement(arrays: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
     if asked is not None and (asked.ndim != 1 or not np.isin(ids, asked).all()):
         raise ValueError("'asked' lacks pictures that were answered")
     pictures = len(ids)
-    for name in SCORES:
-        shape = getattr(arrays.get(name), "shape", None)
-        if shape is not None and shape != (pictures, len(classes)):
-            raise ValueError(
-                f"'{name}' is of shape {list(shape)} for {pictures:,} pictures and "
-                f"{len(classes):,} classes"
-            )
+    check_scores(arrays, pictures, len(classes))
     dimensions_of = {"target": (1, 2), "view": (1,)} | dict.fromkeys(EMBEDDINGS, (2,))
     for name, dimensions in dimensions_of.items():
         array = arrays.get(name)

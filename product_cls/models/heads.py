@@ -73,7 +73,8 @@ class ArcMargin(nn.Module):
         subcenters: int = 1,
     ) -> None:
         super().__init__()
-        margins = torch.as_tensor(margin, dtype=torch.float32)
+        # On the CPU even where a network is only planned, on the meta device.
+        margins = torch.as_tensor(margin, dtype=torch.float32, device="cpu")
         if margins.ndim and len(margins) != num_classes:
             raise ValueError(
                 f"margin={margin} has {len(margins)} values for {num_classes} classes; give one "

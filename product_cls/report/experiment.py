@@ -14,7 +14,7 @@ from product_cls.report.grid import (
     RunSettings,
     differing,
 )
-from product_cls.report.plan import ExperimentRun, Note, read_plan
+from product_cls.report.plan import ExperimentRun, Note, Plan, read_plan
 from product_cls.runs.folder import RunState
 
 
@@ -100,12 +100,7 @@ def read_experiment(root: Path, *, tta: bool = True, failed: bool = False) -> Ex
                 first = first or (label, pictures)
                 check_same(*first, label, pictures)
     if first is None:
-        states = "; ".join(f"{r.row}, {r.replicate}: {r.state.kind}" for row in runs for r in row)
-        unread = [r.state.reason for row in runs for r in row if r.state.kind == "unreadable"]
-        detail = f" ({unread[0]})" if unread else ""
-        raise UserError(
-            f"No run in {root} has finished, so there is nothing to report: {states}{detail}."
-        )
+        raise UserError(_nothing_to_report(root, plan, [run for row in runs for run in row]))
     finished = [run.settings for row in runs for run in row if run.done and run.settings]
     notes += _unplanned_differences(finished, grid.factors)
     if len({key[1] for key in grid.replicates}) > 1:
@@ -128,6 +123,20 @@ def read_experiment(root: Path, *, tta: bool = True, failed: bool = False) -> Ex
         fixed=grid.fixed,
         tta=tta,
     )
+
+
+def _nothing_to_report(root: Path, plan: Plan, runs: Sequence[ExperimentRun]) -> str:
+    """Why there is no result of a test."""
+    unread = [run.state.reason for run in runs if run.state.kind == "unreadable"]
+    if any(run.done for row in plan.runs for run in row):
+        return (
+            f"No finished run in {root} has a readable test with labels, which this report needs "
+            f"({unread[0]}); without such a test, `product-cls report runs={root}` reports on the "
+            "held-out pictures."
+        )
+    states = "; ".join(f"{run.row}, {run.replicate}: {run.state.kind}" for run in runs)
+    detail = f" ({unread[0]})" if unread else ""
+    return f"No run in {root} has finished, so there is nothing to report: {states}{detail}."
 
 
 def _read_run(place: ExperimentRun, tta: bool) -> tuple[ExperimentRun, Pictures | None]:

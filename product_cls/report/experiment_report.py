@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from product_cls.core.files import write_bytes_whole, write_text_whole
-from product_cls.core.tables import write_csv
+from product_cls.core.tables import formula_note, write_csv
 from product_cls.display.style import png
 from product_cls.display.tables import markdown
 from product_cls.report.experiment import Experiment
@@ -24,7 +24,8 @@ def write_experiment_report(
         csv: how the table is written, ``plain`` or ``excel``.
 
     Returns:
-        The files, and one sentence about each part of the page that could not be shown.
+        The files, and sentences about parts of the page that could not be shown and about names
+        that a spreadsheet would run as formulas.
     """
     page, problems = build_page(experiment, summary)
     notes = [note.text for note in experiment.notes]
@@ -39,7 +40,10 @@ def write_experiment_report(
     if summary.views:
         parts += ["Accuracy in % by view:", markdown(view_table(experiment, summary))]
     write_text_whole(out / "table.md", "\n\n".join(part.strip() for part in parts if part) + "\n")
-    write_csv(out / "table.csv", csv_table(experiment, summary).round(6), style=csv)
+    table = csv_table(experiment, summary).round(6)
+    write_csv(out / "table.csv", table, style=csv)
+    if formulas := formula_note([table], csv):
+        problems.append(formulas)
     write_bytes_whole(out / "plot.png", png(result_figure(experiment, summary), dpi=200))
     write_text_whole(out / "report.html", page)
     return [out / name for name in ("table.md", "table.csv", "plot.png", "report.html")], problems

@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from product_cls.core.files import write_text_whole
-from product_cls.core.tables import write_csv
+from product_cls.core.tables import formula_note, write_csv
 from product_cls.display.tables import markdown
+from product_cls.report.confused_products import confused_products
 from product_cls.report.held_out import (
     SHOWN,
     HeldOut,
@@ -15,7 +16,7 @@ from product_cls.report.held_out import (
     products_table,
     settings_table,
 )
-from product_cls.report.page import confused_products, render
+from product_cls.report.page import render
 
 TITLE = "validation, no labelled test"
 METHOD = (
@@ -39,7 +40,8 @@ def write_held_out_report(
         csv: how tables are written, ``plain`` or ``excel``.
 
     Returns:
-        The files, and one sentence about each part of the page that could not be shown.
+        The files, and sentences about parts of the page that could not be shown and about names
+        that a spreadsheet would run as formulas.
     """
     settings, products, pictures = settings_table(study), products_table(row), pictures_table(row)
     confusions = confused_products(row.name, row.runs[:1], row.pairs())  # one vote a picture
@@ -79,4 +81,5 @@ def write_held_out_report(
         write_csv(out / file, table, style=csv)
     write_text_whole(out / "report.html", page)
     names = ["table.md", *tables, "report.html"]
-    return [out / file for file in names], [confusions.problem] if confusions.problem else []
+    sentences = [confusions.problem, formula_note(tables.values(), csv)]
+    return [out / file for file in names], [sentence for sentence in sentences if sentence]

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.csv_style import check_style
+from product_cls.core.files import check_place
+from product_cls.runs.folder import find_runs
 
 
 @dataclass
@@ -15,14 +18,21 @@ class Arguments:
 
     runs: the sweep's folder, multirun/NAME, from python train.py -m sweep=models.
     out: folder of the report; null: RUNS/report.
+    csv: plain, or excel for a table that a spreadsheet opens right (numbers keep their zeros).
     """
 
     runs: str = MISSING
     out: str | None = None
+    csv: str = "plain"
 
 
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.report.models")
+    check_style(arguments.csv)
+    root = Path(arguments.runs)
+    find_runs(root)  # fails before the imports, which take seconds
+    out = Path(arguments.out) if arguments.out else root / "report"
+    check_place(out)
     # Imported here, so that --help and errors appear at once.
     from product_cls.report import model_votes
     from product_cls.report.experiment import read_experiment
@@ -30,7 +40,6 @@ def main() -> None:
     from product_cls.report.notes import headline
     from product_cls.report.short_report import Block, reader_notes, write_report
 
-    root = Path(arguments.runs)
     experiment = read_experiment(root)
     table = model_votes.models_table(experiment, model_votes.read_votes(experiment))
     blocks: list[Block] = [
@@ -39,9 +48,10 @@ def main() -> None:
         ("Votes with TTA, accuracy in % by view", model_votes.views_table(table)),
         model_votes.published_reference(table),
     ]
-    out = Path(arguments.out) if arguments.out else root / "report"
     notes = reader_notes(experiment)
-    write_report(out, headline(experiment), notes, blocks, table, models_figure(table))
+    write_report(
+        out, headline(experiment), notes, blocks, table, models_figure(table), csv=arguments.csv
+    )
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def method_notes(experiment: Experiment, summary: Summary) -> list[str]:
     notes = [
         f"Accuracy in % on {len(pictures.id):,} test pictures of {products:,} products, "
         f"{experiment.averaged()} test-time augmentation. "
-        f"Runs: {', '.join(experiment.replicates)}. sd: standard deviation between runs. "
+        f"Runs: {'; '.join(experiment.replicates)}. sd: standard deviation between runs. "
         "95 % (runs): confidence interval of the mean over runs on these pictures; the variance "
         "between runs is pooled over the rows, and a row keeps its own where that is larger.",
     ]

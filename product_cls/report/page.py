@@ -3,31 +3,25 @@
 ``templates/report.html.j2`` holds the layout; this module prepares what it shows.
 """
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
 
-from product_cls.analysis.confusions import Confusion
 from product_cls.core.errors import without_login
-from product_cls.data.pictures import load_picture
 from product_cls.display.style import png
 from product_cls.display.tables import format_cell
-from product_cls.report.confusions import Trio, find_pictures, worst_pairs
+from product_cls.report.confused_products import Confusions, confused_products, data_address
+from product_cls.report.confusions import worst_pairs
 from product_cls.report.experiment import Experiment
 from product_cls.report.notes import gaps, headline, method_notes, right_sentence
 from product_cls.report.plan import ExperimentRun
 from product_cls.report.plots import curves_figure, monitored, result_figure, view_figure
 from product_cls.report.summary import Summary, result_table, view_table
 
-SIDE = 150  # longest side of the pictures on the page, in pixels
 VERDICTS = ("helps", "hurts", "better", "worse")  # cells with their own colour
 
 
@@ -59,41 +53,6 @@ class Curves:
 
     plots: Sequence[Plot] = ()
     baseline: str = ""
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class Captioned:
-    """A picture with its caption; ``source`` is "" if the picture cannot be read."""
-
-    source: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two confused products with three pictures; ``share`` in per cent, as text."""
-
-    target: str
-    decided: str
-    share: str
-    pictures: Sequence[Captioned]
-
-
-@dataclass(frozen=True)
-class Confusions:
-    """The products that a row confuses most often.
-
-    Attributes:
-        row: name of the row.
-        pairs: pairs with pictures, worst first.
-        table: the pairs without pictures; None if there are pictures or no pairs.
-        problem: why pictures or pairs are missing; "" if none are.
-    """
-
-    row: str
-    pairs: Sequence[Pair] = ()
-    table: pd.DataFrame | None = None
     problem: str = ""
 
 
@@ -172,11 +131,7 @@ def render(template: str, content: Mapping[str, Any]) -> str:
 
 
 def _plot(figure: Figure, alt: str) -> Plot:
-    return Plot(alt, _data_address(png(figure), "png"))
-
-
-def _data_address(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return Plot(alt, data_address(png(figure), "png"))
 
 
 def _curves(experiment: Experiment, baseline: int) -> Curves:
@@ -195,61 +150,6 @@ def _curves(experiment: Experiment, baseline: int) -> Curves:
 def _confusions(experiment: Experiment, row: int) -> Confusions:
     finished = [run for run in experiment.runs[row] if run.done]
     return confused_products(experiment.rows[row], finished, worst_pairs(experiment, row))
-
-
-def confused_products(
-    name: str, finished: Sequence[ExperimentRun], confusions: Sequence[Confusion]
-) -> Confusions:
-    """Confused pairs of a row with their pictures.
-
-    Args:
-        name: of the row.
-        finished: its runs, whose data settings lead to the pictures.
-        confusions: its pairs, worst first.
-    """
-    if not finished:
-        return Confusions(name, problem=f"No confusions: no run of '{name}' has finished.")
-    if not confusions:
-        return Confusions(name)
-    trios, problem = find_pictures(finished[0], confusions)
-    if problem:
-        table = pd.DataFrame(
-            {
-                "product": [pair.target for pair in confusions],
-                "taken for": [pair.decided for pair in confusions],
-                "share of its pictures (%)": [100 * pair.share for pair in confusions],
-                "decisions": [pair.count for pair in confusions],
-            }
-        )
-        return Confusions(name, table=table, problem=problem)
-    pairs = [_pair(pair, trio, len(finished)) for pair, trio in zip(confusions, trios, strict=True)]
-    return Confusions(name, pairs)
-
-
-def _pair(pair: Confusion, trio: Trio, finished: int) -> Pair:
-    view = f", view {pair.view}" if pair.view else ""
-    often = f" in {pair.runs} of {finished} runs" if finished > 1 else ""
-    captions = (
-        (trio.wrong, f"{pair.picture}{view}: wrong{often}"),
-        (trio.target, f"{pair.target}, from training"),
-        (trio.decided, f"{pair.decided}, from training"),
-    )
-    pictures = [Captioned(_thumbnail(path), caption) for path, caption in captions]
-    return Pair(pair.target, pair.decided, f"{100 * pair.share:.1f}", pictures)
-
-
-def _thumbnail(path: Path | None) -> str:
-    """The picture's ``data:`` address; "" if it cannot be read."""
-    if path is None:
-        return ""
-    try:
-        picture = load_picture(path)
-    except OSError:
-        return ""
-    small = ImageOps.contain(Image.fromarray(picture), (SIDE, SIDE))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=88)
-    return _data_address(buffer.getvalue(), "jpeg")
 
 
 def _facts(experiment: Experiment) -> list[str]:
@@ -306,8 +206,8 @@ def _settings(experiment: Experiment, row: int) -> Settings | None:
     """The config of a row's first finished run."""
     for run in experiment.runs[row]:
         if run.done and run.settings is not None:
-            file = run.settings.folder.config_file
-            if not file.is_file():
+            if not run.settings.settings:  # missing, or not what a run writes
                 return None
-            return Settings(f"{run.row}, {run.replicate}", without_login(file.read_text()))
+            text = run.settings.folder.config_file.read_text(encoding="utf-8")
+            return Settings(f"{run.row}, {run.replicate}", without_login(text))
     return None

@@ -192,13 +192,18 @@ def view_figure(experiment: Experiment, summary: Summary) -> Figure:
 
 
 def read_curve(run: ExperimentRun, column: str) -> pd.Series | None:
-    """A column of a run's ``logs/metrics.csv`` by epoch (from 1); None if it has no such column."""
+    """A column of a run's ``logs/metrics.csv`` by epoch (from 1).
+
+    None if the file has no such column, or holds anything but finite numbers in it.
+    """
     if run.settings is None:
         return None
     try:
         table = pd.read_csv(run.settings.folder.curves_file)
-        values = table[["epoch", column]].dropna()
+        values = table[["epoch", column]].dropna().astype(float)
     except (OSError, ValueError, KeyError):
+        return None
+    if not np.isfinite(values.to_numpy()).all():
         return None
     return pd.Series(values[column].to_numpy(), index=values["epoch"].to_numpy() + 1)
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from product_cls.core.files import write_bytes_whole, write_text_whole
 from product_cls.core.tables import write_csv
+from product_cls.display.outputs import results_in
 from product_cls.display.style import png
 from product_cls.display.tables import markdown, print_table
 from product_cls.report.experiment import Experiment
@@ -31,6 +32,8 @@ def write_report(
     blocks: Sequence[Block],
     table: pd.DataFrame,
     figure: Figure,
+    *,
+    csv: str = "plain",
 ) -> None:
     """Print a report and write ``table.md``, ``table.csv`` and ``plot.png``, each atomically.
 
@@ -41,10 +44,14 @@ def write_report(
         blocks: the text; empty paragraphs and tables are left out.
         table: all numbers, for ``table.csv``.
         figure: for ``plot.png``.
+        csv: how ``table.csv`` is written, ``plain`` or ``excel``.
+
+    Raises:
+        UserError: a file cannot be written.
     """
+    print(f"{title}.")
     for note in notes:
         print(f"NOTE: {note}")
-    print(f"{title}.")
     parts = [f"{title}.", "\n".join(f"- {note}" for note in notes)]
     for block in blocks:
         if isinstance(block, str):
@@ -55,8 +62,9 @@ def write_report(
             parts.append(f"{block[0]}:\n\n{markdown(block[1])}")
     parts.append("![plot of these numbers](plot.png)")
     text = "\n\n".join(part.strip() for part in parts if part) + "\n"
-    write_text_whole(out / "table.md", text)
-    write_csv(out / "table.csv", table.round(6))
-    write_bytes_whole(out / "plot.png", png(figure, dpi=200))
+    with results_in(out):
+        write_text_whole(out / "table.md", text)
+        write_csv(out / "table.csv", table.round(6), style=csv)
+        write_bytes_whole(out / "plot.png", png(figure, dpi=200))
     names = ("table.md", "table.csv", "plot.png")
     print("Written: " + ", ".join(str(out / name) for name in names))

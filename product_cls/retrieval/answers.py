@@ -132,7 +132,8 @@ def _answer_columns(answers: Answers) -> dict[str, np.ndarray]:
     return {
         "prediction": answers.shown,
         "known": np.where(answers.known, "true", "false"),
-        "similarity": answers.similarity.round(4),
+        # The threshold can lie between two similarities that have four digits in common.
+        "similarity": answers.similarity.round(6),
     }
 
 

@@ -100,18 +100,28 @@ def _open_runs(root: Path, device: torch.device, tta: Sequence[str] | None) -> P
                 reasons.append(sentence)
                 continue
             notes.append(f"{sentence}.")
-        predictor = Predictor.load(folder.best_checkpoint)
-        if predictor.task.needs_gallery:
-            embedded.append((embedded_run(folder, predictor, tta=_averaged(tta)), predictor))
-        else:
-            views = _views_of(folder) if tta is None else tta
-            networks.append(NetworkModel(predictor, views, device))
+        try:
+            predictor = Predictor.load(folder.best_checkpoint)
+            if predictor.task.needs_gallery:
+                embedded.append((embedded_run(folder, predictor, tta=_averaged(tta)), predictor))
+            else:
+                views = _views_of(folder) if tta is None else tta
+                networks.append(NetworkModel(predictor, views, device))
+        except UserError as error:  # one bad folder does not end the vote of the others
+            if folder.path == root:
+                raise
+            sentence = f"The run {folder.path} cannot be used: {str(error).rstrip('.')}"
+            notes.append(f"{sentence}; it is left out.")
+            reasons.append(sentence)
     kinds = [networks[0] if len(networks) == 1 else VoteModel(networks)] if networks else []
     if embedded:
         kinds.append(_neighbours(embedded, device, tta))
     if not kinds:
         raise UserError(f"{'; '.join(reasons)}.")
     model = kinds[0] if len(kinds) == 1 else VoteModel(kinds)
+    if reasons:
+        used = len(networks) + len(embedded)
+        notes.append(f"{used} of {used + len(reasons)} runs answer.")
     model.notes = notes
     return model
 

@@ -177,7 +177,8 @@ def main() -> None:
     print(accuracy_sentence([answered[k] for k in counted], answers.of(counted), index.classes))
     if note := formula_note([named, table], arguments.csv):
         print(f"NOTE: {note}")
-    print(f"{len(answered)} pictures, {vote} -> {file_list(files)}")
+    limit = "" if threshold is None else f", unknown below similarity {threshold:.6g}"
+    print(f"{len(answered)} pictures, {vote}{limit} -> {file_list(files)}")
 
 
 if __name__ == "__main__":

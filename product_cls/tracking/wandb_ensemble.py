@@ -11,19 +11,19 @@ import wandb
 from product_cls.analysis.samples import read_samples
 from product_cls.core.errors import reason
 from product_cls.inference.predictions import Predictions, summarise
-from product_cls.runs.folder import RunFolder, find_runs
+from product_cls.runs.folder import RunFolder
 from product_cls.tracking.findings import find_in
 from product_cls.tracking.wandb_run import SYNC, finish, run_artifacts, show, start, use
 
 
 def keep_ensemble(
     project: str,
-    roots: Sequence[Path],
+    group: str,
+    folders: Sequence[RunFolder],
     out: Path,
     splits: Mapping[str, Predictions],
     table: pd.DataFrame,
     config: Mapping[str, Any],
-    weights: Sequence[float] | None = None,
 ) -> None:
     """Publish an ensemble as a W&B run in the sweep's group, with job type ``ensemble``.
 
@@ -31,22 +31,18 @@ def keep_ensemble(
 
     Args:
         project: W&B project.
-        roots: folders of the sweeps.
+        group: name of the sweep.
+        folders: of the runs in the vote, which become its inputs; one or more.
         out: folder of the ensemble, with ``predictions/`` and perhaps ``submission.csv``.
         splits: the blended predictions by split.
         table: the ensemble's table.
         config: the arguments of the command.
-        weights: of the finished runs, in the order of the folders; runs with weight 0 are not
-            inputs.
     """
     exit_code = 1
     try:
-        folders = [f for root in roots for f in find_runs(root) if f.state().kind == "done"]
-        if weights is not None:  # zip raises if another run has finished meanwhile
-            folders = [f for f, weight in zip(folders, weights, strict=True) if weight > 0]
         run = start(
             project=project,
-            group=roots[0].name,
+            group=group,
             name=f"ensemble of {len(folders)} run{'s' if len(folders) != 1 else ''}",
             job_type="ensemble",
             tags=["ensemble"],
@@ -61,7 +57,7 @@ def keep_ensemble(
         findings = find_in(record, out / "predictions" / "test.npz", _samples(folders[0]))
         show(run, findings, step=0)
         run.log({"result/table": wandb.Table(dataframe=table.astype(object))})
-        for artifact in ensemble_artifacts(out, roots[0].name):
+        for artifact in ensemble_artifacts(out, group):
             run.log_artifact(artifact)
         exit_code = 0
     except Exception as error:  # services raise many kinds

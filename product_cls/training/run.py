@@ -197,8 +197,8 @@ def prepare(
     whole = with_contents(plan.fingerprint, data.store.contents)
     if moved := folder.begin(whole, fresh=fresh, halved=plan.halved):
         log.warning(
-            "Moved the previous run's results%s to %s (only the latest are kept); name=... keeps "
-            "both.",
+            "The previous run's results%s are moved to %s (only the latest are kept); name=... "
+            "keeps both.",
             f" ({'; '.join(changed[:3])})" if changed else "",
             moved,
         )

@@ -153,3 +153,19 @@ def test_top_k_best_first() -> None:
     names, values = top_k(np.array([[0.2, 0.5, 0.3]]), ["a", "b", "c"], 2)
     assert names.tolist() == [["b", "c"]] and values.tolist() == [[0.5, 0.3]]
     assert top_k(np.array([[0.2, 0.8]]), ["a", "b"], 5)[0].tolist() == [["b", "a"]]
+
+
+def test_arrays_in_memory_must_agree() -> None:
+    parts = {
+        "id": np.array(["x", "y"]),
+        "scores": np.zeros((2, 2), np.float32),
+        "scores_no_tta": np.zeros((2, 2), np.float32),
+        "classes": np.array(["a", "b"]),
+        "task": {"name": "single_label", "label": "label", "classes": ["a", "b"]},
+        "target": np.zeros(2, np.int64),
+    }
+    assert len(Predictions(**parts).id) == 2
+    with pytest.raises(ValueError, match="2 ids and 3 targets"):
+        Predictions(**parts | {"target": np.zeros(3, np.int64)})
+    with pytest.raises(ValueError, match=r"'scores' is of shape \[2, 3\] for 2 pictures"):
+        Predictions(**parts | {"scores": np.zeros((2, 3), np.float32)})

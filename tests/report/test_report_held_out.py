@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 from synthetic_sweeps import synthetic_predictions, write_multirun, write_run
 
+from product_cls.core.errors import UserError
+from product_cls.display.tables import markdown
 from product_cls.report.__main__ import main
+from product_cls.report.experiment import read_experiment
 from product_cls.report.held_out import has_labelled_test, read_held_out
 from product_cls.runs.folder import RunFolder
 
@@ -98,6 +101,16 @@ def test_a_bad_run_does_not_end_the_report_of_the_others(sweep: Path, command: C
     assert status == 2 and "it held no pictures out (fold=all)" in errors
     status, _, errors = command(f"runs={sweep}", "csv=word")
     assert status == 2 and errors == "error: csv=word; allowed: plain, excel.\n"
+
+
+def test_reports_that_need_a_test_name_the_one_that_does_not(sweep: Path) -> None:
+    with pytest.raises(UserError, match=r"a readable test with labels.*product-cls report runs="):
+        read_experiment(sweep)
+
+
+def test_names_cannot_break_a_table() -> None:
+    table = pd.DataFrame({"a|b": ["x|y\nz"], "c": [0.5]})
+    assert markdown(table) == "| a\\|b | c |\n|---|---|\n| x\\|y\\nz | 0.50 |\n"
 
 
 def test_one_run_alone(sweep: Path, command: Command) -> None:

@@ -218,6 +218,8 @@ def test_wrong_folders(tmp_path: Path, refused: Refused, command: Command) -> No
     status, _, errors = command(f"runs={tmp_path / 'absent'}")
     assert status == 2 and errors.startswith("error: There is no folder")
     root = write_models(tmp_path / "models")
+    assert command(f"runs={root}", f"out={tmp_path / 'excel'}", "csv=excel")[0] == 0
+    assert (tmp_path / "excel" / "table.csv").read_bytes().startswith(b"\xef\xbb\xbf")
     file = fold_of(root, "lite1", 2).predictions_file("test")
     whole = Predictions.load(file)
     classes = np.array(list("wxyz"))

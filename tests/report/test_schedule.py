@@ -1,12 +1,15 @@
 """Schedule plots show the learning rates that a run would use."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
+from product_cls.display.style import png
 from product_cls.optim.schedules import cosine_lr, restarts_lr
 from product_cls.report.schedule import main
 from product_cls.report.schedule_plot import (
@@ -74,3 +77,14 @@ def test_wrong_words(run_command, tmp_path: Path, words: list[str], sentence: st
     status, _, errors = command(*words, f"out={tmp_path / 'x.png'}")
     assert status == 2 and sentence in errors and errors.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_names_in_plots_are_drawn_as_they_are() -> None:
+    figure = Figure(figsize=(4, 1))
+    axes = figure.subplots()
+    axes.set_title("정면 $x^{$ and $y")  # as mathematics it could not be drawn
+    axes.set_yscale("log")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a glyph that the font lacks
+        assert png(figure)
+    assert any("mathdefault" in label.get_text() for label in axes.get_yticklabels())

@@ -20,6 +20,7 @@ from product_cls.inference.predictor import Predictor
 from product_cls.retrieval.index.__main__ import Arguments, build
 from product_cls.retrieval.index.embed import load_predictors
 from product_cls.retrieval.index.model import IndexModel
+from product_cls.retrieval.index.sources import load_embedded_runs
 from product_cls.retrieval.index.store import GalleryIndex
 from product_cls.retrieval.open_model import open_model
 from product_cls.runs.folder import RunFolder
@@ -70,8 +71,30 @@ def test_sweep_votes_and_names_the_runs_it_leaves_out(sweep: Path, tiny_root: Pa
     model = open_model(sweep, device="cpu")
     mean = (stored.scores + align([("a", stored), ("b", other)])[1].scores) / 2
     np.testing.assert_allclose(model.predict(files), mean, **CLOSE)
-    (note,) = model.notes
+    note, count = model.notes
+    assert count == "2 of 3 runs answer."
     assert "fold=2,seed=1" in note and "failed: Out of memory; it is left out." in note
+
+
+def test_a_damaged_run_is_left_out_of_a_vote_by_name(
+    sweep: Path, retrieval: Path, tiny_root: Path, tmp_path: Path, refused: Refused
+) -> None:
+    for source, damaged in ((sweep, "checkpoints/best.ckpt"), (retrieval, "predictions/val.npz")):
+        copy = shutil.copytree(source, tmp_path / source.name)
+        first, second = sorted(copy.glob("fold=[01]*"))
+        content = bytearray((first / damaged).read_bytes())
+        content[len(content) // 2] ^= 1
+        (first / damaged).write_bytes(content)
+        model = open_model(copy, device="cpu")
+        assert any(str(first) in note and "cannot be used" in note for note in model.notes)
+        assert model.notes[-1].startswith("1 of ")
+        files = [tiny_root / "test" / "3.jpg"]
+        alone = open_model(second, device="cpu")
+        np.testing.assert_allclose(model.predict(files), alone.predict(files), **CLOSE)
+        with refused("damaged"):  # the run that was asked for
+            open_model(first)
+    runs, left_out = load_embedded_runs([tmp_path / retrieval.name], tta=True)
+    assert len(runs) == 1 and "cannot be used" in left_out[0]
 
 
 def test_debug_run_is_opened_alone_with_a_note(sweep: Path, tmp_path: Path) -> None:
@@ -80,7 +103,7 @@ def test_debug_run_is_opened_alone_with_a_note(sweep: Path, tmp_path: Path) -> N
     debug = RunFolder(tmp_path / "sweep" / "fold=0")
     debug.update_status(limited=True)
     (alone,) = open_model(debug.path).notes
-    (beside,) = open_model(tmp_path / "sweep").notes
+    beside, _ = open_model(tmp_path / "sweep").notes
     assert "a part of the pictures only" in alone and "left out" not in alone
     assert "a part of the pictures only" in beside and "left out" in beside
 
@@ -145,6 +168,11 @@ def test_damaged_checkpoints_are_refused(
         torch.save({**whole, "hyper_parameters": changed}, file)
         with refused(words):
             open_model(file)
+    # Refused before 10^9 numbers for each feature are allocated.
+    spec = {"name": "retrieval", "label": "label", "classes": ["a", "b"], "embedding": 10**9}
+    torch.save({**whole, "hyper_parameters": {**parameters, "task": spec}}, file)
+    with refused("is to be of shape [1000000000, "):
+        open_model(file)
     name = next(key for key in whole["state_dict"] if key.endswith("weight"))
     broken = whole["state_dict"][name].clone()
     broken.view(-1)[0] = torch.nan
@@ -248,6 +276,8 @@ def test_onnx_file(retrieval: Path, sweep: Path, tiny_root: Path, tmp_path: Path
         checkpoint = RunFolder(run).best_checkpoint
         export_onnx(Predictor.load(checkpoint), tmp_path / "model.onnx")
         exported = open_model(tmp_path / "model.onnx")
+        by_head = "the softmax of the head in an ONNX file, not by neighbours"
+        assert (exported.how == by_head) == (run.parent == retrieval)
         # A copy, because the checkpoint of a retrieval run would be answered by its gallery.
         alone = shutil.copy(checkpoint, tmp_path / "alone.ckpt")
         network = open_model(alone, device="cpu", tta=["identity"])
@@ -259,6 +289,13 @@ def test_onnx_file(retrieval: Path, sweep: Path, tiny_root: Path, tmp_path: Path
                 exported.embed(files)
     with pytest.raises(ValueError, match=r"tta=.* has no effect on an ONNX file"):
         open_model(tmp_path / "model.onnx", tta=["hflip"])
+    content = (tmp_path / "model.onnx").read_bytes()
+    for place in (len(content) // 2, len(content) - 5):  # in the weights, in the checksum
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        (tmp_path / "damaged.onnx").write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged"):
+            open_model(tmp_path / "damaged.onnx")
 
 
 def test_wrong_input_is_one_sentence(sweep: Path, tmp_path: Path, refused: Refused) -> None:

@@ -120,7 +120,7 @@ def test_default_vote_is_the_indexs(
     build(Arguments(runs=str(run.path), out=str(out), vote="nearest", k=2))
     words = (f"index={out}", f"images={asked}", f"out={tmp_path}", "shown=2")
     status, output, _ = command(*words, "threshold=tuned")
-    assert status == 0 and "32 pictures, vote=nearest k=2 ->" in output
+    assert status == 0 and "32 pictures, vote=nearest k=2, unknown below similarity 0." in output
     status, output, _ = command(*words, "k=4")
     assert status == 0 and "32 pictures, vote=nearest k=4 ->" in output
 

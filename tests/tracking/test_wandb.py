@@ -18,6 +18,8 @@ from runs_in_process import RETRIEVAL, train, train_interrupted
 
 from product_cls.core.errors import UserError
 from product_cls.ensemble import __main__ as ensemble
+from product_cls.ensemble.blend_folders import EnsembleResult
+from product_cls.ensemble.members import Member
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking import wandb_ensemble, wandb_run
 from product_cls.tracking.sync import main, unsynced
@@ -340,25 +342,27 @@ def test_bad_settings_fail_before_training(
     assert str(caught.value) == sentence
 
 
-def test_runs_with_weight_0_are_not_inputs_of_an_ensemble(
+def test_the_inputs_of_an_ensemble_are_the_runs_in_its_vote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in "abc":
-        RunFolder(tmp_path / "sweep" / name).update_status(state="done", tracking_id=name)
+    """Not a finished run that was left out, nor one of weight 0."""
+    folders = [RunFolder(tmp_path / "sweep" / name) for name in "abcd"]
+    for folder in folders:
+        folder.update_status(state="done", tracking_id=folder.path.name)
     start, inputs = Mock(), []
     monkeypatch.setattr(wandb_ensemble, "start", start)
     monkeypatch.setattr(wandb_ensemble, "use", lambda run, artifact: inputs.append(artifact.name))
     table, out = pd.DataFrame({"run": ["a"]}), tmp_path / "out"
-    wandb_ensemble.keep_ensemble(
-        "shop", [tmp_path / "sweep"], out, {}, table, {}, weights=[2.0, 0.0, 1.0]
-    )
-    assert inputs == ["predictions-a", "predictions-c"]
+    members = [Member(folder.path.name, "g", {}, folder=folder) for folder in folders[1:]]
+    result = EnsembleResult(members, ["a is damaged"], Mock(), {}, [2.0, 0.0, 1.0], {}, None, [])
+    wandb_ensemble.keep_ensemble("shop", "sweep", result.inputs, out, {}, table, {})
+    assert inputs == ["predictions-b", "predictions-d"]
     begun = start.call_args.kwargs
     assert begun["name"] == "ensemble of 2 runs" and len(begun["config"]["of"]) == 2
     assert "did not receive" not in capsys.readouterr().out
-    # A run that has finished since the blend is also an error, and also printed.
-    wandb_ensemble.keep_ensemble("shop", [tmp_path / "sweep"], out, {}, table, {}, weights=[1.0])
-    assert "did not receive" in capsys.readouterr().out
+    start.side_effect = OSError("no network")
+    wandb_ensemble.keep_ensemble("shop", "sweep", result.inputs, out, {}, table, {})
+    assert "did not receive the whole ensemble (no network)" in capsys.readouterr().out
 
 
 def test_no_login_of_the_command_line_is_kept(

@@ -128,6 +128,8 @@ def build(arguments: Arguments) -> None:
     runs, left_out = load_embedded_runs([Path(str(root)) for root in roots], tta=arguments.tta)
     for sentence in left_out:
         print(f"LEFT OUT: {sentence}.")
+    if left_out:
+        print(f"Indexed: {len(runs)} of {len(runs) + len(left_out)} runs.")
     runs = weigh_runs(runs, arguments.weights)
     with keys_for_arguments(kind="vote"):
         vote = runs[0].vote.altered(arguments.vote, arguments.k)

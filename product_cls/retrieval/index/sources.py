@@ -45,7 +45,7 @@ def load_embedded_runs(roots: Sequence[Path], *, tta: bool) -> tuple[list[Embedd
             unaugmented pictures.
 
     Raises:
-        UserError: a folder without such a run, a run listed twice, or a run that lacks a file.
+        UserError: a folder without such a run, or a run listed twice.
     """
     runs: list[EmbeddedRun] = []
     left_out: list[str] = []
@@ -58,11 +58,14 @@ def load_embedded_runs(roots: Sequence[Path], *, tta: bool) -> tuple[list[Embedd
             if shortcoming := folder.shortcoming():
                 reasons.append(f"{name} {shortcoming}")
                 continue
-            predictor = Predictor.load(folder.best_checkpoint)
-            if predictor.task.needs_gallery:
-                runs.append(embedded_run(folder, predictor, tta=tta))
-            else:
-                reasons.append(f"{name} is of task={predictor.task.name}, not retrieval")
+            try:
+                predictor = Predictor.load(folder.best_checkpoint)
+                if predictor.task.needs_gallery:
+                    runs.append(embedded_run(folder, predictor, tta=tta))
+                else:
+                    reasons.append(f"{name} is of task={predictor.task.name}, not retrieval")
+            except UserError as error:  # one bad folder does not end the index of the others
+                reasons.append(f"{name} cannot be used: {str(error).rstrip('.')}")
         if len(runs) == count:
             raise UserError(f"No run in {root} can be indexed: {'; '.join(reasons)}.")
         left_out += reasons
