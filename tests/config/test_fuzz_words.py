@@ -1,14 +1,14 @@
 """Any words for any key: a config, or one sentence.
 
-``FUZZ_EXAMPLES=20000 pytest tests/config/test_fuzz_words.py`` tries more of them.
+``helpers/fuzzing.py`` sets how many.
 """
 
-import os
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from fuzzing import fuzz
+from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from runs_in_process import ROOT
@@ -18,7 +18,6 @@ from product_cls.config.compose import compose_run
 from product_cls.core.errors import UserError
 from product_cls.core.nested import flatten
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
 
 
@@ -89,13 +88,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@settings(
-    max_examples=EXAMPLES,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@fuzz(2)
 @given(st.lists(WORDS, min_size=1, max_size=3))
 @example(["data.root='"])
 @example(["name=${name}"])

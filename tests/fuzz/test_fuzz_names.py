@@ -19,7 +19,7 @@ from product_cls.data.people import read_people
 from product_cls.data.readers import read_folder
 from product_cls.data.store import build_store
 
-pytestmark = pytest.mark.usefixtures("counted", "nothing_outside")
+pytestmark = pytest.mark.usefixtures("nothing_outside")
 
 ODD = [
     *(

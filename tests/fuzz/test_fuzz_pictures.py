@@ -17,7 +17,7 @@ from PIL import Image
 from product_cls.data.pictures import Fit, load_picture, resize
 from product_cls.data.store import build_store
 
-pytestmark = pytest.mark.usefixtures("counted", "nothing_outside")
+pytestmark = pytest.mark.usefixtures("nothing_outside")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow warns of what it repairs
 

@@ -17,7 +17,7 @@ from product_cls.analysis.samples import read_samples
 from product_cls.ensemble.members import load_members
 from product_cls.runs.folder import RunFolder, find_runs
 
-pytestmark = pytest.mark.usefixtures("counted", "nothing_outside")
+pytestmark = pytest.mark.usefixtures("nothing_outside")
 
 ROWS = ((), ("rotate",))
 FILES = ("config.yaml", "status.json", "metrics.json", ".hydra/overrides.yaml", "logs/metrics.csv")

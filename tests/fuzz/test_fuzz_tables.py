@@ -17,7 +17,7 @@ from product_cls.data.incoming import list_images
 from product_cls.data.label_table import read_label_table
 from product_cls.data.readers import read_competition, read_csv, read_grocery
 
-pytestmark = pytest.mark.usefixtures("counted", "nothing_outside")
+pytestmark = pytest.mark.usefixtures("nothing_outside")
 
 NAMES = ("a.png", "b.png", "c.png", "d.png", "e.png", "f.png", "00001.png", "00002.png")
 VALID = "path,label,split,view,group\n" + "".join(

@@ -1,14 +1,16 @@
 """Fuzz tests: how many inputs they try, what may happen, and how the inputs are counted.
 
-``FUZZ_EXAMPLES=2000 pytest tests/fuzz`` tries more inputs than CI does; each run has the same ones.
+``FUZZ_EXAMPLES=2000 pytest -m fuzz`` tries more inputs than CI does; each run has the same ones.
 """
 
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
@@ -18,12 +20,12 @@ tried = 0  # inputs of this process; `conftest.py` reports the sum of all proces
 
 
 def fuzz(share: float = 1.0) -> Callable[[Any], Any]:
-    """Settings of a fuzz test.
+    """Marks a test with ``given`` as a fuzz test and counts its inputs.
 
     Args:
         share: of ``EXAMPLES``, less than 1 for inputs that take long.
     """
-    return settings(
+    bounded = settings(
         max_examples=max(5, round(EXAMPLES * share)),
         derandomize=True,
         database=None,
@@ -31,6 +33,20 @@ def fuzz(share: float = 1.0) -> Callable[[Any], Any]:
         phases=(Phase.explicit, Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
+
+    def decorate(test: Any) -> Any:
+        one_input = test.hypothesis.inner_test
+
+        @wraps(one_input)
+        def counted(*arguments: Any, **named: Any) -> None:
+            global tried
+            tried += 1
+            one_input(*arguments, **named)
+
+        test.hypothesis.inner_test = counted
+        return pytest.mark.fuzz(pytest.mark.usefixtures("counted")(bounded(test)))
+
+    return decorate
 
 
 @contextmanager
@@ -42,8 +58,6 @@ def refusing(*allowed: type[Exception]) -> Iterator[None]:
     Args:
         allowed: further exceptions beside ValueError, of which UserError is one.
     """
-    global tried
-    tried += 1
     started = time.process_time()
     try:
         yield

@@ -1,12 +1,11 @@
 """Random damage to the files of run folders: one sentence or a run that is left out, never a wrong
 result.
 
-FUZZ_EXAMPLES=20000 runs more than the few that every test run does.
+``helpers/fuzzing.py`` sets how many inputs are tried.
 """
 
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from fuzzing import fuzz
+from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_sweeps import synthetic_predictions, write_multirun, write_run
 
@@ -27,14 +27,6 @@ from product_cls.report.held_out import has_labelled_test, read_held_out
 from product_cls.report.summary import csv_table, result_table, summarise_experiment
 from product_cls.runs.folder import RunFolder, find_runs
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
-fuzz = settings(
-    max_examples=EXAMPLES,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner),
@@ -106,7 +98,7 @@ def read_all(root: Path) -> list[Any]:
     return results
 
 
-@fuzz
+@fuzz()
 @given(data=st.data())
 def test_bytes_of_predictions(
     data: st.DataObject, clean: Path, damage: Callable[[str, bytes], Path]
@@ -139,7 +131,7 @@ def test_bytes_of_predictions(
     assert ensemble is not None and len(ensemble.members) in (1, 2)
 
 
-@fuzz
+@fuzz()
 @given(data=st.data())
 def test_arrays_of_predictions(data: st.DataObject, damage: Callable[[str, bytes], Path]) -> None:
     """Whole files, with right checksums, whose content cannot be."""
@@ -164,7 +156,7 @@ def test_arrays_of_predictions(data: st.DataObject, damage: Callable[[str, bytes
         assert len(results[0].members) == 1
 
 
-@fuzz
+@fuzz()
 @given(name=st.sampled_from([*DOCUMENTS, "multirun.yaml"]), data=st.data())
 def test_documents(name: str, data: st.DataObject, damage: Callable[[str, bytes], Path]) -> None:
     if data.draw(st.booleans()):

@@ -1,10 +1,9 @@
 """Odd names and damaged files of an index: nothing but a ``UserError``, and no damage is believed.
 
-``FUZZ_EXAMPLES=20000`` makes a long run; the examples are the same in each run.
+``helpers/fuzzing.py`` sets how many inputs are tried.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzzing import fuzz
+from hypothesis import given
 from hypothesis import strategies as st
 from made_index import forge, made_index
 
@@ -24,13 +24,6 @@ from product_cls.retrieval.index.sheet import SheetCell, neighbour_sheet
 from product_cls.retrieval.index.store import GalleryIndex
 from product_cls.retrieval.index.writing import write_index
 
-fuzz = settings(
-    derandomize=True,
-    deadline=None,
-    database=None,
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "150")),
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 NAMES = st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled_from(
     ["a\rb", "a\r\nb", "=1+1", '"', "a,b", "a\udcb0", "\u1100\u1161", "x" * 255, "\ufeff", "#"]
 )
@@ -93,7 +86,7 @@ def equal(first: GalleryIndex, second: GalleryIndex) -> bool:
     )
 
 
-@fuzz
+@fuzz(2)
 @given(name=st.sampled_from(["index.json", "embeddings.npy", "pictures.csv"]), damage=damages())
 def test_damaged_bytes_are_not_believed(built: Path, name: str, damage: Damage) -> None:
     original, content = GalleryIndex.open(built), (built / name).read_bytes()
@@ -105,7 +98,7 @@ def test_damaged_bytes_are_not_believed(built: Path, name: str, damage: Damage) 
         (built / name).write_bytes(content)
 
 
-@fuzz
+@fuzz(2)
 @given(name=st.sampled_from(["embeddings.npy", "pictures.csv"]), damage=damages())
 def test_forged_files_are_refused_or_opened(built: Path, name: str, damage: Damage) -> None:
     saved = {file: (built / file).read_bytes() for file in ("index.json", name)}
@@ -118,7 +111,7 @@ def test_forged_files_are_refused_or_opened(built: Path, name: str, damage: Dama
             (built / file).write_bytes(content)
 
 
-@fuzz
+@fuzz(2)
 @given(data=st.data(), value=VALUES)
 def test_forged_settings_are_refused_or_opened(
     built: Path, data: st.DataObject, value: Any
@@ -140,7 +133,7 @@ def test_forged_settings_are_refused_or_opened(
         (built / "index.json").write_bytes(content)
 
 
-@fuzz
+@fuzz(2)
 @given(classes=st.lists(NAMES, min_size=1, max_size=3), ids=st.lists(NAMES, min_size=3, max_size=3))
 def test_odd_names_are_written_as_they_are_or_refused(
     tmp_path: Path, classes: list[str], ids: list[str]
@@ -165,7 +158,7 @@ def test_odd_names_are_written_as_they_are_or_refused(
     shutil.rmtree(tmp_path / "products")
 
 
-@settings(fuzz, max_examples=max(1, fuzz.max_examples // 10))
+@fuzz(0.3)
 @given(lines=st.lists(NAMES | st.text(max_size=400), min_size=1, max_size=3))
 def test_sheets_show_odd_names(tiny_root: Path, lines: list[str]) -> None:
     neighbour_sheet([[SheetCell(tiny_root / "test" / "3.jpg", lines, False)]])

@@ -5,7 +5,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from hypothesis import given, settings
+from fuzzing import fuzz
+from hypothesis import given
 from hypothesis import strategies as st
 
 from product_cls.data.incoming import list_images
@@ -23,7 +24,6 @@ ENCODINGS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp949", 
 NAMES = st.lists(
     st.one_of(CELLS, st.binary(min_size=1, max_size=4).map(os.fsdecode)), min_size=1, max_size=3
 )
-BOUNDED = settings(max_examples=120, derandomize=True, deadline=None)
 
 
 def answers_or_refuses(read: Callable[[], object]) -> None:
@@ -33,7 +33,7 @@ def answers_or_refuses(read: Callable[[], object]) -> None:
         str(error).encode()
 
 
-@BOUNDED
+@fuzz(2)
 @given(
     HEADERS, st.lists(st.lists(CELLS, max_size=4), max_size=5), st.sampled_from(",;\t|"), ENCODINGS
 )
@@ -55,7 +55,7 @@ def test_tables(header: str, rows: list[list[str]], mark: str, encoding: str) ->
         )
 
 
-@BOUNDED
+@fuzz(2)
 @given(st.lists(st.tuples(NAMES, st.sampled_from(["file", "pipe", "link", "up"])), max_size=6))
 def test_folders(entries: list[tuple[list[str], str]]) -> None:
     with tempfile.TemporaryDirectory() as name:
