@@ -25,7 +25,7 @@ def test_a_file_counts_by_its_contents(tmp_path: Path, monkeypatch: pytest.Monke
     Path("auto").write_bytes(b"a file called like a word")
 
     def mark(**values: str) -> str:
-        return fingerprint({"model": values, "callbacks": {"teachers": [values]}})
+        return fingerprint({"model": values, "loss": {"teachers": [values]}})
 
     first = mark(weights="w.ckpt")
     Path("moved.ckpt").write_bytes(b"one")
@@ -37,6 +37,10 @@ def test_a_file_counts_by_its_contents(tmp_path: Path, monkeypatch: pytest.Monke
     assert mark(weights="auto") == word
     # Samples and folds have digests of their own.
     assert fingerprint({"data": {"csv": "w.ckpt"}}) != fingerprint({"data": {"csv": "moved.ckpt"}})
+    # Callbacks may write the files that they name.
+    before = fingerprint({"callbacks": {"log": {"file": "w.ckpt"}}})
+    Path("w.ckpt").write_bytes(b"written by the run")
+    assert fingerprint({"callbacks": {"log": {"file": "w.ckpt"}}}) == before
 
 
 def test_contents_belong_to_the_whole_fingerprint() -> None:
