@@ -15,6 +15,7 @@ from synthetic_sweeps import EFFECTS, folder_of, write_ablation
 from product_cls.report.__main__ import main
 from product_cls.report.confusions import worst_pairs
 from product_cls.report.experiment import read_experiment
+from product_cls.runs.folder import find_runs
 
 Command = Callable[..., tuple[int, str, str]]
 FIVE = {row: EFFECTS[row] for row in list(EFFECTS)[:5]}
@@ -102,6 +103,18 @@ def test_equal_runs_give_equal_bytes(sweep: Path, tmp_path: Path, command: Comma
     command(f"runs={sweep}", f"out={tmp_path / 'two'}")
     for name in FILES:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_damaged_curves_and_settings_do_not_end_a_report(
+    sweep: Path, tmp_path: Path, command: Command
+) -> None:
+    copy = shutil.copytree(sweep, tmp_path / "copy")
+    for run in find_runs(copy):
+        run.curves_file.write_text("epoch,val/accuracy\nfirst,0.5\n2,much\n")
+        run.config_file.write_bytes(b"\xff" + run.config_file.read_bytes())
+    status, output, errors = command(f"runs={copy}", f"out={tmp_path / 'out'}")
+    assert status == 0 and "No learning curves" in output, errors
+    assert (tmp_path / "out" / "report.html").is_file()
 
 
 def test_default_folder_is_not_taken_for_a_run(tmp_path: Path, command: Command) -> None:

@@ -238,6 +238,7 @@ def add_products(arguments: Arguments) -> None:
 
     from product_cls.core.device import pick_device
     from product_cls.core.tables import csv_bytes, formula_note
+    from product_cls.data.faults import listed
     from product_cls.retrieval.index.add import list_products, outvoted_labels
     from product_cls.retrieval.index.embed import embed_pictures, load_predictors
     from product_cls.retrieval.index.store import GalleryIndex
@@ -284,7 +285,7 @@ def add_products(arguments: Arguments) -> None:
         state = "new" if label not in index.classes else "known"
         print(f"{state} product {shown(label)}: {count} added")
     if outvoted := outvoted_labels(grown, labels):
-        names = ", ".join(map(shown, outvoted[:NAMED])) + (", ..." if len(outvoted) > NAMED else "")
+        names = listed(outvoted, NAMED)
         print(
             f"NOTE: fewer than {grown.vote.needed} pictures, so that with {grown.vote} other "
             f"products can outvote them, however near they are: {names}; add more pictures, or "
