@@ -80,13 +80,16 @@ def has_settings(recorded: object, settings: str) -> bool:
 def _with_contents_of_files(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config in which the digest of each named file stands for its path."""
 
-    def replaced(value: Any) -> Any:
+    def replaced(value: Any, key: str = "") -> Any:
         if isinstance(value, Mapping):
-            return {key: replaced(item) for key, item in value.items()}
+            return {name: replaced(item, str(name)) for name, item in value.items()}
         if isinstance(value, list):
             return [replaced(item) for item in value]
+        if not isinstance(value, str):
+            return value
         # A bare word is a choice, even where a file of that name happens to lie about.
-        if not isinstance(value, str) or not re.search(r"[./\\]", value):
+        weights = key == "weights" and value not in ("auto", "package", "hub", "none")
+        if not weights and not re.search(r"[./\\]", value):
             return value
         try:
             return f"file:{file_checksum(Path(value))}"

@@ -32,6 +32,8 @@ def test_a_file_counts_by_its_contents(tmp_path: Path, monkeypatch: pytest.Monke
     assert mark(weights="moved.ckpt") == mark(weights=str(tmp_path / "w.ckpt")) == first
     Path("w.ckpt").write_bytes(b"two")
     assert mark(weights="w.ckpt") != first
+    Path("bare").write_bytes(b"one")
+    assert mark(weights="bare") == first  # a file without a suffix
     word = mark(weights="auto")
     Path("auto").unlink()
     assert mark(weights="auto") == word
