@@ -90,7 +90,7 @@ def _report_test(arguments: Arguments, root: Path, out: Path) -> None:
 
 def _report_held_out(arguments: Arguments, root: Path, out: Path) -> None:
     from product_cls.display.tables import print_table
-    from product_cls.report.held_out import SHOWN, pictures_table, read_held_out, settings_table
+    from product_cls.report.held_out import pictures_table, read_held_out, settings_table
     from product_cls.report.held_out_report import METHOD, TITLE, write_held_out_report
 
     study = read_held_out(root, tta=arguments.tta, failed=arguments.failed)
@@ -98,7 +98,7 @@ def _report_held_out(arguments: Arguments, root: Path, out: Path) -> None:
     files, problems = write_held_out_report(study, row, out, csv=arguments.csv)
     print(f"{study.headline()}.")
     print_table(settings_table(study), title=f"{root}: {TITLE}")
-    doubtful = pictures_table(row).head(min(SHOWN, 5))
+    doubtful = pictures_table(row).head(5)
     print_table(doubtful, title=f"the most doubtful pictures of '{row.name}'")
     print(METHOD)
     for sentence in [*study.notes, *problems]:
