@@ -8,7 +8,6 @@ from pathlib import Path
 
 from product_cls.core.cli import MISSING, guard, parse_arguments
 from product_cls.core.csv_style import check_style
-from product_cls.core.errors import UserError
 from product_cls.core.files import check_place
 from product_cls.runs.folder import find_runs
 
@@ -49,15 +48,14 @@ def main() -> None:
     out = Path(arguments.out) if arguments.out else root / "report"
     check_place(out)
     # Imported here, so that --help and errors appear at once.
+    from product_cls.display.outputs import results_in
     from product_cls.report.held_out import has_labelled_test
 
-    try:
+    with results_in(out):
         if has_labelled_test(root):
             _report_test(arguments, root, out)
         else:
             _report_held_out(arguments, root, out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror or error}.") from None
 
 
 def _report_test(arguments: Arguments, root: Path, out: Path) -> None:
