@@ -361,7 +361,8 @@ def runs(root: str | Path = "multirun") -> pd.DataFrame:
         }
         try:
             if folder.metrics_file.exists():
-                row = {**row, **flatten(folder.metrics(), separator="/"), **row}
+                metrics = flatten(folder.metrics(), separator="/")
+                row |= {name: value for name, value in metrics.items() if name not in row}
         except UserError as error:  # the other runs' rows do not depend on it
             row |= {"state": "unreadable", "error": str(error).rstrip(".")}
         rows.append(row)

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from product_cls.core.errors import UserError
-from product_cls.inference.predictions import Predictions, view_name
+from product_cls.data.fold_names import view_name
+from product_cls.inference.predictions import Predictions
 
 
 @dataclass(frozen=True)

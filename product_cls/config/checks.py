@@ -185,9 +185,8 @@ def _check_new_place(key: str, place: Path) -> None:
         except UserError as error:
             raise UserError(f"{key}={shown(place)}: {error}") from None
     except (OSError, ValueError) as error:
-        name = shown(place)
-        name = name if len(name) < 80 else f"{name[:60]}..."
-        raise UserError(f"{key}={name}: {getattr(error, 'strerror', None) or error}.") from None
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{key}={shown(place, 60)}: {why}.") from None
 
 
 def _check_values(config: DictConfig) -> None:

@@ -38,8 +38,7 @@ def check_place_below(key: str, name: Any) -> None:
     """
     problem = _problem(name)
     if problem:
-        value = "null" if name is None else shown(name)
-        value = value if len(value) < 80 else f"{value[:60]}..."
+        value = "null" if name is None else shown(name, 60)
         raise UserError(f"{key}={value} {problem}; allowed: the name of a folder in multirun/.")
 
 

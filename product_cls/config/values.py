@@ -9,15 +9,14 @@ from product_cls.core.arguments import as_typed
 from product_cls.core.cpu_count import usable_cores
 from product_cls.core.errors import UserError
 from product_cls.core.names import shown
-
-LARGEST_SIDE = 10_000  # pixels; a batch of larger pictures fits no memory
+from product_cls.core.picture_sides import LARGEST, SMALLEST
 
 
 def image_size(value: Any) -> tuple[int, int]:
     """``data.size`` as height and width in pixels; a single number stands for both.
 
     Raises:
-        UserError: the value is neither one nor two whole numbers above 0.
+        UserError: the value is neither one nor two whole numbers in the range of sides.
     """
     pair = [value, value] if isinstance(value, int) else value
     if OmegaConf.is_config(pair):
@@ -25,11 +24,11 @@ def image_size(value: Any) -> tuple[int, int]:
     if not (
         isinstance(pair, list)
         and len(pair) == 2
-        and all(type(x) is int and 0 < x <= LARGEST_SIDE for x in pair)
+        and all(type(x) is int and SMALLEST <= x <= LARGEST for x in pair)
     ):
         raise UserError(
-            f"data.size={shown(as_typed(value))}; allowed: a number of pixels, 1 to "
-            f"{LARGEST_SIDE}, or [height, width]."
+            f"data.size={shown(as_typed(value))}; allowed: a number of pixels, {SMALLEST} to "
+            f"{LARGEST}, or [height, width]."
         )
     return pair[0], pair[1]
 

@@ -22,14 +22,14 @@ def is_text(name: str) -> bool:
     return True
 
 
-def shown(name: object) -> str:
+def shown(name: object, longest: int = LONGEST) -> str:
     """A name as it can be printed on one line.
 
     Bytes that are not UTF-8 and control characters are escaped (``\\udcb0``, ``\\r``). A name of
-    more than ``LONGEST`` characters is cut.
+    more than ``longest`` characters is cut.
     """
     text = str(name)
-    cut = f"{text[:LONGEST]}..." if len(text) > LONGEST else text
+    cut = f"{text[:longest]}..." if len(text) > longest else text
     return printable(cut)
 
 

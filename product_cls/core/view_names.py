@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 
 from product_cls.core.errors import UserError
+from product_cls.core.picture_sides import SMALLEST
 
 NAMES = ("identity", "hflip", "vflip", "rot90", "rot180", "rot270", "five_crop")
 SIZE = re.compile(r"size_(\d{1,4})", re.ASCII)
-SMALLEST = 8  # pixels of size_<pixels>
 
 
 def steps_of(name: object) -> list[str]:

@@ -54,9 +54,10 @@ def view_names(samples: pd.DataFrame, folds: "pd.Series[int]") -> list[str] | No
 
 
 def view_name(view: str | float) -> str:
+    """A view's name, for commands and tables: whole numbers have no decimal point."""
     if isinstance(view, str):
         return view
-    return str(int(view)) if float(view).is_integer() else str(float(view))
+    return str(int(view)) if float(view).is_integer() else str(view)
 
 
 def fold_number(

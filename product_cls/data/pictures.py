@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from product_cls.core.picture_sides import LARGEST, SMALLEST
 from product_cls.data.decoding_room import ROOM
 
 # Pillow's name of each format that is read, and the suffixes of its files. Pillow would open more:
@@ -38,7 +39,6 @@ PILLOWS_LIMIT = 178_956_970  # pixels; Pillow refuses larger pictures itself
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 Fit = Literal["squash", "crop", "pad"]
-SIDES = (8, 4096)  # smallest and largest side of the pictures that networks take
 ORIENTATION = 0x0112  # EXIF tag
 BAND = 2**22  # pixels converted at a time
 IN_SHARD = re.compile(r"(?P<file>.+\.tar)/(?P<offset>\d+)\+(?P<size>\d+)")
@@ -206,15 +206,14 @@ def check_shape(size: tuple[int, int], fit: str) -> None:
         fit: one of ``Fit``.
 
     Raises:
-        ValueError: an unknown ``fit``, or a side that is not in ``SIDES``.
+        ValueError: an unknown ``fit``, or a side that is too small or too large.
     """
     if fit not in get_args(Fit):
         raise ValueError(f"fit={fit}; allowed: {', '.join(get_args(Fit))}.")
-    least, most = SIDES
-    if min(size) < least:
-        raise ValueError(f"size={size[0]}x{size[1]}; allowed: at least {least} pixels a side.")
-    if max(size) > most:
-        raise ValueError(f"size={size[0]}x{size[1]}; allowed: at most {most} pixels a side.")
+    if min(size) < SMALLEST:
+        raise ValueError(f"size={size[0]}x{size[1]}; allowed: at least {SMALLEST} pixels a side.")
+    if max(size) > LARGEST:
+        raise ValueError(f"size={size[0]}x{size[1]}; allowed: at most {LARGEST} pixels a side.")
 
 
 def check_max_pixels(max_pixels: int) -> None:

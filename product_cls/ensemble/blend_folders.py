@@ -10,6 +10,7 @@ from product_cls.core.device import pick_device
 from product_cls.core.errors import UserError
 from product_cls.core.files import check_place, write_text_whole
 from product_cls.core.tables import formula_note, write_csv
+from product_cls.display.outputs import results_in
 from product_cls.display.tables import markdown
 from product_cls.ensemble.label_thresholds import Decisions, tune_decisions
 from product_cls.ensemble.members import Member, load_members
@@ -109,10 +110,8 @@ class EnsembleResult:
         Raises:
             UserError: a file cannot be written, for example because the disk is full.
         """
-        try:
+        with results_in(out):
             return self._write(out, csv)
-        except OSError as error:
-            raise UserError(f"{out} cannot be written: {error.strerror or error}.") from None
 
     def _write(self, out: Path, csv: str) -> list[Path]:
         for split, predictions in self.splits.items():

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from product_cls.data.fold_names import view_name
 from product_cls.ensemble.weights import random_parts
-from product_cls.inference.predictions import Predictions, view_name
+from product_cls.inference.predictions import Predictions
 
 
 def parts_of(held_out: Sequence[Predictions], ids: np.ndarray) -> tuple[np.ndarray, str]:

@@ -131,10 +131,7 @@ def _named_with(root: Path, run: Member) -> Member:
 
 def _group(folder: RunFolder) -> str:
     """The run's backbone, and its overrides other than fold and seed."""
-    try:
-        words = [str(folder.config()["model"]["backbone"])]
-    except (KeyError, TypeError):
-        raise UserError(f"{folder.config_file} is damaged: it names no model.backbone.") from None
+    words = [str(folder.config()["model"]["backbone"])]
     for word in folder.path.name.split(","):
         if not word.startswith(("fold=", "seed=", "model=", "default")):
             words.append(word)

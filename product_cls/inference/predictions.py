@@ -10,6 +10,7 @@ import pandas as pd
 
 from product_cls.core.arrays import StoredArray, load_arrays, save_arrays
 from product_cls.core.errors import UserError
+from product_cls.data.fold_names import view_name
 from product_cls.inference.stored_predictions import (
     FLOATS,
     SCORES,
@@ -164,11 +165,6 @@ class Predictions:
         if len(views) < 2:
             return {}
         return {view_name(view): self.rows(self.view == view) for view in views}
-
-
-def view_name(view: Any) -> str:
-    """A view's name in tables: whole numbers have no decimal point."""
-    return f"{view:g}" if isinstance(view, float | np.floating) else str(view)
 
 
 def summarise(predictions: Predictions, task: Decoder) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from product_cls.inference.predictions import Predictions, view_name
+from product_cls.data.fold_names import view_name
+from product_cls.inference.predictions import Predictions
 
 TOP = 3  # classes with their scores; a column for each of 1,000 classes would help nobody
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from product_cls.core.checkpoint_file import read_checkpoint
 from product_cls.core.errors import UserError, reason
 from product_cls.core.names import shown
-from product_cls.data.pictures import SIDES, check_shape, load_picture, resize
+from product_cls.data.pictures import check_shape, load_picture, resize
 from product_cls.models.network import Network
 from product_cls.tasks import Task, build_task
 
@@ -23,10 +23,8 @@ def _checked_image(image: Any) -> tuple[tuple[int, int], Any]:
         ValueError: a size or a fit that no training can have.
     """
     height, width = image["size"]
-    least, most = SIDES
-    for side in (height, width):
-        if isinstance(side, bool) or not isinstance(side, int) or not least <= side <= most:
-            raise ValueError(f"image.size={shown(image['size'])}; allowed: {least} to {most}")
+    if type(height) is not int or type(width) is not int:
+        raise ValueError(f"image.size={shown(image['size'])}; allowed: two whole numbers")
     check_shape((height, width), image["fit"])
     return (height, width), image["fit"]
 

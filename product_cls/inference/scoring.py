@@ -60,7 +60,7 @@ def predict_scores(
         description: of the progress bar; None for no bar.
 
     Raises:
-        UserError: a score is NaN or infinite.
+        UserError: a score or an embedding is NaN or infinite.
     """
     view_functions = build_views(views)
     network.to(device).eval()
@@ -89,13 +89,14 @@ def predict_scores(
         arrays = [array.cpu().numpy() for pair in zip(mean, plain, strict=True) for array in pair]
         parts.append((np.asarray(batch["index"]), *arrays))
     scores = Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    check_finite(scores.tta)
-    check_finite(scores.plain)
+    for column in (scores.tta, scores.plain, scores.embedding, scores.embedding_plain):
+        if column is not None:
+            check_finite(column)
     return scores
 
 
 def check_finite(scores: np.ndarray) -> None:
-    """Check scores ``[N, C]``.
+    """Check scores ``[N, C]`` or embeddings ``[N, D]``.
 
     Raises:
         UserError: one is NaN or infinite. NaN would be taken for the best score of the first class.
@@ -104,7 +105,8 @@ def check_finite(scores: np.ndarray) -> None:
     if odd:
         raise UserError(
             f"The model gives scores that are NaN or infinite for {odd} of {len(scores)} pictures: "
-            "its training has diverged, or its file is damaged."
+            "its training has diverged (lower optimizer.lr or set trainer.gradient_clip_val=1), or "
+            "its file is damaged."
         )
 
 

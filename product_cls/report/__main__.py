@@ -8,7 +8,6 @@ from pathlib import Path
 
 from product_cls.core.cli import MISSING, guard, parse_arguments
 from product_cls.core.csv_style import check_style
-from product_cls.core.errors import UserError
 from product_cls.core.files import check_place
 from product_cls.runs.folder import find_runs
 
@@ -49,15 +48,14 @@ def main() -> None:
     out = Path(arguments.out) if arguments.out else root / "report"
     check_place(out)
     # Imported here, so that --help and errors appear at once.
+    from product_cls.display.outputs import results_in
     from product_cls.report.held_out import has_labelled_test
 
-    try:
+    with results_in(out):
         if has_labelled_test(root):
             _report_test(arguments, root, out)
         else:
             _report_held_out(arguments, root, out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror or error}.") from None
 
 
 def _report_test(arguments: Arguments, root: Path, out: Path) -> None:
@@ -90,7 +88,7 @@ def _report_test(arguments: Arguments, root: Path, out: Path) -> None:
 
 def _report_held_out(arguments: Arguments, root: Path, out: Path) -> None:
     from product_cls.display.tables import print_table
-    from product_cls.report.held_out import SHOWN, pictures_table, read_held_out, settings_table
+    from product_cls.report.held_out import pictures_table, read_held_out, settings_table
     from product_cls.report.held_out_report import METHOD, TITLE, write_held_out_report
 
     study = read_held_out(root, tta=arguments.tta, failed=arguments.failed)
@@ -98,7 +96,7 @@ def _report_held_out(arguments: Arguments, root: Path, out: Path) -> None:
     files, problems = write_held_out_report(study, row, out, csv=arguments.csv)
     print(f"{study.headline()}.")
     print_table(settings_table(study), title=f"{root}: {TITLE}")
-    doubtful = pictures_table(row).head(min(SHOWN, 5))
+    doubtful = pictures_table(row).head(5)
     print_table(doubtful, title=f"the most doubtful pictures of '{row.name}'")
     print(METHOD)
     for sentence in [*study.notes, *problems]:

@@ -1,6 +1,5 @@
 """A CSV logger whose file survives kills and resumed runs."""
 
-import csv
 import logging
 import math
 from pathlib import Path
@@ -76,7 +75,7 @@ def stored_rows(file: Path) -> list[dict[str, str]]:
         table = [{k: v for k, v in zip(header, row, strict=True) if v} for row in rows]
         if not all(math.isfinite(float(row.get("epoch", 0))) for row in table):
             raise ValueError("an epoch is not a number")
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         log.warning("%s is damaged (%s); the curves begin anew.", file, reason(error))
         return []
     return table

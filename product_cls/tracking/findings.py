@@ -12,8 +12,9 @@ from PIL import Image
 from product_cls.analysis.confusions import Confusion, confused_pairs
 from product_cls.analysis.outcomes import read_outcome
 from product_cls.core.errors import UserError
+from product_cls.data.fold_names import view_name
 from product_cls.data.pictures import load_picture
-from product_cls.inference.predictions import Predictions, view_name
+from product_cls.inference.predictions import Predictions
 from product_cls.neighbours.exact import search_exact
 from product_cls.retrieval.gallery import Gallery
 from product_cls.runs.folder import RunFolder

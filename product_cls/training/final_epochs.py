@@ -18,9 +18,9 @@ from product_cls.runs.folder import RunFolder, find_runs
 # Settings that may differ: the pictures held out, the random seed, and test-time augmentation.
 FREE = ("fold", "folds", "seed", "tta")
 
-log = logging.getLogger(__name__)
-
 SHOWN = 3  # differences named in a message
+
+log = logging.getLogger(__name__)
 
 
 def epochs_from_folds(config: Mapping[str, Any], root: Path) -> tuple[int, str]:

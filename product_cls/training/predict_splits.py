@@ -11,7 +11,6 @@ import pandas as pd
 import pytorch_lightning as pl
 
 from product_cls.config.values import batch_limit
-from product_cls.core.errors import UserError
 from product_cls.core.tables import write_csv
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.faults import listed
@@ -71,7 +70,6 @@ def predict_splits(
             limit=batch_limit(limit, loader),
             description=f"predict {split}" if sys.stdout.isatty() else None,
         )
-        _check_finite(scores, split)
         return _in_order(scores, data.indices(split))  # shards are read in another order
 
     splits = ("train", "val", "test") if task.needs_gallery else ("val", "test")
@@ -111,24 +109,6 @@ def predict_splits(
         if gallery is not None:
             metrics[split] |= retrieval_summary(predictions, others, device)
     return metrics
-
-
-def _check_finite(scores: Scores, split: str) -> None:
-    """Refuse scores or embeddings that are NaN or infinite: no picture would be told from another.
-
-    Raises:
-        UserError: naming the split and how many pictures it concerns.
-    """
-    columns = (scores.tta, scores.plain, scores.embedding, scores.embedding_plain)
-    wrong = np.zeros(len(scores.index), bool)
-    for column in columns:
-        if column is not None:
-            wrong |= ~np.isfinite(column).reshape(len(column), -1).all(axis=1)
-    if wrong.any():
-        raise UserError(
-            f"The scores of {wrong.sum()} of {len(wrong)} {split} pictures are not finite: "
-            f"training diverged; lower optimizer.lr or set trainer.gradient_clip_val=1."
-        )
 
 
 def _asked(samples: pd.DataFrame, readable: pd.DataFrame) -> np.ndarray | None:

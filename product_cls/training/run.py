@@ -24,6 +24,7 @@ from pytorch_lightning.loggers import Logger
 
 from product_cls.config.batch import can_halve
 from product_cls.config.border import missing_keys_named
+from product_cls.config.command_line import is_job
 from product_cls.config.compose import command_overrides, set_of_runs, swept_params
 from product_cls.config.instantiate import to_plain
 from product_cls.config.values import on_gpu
@@ -330,8 +331,7 @@ def refuse_sweep_without_multirun() -> None:
 def _is_single_run(hydra: Any) -> bool:
     """Whether the node ``hydra`` is of a command without ``-m``, and of no job of a sweep."""
     # hydra.mode=RUN does not mark jobs, because Hydra adds it to every command without -m.
-    is_job = any(word.startswith("hydra.job.num=") for word in command_overrides(hydra, "hydra"))
-    return hydra.mode != RunMode.MULTIRUN and not is_job
+    return hydra.mode != RunMode.MULTIRUN and not is_job(command_overrides(hydra, "hydra"))
 
 
 def warn_of_idle_launcher() -> None:

@@ -100,7 +100,8 @@ def test_a_full_disk_is_one_sentence(
     monkeypatch.setattr("product_cls.core.files.os.replace", full)
     status, _, errors = command(f"runs={sweep}")
     assert status == 2
-    assert errors == f"error: {sweep}/ensemble cannot be written: No space left on device.\n"
+    expected = f"The results cannot be written to {sweep}/ensemble: No space left on device"
+    assert errors == f"error: {expected}; files that are there are whole.\n"
     assert not list((sweep / "ensemble").rglob(".*.tmp"))
 
 

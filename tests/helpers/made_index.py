@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from product_cls.core.files import digest
+from product_cls.core.files import digest, file_checksum
 from product_cls.neighbours.votes import Vote
-from product_cls.retrieval.index.meta import file_digest
 from product_cls.retrieval.index.store import GalleryIndex, Source
 
 
@@ -33,7 +32,7 @@ def forge(folder: Path, meta: dict[str, Any]) -> None:
     meta = {name: value for name, value in meta.items() if name != "checksum"}
     if isinstance(meta["files"], dict):
         files = {name: folder / name for name in meta["files"]}
-        meta["files"] = {n: file_digest(file) for n, file in files.items() if file.is_file()}
+        meta["files"] = {n: file_checksum(file) for n, file in files.items() if file.is_file()}
     try:
         sources = [{**source, "checkpoint": ""} for source in meta["sources"]]
         meta["checksum"] = digest({**meta, "sources": sources})

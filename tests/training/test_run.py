@@ -174,7 +174,7 @@ def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
         ("data.size=big", "data.size=big"),
         ("data.batch_size=0", "data.batch_size=0"),
         ("data.batch_size=1", "data.batch_size=1 is too small for the batch norms"),
-        ("data.size=0", "data.size=0; allowed: a number of pixels, 1 to 10000"),
+        ("data.size=0", "data.size=0; allowed: a number of pixels, 8 to 4096"),
         (
             "trainer.accumulate_grad_batches=0",
             "accumulate_grad_batches=0; allowed: a whole number, 1",

@@ -4,7 +4,6 @@ A flipped bit in an index gives wrong answers that look right, so nothing is use
 checksum is verified, and every value is checked against its range.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from product_cls.core.errors import UserError, reason
-from product_cls.core.files import digest
+from product_cls.core.files import digest, file_checksum
 from product_cls.core.names import nfc, shown
 from product_cls.inference.tta import build_views
 from product_cls.neighbours.searchers import KINDS
@@ -152,7 +151,7 @@ class IndexMeta:
         if set(meta.files) != set(needed_files(meta.kind)):
             raise ValueError(f"{META} names other files than kind={meta.kind} needs")
         for name, expected in meta.files.items():
-            if file_digest(folder / name) != expected:
+            if file_checksum(folder / name) != expected:
                 raise ValueError(f"{name} is not as it was written")
         return meta
 
@@ -169,12 +168,6 @@ def _checksum(content: Mapping[str, Any]) -> str:
 def needed_files(kind: str) -> list[str]:
     """Names of the files of an index beside ``index.json``."""
     return [EMBEDDINGS, PICTURES, *([] if kind == "exact" else [FAISS])]
-
-
-def file_digest(file: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_classes(classes: Sequence[str]) -> None:

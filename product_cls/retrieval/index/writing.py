@@ -10,7 +10,7 @@ import numpy as np
 from filelock import FileLock
 
 from product_cls.core.errors import UserError, reason
-from product_cls.core.files import check_place
+from product_cls.core.files import check_place, file_checksum
 from product_cls.core.tables import write_csv
 from product_cls.neighbours.searchers import Searcher, build_searcher, save_searcher
 from product_cls.retrieval.index.layout import (
@@ -20,7 +20,7 @@ from product_cls.retrieval.index.layout import (
     PICTURES,
     leftovers,
 )
-from product_cls.retrieval.index.meta import IndexMeta, file_digest, needed_files
+from product_cls.retrieval.index.meta import IndexMeta, needed_files
 from product_cls.retrieval.index.store import GalleryIndex
 
 
@@ -115,7 +115,7 @@ def write_index(
             rejection=index.rejection,
             other_rejections=index.other_rejections,
             added=index.added,
-            files={name: file_digest(partial / name) for name in needed_files(index.kind)},
+            files={name: file_checksum(partial / name) for name in needed_files(index.kind)},
         )
         meta.write(partial)
         _read_back(index, partial, folder)
