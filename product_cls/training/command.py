@@ -7,6 +7,8 @@ at once.
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import hydra
 from hydra.errors import HydraException
@@ -41,9 +43,7 @@ def main() -> None:
     register_resolvers()
     # Of the user; the jobs of a sweep inherit the one that is set below.
     debugging = os.environ.get(FULL_ERROR) == "1" and not is_job(sys.argv)
-    # Hydra raises its errors then, instead of printing them, and one sentence is printed here.
-    os.environ[FULL_ERROR] = "1"
-    with closed_pipe_exits(), interrupt_exits():
+    with closed_pipe_exits(), interrupt_exits(), hydra_raises():
         try:
             sys.argv[1:] = read_command_line(sys.argv[1:])
             train()
@@ -53,6 +53,20 @@ def main() -> None:
                 raise
             print(f"error: {told}", file=sys.stderr)
             raise SystemExit(2) from None
+
+
+@contextmanager
+def hydra_raises() -> Iterator[None]:
+    """In the block, Hydra raises its errors instead of printing them."""
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FULL_ERROR]
+        else:
+            os.environ[FULL_ERROR] = before
 
 
 def told_of(error: Exception) -> str | None:
