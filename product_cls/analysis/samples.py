@@ -6,6 +6,7 @@ plain values, and nothing is rendered, fetched or interpolated.
 """
 
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ import pandas as pd
 import yaml
 
 from product_cls.config.compose import OWN_CONF, group_files
-from product_cls.core.errors import UserError
+from product_cls.core.errors import UserError, reason
 from product_cls.data.letters import read_letters
 from product_cls.data.rendered import read_rendered
 from product_cls.runs.folder import RunFolder
@@ -56,6 +57,10 @@ def read_samples(folder: RunFolder) -> pd.DataFrame:
         if place and not Path(place).expanduser().exists():
             raise FileNotFoundError(f"there is no data.{key}={place}")
     reader = cast(Any, get_method(target))
+    try:
+        signature(reader).bind(**arguments)
+    except TypeError as error:
+        raise UserError(f"{folder.config_file}: data.samples: {reason(error)}.") from None
     if reader in MADE and not (Path(str(arguments.get("root"))) / MADE[reader]).is_file():
         raise FileNotFoundError(f"data.root={arguments.get('root')} holds no finished set")
     samples: pd.DataFrame = reader(**arguments)

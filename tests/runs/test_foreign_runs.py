@@ -48,6 +48,7 @@ def test_only_readers_are_called(tmp_path: Path, target: Any) -> None:
         ({"path_column": {"_target_": "os.getcwd"}}, "path_column is no plain value"),
         ({"path_column": [{"_target_": "os.getcwd"}]}, "path_column is no plain value"),
         ({"_args_": ["x"]}, "_args_ is not an argument"),
+        ({"colour": "red"}, "unexpected keyword argument 'colour'"),
         ({"_partial_": True}, "_partial_ is not an argument"),
     ],
 )
@@ -55,6 +56,12 @@ def test_arguments_are_plain_values(tmp_path: Path, samples: Any, word: str) -> 
     reader = {"_target_": "product_cls.data.readers.read_csv", "file": str(table(tmp_path))}
     with pytest.raises(UserError, match=word):
         read_samples(run_with(tmp_path, reader | samples))
+
+
+def test_a_reader_without_its_arguments_is_one_sentence(tmp_path: Path) -> None:
+    run = run_with(tmp_path, {"_target_": "product_cls.data.readers.read_csv"})
+    with pytest.raises(UserError, match="missing a required argument: 'file'"):
+        read_samples(run)
 
 
 def test_a_stored_config_is_not_interpolated(
