@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
     """Read the sample table, reduced to ``data.limit``, and fit the task to it.
 
-    Logs warnings about labels and pictures that are probably mistakes.
-
     Raises:
         UserError: the readers or the task refuse the data or the settings.
     """
@@ -55,10 +53,26 @@ def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
             samples = take_subset(samples, config.data.limit, label=columns, seed=config.folds.seed)
     with keys_for_node(config.task):
         task.fit(samples)
+    return samples, task
+
+
+def warn_of_suspicions(config: DictConfig, samples: pd.DataFrame, task: Task) -> None:
+    """Log warnings about labels and pictures that are probably mistakes.
+
+    Apart from ``build_samples``, which each rank repeats: this reads pictures.
+
+    Args:
+        config: the run's config.
+        samples: the sample table.
+        task: fitted to the samples.
+
+    Raises:
+        UserError: the task refuses the data.
+    """
+    with keys_for_node(config.task):
         columns = task.stratify_by(samples)
     for sentence in suspicions(samples, columns):
         log.warning(sentence)
-    return samples, task
 
 
 def build_folds(

@@ -23,7 +23,12 @@ from product_cls.runs.folder import Action, RunFolder
 from product_cls.tasks import Task
 from product_cls.tracking.trackers import check_loggers
 from product_cls.training.checkpoints import resume_point
-from product_cls.training.data_source import build_folds, build_picture_store, build_samples
+from product_cls.training.data_source import (
+    build_folds,
+    build_picture_store,
+    build_samples,
+    warn_of_suspicions,
+)
 from product_cls.training.final_epochs import epochs_from_folds
 from product_cls.training.monitors import follow_monitor
 from product_cls.training.outputs import lost_outputs
@@ -103,6 +108,7 @@ def make_plan(config: DictConfig, folder: RunFolder, *, retry: bool = False) -> 
     # Here, because views that do not fit the pictures should not fail only after training.
     check_views(settings.tta, size)
     samples, task = build_samples(settings)
+    warn_of_suspicions(settings, samples, task)
     monitor, mode = follow_monitor(settings, task)
     folds, fold = build_folds(settings, samples, task, folder)
     settings_mark = fingerprint(
