@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from product_cls.core.errors import reason
+from product_cls.core.weight_sources import WEIGHT_SOURCES
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,6 @@ PACKAGED = {
     for n in range(3)
 }
 HALF = (0.5, 0.5, 0.5)  # mean and std of pixels in the training of the packages' networks
-SOURCES = ("auto", "package", "hub", "none")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def build_backbone(
 
     if weights == "none":
         return create(False), Weights(weights, "none")
-    if weights not in SOURCES:
+    if weights not in WEIGHT_SOURCES:
         network = create(False)
         _load_file(network, Path(weights), backbone)
         return network, Weights(weights, weights)
@@ -161,7 +161,9 @@ def _load_package(backbone: nn.Module, name: str) -> str | None:
 
 def _load_file(backbone: nn.Module, file: Path, name: str) -> None:
     if not file.is_file():
-        raise ValueError(f"weights={file}: no such file; allowed: {', '.join(SOURCES)}, or a file.")
+        raise ValueError(
+            f"weights={file}: no such file; allowed: {', '.join(WEIGHT_SOURCES)}, or a file."
+        )
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from product_cls.core.files import digest, file_checksum
+from product_cls.core.weight_sources import WEIGHT_SOURCES
 
 # Keys of the resolved config that change where a run writes or what it shows, not its results.
 UNFINGERPRINTED = (
@@ -88,7 +89,7 @@ def _with_contents_of_files(config: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(value, str):
             return value
         # A bare word is a choice, even where a file of that name happens to lie about.
-        weights = key == "weights" and value not in ("auto", "package", "hub", "none")
+        weights = key == "weights" and value not in WEIGHT_SOURCES
         if not weights and not re.search(r"[./\\]", value):
             return value
         try:
