@@ -5,20 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from task_specs import HEADS, LABELS, SINGLE
 
 from product_cls.ensemble.table import default_answers, write_submission
 from product_cls.inference.predictions import Predictions
 from product_cls.tasks import build_task
-
-SINGLE = {"name": "single_label", "label": "label", "classes": ["cola", "milk"]}
-HEADS = {
-    "name": "multi_head",
-    "heads": {
-        "brand": {"column": "brand", "classes": ["cola", "milk"]},
-        "size": {"column": "size", "classes": ["big", "small"]},
-    },
-}
-LABELS = {"name": "multi_label", "labels": ["cola", "milk"]}
 
 
 @pytest.mark.parametrize(

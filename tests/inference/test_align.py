@@ -4,20 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from task_specs import HEADS, LABELS, SINGLE
 
 from product_cls.inference.align import align
 from product_cls.inference.predictions import Predictions
 
-SINGLE = {"name": "single_label", "label": "label", "classes": ["cola", "milk"]}
 RETRIEVAL = {**SINGLE, "name": "retrieval", "vote": {"k": 1}}
-HEADS = {
-    "name": "multi_head",
-    "heads": {
-        "brand": {"column": "brand", "classes": ["cola", "milk"]},
-        "size": {"column": "size", "classes": ["big", "small"]},
-    },
-}
-LABELS = {"name": "multi_label", "labels": ["cola", "milk"]}
 
 
 def made(task: dict[str, Any], target: Any, ids: str = "xyz") -> Predictions:
