@@ -70,18 +70,9 @@ GROUPS = (
 )
 # Text that may be null, and text that may be empty.
 NULLABLE = (
-    *(
-        "monitor",
-        "data.suffix",
-        "callbacks.*.monitor",
-        "epochs_from",
-        "folds.file",
-        "data.root",
-        "data.file",
-        "data.test",
-        "data.*_column",
-    ),
-    *("data.*_file", "data.encoding", "data.separator", "task.heads.*.*", "logger.*.*"),
+    *("monitor", "callbacks.*.monitor", "epochs_from", "folds.file", "task.heads.*.*"),
+    *("data.root", "data.file", "data.test", "data.*_column", "data.*_file"),
+    *("data.suffix", "data.encoding", "data.separator", "logger.*.*"),
 )
 EMPTY = ("data.suffix", "data.separator", "logger.*.*")
 

@@ -17,9 +17,8 @@ from typing import Any
 from product_cls.core.errors import UserError
 
 HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
-LEFTOVER = re.compile(
-    r"\..+\.(?:([0-9a-f]{6})-)?(\d+)\.tmp"
-)  # a file of `whole_file`: host and PID
+# A partial file of `whole_file`: host and PID.
+LEFTOVER = re.compile(r"\..+\.(?:([0-9a-f]{6})-)?(\d+)\.tmp")
 FOREIGN_AGE = 24 * 3600.0  # seconds after which a partial file of another machine is a leftover
 _swept: set[Path] = set()  # folders whose leftovers this process has removed
 

@@ -91,11 +91,11 @@ def predict_scores(
     scores = Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     for column in (scores.tta, scores.plain, scores.embedding, scores.embedding_plain):
         if column is not None:
-            check_finite(column)
+            refuse_diverged(column)
     return scores
 
 
-def check_finite(scores: np.ndarray) -> None:
+def refuse_diverged(scores: np.ndarray) -> None:
     """Check scores ``[N, C]`` or embeddings ``[N, D]``.
 
     Raises:
@@ -145,7 +145,7 @@ def predict_embeddings(
         ]
         parts.append(normalize(torch.stack(by_view).mean(0), dim=1).cpu().numpy())
     embeddings = np.concatenate(parts)
-    check_finite(embeddings)
+    refuse_diverged(embeddings)
     return embeddings
 
 

@@ -20,7 +20,7 @@ from product_cls.core.errors import UserError
 from product_cls.data.incoming import Shape, decoded_batches
 from product_cls.data.pictures import load_picture
 from product_cls.inference.predictor import Predictor
-from product_cls.inference.scoring import check_finite, predict_embeddings, predict_scores
+from product_cls.inference.scoring import predict_embeddings, predict_scores, refuse_diverged
 from product_cls.inference.tta import check_views
 from product_cls.neighbours.join import join_embeddings
 from product_cls.tasks import Task
@@ -80,7 +80,7 @@ class PictureModel(ABC):
             UserError: a score is NaN or infinite; the first class would seem to be the best.
         """
         scores = self.score(batch)
-        check_finite(scores)
+        refuse_diverged(scores)
         return scores
 
     def predict(self, pictures: Pictures, *, batch_size: int = 64) -> np.ndarray:
