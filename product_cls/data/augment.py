@@ -1,7 +1,7 @@
 """The augmentation pipeline, built from named steps.
 
-Only this module, ``fast_augment.py``, ``policies.py`` and ``shift_scale_rotate.py`` depend on
-albumentations (frozen at 2.0.8).
+Only this module, ``fast_augment.py``, ``policies.py``, ``shift_scale_rotate.py`` and
+``viewpoint.py`` depend on albumentations (frozen at 2.0.8).
 """
 
 import random

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from torchvision.transforms import v2
 
 from product_cls.data.shift_scale_rotate import ShiftScaleRotate
+from product_cls.data.viewpoint import Foreshorten
 
 Fill = Annotated[int, Field(ge=0, le=255)]
 
@@ -140,4 +141,5 @@ STEPS: dict[str, type[A.BasicTransform]] = {
     "RandAugment": RandAugment,
     "AutoAugment": AutoAugment,
     "ShiftScaleRotate": ShiftScaleRotate,
+    "Foreshorten": Foreshorten,
 }

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-Inverse = tuple[float, float, float, float, float, float]  # two rows, from output to input
+Inverse = tuple[float, ...]  # rows of a matrix from output to input: two, or three of a homography
 Grid = tuple[np.ndarray, np.ndarray]  # source column of each output column, and the same for rows
 IDENTITY: Inverse = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -17,10 +17,11 @@ IDENTITY: Inverse = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 class Warp:
     """Output pixel (x, y) is the input at ``(a gx + b gy + c, d gx + e gy + f)``.
 
-    (gx, gy) is the grid at (x, y), or (x, y) itself without a grid.
+    (gx, gy) is the grid at (x, y), or (x, y) itself without a grid. A ``perspective`` has a third
+    row, by which both are divided, and no grid.
     """
 
-    kind: Literal["affine", "grid", "flip"]
+    kind: Literal["affine", "grid", "flip", "perspective"]
     inverse: Inverse
     grid: Grid | None = None
     border: int = cv2.BORDER_REPLICATE
@@ -38,6 +39,15 @@ class Warp:
 
     def _warp(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
+        if self.kind == "perspective":
+            return cv2.warpPerspective(
+                image,
+                self.matrix(),
+                (width, height),
+                flags=self.interpolation | cv2.WARP_INVERSE_MAP,
+                borderMode=self.border,
+                borderValue=self.fill,
+            )
         if self.grid is None:
             return cv2.warpAffine(
                 image,
@@ -56,17 +66,37 @@ class Warp:
             image, x, y, self.interpolation, borderMode=self.border, borderValue=self.fill
         )
 
+    def matrix(self) -> np.ndarray:
+        """From output to input, float64 ``[3, 3]``, without the grid."""
+        rows = self.inverse if len(self.inverse) == 9 else (*self.inverse, 0.0, 0.0, 1.0)
+        return np.array(rows).reshape(3, 3)
+
     def then(self, other: "Warp", shape: tuple[int, ...]) -> "Warp | None":
         """This warp followed by ``other`` as one warp; None if that would change the picture.
 
         Each warp fills the outside of the picture on its own, so two can be joined only if one of
-        them never samples outside (a flip, or a grid after clipping).
+        them never samples outside (a flip, or a grid after clipping). A perspective is joined with
+        affine warps and perspectives, too, where both repeat the border: what the first of the two
+        moves out of the frame, the second may bring back, which is nearer to a camera.
 
         Args:
             other: the warp that is applied afterwards.
             shape: shape of the picture, ``(H, W, ...)`` in pixels.
         """
         height, width = shape[:2]
+        joinable = (cv2.BORDER_REPLICATE, cv2.INTER_LINEAR)
+        both_joinable = (
+            (self.border, self.interpolation) == (other.border, other.interpolation) == joinable
+        )
+        if "perspective" in (self.kind, other.kind):
+            flips = "flip" in (self.kind, other.kind)
+            if "grid" in (self.kind, other.kind) or not (flips or both_joinable):
+                return None
+            if self.grid is not None:  # an affine warp that a grid has joined
+                return None
+            rows = tuple((self.matrix() @ other.matrix()).ravel().tolist())
+            frame = other if self.kind == "flip" else self
+            return replace(frame, kind="perspective", inverse=rows)
         if other.kind == "flip":
             if self.grid is None:
                 a, b, c, d, e, f = self.inverse
@@ -77,12 +107,7 @@ class Warp:
         if self.kind == "flip":
             a, b, c, d, e, f = other.inverse
             return replace(other, inverse=(-a, -b, width - 1 - c, d, e, f))
-        joinable = (cv2.BORDER_REPLICATE, cv2.INTER_LINEAR)
-        if (
-            (self.kind, other.kind) == ("affine", "grid")
-            and (self.border, self.interpolation) == joinable
-            and (other.border, other.interpolation) == joinable
-        ):
+        if (self.kind, other.kind) == ("affine", "grid") and both_joinable:
             assert other.grid is not None
             gx, gy = other.grid
             return replace(self, grid=(gx.clip(0, width - 1), gy.clip(0, height - 1)))
