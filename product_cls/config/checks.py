@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from product_cls.config.allowed import FLAG, Allowed, number, whole
+from product_cls.config.allowed import FLAG, Allowed, number, only, whole
 from product_cls.config.batch import world_size
 from product_cls.config.border import lacking, missing_keys_named
 from product_cls.config.names import check_name
@@ -36,6 +36,9 @@ CHECKS: dict[str, Allowed] = {
     "seed": SEED,
     "exclude": Allowed(OmegaConf.is_list, "a list, exclude=[rotate,cutmix]"),
     "tta": Allowed(OmegaConf.is_list, "a list, tta=[identity,hflip]"),
+    "adapt": only("batchnorm", None),
+    "adapt_share": Allowed(lambda x: type(x) in (int, float) and 0 <= x <= 1, "0 to 1"),
+    "adapt_views": only("unseen", "all"),
     "rerun": FLAG,
     "oom_retries": whole(0),
     "folds.n_splits": whole(),
@@ -70,7 +73,7 @@ GROUPS = (
 )
 # Text that may be null, and text that may be empty.
 NULLABLE = (
-    *("monitor", "callbacks.*.monitor", "epochs_from", "folds.file", "task.heads.*.*"),
+    *("adapt", "monitor", "callbacks.*.monitor", "epochs_from", "folds.file", "task.heads.*.*"),
     *("data.root", "data.file", "data.test", "data.*_column", "data.*_file"),
     *("data.suffix", "data.encoding", "data.separator", "logger.*.*"),
 )
@@ -191,6 +194,9 @@ def _check_values(config: DictConfig) -> None:
         present = OmegaConf.select(config, key, default=ABSENT) is not ABSENT
         if present and not allowed.holds(value):
             raise UserError(f"{key}={shown(as_typed(value))}; allowed: {allowed.words}.")
+    for key, default in (("adapt_share", 1), ("adapt_views", "unseen")):
+        if config.adapt is None and config[key] != default:
+            raise UserError(f"{key}={config[key]} has no effect without adapt=batchnorm.")
     check_view_names(config.tta)  # a misspelt view should not fail only after training
     if config.epochs_from is not None and config.fold != "all":
         raise UserError(

@@ -174,6 +174,33 @@ class ProductDataModule(LightningDataModule):
             persistent_workers=train and self.num_workers > 0,
         )
 
+    def some(self, indices: np.ndarray) -> DataLoader[dict[str, Any]]:
+        """A loader over some rows of the sample table, int64 ``[N]``, without augmentation."""
+        return self._plain_loader(indices, self.batch_size, shuffle=False)
+
+    def shuffled(self, indices: np.ndarray, batch_size: int) -> DataLoader[dict[str, Any]]:
+        """As ``some``, in an order that depends on ``indices`` only and mixes the classes.
+
+        Args:
+            indices: rows of the sample table, int64 ``[N]``.
+            batch_size: pictures in a batch.
+        """
+        return self._plain_loader(indices, batch_size, shuffle=True)
+
+    def _plain_loader(
+        self, indices: np.ndarray, batch_size: int, *, shuffle: bool
+    ) -> DataLoader[dict[str, Any]]:
+        rows = self.store.rows(self.samples["id"].iloc[indices].tolist())
+        return DataLoader(
+            PictureDataset(self.store, rows, self.targets, indices),
+            batch_size=batch_size,
+            sampler=self.store.sampler(rows, shuffle=shuffle, seed=0, rank=0, world_size=1),
+            num_workers=self.num_workers,
+            drop_last=shuffle and len(indices) % batch_size == 1,
+            generator=torch.Generator().manual_seed(self.seed),
+            worker_init_fn=_single_threaded_worker,
+        )
+
     def _class_sampler(self, per_class: int, indices: np.ndarray) -> ClassSampler:
         return ClassSampler(
             self.targets[indices],

@@ -45,7 +45,13 @@ UNFINGERPRINTED = (
 OTHER_FILES = ("data", "folds", "paths", "callbacks", "trainer")
 
 # Settings that came later: key -> the value with which runs are as they were before.
-ADDED: dict[str, Any] = {"monitor": None, "metrics": {}}
+ADDED: dict[str, Any] = {
+    "monitor": None,
+    "metrics": {},
+    "adapt": None,
+    "adapt_share": 1.0,
+    "adapt_views": "unseen",
+}
 
 
 def fingerprint(config: Mapping[str, Any], *data: str) -> str:

@@ -18,6 +18,7 @@ from product_cls.data.augment import Augment
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.folds import split_rows
 from product_cls.data.mix import MIX_NAMES, Mix
+from product_cls.models.batch_norms import check_batch_norms
 from product_cls.models.network import Network
 from product_cls.optim.groups import Finetune, backbone_depths
 from product_cls.optim.sam import SAM
@@ -52,6 +53,9 @@ def build_parts(
     pl.seed_everything(int(config.seed), verbose=False)
     augment, mix = build_augmentation(config, task, plan.size)
     network = build_network(config, task)
+    if config.adapt is not None:
+        with keys_for_arguments():
+            check_batch_norms(network, f"model.backbone={config.model.backbone}")
     module = build_module(config, task, network, mix, plan.size)
     check_batch_size(plan, module)
     return module, build_data(plan, augment, rank=rank)

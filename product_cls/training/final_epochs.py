@@ -16,7 +16,7 @@ from product_cls.runs.fingerprint import fingerprinted
 from product_cls.runs.folder import RunFolder, find_runs
 
 # Settings that may differ: the pictures held out, the random seed, and test-time augmentation.
-FREE = ("fold", "folds", "seed", "tta")
+FREE = ("fold", "folds", "seed", "tta", "adapt", "adapt_share", "adapt_views")
 
 SHOWN = 3  # differences named in a message
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
+from torch.utils.data import DataLoader
 
 from product_cls.config.values import batch_limit
 from product_cls.core.tables import write_csv
@@ -23,6 +24,7 @@ from product_cls.models.network import Network
 from product_cls.retrieval.gallery import Gallery, retrieval_summary, vote_by_neighbours
 from product_cls.runs.folder import RunFolder
 from product_cls.tasks import Task
+from product_cls.training.adapted_scores import adapt_scores
 from product_cls.training.plan import RunPlan
 
 log = logging.getLogger(__name__)
@@ -57,20 +59,31 @@ def predict_splits(
     vote = task.vote
     limit = plan.config.trainer.limit_val_batches
 
-    def scores_of(split: str) -> Scores:
-        loader = data.loader(split)
-        scores = predict_scores(
-            predictor.network,
+    def score(network: Network, loader: DataLoader[Any], split: str, most: int | None) -> Scores:
+        return predict_scores(
+            network,
             task,
             loader,
             plan.config.tta,
             device=device,
             # Embeddings become an index for float32 queries, so they must be float32, too.
             bf16=str(trainer.precision).startswith("bf16") and not task.needs_gallery,
-            limit=batch_limit(limit, loader),
+            limit=most,
             description=f"predict {split}" if sys.stdout.isatty() else None,
         )
+
+    def scores_of(split: str) -> Scores:
+        loader = data.loader(split)
+        scores = score(predictor.network, loader, split, batch_limit(limit, loader))
         return _in_order(scores, data.indices(split))  # shards are read in another order
+
+    def adapted_scores(split: str) -> Scores:
+        def of_rows(network: Network, rows: np.ndarray) -> Scores:
+            return _in_order(score(network, data.some(rows), split, None), rows)
+
+        return adapt_scores(
+            scored[split], split, data, predictor.network, plan.config, device, of_rows
+        )
 
     splits = ("train", "val", "test") if task.needs_gallery else ("val", "test")
     scored = {split: scores_of(split) for split in splits if len(data.ids[split])}
@@ -81,10 +94,9 @@ def predict_splits(
     names = data.samples["id"].to_numpy(dtype=np.str_)
     Truth(names, data.targets).save(folder.labels_file)
     metrics: dict[str, Any] = {}
-    for split in ("val", "test"):
-        if split not in scored:
-            continue
-        scores = scored[split]
+
+    def predicted(split: str, scores: Scores) -> tuple[Predictions, dict[str, Any]]:
+        """Predictions of a split, and their metrics."""
         rows = data.samples.iloc[scores.index]
         predictions = Predictions(
             id=rows["id"].to_numpy(dtype=np.str_),
@@ -102,12 +114,22 @@ def predict_splits(
             # A picture must not find itself.
             others = gallery.without(predictions.id)
             predictions = vote_by_neighbours(predictions, others, vote, device)
+            return predictions, summarise(predictions, task) | retrieval_summary(
+                predictions, others, device
+            )
+        return predictions, summarise(predictions, task)
+
+    for split in ("val", "test"):
+        if split not in scored:
+            continue
+        predictions, metrics[split] = predicted(split, scored[split])
+        if plan.config.adapt is not None:
+            before = metrics[split]
+            predictions, metrics[split] = predicted(split, adapted_scores(split))
+            metrics[split] |= {"unadapted": before}
         file = folder.predictions_file(split)
         predictions.save(file)
         write_csv(file.with_suffix(".csv"), predictions_table(predictions))
-        metrics[split] = summarise(predictions, task)
-        if gallery is not None:
-            metrics[split] |= retrieval_summary(predictions, others, device)
     return metrics
 
 

@@ -1,0 +1,103 @@
+"""``adapt=batchnorm``: unseen views are predicted with statistics of their own pictures."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from runs_in_process import refusal, train
+
+from product_cls.inference.adaptation import EVERYTHING, batch_size, domains
+from product_cls.inference.adaptation import refusal as why_not
+from product_cls.inference.predictions import Predictions
+
+
+def shuffled_labels(root: Path, out: Path) -> Path:
+    """A copy of the data with the labels of its test pictures permuted."""
+    shutil.copytree(root, out)
+    table = pd.read_csv(out / "views.csv", dtype=str)
+    test = table["split"] == "test"
+    table.loc[test, "label"] = table.loc[test, "label"].to_numpy()[::-1]
+    table.to_csv(out / "views.csv", index=False)
+    return out
+
+
+def test_only_unseen_views_change_and_no_test_label_is_read(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    other = shuffled_labels(tiny_root, tmp_path / "data")
+    plain = train(tmp_path / "plain", tiny_root)
+    adapted = train(tmp_path / "adapted", tiny_root, "adapt=batchnorm")
+    again = train(tmp_path / "again", other, "adapt=batchnorm")
+    files = [run.predictions_file("test") for run in (plain, adapted, again)]
+    before, after, same = map(Predictions.load, files)
+    assert after.view is not None
+    seen = after.view != 60
+    assert (before.scores[seen] == after.scores[seen]).all()
+    assert (before.scores[~seen] != after.scores[~seen]).any(axis=1).all()
+    assert (after.scores == same.scores).all()
+    assert (after.target != same.target).any()
+    assert "Adapted to view 60 of the test part" in caplog.text
+
+    metrics = adapted.metrics()["test"]
+    assert metrics["unadapted"] == plain.metrics()["test"]
+    assert metrics["accuracy"] == pytest.approx(
+        float((after.scores.argmax(axis=1) == after.target).mean())
+    )
+    assert adapted.metrics()["val"]["accuracy"] == plain.metrics()["val"]["accuracy"]
+
+
+def test_a_held_out_view_is_adapted_in_validation(tmp_path: Path, tiny_root: Path) -> None:
+    words = ("folds.strategy=view", "fold=30", "adapt=batchnorm")
+    run = train(tmp_path / "run", tiny_root, *words)
+    metrics = run.metrics()["val"]
+    assert metrics["unadapted"]["count"] == metrics["count"]
+    val = Predictions.load(run.predictions_file("val"))
+    assert (val.view == 30).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["adapt=tent"], "adapt=tent; allowed: batchnorm, null"),
+        (["adapt=batchnorm", "adapt_share=1.5"], "adapt_share=1.5; allowed: 0 to 1"),
+        (["adapt=batchnorm", "adapt_views=60"], "adapt_views=60; allowed: unseen, all"),
+        (["adapt_share=0.5"], "adapt_share=0.5 has no effect without adapt=batchnorm"),
+        (
+            ["adapt=batchnorm", "model.backbone=test_convnext"],
+            "needs batch norms, and model.backbone=test_convnext has none",
+        ),
+    ],
+)
+def test_settings_without_effect_are_refused(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    tiny_root: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert sentence in refusal(tmp_path / "run", tiny_root, caplog, *words)
+
+
+def test_domains_are_the_views_that_training_does_not_show() -> None:
+    views = pd.Series([0.0, 60.0, np.nan, 75.0, 60.0])
+    seen = pd.Series([0.0, 30.0, 0.0])
+    found = domains(views, seen, 5)
+    assert {k: rows.tolist() for k, rows in found.items()} == {"view 60": [1, 4], "view 75": [3]}
+    assert set(domains(views, seen, 5, "all")) == {"view 0", "view 60", "view 75"}
+    assert domains(None, None, 3)[EVERYTHING].tolist() == [0, 1, 2]
+
+
+def test_batches_for_statistics_are_large_and_about_equal() -> None:
+    assert [batch_size(n) for n in (1, 127, 128, 255, 256, 1152)] == [1, 127, 128, 255, 128, 128]
+
+
+def test_one_picture_or_one_class_is_no_domain() -> None:
+    assert "is one picture" in str(why_not(np.array([[0.2, 0.8]]), 1))
+    assert "holds 3 pictures that all seem to show one class" in str(
+        why_not(np.array([[0.2, 0.8]] * 3), 3)
+    )
+    assert why_not(np.array([[0.2, 0.8], [0.9, 0.1]]), 2) is None
