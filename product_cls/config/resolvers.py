@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -35,9 +37,7 @@ def run_dirname(overrides: str = "") -> str:
     return f"{name.encode()[:LONGEST_DIRNAME].decode(errors='ignore')}-{mark}"
 
 
-def rendered_name(
-    products: int, size: int, difficulty: str, seed: int, *knobs: float | None
-) -> str:
+def rendered_name(products: int, size: int, difficulty: str, seed: int, *knobs: Any) -> str:
     """Name of a rendered data set.
 
     Args:
@@ -45,11 +45,14 @@ def rendered_name(
         size: side of the pictures in pixels.
         difficulty: its name.
         seed: seed of the rendering.
-        knobs: rolls, twins, items, light and jitter; None keeps the difficulty's value.
+        knobs: rolls, twins, items, light and jitter, and lists of the training and the test
+            pitches; None, or one left out, keeps the usual value.
     """
-    names = ("rolls", "twins", "items", "light", "jitter")
+    names = ("rolls", "twins", "items", "light", "jitter", "pitches", "test_pitches")
     changed = [
-        f"-{name}{value:g}" for name, value in zip(names, knobs, strict=True) if value is not None
+        f"-{name}{'_'.join(f'{v:g}' for v in (value if isinstance(value, Sequence) else [value]))}"
+        for name, value in zip(names, knobs, strict=False)
+        if value is not None
     ]
     return f"rendered-{products}x{size}px-{difficulty}{''.join(changed)}-seed{seed}"
 

@@ -4,7 +4,7 @@ import importlib
 import logging
 import urllib.error
 import urllib.request
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -37,15 +37,17 @@ class Weights:
         asked: the requested source.
         source: the source used: ``package`` | ``hub`` | ``none`` | the path of a file.
         fallback: whether weights are random because no pretrained ones were within reach.
+        pixels: mean and std of pixels in the training of the weights; None for timm's.
     """
 
     asked: str
     source: str
     fallback: bool = False
+    pixels: tuple[tuple[float, ...], ...] | None = None
 
     def record(self) -> dict[str, Any]:
         """Plain values, for ``metrics.json``."""
-        return asdict(self)
+        return {"asked": self.asked, "source": self.source, "fallback": self.fallback}
 
 
 def build_backbone(
@@ -89,13 +91,13 @@ def build_backbone(
         return create(False), Weights(weights, "none")
     if weights not in WEIGHT_SOURCES:
         network = create(False)
-        _load_file(network, Path(weights), backbone)
-        return network, Weights(weights, weights)
+        pixels = _load_file(network, Path(weights), backbone)
+        return network, Weights(weights, weights, pixels=pixels)
     if weights == "package" or (weights == "auto" and backbone in PACKAGED):
         network = create(False)
         problem = _load_package(network, backbone)
         if problem is None:
-            return network, Weights(weights, "package")
+            return network, Weights(weights, "package", pixels=(HALF, HALF))
         if weights == "package":
             raise ValueError(f"weights=package: {problem}.")
         log.warning("Not loaded from a package: %s.", problem)
@@ -126,8 +128,8 @@ def normalization(backbone: nn.Module, weights: Weights) -> tuple[tuple[float, .
     Returns:
         ``(mean, std)`` of pixels in [0, 1], each with one value per channel.
     """
-    if weights.source == "package":
-        return HALF, HALF
+    if weights.pixels is not None:
+        return weights.pixels
     config: Any = backbone.pretrained_cfg
     return tuple(config["mean"]), tuple(config["std"])
 
@@ -159,11 +161,18 @@ def _load_package(backbone: nn.Module, name: str) -> str | None:
     return None
 
 
-def _load_file(backbone: nn.Module, file: Path, name: str) -> None:
+def _load_file(backbone: nn.Module, file: Path, name: str) -> tuple[tuple[float, ...], ...] | None:
+    """Load weights from a file.
+
+    Returns:
+        Mean and std of pixels in their training, which checkpoints of this project hold; None for
+        other files.
+    """
     if not file.is_file():
         raise ValueError(
             f"weights={file}: no such file; allowed: {', '.join(WEIGHT_SOURCES)}, or a file."
         )
+    pixels = None
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -172,6 +181,9 @@ def _load_file(backbone: nn.Module, file: Path, name: str) -> None:
         else:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
             state = loaded.get("state_dict", loaded)
+            spec = loaded.get("hyper_parameters", {}).get("network", {})
+            if {"mean", "std"} <= set(spec):
+                pixels = tuple(map(float, spec["mean"])), tuple(map(float, spec["std"]))
         prefix = "network.backbone."
         if any(key.startswith(prefix) for key in state):
             state = {
@@ -193,6 +205,7 @@ def _load_file(backbone: nn.Module, file: Path, name: str) -> None:
     if wrong := [key for key in expected if not state[key].isfinite().all()]:
         raise ValueError(f"weights={file} holds values that are no numbers, first in {wrong[0]}.")
     backbone.load_state_dict({key: state[key] for key in expected})
+    return pixels
 
 
 def _hub_out_of_reach(backbone: nn.Module) -> str | None:

@@ -51,6 +51,8 @@ ADDED: dict[str, Any] = {
     "adapt": None,
     "adapt_share": 1.0,
     "adapt_views": "unseen",
+    **{f"data.{name}": None for name in ("pitches", "test_pitches")},
+    **{f"data.samples.{name}": None for name in ("pitches", "test_pitches")},
 }
 
 

@@ -1,6 +1,7 @@
 """Rendered sets: layout, determinism, resuming, and what is refused."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -10,11 +11,16 @@ from typing import Any
 
 import cv2
 import pytest
+import yaml
 
 from product_cls.core.errors import UserError
 from product_cls.core.fonts import load_font
 from product_cls.data.rendered import render_dataset
 from product_cls.data.rendered.__main__ import main as rendered_main
+from product_cls.data.rendered.catalogue import build_catalogue
+from product_cls.data.rendered.difficulty import PRESETS
+
+ROOT = Path(__file__).parents[2]
 
 # 2 boxes, 2 cans; 40 pictures
 SMALL = {"products": 4, "size": 48, "rolls": 2, "seed": 3, "twins": 2, "items": 0.5}
@@ -46,6 +52,36 @@ def test_layout_is_the_competitions(rendered: Path) -> None:
     assert [r["filename"] for r in sample] == [f"{n}.jpg" for n in range(24)]
     assert {r["prediction"] for r in sample} == {"0"}
     assert cv2.imread(str(rendered / "test" / "0.jpg")).shape == (48, 48, 3)
+
+
+def test_other_pitches(tmp_path: Path, rendered: Path) -> None:
+    angles = {"pitches": [0, 45, 75.0], "test_pitches": [15]}
+    out = render_dataset(tmp_path / "set", **SMALL, **angles, processes=1, progress=False)
+    views = rows_of(out / "views.csv")
+    for split, pitches in (("train", {0.0, 45.0, 75.0}), ("test", {15.0})):
+        assert {float(v["pitch"]) for v in views if v["split"] == split} == pitches
+    assert len(views) == 4 * 2 * (3 + 1)
+    # The usual set keeps its parameters, and pictures of both sets are the same.
+    parameters = json.loads((rendered / "rendered.json").read_text())
+    assert "pitches" not in parameters and "test_pitches" not in parameters
+    assert contents(rendered)["train/1/0.jpg"] == contents(out)["train/1/0.jpg"]
+
+
+@pytest.mark.parametrize("angles", [[], [0, 0], [80], ["0"], "30", [True], 30])
+def test_wrong_pitches_are_refused(tmp_path: Path, angles: Any) -> None:
+    with pytest.raises(ValueError, match=r"^pitches=.*each 0 to 75 degrees"):
+        render_dataset(tmp_path / "set", **SMALL, pitches=angles)
+    assert not (tmp_path / "set").exists()
+
+
+def test_the_shop_for_pretraining_shares_no_design_with_others() -> None:
+    def designs(products: int, seed: int) -> set[tuple[str, str, str]]:
+        shop = build_catalogue(products, seed, PRESETS["standard"].twins)
+        return {(product.brand, product.line, product.flavour) for product in shop}
+
+    data = yaml.safe_load((ROOT / "conf/experiment/pretrain_views.yaml").read_text())["data"]
+    known = designs(data["products"], data["render_seed"])
+    assert not any(known & designs(48, seed) for seed in range(12))
 
 
 def test_views_agree_with_files(rendered: Path) -> None:

@@ -102,6 +102,24 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
         assert all(v.equal(source.state_dict()[k]) for k, v in loaded.state_dict().items())
 
 
+def test_weights_of_a_run_keep_the_normalisation_of_its_training(tmp_path: Path) -> None:
+    source, _ = build_backbone(TINY, "none")
+    state = {f"network.backbone.{k}": v for k, v in source.state_dict().items()}
+    spec = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.5]}
+    content = {"state_dict": state, "hyper_parameters": {"network": spec}}
+    torch.save(content, tmp_path / "w.ckpt")
+    assert normalization(*build_backbone(TINY, str(tmp_path / "w.ckpt"))) == (
+        (0.5, 0.4, 0.3),
+        (0.2, 0.25, 0.5),
+    )
+    torch.save(source.state_dict(), tmp_path / "w.pt")  # timm's own, as for weights of the hub
+    config = source.pretrained_cfg
+    assert normalization(*build_backbone(TINY, str(tmp_path / "w.pt"))) == (
+        tuple(config["mean"]),
+        tuple(config["std"]),
+    )
+
+
 def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     other = timm.create_model("test_resnet", num_classes=0, global_pool="")
     torch.save(other.state_dict(), tmp_path / "other.pt")

@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass
 from product_cls.core import cli
 from product_cls.core.errors import UserError
 from product_cls.data.rendered import render_dataset
+from product_cls.data.rendered.difficulty import LIMITS
+from product_cls.data.rendered.views import TEST_PITCHES, TRAIN_PITCHES
 
 
 @dataclass
 class Arguments:
-    """Render synthetic products in the competition's layout: 120 pictures each at 24 rolls.
+    """Render synthetic products in the competition's layout: by default 120 pictures each.
 
     An interrupted call resumes; a finished set is left unchanged.
 
@@ -24,6 +26,8 @@ class Arguments:
     items: share of pictures that show two or three items.
     light: strength of lamps, glare, exposure and white balance.
     jitter: variation of distance and centring.
+    pitches: of the camera in training pictures, in degrees, 0 to 75; null: [0,30].
+    test_pitches: of the camera in test pictures; null: [0,30,60].
     processes: worker processes; 0 uses one per CPU.
     """
 
@@ -37,6 +41,8 @@ class Arguments:
     items: float | None = None
     light: float | None = None
     jitter: float | None = None
+    pitches: list[float] | None = None
+    test_pitches: list[float] | None = None
     processes: int = 0
 
 
@@ -47,8 +53,9 @@ def main() -> None:
     except ValueError as error:  # its sentence names the argument as it is typed
         raise UserError(str(error)) from error
     parameters = json.loads((out / "rendered.json").read_text())
-    knobs = " ".join(f"{knob}={parameters[knob]:.3g}" for knob in list(parameters)[4:])
-    pictures = args.products * 5 * parameters["rolls"]
+    knobs = " ".join(f"{knob}={parameters[knob]:.3g}" for knob in LIMITS)
+    pitches = (args.pitches or TRAIN_PITCHES), (args.test_pitches or TEST_PITCHES)
+    pictures = args.products * sum(map(len, pitches)) * parameters["rolls"]
     print(f"{args.products} products, {pictures} pictures: {out} ({knobs})")
 
 

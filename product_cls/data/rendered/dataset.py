@@ -1,5 +1,6 @@
 """Render whole sets of pictures: in parallel, resumable, each set only once."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,18 @@ from product_cls.data.rendered.catalogue import MOST_PRODUCTS, build_catalogue
 from product_cls.data.rendered.difficulty import choose_knobs
 from product_cls.data.rendered.jobs import render_missing
 from product_cls.data.rendered.picture import RENDERER
-from product_cls.data.rendered.views import list_views, write_tables
+from product_cls.data.rendered.views import (
+    TEST_PITCHES,
+    TRAIN_PITCHES,
+    list_views,
+    write_tables,
+)
 from product_cls.data.synthetic_sets import SetKind, check_common, in_range, make_once
 
 if TYPE_CHECKING:
     import pandas as pd
 
+STEEPEST = 75.0  # degrees; steeper, products are little more than their lids
 KIND = SetKind("rendered products", "rendered.json", "rendering.json")
 
 
@@ -31,13 +38,15 @@ def render_dataset(
     items: float | None = None,
     light: float | None = None,
     jitter: float | None = None,
+    pitches: Sequence[float] | None = None,
+    test_pitches: Sequence[float] | None = None,
     processes: int | None = None,
     progress: bool = True,
 ) -> Path:
     """Render products in the competition's layout, unless ``out`` already holds them.
 
-    Writes ``train/<label>/<n>.jpg`` (``2 * rolls`` per product, pitch 0 and 30 degrees),
-    ``test/<n>.jpg`` (``3 * rolls`` per product, pitch 0, 30 and 60, at rolls in between),
+    Writes ``train/<label>/<n>.jpg`` (``rolls`` per product and pitch, by default pitch 0 and 30
+    degrees), ``test/<n>.jpg`` (the same, by default pitch 0, 30 and 60, at rolls in between),
     ``sample.csv``, ``views.csv`` (``id,label,roll,pitch,split``, including the test labels) and
     ``catalogue.csv`` (attributes of each product: labels for several heads). The bytes depend only
     on ``products``, ``size``, ``seed`` and the knobs (and on the versions of Pillow, OpenCV and
@@ -53,6 +62,8 @@ def render_dataset(
         seed: selects the shop; 0 or more.
         difficulty: preset of the knobs (`difficulty.PRESETS`): easy, standard or hard.
         rolls, twins, items, light, jitter: knobs (`difficulty.Knobs`) that replace the preset's.
+        pitches, test_pitches: of the camera in the training and in the test pictures, in degrees,
+            each 0 to 75; None for 0 and 30, and for 0, 30 and 60.
         processes: worker processes; None uses one per CPU available to this process.
         progress: show a progress bar.
 
@@ -70,7 +81,7 @@ def render_dataset(
     knobs = choose_knobs(
         difficulty, rolls=rolls, twins=twins, items=items, light=light, jitter=jitter
     )
-    parameters = {
+    parameters: dict[str, Any] = {
         "renderer": RENDERER,
         "products": products,
         "size": size,
@@ -78,9 +89,16 @@ def render_dataset(
         **asdict(knobs),
     }
 
+    chosen = {"pitches": pitches, "test_pitches": test_pitches}
+    # Sets with the usual pitches keep the parameters that they have always had.
+    parameters |= {
+        name: check_pitches(name, angles) for name, angles in chosen.items() if angles is not None
+    }
+    taken = parameters.get("pitches", TRAIN_PITCHES), parameters.get("test_pitches", TEST_PITCHES)
+
     def fill() -> None:
         catalogue = build_catalogue(products, seed, knobs.twins)
-        views = list(list_views(products, knobs.rolls, seed))
+        views = list(list_views(products, knobs.rolls, seed, *taken))
         (out / "test").mkdir(exist_ok=True)
         for product in catalogue:
             (out / "train" / str(product.label)).mkdir(parents=True, exist_ok=True)
@@ -98,6 +116,21 @@ def render_dataset(
 
     make_once(out, KIND, parameters, require=require_packages, fill=fill)
     return out
+
+
+def check_pitches(name: str, angles: Any) -> list[float]:
+    """Pitches of the camera in degrees, checked.
+
+    Raises:
+        ValueError: none, one twice, or one that is out of range.
+    """
+    listed = list(angles) if isinstance(angles, Sequence) and not isinstance(angles, str) else []
+    numbers = all(type(angle) in (int, float) and 0 <= angle <= STEEPEST for angle in listed)
+    if not listed or not numbers or len(set(listed)) < len(listed):
+        raise ValueError(
+            f"{name}={angles}; allowed: a list of different angles, each 0 to {STEEPEST:g} degrees."
+        )
+    return [float(angle) for angle in listed]
 
 
 def read_rendered(root: str | Path, **arguments: Any) -> "pd.DataFrame":

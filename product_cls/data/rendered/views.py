@@ -1,7 +1,7 @@
 """List of pictures to render for a catalogue, and the set's CSV files."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,22 +24,28 @@ class View(NamedTuple):
     number: int
 
 
-def list_views(products: int, rolls: int, seed: int) -> Iterator[View]:
+def list_views(
+    products: int,
+    rolls: int,
+    seed: int,
+    pitches: Sequence[float] = TRAIN_PITCHES,
+    test_pitches: Sequence[float] = TEST_PITCHES,
+) -> Iterator[View]:
     """All pictures of a set: training by label, then test.
 
     Test files are numbered in an order shuffled by ``seed``, so that file names reveal nothing.
-    Test rolls lie half a step between training rolls.
+    Test rolls lie half a step between training rolls. Angles are in degrees.
     """
     step = 360 / rolls
     for label in range(products):
-        for number in range(len(TRAIN_PITCHES) * rolls):
-            pitch, roll = TRAIN_PITCHES[number // rolls], number % rolls * step
+        for number in range(len(pitches) * rolls):
+            pitch, roll = pitches[number // rolls], number % rolls * step
             yield View(f"train/{label}/{number}.jpg", label, roll, pitch, "train", number)
-    each = len(TEST_PITCHES) * rolls
+    each = len(test_pitches) * rolls
     order = np.random.default_rng((seed, 1)).permutation(products * each)
     for file, place in enumerate(order.tolist()):
         label, number = divmod(place, each)
-        pitch, roll = TEST_PITCHES[number // rolls], (number % rolls + 0.5) * step
+        pitch, roll = test_pitches[number // rolls], (number % rolls + 0.5) * step
         yield View(f"test/{file}.jpg", label, roll, pitch, "test", number)
 
 
