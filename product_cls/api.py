@@ -276,6 +276,7 @@ def ensemble(
     *,
     method: str = "mean",
     weights: str | Sequence[float] | None = None,
+    prior: str | None = None,
     device: str = "auto",
     out: str | Path | None = None,
 ) -> pd.DataFrame:
@@ -287,6 +288,8 @@ def ensemble(
             ``logits`` for several.
         weights: one per run, in the order of the table; ``greedy`` or ``optimised`` to tune them
             on held-out pictures; None for equal weights.
+        prior: class totals of the test, which get a row of their own: ``uniform``, ``estimated`` or
+            a CSV with the columns ``label`` and ``count``; None for none.
         device: where retrieval runs are searched.
         out: folder for predictions, tables and submission, as the command writes them; None writes
             nothing.
@@ -303,7 +306,9 @@ def ensemble(
 
     if isinstance(runs, str | Path):
         raise UserError(f"A single folder was passed; pass a list: ['{runs}'].")
-    result = blend_folders(runs, method=method, weights=weights, device=device, out=out)
+    result = blend_folders(
+        runs, method=method, weights=weights, prior=prior, device=device, out=out
+    )
     for sentence in result.left_out:
         warnings.warn(f"Left out: {sentence}.", stacklevel=3)
     return result.tables[result.measures[0], True]

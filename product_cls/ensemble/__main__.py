@@ -30,6 +30,8 @@ class Arguments:
     share: weight of the retrieval runs against the softmax runs, 0 to 1; null: tuned out of fold.
     thresholds: for several labels, global (one for all) or per_label, tuned out of fold for the
       goal (accuracy or f1), or half; null: global if there are held-out pictures.
+    prior: class totals of the test: uniform, estimated, or a CSV with the columns label and count;
+      null: none. They get a row and a submission of their own (submission-class-totals.csv).
     device: where retrieval runs are searched: auto, cpu, cuda.
     csv: plain, or excel for tables that a spreadsheet opens right (numbers keep their zeros).
     wandb: W&B project to log the ensemble to, with the artifacts of its runs as inputs.
@@ -42,6 +44,7 @@ class Arguments:
     share: float | None = None
     thresholds: str | None = None
     goal: str = "accuracy"
+    prior: str | None = None
     device: str = "auto"
     csv: str = "plain"
     wandb: str | None = None
@@ -67,6 +70,7 @@ def main() -> None:
         share=arguments.share,
         thresholds=arguments.thresholds,
         goal=arguments.goal,
+        prior=arguments.prior,
         device=arguments.device,
     )
     for sentence in result.sentences():

@@ -12,6 +12,7 @@ from product_cls.core.files import check_place, write_text_whole
 from product_cls.core.tables import formula_note, write_csv
 from product_cls.display.outputs import results_in
 from product_cls.display.tables import markdown
+from product_cls.ensemble.class_totals import LEGITIMATE, ClassTotals, with_class_totals
 from product_cls.ensemble.label_thresholds import Decisions, tune_decisions
 from product_cls.ensemble.members import Member, load_members
 from product_cls.ensemble.system import Blended, blend_runs
@@ -40,6 +41,7 @@ class EnsembleResult:
         weights: of the members in the vote; None for equal weights.
         tables: (measure, with test-time augmentation or not) -> table, see ``ensemble_table``.
         decisions: thresholds for several labels per picture; None for one label.
+        totals: the test under class totals; None unless they were asked for.
         notes: sentences about weights and a share tuned on held-out pictures, and about pictures
             that the submission answers by default.
     """
@@ -51,6 +53,7 @@ class EnsembleResult:
     weights: list[float] | None
     tables: dict[tuple[str, bool], pd.DataFrame]
     decisions: Decisions | None
+    totals: ClassTotals | None
     notes: list[str]
 
     @property
@@ -131,6 +134,10 @@ class EnsembleResult:
         if "test" in self.splits:
             files.append(out / "submission.csv")
             write_submission(self.splits["test"], files[-1])
+        if self.totals is not None:
+            self.totals.test.save(out / "predictions" / "test-class-totals.npz")
+            files.append(out / "submission-class-totals.csv")
+            write_submission(self.totals.test, files[-1])
         return files
 
 
@@ -147,6 +154,7 @@ def blend_folders(
     share: float | None = None,
     thresholds: str | None = None,
     goal: str = "accuracy",
+    prior: str | None = None,
     device: str = "auto",
     out: str | Path | None = None,
 ) -> EnsembleResult:
@@ -160,6 +168,7 @@ def blend_folders(
         share: weight of the retrieval runs against the softmax runs, 0 to 1; None tunes it out of
             fold.
         thresholds, goal: for several labels per picture, see ``tune_decisions``.
+        prior: class totals of the test, see ``with_class_totals``; None for none.
         device: where retrieval runs are searched: ``auto``, ``cpu``, ``cuda``, ``cuda:<n>``.
         out: folder to write to; None writes nothing.
 
@@ -183,6 +192,10 @@ def blend_folders(
         blended = replace(blended, splits=blended.splits | {"val": tuned.val})
     decisions = tune_decisions(blended.splits, thresholds, goal)
     notes = [] if tuned is None else list(tuned.sentences)
+    totals = None
+    if prior is not None:
+        totals = with_class_totals(prior, blended.splits, members)
+        notes.append(LEGITIMATE)
     if "test" in blended.splits:
         answered = blended.splits["test"] if decisions is None else decisions.splits["test"]
         if (sentence := default_answers(answered)) is not None:
@@ -196,12 +209,20 @@ def blend_folders(
         weights=numbers,
         tables={
             (measure, tta): ensemble_table(
-                members, blended, votes, method, tta=tta, measure=measure, weights=numbers
+                members,
+                blended,
+                votes,
+                method,
+                tta=tta,
+                measure=measure,
+                weights=numbers,
+                totals=totals,
             )
             for measure in measures
             for tta in (True, False)
         },
         decisions=decisions,
+        totals=totals,
         notes=[*notes, *blended.notes],
     )
     if out is not None:

@@ -11,6 +11,7 @@ import torch
 from product_cls.core.names import shown
 from product_cls.core.tables import write_csv
 from product_cls.data.faults import listed
+from product_cls.ensemble.class_totals import ClassTotals
 from product_cls.ensemble.members import Member, by_group
 from product_cls.ensemble.system import Blended, blend_runs
 from product_cls.inference.predictions import Predictions, summarise
@@ -60,6 +61,7 @@ def ensemble_table(
     tta: bool = True,
     measure: str = "accuracy",
     weights: Sequence[float] | None = None,
+    totals: ClassTotals | None = None,
 ) -> pd.DataFrame:
     """A row for each run, the mean and the vote of each group of folds, and the ensemble.
 
@@ -72,6 +74,7 @@ def ensemble_table(
             they are.
         measure: one of the task's measures.
         weights: of the runs in the blend, shown in a column; None for equal weights.
+        totals: the blend under class totals, which get a row of their own.
 
     Returns:
         The measure in per cent, for validation and test, and for test also by view.
@@ -94,6 +97,9 @@ def ensemble_table(
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     name = f"ensemble of {count} ({method}{joint})"
     rows.append(_row(name, with_or_without_tta(blended.splits), measure))
+    if totals is not None:
+        name = f"the same with class totals ({totals.prior})"
+        rows.append(_row(name, with_or_without_tta({"test": totals.test}), measure))
     table = pd.DataFrame(rows)
     if weights is not None:
         others = len(table) - len(runs)
