@@ -36,6 +36,7 @@ CHECKS: dict[str, Allowed] = {
     "seed": SEED,
     "exclude": Allowed(OmegaConf.is_list, "a list, exclude=[rotate,cutmix]"),
     "tta": Allowed(OmegaConf.is_list, "a list, tta=[identity,hflip]"),
+    "keep": only("best", "last"),
     "adapt": only("batchnorm", None),
     "adapt_share": Allowed(lambda x: type(x) in (int, float) and 0 <= x <= 1, "0 to 1"),
     "adapt_views": only("unseen", "all"),
@@ -216,6 +217,12 @@ def _check_values(config: DictConfig) -> None:
             f"_target_, the class of the callback (~callbacks.NAME leaves one out)."
         )
     monitoring = [name for name, node in nodes.items() if "monitor" in node]
+    stopping = [name for name in monitoring if "patience" in nodes[name]]
+    if config.keep == "last" and stopping:
+        raise UserError(
+            f"keep=last keeps the epoch in which callbacks={stopping[0]} stops, which is several "
+            f"epochs after the best; allowed with it: keep=best."
+        )
     if config.fold == "all" and monitoring:
         raise UserError(
             f"fold=all has no validation for callbacks={monitoring[0]} to watch; use a fold, or "

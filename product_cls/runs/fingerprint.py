@@ -48,6 +48,7 @@ OTHER_FILES = ("data", "folds", "paths", "callbacks", "trainer")
 ADDED: dict[str, Any] = {
     "monitor": None,
     "metrics": {},
+    "keep": "best",
     "adapt": None,
     "adapt_share": 1.0,
     "adapt_views": "unseen",

@@ -29,14 +29,17 @@ class EpochRecord(Callback):
         folder: the run's folder.
         monitor: name of the validation metric; None without validation.
         mode: ``max`` or ``min``, whether higher or lower values of it are better.
+        keep: ``best`` records the best value so far, ``last`` the latest.
 
     Raises:
         UserError: after an epoch whose training loss is not finite, or that a callback has ended
             before its last batch, so that its validation was of other weights.
     """
 
-    def __init__(self, folder: RunFolder, monitor: str | None, mode: str = "max") -> None:
-        self.folder, self.monitor = folder, monitor
+    def __init__(
+        self, folder: RunFolder, monitor: str | None, mode: str = "max", keep: str = "best"
+    ) -> None:
+        self.folder, self.monitor, self.keep = folder, monitor, keep
         self.better = max if mode == "max" else min
         self._start = time.monotonic()
 
@@ -64,7 +67,7 @@ class EpochRecord(Callback):
         line = f"epoch {epoch}/{trainer.max_epochs}  loss {values['train/loss_epoch']:.4f}"
         if self.monitor is not None:
             value = values[self.monitor]
-            best = self.folder.best_value()
+            best = self.folder.best_value() if self.keep == "best" else None
             fields["metric"] = self.monitor
             fields["value"] = value if best is None else self.better(value, best)
             line += f"  {self.monitor} {value:.4f}"
@@ -127,7 +130,7 @@ def checkpoint_callbacks(
 
     Args:
         folder: for the checkpoints.
-        monitor: metric that selects the best epoch; None keeps the latest.
+        monitor: metric that selects the epoch that ``best.ckpt`` keeps; None keeps the latest.
         mode: ``max`` or ``min``, whether higher or lower values of it are better.
     """
     best = ModelCheckpoint(

@@ -165,8 +165,10 @@ def _callbacks(
     if monitor is not None and task.vote and task.validation_gallery_every:
         # First, so that it still sees the averaged weights that callbacks=ema validates with.
         callbacks.insert(0, GalleryValidation(task.vote, task.validation_gallery_every))
-    callbacks += checkpoint_callbacks(folder.checkpoints, monitor, plan.mode)
-    callbacks.append(EpochRecord(folder, monitor, plan.mode))
+    keep = plan.config.keep
+    selecting = monitor if keep == "best" else None  # without it, the latest epoch is kept
+    callbacks += checkpoint_callbacks(folder.checkpoints, selecting, plan.mode)
+    callbacks.append(EpochRecord(folder, monitor, plan.mode, keep))
     return callbacks
 
 

@@ -67,6 +67,27 @@ def test_validation_accuracy_is_that_of_the_kept_checkpoint(
     assert logged[metrics["best_epoch"] - 1] == pytest.approx(max(logged))
 
 
+def test_the_last_epoch_is_kept_if_asked(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ("trainer.max_epochs=3", "optimizer.lr=0.03")
+    best = train(tmp_path / "best", tiny_root, *words)
+    run = train(tmp_path / "last", tiny_root, *words, "keep=last")
+    metrics = run.metrics()
+    assert best.metrics()["best_epoch"] < 3 == metrics["best_epoch"]  # otherwise both are the same
+    kept, last = (Predictor.load(f) for f in (run.best_checkpoint, run.last_checkpoint))
+    for name, tensor in kept.network.state_dict().items():
+        assert torch.equal(tensor, last.network.state_dict()[name])
+    logged = pd.read_csv(run.path / "logs" / "metrics.csv")["val/accuracy"].dropna().tolist()
+    assert run.status()["value"] == pytest.approx(logged[-1])
+    assert metrics["val"]["accuracy_no_tta"] == pytest.approx(logged[-1], abs=1e-6)
+    refused = refusal(tmp_path / "no", tiny_root, caplog, "keep=last", "callbacks=early_stopping")
+    assert "callbacks=early_stopping stops" in refused and "keep=best" in refused
+    assert "keep=worst; allowed: best, last" in refusal(
+        tmp_path / "no", tiny_root, caplog, "keep=worst"
+    )
+
+
 def test_finished_runs_are_skipped_and_changed_ones_run_anew(
     tmp_path: Path, tiny_root: Path
 ) -> None:
