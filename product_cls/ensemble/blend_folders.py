@@ -41,9 +41,9 @@ class EnsembleResult:
         weights: of the members in the vote; None for equal weights.
         tables: (measure, with test-time augmentation or not) -> table, see ``ensemble_table``.
         decisions: thresholds for several labels per picture; None for one label.
-        totals: the test under class totals; None unless they were asked for.
         notes: sentences about weights and a share tuned on held-out pictures, and about pictures
             that the submission answers by default.
+        totals: the test under class totals; None unless they were asked for.
     """
 
     members: list[Member]
@@ -53,8 +53,8 @@ class EnsembleResult:
     weights: list[float] | None
     tables: dict[tuple[str, bool], pd.DataFrame]
     decisions: Decisions | None
-    totals: ClassTotals | None
     notes: list[str]
+    totals: ClassTotals | None = None
 
     @property
     def measures(self) -> list[str]:
