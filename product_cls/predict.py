@@ -34,6 +34,9 @@ class Arguments:
       labels, the number to write below a picture.
     tta: views to average, as in training; null: identity and hflip for checkpoints, the views of a
       model itself otherwise.
+    adapt: batchnorm: the networks take batch norm statistics of these pictures, which are best of
+      one camera angle and of many products; null: the networks as they were trained.
+    adapt_share: of these pictures in the statistics, 0 to 1; the rest are the training's.
     thresholds: with several labels, thresholds.json of an ensemble; null: one half for each.
     device: auto, cpu, cuda, cuda:<n>, mps.
     csv: plain; excel: a table that opens right in a spreadsheet.
@@ -45,6 +48,8 @@ class Arguments:
     out: str = "predictions"
     top: int = 5
     tta: list[str] | None = None
+    adapt: str | None = None
+    adapt_share: float = 1.0
     thresholds: str | None = None
     batch_size: int = 64
     device: str = "auto"
@@ -56,6 +61,14 @@ def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.predict")
     check_at_least_one(arguments, "top", "batch_size", "shown")
     check_style(arguments.csv)
+    if arguments.adapt not in (None, "batchnorm"):
+        raise UserError(f"adapt={arguments.adapt}; allowed: batchnorm, null.")
+    if not 0 <= arguments.adapt_share <= 1:
+        raise UserError(f"adapt_share={arguments.adapt_share}; allowed: 0 to 1.")
+    if arguments.adapt is None and arguments.adapt_share != 1:
+        raise UserError(
+            f"adapt_share={arguments.adapt_share} has no effect without adapt=batchnorm."
+        )
     names = arguments.checkpoint or []
     checkpoints = [Path(name) for name in (names if isinstance(names, list) else [names])]
     if bool(checkpoints) == (arguments.model is not None):
@@ -77,6 +90,8 @@ def main() -> None:
     import numpy as np
     import pandas as pd
 
+    from product_cls.config.border import keys_for_arguments
+    from product_cls.core.device import pick_device
     from product_cls.core.names import shown
     from product_cls.core.progress import progress_bar
     from product_cls.core.tables import formula_note, write_csv
@@ -84,6 +99,7 @@ def main() -> None:
     from product_cls.data.pictures import load_picture
     from product_cls.display.contact_sheet import contact_sheets, save_sheets
     from product_cls.display.outputs import file_list, first_rows, results_in
+    from product_cls.inference.adaptation import adapt_to_files, refusal
     from product_cls.inference.systems import PictureBatch
     from product_cls.retrieval.answers import DOUBTFUL
     from product_cls.retrieval.open_model import open_model
@@ -105,24 +121,43 @@ def main() -> None:
         unreadable[images[number][0]] = why
 
     shapes = set().union(*(model.shapes for model in models))
-    batches = decoded_batches(
-        lambda number: load_picture(paths[number]),
-        len(paths),
-        shapes,
-        arguments.batch_size,
-        failed,
-    )
     total = math.ceil(len(paths) / arguments.batch_size)
-    rows: list[int] = []
-    parts = []
-    for numbers, pictures in progress_bar(batches, "predict", total, unit="batch", leave=False):
-        batch = PictureBatch(pictures, [paths[number] for number in numbers])
-        # In float32, as the answers of several checkpoints have always been averaged.
-        parts.append(np.mean([model.finite_score(batch) for model in models], axis=0))
-        rows += numbers
-    if not parts:
-        raise UserError(f"None of the pictures in {arguments.images} can be decoded.")
-    mean = np.concatenate(parts)
+
+    def score_all(description: str) -> tuple[list[int], np.ndarray]:
+        """Numbers of the pictures that can be decoded, and their mean scores."""
+        batches = decoded_batches(
+            lambda number: load_picture(paths[number]),
+            len(paths),
+            shapes,
+            arguments.batch_size,
+            failed,
+        )
+        rows: list[int] = []
+        parts = []
+        for numbers, pictures in progress_bar(
+            batches, description, total, unit="batch", leave=False
+        ):
+            batch = PictureBatch(pictures, [paths[number] for number in numbers])
+            # In float32, as the answers of several checkpoints have always been averaged.
+            parts.append(np.mean([model.finite_score(batch) for model in models], axis=0))
+            rows += numbers
+        if not parts:
+            raise UserError(f"None of the pictures in {arguments.images} can be decoded.")
+        return rows, np.concatenate(parts)
+
+    rows, mean = score_all("predict")
+    if arguments.adapt is not None:
+        if (why := refusal(mean, len(rows))) is not None:
+            raise UserError(f"adapt=batchnorm: {arguments.images} {why}.")
+        device = pick_device(arguments.device)
+        with keys_for_arguments():
+            for model in models:
+                model.change_networks(
+                    lambda predictor: adapt_to_files(
+                        predictor, [paths[row] for row in rows], arguments.adapt_share, device
+                    )
+                )
+        rows, mean = score_all("predict adapted")
     columns, captions = task.describe(mean, arguments.top)
     table = pd.DataFrame({"image": [images[i][0] for i in rows], **columns})
     margins = task.margins(mean)

@@ -228,3 +228,39 @@ def test_devices(monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
     for name in ("cuda:2", "cuda:128", "cuda:999999999999"):
         with refused(f"device={name}: the last GPU here is cuda:1"):
             pick_device(name)
+
+
+def test_adapted_to_the_pictures(
+    run: RunFolder, tiny_root: Path, tmp_path: Path, command: Command
+) -> None:
+    views = pd.read_csv(tiny_root / "views.csv")
+    (tmp_path / "pictures").mkdir()
+    for name in views["id"][views["split"] == "train"]:
+        shutil.copy(tiny_root / name, tmp_path / "pictures" / name.replace("/", "-"))
+    words = (f"checkpoint={run.best_checkpoint}", f"images={tmp_path / 'pictures'}", "top=4")
+    tables = []
+    for extra in ((), ("adapt=batchnorm", "adapt_share=0"), ("adapt=batchnorm",)):
+        out = tmp_path / f"out{len(tables)}"
+        status, _, errors = command(*words, f"out={out}", *extra)
+        assert (status, errors) == (0, "")
+        tables.append((out / "predictions.csv").read_text())
+    assert tables[0] == tables[1] != tables[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["adapt=tent"], "adapt=tent; allowed: batchnorm, null."),
+        (["adapt=batchnorm", "adapt_share=2"], "adapt_share=2.0; allowed: 0 to 1."),
+        (["adapt_share=0.5"], "adapt_share=0.5 has no effect without adapt=batchnorm."),
+        (["adapt=batchnorm"], "3.jpg is one picture, and statistics need at least 2."),
+    ],
+)
+def test_what_cannot_be_adapted_is_said(
+    words: list[str], said: str, run: RunFolder, tiny_root: Path, command: Command, tmp_path: Path
+) -> None:
+    picture = tiny_root / "test" / "3.jpg"
+    status, _, errors = command(
+        f"checkpoint={run.best_checkpoint}", f"images={picture}", f"out={tmp_path / 'out'}", *words
+    )
+    assert status == 2 and errors.rstrip().endswith(said)

@@ -1,6 +1,8 @@
 """Adapts networks to the unlabelled pictures that they are to name, by domain."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,10 @@ import pandas as pd
 import torch
 
 from product_cls.data.fold_names import view_name
-from product_cls.models.batch_norms import adapted
+from product_cls.data.incoming import decoded_batches
+from product_cls.data.pictures import load_picture
+from product_cls.inference.predictor import Predictor
+from product_cls.models.batch_norms import adapted, check_batch_norms
 from product_cls.models.network import Network
 
 LARGE = 128  # pictures in a batch for statistics; small batches make them noisy
@@ -80,5 +85,34 @@ def adapt_network(
         ValueError: as in ``adapted``.
     """
     network.to(device)
-    prepared = (network.prepare(batch["image"].to(device)) for batch in batches)
-    return adapted(network, prepared, share)
+    # A batch of one picture has no variance of its own in layers of one pixel.
+    images = (batch["image"] for batch in batches if len(batch["image"]) > 1)
+    return adapted(network, (network.prepare(part.to(device)) for part in images), share)
+
+
+def adapt_to_files(
+    predictor: Predictor, paths: Sequence[Path], share: float, device: torch.device
+) -> Predictor:
+    """A predictor whose network has the batch norm statistics of some picture files.
+
+    Files are decoded once for each network, in a fixed order that mixes folders.
+
+    Args:
+        predictor, share, device: see ``adapt_network``.
+        paths: of pictures that can be decoded, 2 or more.
+
+    Raises:
+        ValueError: as in ``adapted``.
+    """
+    check_batch_norms(predictor.network, f"the network {predictor.network.spec['backbone']}")
+    order = np.random.default_rng(0).permutation(len(paths))
+    shape = (predictor.size, predictor.fit)
+    batches = decoded_batches(
+        lambda number: load_picture(paths[order[number]]),
+        len(paths),
+        {shape},
+        batch_size(len(paths)),
+        lambda number, why: None,  # scoring reports it
+    )
+    images = ({"image": pictures[shape]} for _, pictures in batches)
+    return replace(predictor, network=adapt_network(predictor.network, images, share, device))

@@ -4,7 +4,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -72,6 +72,14 @@ class PictureModel(ABC):
     @abstractmethod
     def embed_batch(self, batch: PictureBatch) -> np.ndarray:
         """Embeddings of a batch, L2-normalised, float32 ``[B, D]``."""
+
+    def change_networks(self, change: Callable[[Predictor], Predictor]) -> None:
+        """Replace each network by what ``change`` makes of it.
+
+        Raises:
+            UserError: the model has no networks that can be changed.
+        """
+        raise UserError(f"{self.how[0].upper()}{self.how[1:]} cannot be adapted; leave out adapt=.")
 
     def finite_score(self, batch: PictureBatch) -> np.ndarray:
         """``score``, checked.
@@ -162,6 +170,9 @@ class NetworkModel(PictureModel):
     def shapes(self) -> set[Shape]:
         return {self.shape}
 
+    def change_networks(self, change: Callable[[Predictor], Predictor]) -> None:
+        self.predictor = change(self.predictor)
+
     def score(self, batch: PictureBatch) -> np.ndarray:
         network, batches = self.predictor.network, [self._loaded(batch)]
         return predict_scores(network, self.task, batches, self.tta, device=self.device).tta
@@ -196,6 +207,10 @@ class VoteModel(PictureModel):
     @property
     def shapes(self) -> set[Shape]:
         return set().union(*(member.shapes for member in self.members))
+
+    def change_networks(self, change: Callable[[Predictor], Predictor]) -> None:
+        for member in self.members:
+            member.change_networks(change)
 
     def score(self, batch: PictureBatch) -> np.ndarray:
         scores = np.stack([member.score(batch) for member in self.members])

@@ -1,6 +1,6 @@
 """An index as a model that names pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 
 import numpy as np
@@ -44,6 +44,10 @@ class IndexModel(PictureModel):
     @property
     def shapes(self) -> set[Shape]:
         return {(predictor.size, predictor.fit) for predictor in self.predictors}
+
+    def change_networks(self, change: Callable[[Predictor], Predictor]) -> None:
+        """Change the networks that embed the pictures; the gallery keeps its embeddings."""
+        self.predictors = [change(predictor) for predictor in self.predictors]
 
     def score(self, batch: PictureBatch) -> np.ndarray:
         embedding, class_scores = self._embedded(batch)
