@@ -79,7 +79,9 @@ class PictureModel(ABC):
         Raises:
             UserError: the model has no networks that can be changed.
         """
-        raise UserError(f"{self.how[0].upper()}{self.how[1:]} cannot be adapted; leave out adapt=.")
+        raise UserError(
+            "adapt=batchnorm needs checkpoints, and this model holds none; leave it out."
+        )
 
     def finite_score(self, batch: PictureBatch) -> np.ndarray:
         """``score``, checked.
