@@ -74,7 +74,8 @@ GROUPS = (
 )
 # Text that may be null, and text that may be empty.
 NULLABLE = (
-    *("adapt", "monitor", "callbacks.*.monitor", "epochs_from", "folds.file", "task.heads.*.*"),
+    *("start", "teacher", "adapt", "monitor", "callbacks.*.monitor", "epochs_from"),
+    *("folds.file", "task.heads.*.*"),
     *("data.root", "data.file", "data.test", "data.*_column", "data.*_file"),
     *("data.suffix", "data.encoding", "data.separator", "logger.*.*"),
 )

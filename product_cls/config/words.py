@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 # Patterns of keys whose values are text; `*` is a part of a dotted key.
 TEXT = (
     *("name", "epochs_from", "augment_engine", "monitor", "csv", "adapt"),
-    *("adapt_views", "keep"),
+    *("adapt_views", "keep", "start", "teacher"),
     *("folds.strategy", "folds.file", "paths.*", "scale_lr.rule"),
     *("data.name", "data.root", "data.file", "data.test", "data.fit", "data.on_*", "data.suffix"),
     *("data.*_column", "data.*_file", "data.train_pictures", "data.difficulty"),

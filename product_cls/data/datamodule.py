@@ -1,8 +1,10 @@
 """ProductDataModule: builds batches from a sample table, a picture store and folds.
 
 A batch is ``{"image": uint8 [B, 3, H, W], "target": int64 [B, ...], "index": int64 [B]}``,
-where ``index`` is the row of the sample table. Workers augment uint8 pictures; conversion to float,
-normalisation and mixing happen per batch on the device.
+where ``index`` is the row of the sample table. With a teacher, training batches also hold its
+answers, ``"answer": float32 [B, C]``, and their weights, ``"answer_weight": float32 [B]``.
+Workers augment uint8 pictures; conversion to float, normalisation and mixing happen per batch on
+the device.
 """
 
 from typing import Any, cast
@@ -18,6 +20,9 @@ from product_cls.core.errors import UserError
 from product_cls.data.augment import Augment
 from product_cls.data.picture_store import PictureStore
 from product_cls.data.samplers import ClassSampler, EpochSampler, derive_seed
+from product_cls.data.taught import Taught
+
+UNKNOWN = -1  # target of a picture whose label must not be learned
 
 
 class PictureDataset(Dataset[dict[str, Any]]):
@@ -30,6 +35,7 @@ class PictureDataset(Dataset[dict[str, Any]]):
         indices: int64 ``[N]``, rows of the sample table.
         augment: augmentation; None leaves the pictures unchanged.
         seed: seed of the augmentation; a draw depends on it, the epoch and the index.
+        taught: a teacher's answers to return with the pictures; None for none.
     """
 
     def __init__(
@@ -41,26 +47,32 @@ class PictureDataset(Dataset[dict[str, Any]]):
         *,
         augment: Augment | None = None,
         seed: int = 0,
+        taught: Taught | None = None,
     ) -> None:
         self.store, self.store_rows = store, store_rows
         self.targets, self.indices = targets, indices
-        self.augment, self.seed = augment, seed
+        self.augment, self.seed, self.taught = augment, seed, taught
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
-        position, epoch = item
+    def __getitem__(self, request: tuple[int, int]) -> dict[str, Any]:
+        position, epoch = request
         index = int(self.indices[position])
         picture = self.store.picture(self.store_rows[position])
         if self.augment is not None:
             picture = self.augment(picture, derive_seed(self.seed, epoch, index))
         chw = np.ascontiguousarray(picture.transpose(2, 0, 1))
-        return {
+        item: dict[str, Any] = {
             "image": torch.from_numpy(chw),
             "target": torch.as_tensor(self.targets[index]),
             "index": index,
         }
+        if self.taught is not None:
+            if self.taught.unlabelled[index]:
+                item["target"] = torch.full_like(item["target"], UNKNOWN)
+            item["answer"], item["answer_weight"] = self.taught.answer(index)
+        return item
 
 
 def _single_threaded_worker(worker: int) -> None:
@@ -85,10 +97,12 @@ class ProductDataModule(LightningDataModule):
             too, but too late for workers, which prefetch as soon as it counts the batches.
         pin_memory: pin batches for copies to a GPU.
         rank, world_size: rank of this process, and number of ranks that share each split.
+        taught: a teacher's answers, which training batches hold; unlabelled pictures with an answer
+            are learned, too. None for no teacher.
 
     Raises:
-        ValueError: an argument out of range, ``per_class`` with several labels per picture, or
-            whatever ``ClassSampler`` refuses.
+        ValueError: an argument out of range, ``per_class`` with several labels per picture or with
+            a teacher, or whatever ``ClassSampler`` refuses.
         UserError: fewer than 2 training pictures.
     """
 
@@ -109,6 +123,7 @@ class ProductDataModule(LightningDataModule):
         pin_memory: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        taught: Taught | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -120,12 +135,18 @@ class ProductDataModule(LightningDataModule):
                 f"per_class={per_class} needs one label per picture, but these pictures have "
                 f"several; set it to null."
             )
+        if per_class is not None and taught is not None:
+            raise ValueError(
+                f"per_class={per_class} draws pictures by their labels, and those that a teacher "
+                f"names have none; set it to null."
+            )
         if len(train_ids) < 2:
             raise UserError(f"{len(train_ids)} training pictures are left; at least 2 are needed.")
         self.samples, self.store, self.targets = samples, store, targets
         self.batch_size, self.per_class, self.num_workers = batch_size, per_class, num_workers
         self.augment, self.seed, self.first_epoch = augment, seed, first_epoch
         self.pin_memory, self.rank, self.world_size = pin_memory, rank, world_size
+        self.taught = taught
         test_ids = samples["id"][samples["split"] == "test"].to_numpy()
         self.ids = {"train": train_ids, "val": val_ids, "test": test_ids}
         self._row_of = pd.Series(np.arange(len(samples)), index=samples["id"])
@@ -141,11 +162,13 @@ class ProductDataModule(LightningDataModule):
 
         Args:
             split: ``train``, ``val`` or ``test``.
-            train: shuffle and augment, and drop a last batch of one picture (batch norm cannot
-                learn from a single picture).
+            train: shuffle and augment, add a teacher's unlabelled pictures, and drop a last batch
+                of one picture (batch norm cannot learn from a single picture).
         """
         indices = self.indices(split)
-        rows = self.store.rows(self.ids[split].tolist())
+        if train and self.taught is not None:
+            indices = np.concatenate([indices, self.taught.unlabelled_rows])
+        rows = self.store.rows(self.samples["id"].iloc[indices].tolist())
         dataset = PictureDataset(
             self.store,
             rows,
@@ -153,6 +176,7 @@ class ProductDataModule(LightningDataModule):
             indices,
             augment=self.augment if train else None,
             seed=self.seed,
+            taught=self.taught if train else None,
         )
         if train and self.per_class is not None:
             sampler: EpochSampler = self._class_sampler(self.per_class, indices)

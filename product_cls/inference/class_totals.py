@@ -63,7 +63,7 @@ def corrected(
         Corrected scores, float32 ``[N, C]``, and the estimated shares, float64 ``[C]``.
     """
     classes = scores.shape[1]
-    calm = _tempered(scores, temperature)
+    calm = tempered(scores, temperature)
     learned = (train_shares + FLOOR) / (train_shares + FLOOR).sum()
     shares, answers = learned, calm
     for _ in range(STEPS):
@@ -91,14 +91,15 @@ def fit_temperature(scores: np.ndarray, target: np.ndarray) -> float:
     rows, truth = scores[known], target[known]
 
     def loss(log_temperature: float) -> float:
-        calm = _tempered(rows, float(np.exp(log_temperature)))
+        calm = tempered(rows, float(np.exp(log_temperature)))
         return float(-np.log(calm[np.arange(len(truth)), truth]).mean())
 
     found = minimize_scalar(loss, bounds=(np.log(0.1), np.log(10)), method="bounded")
     return float(np.exp(found.x))
 
 
-def _tempered(scores: np.ndarray, temperature: float) -> np.ndarray:
+def tempered(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """Scores whose logarithm is divided by a temperature, float64 ``[N, C]``; rows sum to 1."""
     logits = np.log(np.maximum(scores.astype(np.float64), FLOOR)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     tempered: np.ndarray = np.maximum(powers / powers.sum(axis=1, keepdims=True), FLOOR)

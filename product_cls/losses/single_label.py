@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from product_cls.core.extras import missing_extra
+from product_cls.losses.distill import Distill
 
 MINING = ("hard", "semihard", "all")
 
@@ -185,12 +186,15 @@ class SumLoss(nn.Module):
 
 
 def loss_parts(loss: nn.Module) -> dict[str, nn.Module]:
-    """The losses that a ``SumLoss`` consists of, or the loss itself.
+    """The losses that a ``SumLoss`` or ``Distill`` consists of, or the loss itself.
 
     Returns:
-        Argument of each part, dotted (``losses.focal.loss``) -> the part. A loss that is not a sum
+        Argument of each part, dotted (``losses.focal.loss``) -> the part. A loss that is neither
         is the only part, with the argument "".
     """
+    if isinstance(loss, Distill):
+        inside = loss_parts(loss.loss).items()
+        return {f"loss.{name}".rstrip("."): module for name, module in inside}
     if not isinstance(loss, SumLoss):
         return {"": loss}
     return {

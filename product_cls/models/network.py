@@ -1,6 +1,6 @@
 """Backbone, pooling and head as one module that takes uint8 pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -68,10 +68,17 @@ class Network(nn.Module):
         self.pool = build_pooling(pooling)
         self.dropout = nn.Dropout(drop_rate)
         self.head = head(self._count_features(backbone))
-        for name, value in (("mean", mean), ("std", std)):
-            pixels = torch.tensor(value, dtype=torch.float32).view(1, -1, 1, 1) * 255
-            self.register_buffer(name, pixels, persistent=False)
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.empty(0), persistent=False)
+        self.normalise(mean, std)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def normalise(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Set the normalisation of pixels in [0, 1], one value per channel."""
+        for name, value in (("mean", mean), ("std", std)):
+            self.spec[name] = list(value)
+            pixels = torch.tensor(value, dtype=torch.float32, device=getattr(self, name).device)
+            setattr(self, name, pixels.view(1, -1, 1, 1) * 255)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Pictures uint8 ``[B, 3, H, W]`` -> normalised float32 of the same shape and device."""

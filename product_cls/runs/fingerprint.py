@@ -52,6 +52,8 @@ ADDED: dict[str, Any] = {
     "adapt": None,
     "adapt_share": 1.0,
     "adapt_views": "unseen",
+    "start": None,
+    "teacher": None,
     **{f"data.{name}": None for name in ("pitches", "test_pitches")},
     **{f"data.samples.{name}": None for name in ("pitches", "test_pitches")},
 }
@@ -97,6 +99,8 @@ def _with_contents_of_files(config: Mapping[str, Any]) -> dict[str, Any]:
             return [replaced(item) for item in value]
         if not isinstance(value, str):
             return value
+        if key == "teacher" and Path(value).is_dir():
+            return f"folder:{_answers_of(Path(value))}"
         # A bare word is a choice, even where a file of that name happens to lie about.
         weights = key == "weights" and value not in WEIGHT_SOURCES
         if not weights and not re.search(r"[./\\]", value):
@@ -106,7 +110,17 @@ def _with_contents_of_files(config: Mapping[str, Any]) -> dict[str, Any]:
         except (OSError, ValueError):  # no file; what needs one will say so
             return value
 
-    return {key: value if key in OTHER_FILES else replaced(value) for key, value in config.items()}
+    return {
+        key: value if key in OTHER_FILES else replaced(value, key) for key, value in config.items()
+    }
+
+
+def _answers_of(folder: Path) -> str:
+    """Digest of the predictions below a folder, which change when a run in it is trained anew."""
+    files = sorted(
+        file for file in folder.rglob("predictions/*.npz") if ".replaced" not in file.parts
+    )
+    return digest([[str(file.relative_to(folder)), file_checksum(file)] for file in files])
 
 
 def fingerprinted(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -35,6 +35,7 @@ class Task(Presentation):
     Attributes:
         monitor: the validation metric that selects the best checkpoint; higher is better.
         mixes: whether the loss suits mixed pictures.
+        teachable: whether it can learn a teacher's answers (``taught_loss``).
         vote: how nearest neighbours in a gallery become predictions, so that the training pictures
             are embedded, too; None for a task that predicts by its head alone.
         smallest_batch: the fewest pictures in a training batch that the head can learn from.
@@ -44,6 +45,7 @@ class Task(Presentation):
 
     monitor: str = "val/accuracy"
     mixes: bool = True
+    teachable: ClassVar[bool] = False
     smallest_batch: ClassVar[int] = 1
     validation_gallery_every: int = 0
     vote: Vote | None = None
@@ -109,6 +111,17 @@ class Task(Presentation):
     @abstractmethod
     def loss(self, outputs: Any, target: Tensor) -> Tensor:
         """The loss, a scalar, of the head's outputs and int64 targets ``[B, ...]``."""
+
+    def taught_loss(self, outputs: Any, target: Tensor, answer: Tensor, weight: Tensor) -> Tensor:
+        """The loss, a scalar, of pictures of which a teacher names some.
+
+        Args:
+            outputs: of the head.
+            target: int64 ``[B, ...]``, negative for pictures that only the teacher names.
+            answer: probabilities of the classes, float ``[B, C]``.
+            weight: of the answers, float ``[B]`` in [0, 1]; 0: no answer.
+        """
+        raise NotImplementedError(f"task={self.name} learns from labels only")
 
     @abstractmethod
     def metrics(self) -> MetricCollection:

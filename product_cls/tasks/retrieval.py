@@ -43,6 +43,7 @@ class Retrieval(SingleLabel):
 
     name: ClassVar[str] = "retrieval"
     embeds: ClassVar[bool] = True
+    teachable: ClassVar[bool] = False  # ArcFace's margin needs the class of each picture
     vote: Vote
     smallest_batch: ClassVar[int] = 2  # batch norm needs the statistics of several embeddings
 

@@ -18,6 +18,7 @@ from product_cls.losses.class_weights import (
     class_weights,
     set_class_weights,
 )
+from product_cls.losses.distill import taught_loss
 from product_cls.losses.multi_label import takes_one_label
 from product_cls.metrics.epoch import MacroF1
 from product_cls.tasks.base import Task
@@ -43,6 +44,7 @@ class SingleLabel(Task):
 
     name: ClassVar[str] = "single_label"
     one_label: ClassVar[bool] = True
+    teachable: ClassVar[bool] = True
     embeds: ClassVar[bool] = False  # whether the head returns embeddings, too
 
     def __init__(
@@ -128,6 +130,10 @@ class SingleLabel(Task):
         # The task is not a module, so class weights do not move to the device with the network.
         value: Tensor = self._loss.to(outputs.device)(outputs, target)
         return value
+
+    def taught_loss(self, outputs: Any, target: Tensor, answer: Tensor, weight: Tensor) -> Tensor:
+        loss = self._loss.to(outputs.device)
+        return taught_loss(loss, outputs, target, answer, weight)
 
     def metrics(self) -> MetricCollection:
         # Micro: the share of pictures, as on leaderboards; torchmetrics' default is macro.

@@ -2,6 +2,7 @@
 
 import logging
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
@@ -28,6 +29,7 @@ from product_cls.training.data_source import build_picture_store
 from product_cls.training.module import ProductModule
 from product_cls.training.monitors import build_metrics
 from product_cls.training.plan import RunPlan
+from product_cls.training.teaching import answers, check_teacher, load_start
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +52,12 @@ def build_parts(
         UserError: a part refuses its settings.
     """
     config, task = plan.config, plan.task
+    check_teacher(config, task)
     pl.seed_everything(int(config.seed), verbose=False)
     augment, mix = build_augmentation(config, task, plan.size)
     network = build_network(config, task)
+    if config.start is not None:
+        load_start(network, task, Path(str(config.start)))
     if config.adapt is not None:
         with keys_for_arguments():
             check_batch_norms(network, f"model.backbone={config.model.backbone}")
@@ -137,6 +142,13 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
         warning = unlearned_classes(task, learned, held_out, test)
         if warning is not None:
             log.warning(warning)
+    taught = answers(config, task, samples, val_ids)
+    if taught is not None and rank is None:
+        log.info(
+            "The teacher answers for %d pictures; %d of them are test pictures without a label.",
+            (taught.position >= 0).sum(),
+            len(taught.unlabelled_rows),
+        )
     gpu = on_gpu(config.trainer)
     with keys_for_node(config.data):
         data = ProductDataModule(
@@ -156,6 +168,7 @@ def build_data(plan: RunPlan, augment: Augment, *, rank: int | None = None) -> P
             first_epoch=plan.first_epoch,
             rank=rank or 0,
             world_size=1 if rank is None else devices,
+            taught=taught,
         )
     check_limits(config.trainer, data)
     return data

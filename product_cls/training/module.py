@@ -101,12 +101,17 @@ class ProductModule(LightningModule):
         """Scalar loss of ``image`` float ``[B, 3, H, W]`` and ``target`` int64 ``[B, ...]``.
 
         Mixed batches have ``lam`` in [0, 1] and ``perm``, int64 ``[B]``, the partner of each
-        picture.
+        picture. Batches of a run with a teacher have ``answer`` float ``[B, C]`` and
+        ``answer_weight`` float ``[B]``.
         """
         outputs, target = self.network(batch["image"]), batch["target"]
-        loss = self.task.loss(outputs, target)
+        names = ("target", "answer", "answer_weight")
+        learned = [batch[name] for name in names if name in batch]
+        compute = self.task.loss if len(learned) == 1 else self.task.taught_loss
+        loss = compute(outputs, *learned)
         if (lam := batch.get("lam", 1.0)) < 1.0:
-            loss = lam * loss + (1.0 - lam) * self.task.loss(outputs, target[batch["perm"]])
+            partners = [part[batch["perm"]] for part in learned]
+            loss = lam * loss + (1.0 - lam) * compute(outputs, *partners)
         if self._second_pass:
             return loss
         # Training accuracy is not logged: it is meaningless for mixed pictures.

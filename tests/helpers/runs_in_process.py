@@ -1,8 +1,10 @@
 """Runs in this process, as `python train.py` does them, without the imports of a new process."""
 
 import logging
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -105,3 +107,13 @@ def weights(run: RunFolder) -> dict[str, torch.Tensor]:
     """Weights after the last epoch, by name."""
     checkpoint = torch.load(run.last_checkpoint, weights_only=True)
     return dict(checkpoint["state_dict"])
+
+
+def shuffled_labels(root: Path, out: Path) -> Path:
+    """A copy of the data with the labels of its test pictures permuted."""
+    shutil.copytree(root, out)
+    table = pd.read_csv(out / "views.csv", dtype=str)
+    test = table["split"] == "test"
+    table.loc[test, "label"] = table.loc[test, "label"].to_numpy()[::-1]
+    table.to_csv(out / "views.csv", index=False)
+    return out

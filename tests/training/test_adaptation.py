@@ -1,27 +1,16 @@
 """``adapt=batchnorm``: unseen views are predicted with statistics of their own pictures."""
 
 import logging
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from runs_in_process import refusal, train
+from runs_in_process import refusal, shuffled_labels, train
 
 from product_cls.inference.adaptation import EVERYTHING, batch_size, domains
 from product_cls.inference.adaptation import refusal as why_not
 from product_cls.inference.predictions import Predictions
-
-
-def shuffled_labels(root: Path, out: Path) -> Path:
-    """A copy of the data with the labels of its test pictures permuted."""
-    shutil.copytree(root, out)
-    table = pd.read_csv(out / "views.csv", dtype=str)
-    test = table["split"] == "test"
-    table.loc[test, "label"] = table.loc[test, "label"].to_numpy()[::-1]
-    table.to_csv(out / "views.csv", index=False)
-    return out
 
 
 def test_only_unseen_views_change_and_no_test_label_is_read(
