@@ -54,8 +54,8 @@ ADDED: dict[str, Any] = {
     "adapt_views": "unseen",
     "start": None,
     "teacher": None,
-    **{f"data.{name}": None for name in ("pitches", "test_pitches")},
-    **{f"data.samples.{name}": None for name in ("pitches", "test_pitches")},
+    **{f"data.{name}": None for name in ("pitches", "test_pitches", "test_share")},
+    **{f"data.samples.{name}": None for name in ("pitches", "test_pitches", "test_share")},
 }
 
 

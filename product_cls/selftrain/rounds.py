@@ -55,7 +55,8 @@ class Lesson:
         targets: the teachers' answers.
         shares: the share of each view's pictures that they are.
         teachers: how many runs voted.
-        temperature: that calibrated the vote on held-out pictures; above 1 if it was too confident.
+        temperature: that calibrated the vote on held-out pictures, 1 or more; above 1 if it was
+            too confident.
     """
 
     targets: SoftTargets
@@ -171,7 +172,9 @@ def lesson(student: Student, members: Sequence[Member], number: int, rounds: int
     teachers = [m for m in members if student.held_out <= _held_out(m)]
     blended = blend_runs(teachers, "mean").splits
     test, val = blended["test"], blended.get("val")
-    temperature = 1.0 if val is None else fit_temperature(val.scores, val.target)
+    # A vote is often too cautious in the held-out views, which are the seen ones. It is never made
+    # more confident for that, because it is right less often in the others.
+    temperature = 1.0 if val is None else max(1.0, fit_temperature(val.scores, val.target))
     calm = tempered(test.scores, temperature)
     rows, shares = choose(calm, test.view, number, rounds)
     targets = SoftTargets(

@@ -120,6 +120,20 @@ class WarmEma(WeightAveraging):
             average_statistics(self._average_model)
 
 
+class LatestBest(ModelCheckpoint):
+    """Keeps the best epoch, and of equally good ones the latest.
+
+    Lightning keeps the earliest. With some hundred held-out pictures many epochs are equally good,
+    and the later ones have learned longer at a lower rate.
+    """
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        best = self.best_model_score
+        tied = current is not None and best is not None and bool(current == best)
+        # The metric is equal on all ranks, so all of them decide alike.
+        return super().check_monitor_top_k(trainer, current) or tied
+
+
 def checkpoint_callbacks(
     folder: Path, monitor: str | None, mode: str = "max"
 ) -> list[ModelCheckpoint]:
@@ -133,7 +147,7 @@ def checkpoint_callbacks(
         monitor: metric that selects the epoch that ``best.ckpt`` keeps; None keeps the latest.
         mode: ``max`` or ``min``, whether higher or lower values of it are better.
     """
-    best = ModelCheckpoint(
+    best = LatestBest(
         folder,
         filename="best",
         monitor=monitor,

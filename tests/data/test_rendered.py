@@ -15,7 +15,7 @@ import yaml
 
 from product_cls.core.errors import UserError
 from product_cls.core.fonts import load_font
-from product_cls.data.rendered import render_dataset
+from product_cls.data.rendered import read_rendered, render_dataset
 from product_cls.data.rendered.__main__ import main as rendered_main
 from product_cls.data.rendered.catalogue import build_catalogue
 from product_cls.data.rendered.difficulty import PRESETS
@@ -72,6 +72,19 @@ def test_wrong_pitches_are_refused(tmp_path: Path, angles: Any) -> None:
     with pytest.raises(ValueError, match=r"^pitches=.*each 0 to 75 degrees"):
         render_dataset(tmp_path / "set", **SMALL, pitches=angles)
     assert not (tmp_path / "set").exists()
+
+
+def test_a_thinned_test_part_keeps_a_share_of_each_product(rendered: Path) -> None:
+    whole = read_rendered(rendered, **SMALL)
+    thin = read_rendered(rendered, test_share=0.3, **SMALL)
+    again = read_rendered(rendered, test_share=0.3, **SMALL)
+    assert thin.equals(again)
+    counts = [table[table["split"] == "test"]["label"].value_counts() for table in (whole, thin)]
+    shares = counts[1] / counts[0]
+    assert len(shares) == 4 and shares.between(0.3 - 1 / 12, 1).all() and shares.nunique() > 1
+    assert thin[thin["split"] != "test"].equals(whole[whole["split"] != "test"])
+    with pytest.raises(ValueError, match="test_share=0; allowed: above 0 to 1"):
+        read_rendered(rendered, test_share=0, **SMALL)
 
 
 def test_the_shop_for_pretraining_shares_no_design_with_others() -> None:

@@ -51,7 +51,8 @@ def test_the_best_epoch_is_that_of_the_monitored_metric(
     values = pd.read_csv(run.curves_file)[monitor].dropna().tolist()
     assert len(values) == 3 and run.status()["metric"] == monitor
     assert run.status()["value"] == pytest.approx(best(values), abs=1e-6)
-    assert run.metrics()["best_epoch"] == values.index(best(values)) + 1
+    latest = max(k for k, value in enumerate(values) if value == best(values))
+    assert run.metrics()["best_epoch"] == latest + 1
 
 
 def test_early_stopping_watches_what_selects_the_best_epoch(

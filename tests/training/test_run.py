@@ -88,6 +88,14 @@ def test_the_last_epoch_is_kept_if_asked(
     )
 
 
+def test_of_equally_good_epochs_the_latest_is_kept(tmp_path: Path, tiny_root: Path) -> None:
+    still = ("finetune.freeze=all", "optimizer.lr=1e-12", "scheduler.end_lr=0", "mix=none")
+    run = train(tmp_path / "run", tiny_root, "trainer.max_epochs=3", *still)
+    values = pd.read_csv(run.curves_file)["val/accuracy"].dropna()
+    assert values.nunique() == 1
+    assert run.metrics()["best_epoch"] == 3
+
+
 def test_finished_runs_are_skipped_and_changed_ones_run_anew(
     tmp_path: Path, tiny_root: Path
 ) -> None:

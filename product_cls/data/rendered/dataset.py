@@ -5,6 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from product_cls.core.cpu_count import usable_cores
 from product_cls.data.rendered.artwork import require_packages
 from product_cls.data.rendered.catalogue import MOST_PRODUCTS, build_catalogue
@@ -133,13 +135,45 @@ def check_pitches(name: str, angles: Any) -> list[float]:
     return [float(angle) for angle in listed]
 
 
-def read_rendered(root: str | Path, **arguments: Any) -> "pd.DataFrame":
+def read_rendered(
+    root: str | Path, *, test_share: float | None = None, **arguments: Any
+) -> "pd.DataFrame":
     """Sample table of a rendered set; renders the set first if it is missing.
 
-    Arguments and errors are those of ``render_dataset``.
+    Args:
+        root: folder of the set.
+        test_share: thins the test part, as a shop sells some products more often: each product
+            keeps a random share of its test pictures, between this and 1. None keeps all.
+        arguments: of ``render_dataset``; its errors are raised, too.
+
+    Raises:
+        ValueError: ``test_share`` is not above 0 and up to 1.
     """
     # Imported here: worker processes import this module and do not need pandas.
     from product_cls.data.readers import read_competition
 
+    if test_share is not None and not 0 < test_share <= 1:
+        raise ValueError(f"test_share={test_share}; allowed: above 0 to 1, or null for all.")
     render_dataset(root, **arguments)
-    return read_competition(root)
+    samples = read_competition(root)
+    if test_share is None:
+        return samples
+    return thinned(samples, test_share, int(arguments.get("seed", 0)))
+
+
+def thinned(samples: "pd.DataFrame", least: float, seed: int) -> "pd.DataFrame":
+    """The sample table with a random share of the test pictures of each class.
+
+    Args:
+        samples: the sample table, with the labels of the test pictures.
+        least: the smallest share, above 0; shares are uniform between it and 1.
+        seed: of the shares and of the choice.
+    """
+    rng = np.random.default_rng(seed)
+    test = samples["split"] == "test"
+    dropped: list[int] = []
+    for label in sorted(samples.loc[test, "label"].unique()):
+        rows = samples.index[test & (samples["label"] == label)].to_numpy()
+        keep = max(1, round(len(rows) * rng.uniform(least, 1)))
+        dropped += rng.permutation(rows)[keep:].tolist()
+    return samples.drop(index=dropped).reset_index(drop=True)
