@@ -35,7 +35,8 @@ class Arguments:
     tta: views to average, as in training; null: identity and hflip for checkpoints, the views of a
       model itself otherwise.
     adapt: batchnorm: the networks take batch norm statistics of these pictures, which are best of
-      one camera angle and of many products; null: the networks as they were trained.
+      one camera angle and of many products; infomax: they also learn from them, assuming that all
+      products are about equally frequent; null: the networks as they were trained.
     adapt_share: of these pictures in the statistics, 0 to 1; the rest are the training's.
     thresholds: with several labels, thresholds.json of an ensemble; null: one half for each.
     device: auto, cpu, cuda, cuda:<n>, mps.
@@ -61,13 +62,13 @@ def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.predict")
     check_at_least_one(arguments, "top", "batch_size", "shown")
     check_style(arguments.csv)
-    if arguments.adapt not in (None, "batchnorm"):
-        raise UserError(f"adapt={arguments.adapt}; allowed: batchnorm, null.")
+    if arguments.adapt not in (None, "batchnorm", "infomax"):
+        raise UserError(f"adapt={arguments.adapt}; allowed: batchnorm, infomax, null.")
     if not 0 <= arguments.adapt_share <= 1:
         raise UserError(f"adapt_share={arguments.adapt_share}; allowed: 0 to 1.")
     if arguments.adapt is None and arguments.adapt_share != 1:
         raise UserError(
-            f"adapt_share={arguments.adapt_share} has no effect without adapt=batchnorm."
+            f"adapt_share={arguments.adapt_share} has no effect without adapt=batchnorm or infomax."
         )
     names = arguments.checkpoint or []
     checkpoints = [Path(name) for name in (names if isinstance(names, list) else [names])]
@@ -99,7 +100,7 @@ def main() -> None:
     from product_cls.data.pictures import load_picture
     from product_cls.display.contact_sheet import contact_sheets, save_sheets
     from product_cls.display.outputs import file_list, first_rows, results_in
-    from product_cls.inference.adaptation import adapt_to_files, refusal
+    from product_cls.inference.adaptation import adapt_to_files, refusal, too_few
     from product_cls.inference.systems import PictureBatch
     from product_cls.retrieval.answers import DOUBTFUL
     from product_cls.retrieval.open_model import open_model
@@ -146,15 +147,22 @@ def main() -> None:
         return rows, np.concatenate(parts)
 
     rows, mean = score_all("predict")
-    if arguments.adapt is not None:
+    if (method := arguments.adapt) is not None:
         if (why := refusal(mean, len(rows))) is not None:
-            raise UserError(f"adapt=batchnorm: {arguments.images} {why}.")
+            raise UserError(f"adapt={method}: {arguments.images} {why}.")
+        classes = min(len(model.classes) for model in models)
+        if method == "infomax" and (few := too_few(classes, len(rows))) is not None:
+            print(f"NOTE: {few}.")
         device = pick_device(arguments.device)
         with keys_for_arguments():
             for model in models:
                 model.change_networks(
                     lambda predictor: adapt_to_files(
-                        predictor, [paths[row] for row in rows], arguments.adapt_share, device
+                        predictor,
+                        [paths[row] for row in rows],
+                        arguments.adapt_share,
+                        device,
+                        method,
                     )
                 )
         rows, mean = score_all("predict adapted")

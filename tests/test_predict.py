@@ -250,9 +250,9 @@ def test_adapted_to_the_pictures(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["adapt=tent"], "adapt=tent; allowed: batchnorm, null."),
+        (["adapt=tent"], "adapt=tent; allowed: batchnorm, infomax, null."),
         (["adapt=batchnorm", "adapt_share=2"], "adapt_share=2.0; allowed: 0 to 1."),
-        (["adapt_share=0.5"], "adapt_share=0.5 has no effect without adapt=batchnorm."),
+        (["adapt_share=0.5"], "adapt_share=0.5 has no effect without adapt=batchnorm or infomax."),
         (["adapt=batchnorm"], "3.jpg is one picture, and statistics need at least 2."),
     ],
 )

@@ -37,7 +37,7 @@ CHECKS: dict[str, Allowed] = {
     "exclude": Allowed(OmegaConf.is_list, "a list, exclude=[rotate,cutmix]"),
     "tta": Allowed(OmegaConf.is_list, "a list, tta=[identity,hflip]"),
     "keep": only("best", "last"),
-    "adapt": only("batchnorm", None),
+    "adapt": only("batchnorm", "infomax", None),
     "adapt_share": Allowed(lambda x: type(x) in (int, float) and 0 <= x <= 1, "0 to 1"),
     "adapt_views": only("unseen", "all"),
     "rerun": FLAG,
@@ -198,7 +198,9 @@ def _check_values(config: DictConfig) -> None:
             raise UserError(f"{key}={shown(as_typed(value))}; allowed: {allowed.words}.")
     for key, default in (("adapt_share", 1), ("adapt_views", "unseen")):
         if config.adapt is None and config[key] != default:
-            raise UserError(f"{key}={config[key]} has no effect without adapt=batchnorm.")
+            raise UserError(
+                f"{key}={config[key]} has no effect without adapt=batchnorm or infomax."
+            )
     check_view_names(config.tta)  # a misspelt view should not fail only after training
     if config.epochs_from is not None and config.fold != "all":
         raise UserError(

@@ -1,3 +1,3 @@
 """The words of ``model.weights`` that name no file."""
 
-WEIGHT_SOURCES = ("auto", "package", "hub", "none")
+WEIGHT_SOURCES = ("auto", "package", "hub", "views", "none")

@@ -79,9 +79,7 @@ class PictureModel(ABC):
         Raises:
             UserError: the model has no networks that can be changed.
         """
-        raise UserError(
-            "adapt=batchnorm needs checkpoints, and this model holds none; leave it out."
-        )
+        raise UserError("adapt= needs checkpoints, and this model holds none; leave it out.")
 
     def finite_score(self, batch: PictureBatch) -> np.ndarray:
         """``score``, checked.

@@ -28,6 +28,14 @@ PACKAGED = {
 }
 HALF = (0.5, 0.5, 0.5)  # mean and std of pixels in the training of the packages' networks
 
+# Weights of this package, which know products from all camera pitches: backbone -> file. They come
+# from the packages' ImageNet weights and `product-cls train experiment=pretrain_views`, and are
+# kept in half precision (docs/results/unseen.md).
+VIEWS = {
+    "tf_efficientnet_lite0": Path(__file__).parent
+    / "weights/tf_efficientnet_lite0-views.safetensors"
+}
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -35,7 +43,7 @@ class Weights:
 
     Attributes:
         asked: the requested source.
-        source: the source used: ``package`` | ``hub`` | ``none`` | the path of a file.
+        source: the source used: ``package`` | ``hub`` | ``views`` | ``none`` | the path of a file.
         fallback: whether weights are random because no pretrained ones were within reach.
         pixels: mean and std of pixels in the training of the weights; None for timm's.
     """
@@ -58,6 +66,7 @@ def build_backbone(
     Args:
         backbone: a timm name, with or without a tag (``efficientnet_b0.ra_in1k``).
         weights: ``package`` (inside an installed Python package), ``hub`` (downloaded once),
+            ``views`` (pretrained on rendered products at all camera pitches, see ``VIEWS``),
             ``none`` (random), a file (a state dict of this backbone, or a checkpoint of this
             project), or ``auto``: the first of package and hub within reach, otherwise random with
             a loud warning.
@@ -89,6 +98,15 @@ def build_backbone(
 
     if weights == "none":
         return create(False), Weights(weights, "none")
+    if weights == "views":
+        if backbone not in VIEWS:
+            raise ValueError(
+                f"weights=views: there are none of '{backbone}', only of {', '.join(VIEWS)}; "
+                f"experiment=pretrain_views makes some of another network."
+            )
+        network = create(False)
+        _load_file(network, VIEWS[backbone], backbone)
+        return network, Weights(weights, "views", pixels=(HALF, HALF))
     if weights not in WEIGHT_SOURCES:
         network = create(False)
         pixels = _load_file(network, Path(weights), backbone)

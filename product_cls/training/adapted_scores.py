@@ -1,17 +1,19 @@
 """Scores of a split by networks that are adapted to its unlabelled pictures, for ``adapt=``."""
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 
 from product_cls.data.datamodule import ProductDataModule
-from product_cls.inference.adaptation import adapt_network, batch_size, domains, refusal
+from product_cls.data.samplers import EpochSampler
+from product_cls.inference.adaptation import adapt_network, domains, refusal, too_few
 from product_cls.inference.scoring import Scores
 from product_cls.models.network import Network
+from product_cls.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ def adapt_scores(
     config: DictConfig,
     device: torch.device,
     score: Scorer,
+    task: Task,
 ) -> Scores:
     """Replace the scores of each domain by those of a copy of the network adapted to it.
 
@@ -38,9 +41,10 @@ def adapt_scores(
         split: ``val`` or ``test``.
         data: the run's data module.
         network: the trained network.
-        config: the run's config: ``adapt_share``, ``adapt_views``.
+        config: the run's config: ``adapt``, ``adapt_share``, ``adapt_views``.
         device: to compute on.
         score: scores rows of the sample table with a network, in their order.
+        task: of the run.
     """
     views = data.samples.get("view")
     known = views is not None and views.notna().any()
@@ -58,11 +62,23 @@ def adapt_scores(
             log.warning("Not adapted: %s of the %s part %s.", name, split, why)
             continue
         index = scores.index[rows]
+        informs = config.adapt == "infomax"
+        if informs and (why := too_few(len(task.classes), len(rows))) is not None:
+            log.warning("%s of the %s part: %s.", name[0].upper() + name[1:], split, why)
+            informs = False
+
+        def passes(number: int, size: int, index: np.ndarray = index) -> Iterable[dict[str, Any]]:
+            loader = data.shuffled(index, size)
+            cast(EpochSampler, loader.sampler).set_epoch(number)
+            return loader
+
         changed = adapt_network(
             network,
-            data.shuffled(index, batch_size(len(index))),
+            passes,
+            len(index),
             config.adapt_share,
             device,
+            task.scores if informs else None,
         )
         of_domain = vars(score(changed, index))
         for column, values in columns.items():

@@ -19,6 +19,7 @@ from product_cls.data.augment import Augment
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.folds import split_rows
 from product_cls.data.mix import MIX_NAMES, Mix
+from product_cls.inference.adaptation import check_method
 from product_cls.models.batch_norms import check_batch_norms
 from product_cls.models.network import Network
 from product_cls.optim.groups import Finetune, backbone_depths
@@ -61,6 +62,7 @@ def build_parts(
     if config.adapt is not None:
         with keys_for_arguments():
             check_batch_norms(network, f"model.backbone={config.model.backbone}")
+            check_method(config.adapt, task)
     module = build_module(config, task, network, mix, plan.size)
     check_batch_size(plan, module)
     return module, build_data(plan, augment, rank=rank)

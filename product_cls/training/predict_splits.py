@@ -82,7 +82,7 @@ def predict_splits(
             return _in_order(score(network, data.some(rows), split, None), rows)
 
         return adapt_scores(
-            scored[split], split, data, predictor.network, plan.config, device, of_rows
+            scored[split], split, data, predictor.network, plan.config, device, of_rows, task
         )
 
     splits = ("train", "val", "test") if task.needs_gallery else ("val", "test")

@@ -89,6 +89,19 @@ def test_no_package_for_other_networks() -> None:
         build_backbone("efficientnet_b0", "package")
 
 
+def test_views_are_weights_of_this_package() -> None:
+    """They were fine-tuned from the ImageNet weights, to which their first layer is still close."""
+    network, weights = build_backbone("tf_efficientnet_lite0", "views")
+    assert weights.record() == {"asked": "views", "source": "views", "fallback": False}
+    imagenet, _ = build_backbone("tf_efficientnet_lite0", "package")
+    first, before = (n.state_dict()["conv_stem.weight"] for n in (network, imagenet))
+    assert first.dtype == torch.float32
+    assert 0 < (first - before).abs().max() < 0.5
+    assert torch.corrcoef(torch.stack([first.flatten(), before.flatten()]))[0, 1] > 0.9
+    with pytest.raises(ValueError, match="weights=views: there are none of 'test_efficientnet'"):
+        build_backbone("test_efficientnet", "views")
+
+
 def test_weights_from_a_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     source, _ = build_backbone(TINY, "none")

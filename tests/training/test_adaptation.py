@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,39 @@ def test_only_unseen_views_change_and_no_test_label_is_read(
     assert adapted.metrics()["val"]["accuracy"] == plain.metrics()["val"]["accuracy"]
 
 
+def test_infomax_learns_from_unseen_views_and_reads_no_label(
+    tmp_path: Path, tiny_root: Path
+) -> None:
+    other = shuffled_labels(tiny_root, tmp_path / "data")
+    plain = train(tmp_path / "plain", tiny_root, "adapt=batchnorm")
+    informed = train(tmp_path / "informed", tiny_root, "adapt=infomax")
+    again = train(tmp_path / "again", other, "adapt=infomax")
+    files = [run.predictions_file("test") for run in (plain, informed, again)]
+    before, after, same = map(Predictions.load, files)
+    assert after.view is not None
+    unseen = after.view == 60
+    assert (before.scores[~unseen] == after.scores[~unseen]).all()
+    assert (before.scores[unseen] != after.scores[unseen]).any(axis=1).all()
+    assert (after.scores == same.scores).all()
+
+    def information(scores: np.ndarray) -> float:
+        mean = scores.mean(axis=0)
+        return float((scores * np.log(scores)).sum(axis=1).mean() - (mean * np.log(mean)).sum())
+
+    assert information(after.scores[unseen]) > information(before.scores[unseen])
+
+
+def test_infomax_of_few_pictures_takes_their_statistics_alone(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("product_cls.inference.adaptation.PER_CLASS", 100)
+    plain = train(tmp_path / "plain", tiny_root, "adapt=batchnorm")
+    run = train(tmp_path / "run", tiny_root, "adapt=infomax")
+    before, after = (Predictions.load(r.predictions_file("test")).scores for r in (plain, run))
+    assert (before == after).all()
+    assert "pictures are too few for 4 classes and adapt=infomax, which needs 100" in caplog.text
+
+
 def test_a_held_out_view_is_adapted_in_validation(tmp_path: Path, tiny_root: Path) -> None:
     words = ("folds.strategy=view", "fold=30", "adapt=batchnorm")
     run = train(tmp_path / "run", tiny_root, *words)
@@ -51,10 +85,14 @@ def test_a_held_out_view_is_adapted_in_validation(tmp_path: Path, tiny_root: Pat
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["adapt=tent"], "adapt=tent; allowed: batchnorm, null"),
+        (["adapt=tent"], "adapt=tent; allowed: batchnorm, infomax, null"),
         (["adapt=batchnorm", "adapt_share=1.5"], "adapt_share=1.5; allowed: 0 to 1"),
         (["adapt=batchnorm", "adapt_views=60"], "adapt_views=60; allowed: unseen, all"),
         (["adapt_share=0.5"], "adapt_share=0.5 has no effect without adapt=batchnorm"),
+        (
+            ["adapt=infomax", "task=multi_head", "task.heads=[label]"],
+            "adapt=infomax is for one label per picture, and task=multi_head has several",
+        ),
         (
             ["adapt=batchnorm", "model.backbone=test_convnext"],
             "needs batch norms, and model.backbone=test_convnext has none",
