@@ -6,7 +6,12 @@ import timm
 import torch
 from torch import nn
 
-from product_cls.models.batch_norms import adapted, batch_norms, check_batch_norms
+from product_cls.models.batch_norms import (
+    adapted,
+    batch_norms,
+    check_batch_norms,
+    informed,
+)
 
 
 def small() -> nn.Sequential:
@@ -70,3 +75,32 @@ def test_a_network_without_batch_norms_is_refused() -> None:
 def test_wrong_arguments_are_refused(share: float, pictures: int) -> None:
     with pytest.raises(ValueError, match=r"share=|batches is empty"):
         adapted(small(), batches()[:pictures], share)
+
+
+def test_information_moves_a_border_to_where_few_pictures_lie() -> None:
+    """Two clouds of points, and a border that cuts through one of them."""
+    draw = torch.Generator().manual_seed(0)
+    clouds = torch.cat([torch.randn(200, 1, generator=draw) * 0.3 + at for at in (-1.0, 1.0)])
+    target = torch.arange(2).repeat_interleave(200)
+    network = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 2)).eval()
+    with torch.no_grad():
+        network[0].running_mean.copy_(clouds.mean(dim=0))
+        network[0].running_var.copy_(clouds.var(dim=0))
+        network[1].weight.copy_(torch.tensor([[-3.0], [3.0]]))
+        network[1].bias.copy_(torch.tensor([2.8, -2.8]))
+
+    def batches(epoch: int) -> list[torch.Tensor]:
+        order = torch.randperm(400, generator=torch.Generator().manual_seed(epoch))
+        return list(clouds[order].split(50))
+
+    def right(judge: nn.Module) -> float:
+        return float((judge(clouds).argmax(dim=1) == target).float().mean())
+
+    changed = informed(network, batches, lambda out: out.softmax(dim=1), epochs=20, rate=0.03)
+    assert right(network) < 0.9 and right(changed) > 0.98
+    assert torch.equal(network[0].weight, torch.ones(1))  # a copy has learned
+    assert torch.equal(changed[1].weight, network[1].weight)  # and only its batch norm
+    assert not changed.training
+    plain = nn.Sequential(nn.BatchNorm1d(1, affine=False), nn.Linear(1, 2))
+    with pytest.raises(ValueError, match="needs batch norms with a scale and a shift"):
+        informed(plain, batches, lambda out: out.softmax(dim=1))
