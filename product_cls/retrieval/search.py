@@ -6,14 +6,25 @@ Writes ``predictions.csv`` (as ``product_cls.predict`` does), ``neighbours.csv``
 of the pictures with their neighbours.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from product_cls.core.cli import MISSING, check_at_least_one, guard, parse_arguments
 from product_cls.core.csv_style import check_style
 from product_cls.core.errors import UserError
 from product_cls.core.files import check_place, check_there
 from product_cls.retrieval.index.layout import check_index
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from product_cls.inference.predictor import Predictor
+    from product_cls.retrieval.index.embed import EmbeddedPictures
+    from product_cls.retrieval.index.lookup import NeighbourMatches
 
 REFINING = ("expand", "augment", "prototypes", "rerank")
 
@@ -38,6 +49,8 @@ class Arguments:
     expand: neighbours added to each query before the final search (alpha query expansion); 0: none.
     augment: neighbours added to each picture of the gallery (database-side augmentation); 0: none.
     prototypes: search one mean embedding per product instead of its pictures.
+    adapt: batchnorm: the networks take batch norm statistics of these pictures, which are best of
+      one camera angle and of many products; the index keeps those of the training. null: none.
     rerank: k-reciprocal re-ranking; an answer then depends on the other pictures searched.
       augment, prototypes and rerank search exactly, whatever the index's kind.
     top: products that predictions.csv names, best first.
@@ -56,6 +69,7 @@ class Arguments:
     expand: int = 0
     augment: int = 0
     prototypes: bool = False
+    adapt: str | None = None
     rerank: bool = False
     top: int = 5
     batch_size: int = 64
@@ -68,6 +82,8 @@ def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.retrieval.search")
     check_at_least_one(arguments, "top", "batch_size", "shown")
     check_style(arguments.csv)
+    if arguments.adapt not in (None, "batchnorm"):
+        raise UserError(f"adapt={arguments.adapt}; allowed: batchnorm, null.")
     check_index(Path(arguments.index))
     check_there(Path(arguments.images))
     out = Path(arguments.out)
@@ -82,6 +98,7 @@ def main() -> None:
     from product_cls.core.tables import formula_note, write_csv
     from product_cls.display.contact_sheet import save_sheets
     from product_cls.display.outputs import file_list, first_rows, results_in
+    from product_cls.inference.adaptation import adapt_to_files, refusal
     from product_cls.neighbours.exact import check_search
     from product_cls.neighbours.refine import check_expansion
     from product_cls.retrieval.answers import (
@@ -123,28 +140,39 @@ def main() -> None:
             "not their own neighbours."
         )
     predictors = load_predictors(index)
-    embedded = embed_pictures(
-        index,
-        predictors,
-        [query.path for query in queries],
-        batch_size=arguments.batch_size,
-        device=device,
-    )
-    with keys_for_arguments():
-        matches = find_neighbours(
-            index,
-            embedded.embedding,
-            vote.k,
-            own=own[embedded.row],
-            expand=arguments.expand,
-            augment=arguments.augment,
-            by_prototype=arguments.prototypes,
-            reranked=arguments.rerank,
-            device=device,
+    paths = [query.path for query in queries]
+
+    def searched(
+        predictors: Sequence[Predictor],
+    ) -> tuple[EmbeddedPictures, NeighbourMatches, np.ndarray]:
+        """The pictures' embeddings, their neighbours, and the scores of all products."""
+        embedded = embed_pictures(
+            index, predictors, paths, batch_size=arguments.batch_size, device=device
         )
-    scores = vote.scores(
-        matches.similarity, matches.target, len(index.classes), embedded.class_scores
-    )
+        with keys_for_arguments():
+            matches = find_neighbours(
+                index,
+                embedded.embedding,
+                vote.k,
+                own=own[embedded.row],
+                expand=arguments.expand,
+                augment=arguments.augment,
+                by_prototype=arguments.prototypes,
+                reranked=arguments.rerank,
+                device=device,
+            )
+        classes = len(index.classes)
+        scores = vote.scores(matches.similarity, matches.target, classes, embedded.class_scores)
+        return embedded, matches, scores
+
+    embedded, matches, scores = searched(predictors)
+    if arguments.adapt is not None:
+        if (why := refusal(scores, len(embedded.row))) is not None:
+            raise UserError(f"adapt={arguments.adapt}: {arguments.images} {why}.")
+        readable = [paths[row] for row in embedded.row]
+        with keys_for_arguments():
+            adapted = [adapt_to_files(p, readable, 1.0, device) for p in predictors]
+        embedded, matches, scores = searched(adapted)
     answers = answer(index, scores, matches.similarity[:, 0], threshold)
     answered = [queries[row] for row in embedded.row]
     table = neighbour_table(index, answered, answers, matches)

@@ -17,7 +17,10 @@ from made_index import made_index
 from PIL import Image
 from runs_in_process import INDEXED, train
 
+from product_cls.inference.adaptation import adapt_to_files
 from product_cls.inference.predictions import Predictions
+from product_cls.inference.predictor import Predictor
+from product_cls.inference.scoring import predict_embeddings
 from product_cls.neighbours.votes import Vote
 from product_cls.predict import main as predict_main
 from product_cls.retrieval.answers import answer, is_right, named_table, read_threshold
@@ -343,6 +346,33 @@ def test_refinements(index: Path, asked: Path, tmp_path: Path, command: Command)
     neighbours = read(tmp_path / "neighbours.csv")
     labels = neighbours[["label_1", "label_2", "label_3"]].astype(str)
     assert (labels.nunique(axis=1) == 3).all()  # one prototype per product
+
+
+def test_queries_are_adapted_to_their_own_statistics(
+    run: RunFolder, index: Path, asked: Path, tmp_path: Path, command: Command
+) -> None:
+    """The similarities are those of a network that is adapted to the queries alone."""
+    words = (f"index={index}", f"images={asked}", "vote=nearest", "shown=2")
+    for name, extra in (("plain", ()), ("adapted", ("adapt=batchnorm",))):
+        status, _, errors = command(*words, *extra, f"out={tmp_path / name}")
+        assert status == 0, errors
+    plain, adapted = (
+        read(tmp_path / name / "neighbours.csv").set_index("image") for name in ("plain", "adapted")
+    )
+    assert (plain["similarity"] != adapted["similarity"]).all()
+    paths = [query.path for query in list_queries(asked, ["0", "1", "2"])]
+    device = torch.device("cpu")
+    changed = adapt_to_files(Predictor.load(run.best_checkpoint), paths, 1.0, device)
+    pictures = torch.stack([changed.picture(path) for path in paths])
+    batches = [{"image": pictures, "index": np.arange(len(paths))}]
+    views = run.config()["tta"]
+    embedding = predict_embeddings(changed.network, changed.task, batches, views, device=device)
+    gallery = Gallery.load(run.predictions_file("gallery"))
+    ids = [query.name for query in list_queries(asked, ["0", "1", "2"])]
+    nearest = (embedding @ gallery.embedding.T).max(axis=1)
+    assert adapted.loc[ids, "similarity"].to_numpy() == pytest.approx(nearest, abs=2e-3)
+    status, _, errors = command(*words[:1], f"images={paths[0]}", "adapt=batchnorm")
+    assert status == 2 and "is one picture, and statistics need at least 2" in errors
 
 
 @pytest.mark.parametrize(
