@@ -14,14 +14,14 @@ from product_cls.core.interrupts import interrupt_exits
 COMMANDS = {
     "train": ("product_cls.training.command", "train one network, or with -m a sweep"),
     "ensemble": ("product_cls.ensemble.__main__", "blend finished runs: table and submission"),
-    "selftrain": (
-        "product_cls.selftrain.__main__",
-        "let finished runs teach their successors the unlabelled test pictures",
-    ),
     "predict": ("product_cls.predict", "name the products in new pictures"),
     "export": ("product_cls.export", "write a checkpoint as ONNX"),
     "stream": ("product_cls.stream", "write pictures into shards, for data=streaming"),
     "tune": ("product_cls.tune.__main__", "search hyper-parameters with Optuna"),
+    "selftrain": (
+        "product_cls.selftrain.__main__",
+        "let finished runs teach their successors the unlabelled test pictures",
+    ),
     "index": ("product_cls.retrieval.index.__main__", "embed pictures into a searchable index"),
     "search": ("product_cls.retrieval.search", "find the products of an index in pictures"),
     "report": ("product_cls.report.__main__", "statistics and pages of a sweep"),
