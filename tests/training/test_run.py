@@ -378,6 +378,7 @@ def test_every_experiment_runs_two_steps(tmp_path: Path, tiny_root: Path, experi
         "hydra.job.num=0",  # as the launcher starts the jobs of an experiment with a sweep
         "data=competition",
         "model=tiny",
+        "model.weights=none",  # experiment=unseen names weights of lite0
         "trainer=debug",
         "folds.strategy=stratified",
         "data.batch_size=8",
