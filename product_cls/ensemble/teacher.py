@@ -42,18 +42,18 @@ def read_teacher(source: Path) -> SoftTargets:
             f"{where} is of runs of task={first.task['name']}; allowed: runs with one label per "
             f"picture, of which each has a score."
         )
-    scores = np.concatenate([_probabilities(part.scores) for part, _ in parts])
-    tops = [p.max(axis=1) if test else np.ones(len(p)) for p, test in _scores(parts)]
+    scores = [_probabilities(part.scores) for part, _ in parts]
+    # Held-out pictures have a label beside the answer; a test picture counts by its confidence.
+    weights = [
+        rows.max(axis=1) if test else np.ones(len(rows), np.float32)
+        for rows, (_, test) in zip(scores, parts, strict=True)
+    ]
     return SoftTargets(
         id=np.concatenate([part.id for part, _ in parts]),
-        scores=scores,
-        weight=np.clip(np.concatenate(tops), 0, 1).astype(np.float32),
+        scores=np.concatenate(scores),
+        weight=np.clip(np.concatenate(weights), 0, 1),
         classes=first.classes,
     )
-
-
-def _scores(parts: list[tuple[Predictions, bool]]) -> list[tuple[np.ndarray, bool]]:
-    return [(_probabilities(part.scores), test) for part, test in parts]
 
 
 def _probabilities(scores: np.ndarray) -> np.ndarray:

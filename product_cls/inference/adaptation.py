@@ -18,7 +18,6 @@ from product_cls.models.batch_norms import adapted, check_batch_norms, informed
 from product_cls.models.network import Network
 from product_cls.tasks import Task
 
-METHODS = ("batchnorm", "infomax")
 LARGE = 128  # pictures in a batch for statistics; small batches make them noisy
 SMALL = 64  # pictures in a batch for information maximisation, which needs many steps
 PER_CLASS = 2  # pictures for each class that information maximisation needs at least
@@ -141,7 +140,7 @@ def adapt_to_files(
     Args:
         predictor, share, device: see ``adapt_network``.
         paths: of pictures that can be decoded, 2 or more.
-        method: one of ``METHODS``; ``infomax`` is as ``batchnorm`` with too few pictures.
+        method: ``batchnorm`` | ``infomax``, which is as ``batchnorm`` with too few pictures.
 
     Raises:
         ValueError: as in ``adapted``, or ``infomax`` for several labels per picture.

@@ -62,8 +62,6 @@ class Network(nn.Module):
             "pooling": pooling,
             "drop_rate": drop_rate,
             "drop_path_rate": drop_path_rate,
-            "mean": list(mean),
-            "std": list(std),
         }
         self.pool = build_pooling(pooling)
         self.dropout = nn.Dropout(drop_rate)

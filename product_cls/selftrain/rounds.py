@@ -135,8 +135,7 @@ def _student(member: Member, root: Path) -> Student:
     words = [word for word in folder.overrides() if _key(word) not in OWN_KEYS]
     config = folder.config()
     compose_run(words)  # a command that is no longer understood is refused before any training
-    truth, val = member.truth, member.splits.get("val")
-    held_out = frozenset(val.id.tolist()) if val is not None else frozenset()
+    truth, held_out = member.truth, _held_out(member)
     asked = member.splits["test"].asked
     test = asked if asked is not None else member.splits["test"].id
     if truth is None:

@@ -28,6 +28,12 @@ def trained(folder: Path, data: Path, *words: str) -> RunFolder:
     return run
 
 
+def sweep(data: Path, key: str) -> None:
+    """Two runs in ``multirun/base`` of the working folder, with the values 0 and 1 of a key."""
+    for value in (0, 1):
+        trained(Path(f"multirun/base/{key}={value}"), data, f"{key}={value}")
+
+
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch, tiny_root: Path) -> list[Job]:
     """Jobs run in this process; the list names them."""
@@ -57,8 +63,7 @@ def test_rounds_go_on_from_their_own_weights_and_a_control_takes_as_many_steps(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for seed in (0, 1):
-        trained(Path(f"multirun/base/seed={seed}"), tiny_root, f"seed={seed}")
+    sweep(tiny_root, "seed")
     selftrain(monkeypatch, "runs=multirun/base", "rounds=2", "epochs=1")
     names = [str(job.folder.path.relative_to("multirun")) for job in in_process]
     steps = ("round-1", "round-2", "control-1", "control-2")
@@ -106,8 +111,7 @@ def test_a_student_is_taught_by_runs_that_held_out_its_validation_pictures(
     tmp_path: Path, tiny_root: Path, in_process: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for fold in (0, 1):
-        trained(Path(f"multirun/base/fold={fold}"), tiny_root, f"fold={fold}")
+    sweep(tiny_root, "fold")
     selftrain(monkeypatch, "runs=multirun/base", "rounds=1", "epochs=1", "control=false")
     teachers = [RunFolder(job.folder.path).config()["teacher"] for job in in_process]
     assert len(set(teachers)) == 2
