@@ -36,7 +36,8 @@ CHECKS: dict[str, Allowed] = {
     "seed": SEED,
     "exclude": Allowed(OmegaConf.is_list, "a list, exclude=[rotate,cutmix]"),
     "tta": Allowed(OmegaConf.is_list, "a list, tta=[identity,hflip]"),
-    "keep": only("best", "last"),
+    "keep": only("best", "last", "average"),
+    "augment_ramp": Allowed(lambda x: type(x) in (int, float) and 0 <= x <= 1, "0 to 1"),
     "adapt": only("batchnorm", "infomax", None),
     "adapt_share": Allowed(lambda x: type(x) in (int, float) and 0 <= x <= 1, "0 to 1"),
     "adapt_views": only("unseen", "all"),
@@ -221,10 +222,10 @@ def _check_values(config: DictConfig) -> None:
         )
     monitoring = [name for name, node in nodes.items() if "monitor" in node]
     stopping = [name for name in monitoring if "patience" in nodes[name]]
-    if config.keep == "last" and stopping:
+    if config.keep != "best" and stopping:
         raise UserError(
-            f"keep=last keeps the epoch in which callbacks={stopping[0]} stops, which is several "
-            f"epochs after the best; allowed with it: keep=best."
+            f"keep={config.keep} keeps the end of the training, and callbacks={stopping[0]} stops "
+            f"several epochs after the best; allowed with it: keep=best."
         )
     if config.fold == "all" and monitoring:
         raise UserError(

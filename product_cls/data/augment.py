@@ -6,7 +6,7 @@ Only this module, ``fast_augment.py``, ``policies.py``, ``shift_scale_rotate.py`
 
 import random
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
@@ -17,9 +17,11 @@ from pydantic import ValidationError
 from product_cls.core.errors import UserError, reason
 from product_cls.data.fast_augment import FastPipeline
 from product_cls.data.policies import STEPS as POLICIES
+from product_cls.data.viewpoint import ViewpointStep
 
 Steps = Mapping[str, Mapping[str, Any] | None]
 Engine = Literal["exact", "fast"]
+VIEWPOINT = [name for name, step in POLICIES.items() if issubclass(step, ViewpointStep)]
 
 
 def step_names(steps: Steps, exclude: Collection[str] = (), *, prefix: str = "") -> list[str]:
@@ -84,6 +86,8 @@ class Augment:
             are ignored here.
         engine: ``exact`` runs albumentations; ``fast`` makes the same draws and joins warps, see
             ``fast_augment.py``.
+        ramp: number of epochs over which the steps of ``viewpoint.py`` grow to their full strength,
+            0 or more; 0 for full strength from the start.
 
     Raises:
         ValueError: an unknown name in ``exclude``, an unknown transform, an argument that the
@@ -98,6 +102,7 @@ class Augment:
         *,
         engine: Engine = "exact",
         elsewhere: Collection[str] = (),
+        ramp: float = 0,
     ) -> None:
         if engine not in get_args(Engine):
             raise ValueError(f"engine={engine}; allowed: {', '.join(get_args(Engine))}.")
@@ -108,14 +113,16 @@ class Augment:
         self.names = step_names(steps, exclude)
         transforms = _build_all(steps, exclude, "")
         self.pipeline = A.Compose(transforms)
+        self.ramp, self.viewpoint = ramp, _viewpoint_steps(transforms)
         self.fast = FastPipeline(transforms) if engine == "fast" else None
 
-    def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
+    def __call__(self, image: np.ndarray, seed: int, epoch: int | None = None) -> np.ndarray:
         """Augment a picture.
 
         Args:
             image: RGB uint8 ``[H, W, 3]``; not modified.
             seed: seed of this draw, 0 or more.
+            epoch: counted from 0, for ``ramp``; None for full strength.
 
         Returns:
             RGB uint8 ``[H, W, 3]``.
@@ -123,6 +130,10 @@ class Augment:
         Raises:
             UserError: a step changed the shape or the dtype.
         """
+        for step in self.viewpoint:
+            step.strength = 1.0
+            if self.ramp > 0 and epoch is not None:
+                step.strength = min(1.0, (epoch + 1) / self.ramp)
         if self.fast is not None:
             augmented = self.fast(image, seed)
         else:
@@ -144,6 +155,17 @@ def unknown_step(name: str, allowed: Collection[str]) -> str:
         f"exclude=[{name}]: no step in use has this name; "
         f"allowed here: {', '.join(allowed) or 'nothing'}.{hint}"
     )
+
+
+def _viewpoint_steps(transforms: Sequence[Any]) -> list[ViewpointStep]:
+    """The steps that change the viewpoint, also within groups."""
+    found: list[ViewpointStep] = []
+    for transform in transforms:
+        if isinstance(transform, ViewpointStep):
+            found.append(transform)
+        elif isinstance(transform, A.OneOf):
+            found += _viewpoint_steps(transform.transforms)
+    return found
 
 
 def _build_all(steps: Steps, exclude: Collection[str], prefix: str) -> list[Any]:

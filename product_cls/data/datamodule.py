@@ -61,7 +61,7 @@ class PictureDataset(Dataset[dict[str, Any]]):
         index = int(self.indices[position])
         picture = self.store.picture(self.store_rows[position])
         if self.augment is not None:
-            picture = self.augment(picture, derive_seed(self.seed, epoch, index))
+            picture = self.augment(picture, derive_seed(self.seed, epoch, index), epoch)
         chw = np.ascontiguousarray(picture.transpose(2, 0, 1))
         item: dict[str, Any] = {
             "image": torch.from_numpy(chw),

@@ -4,12 +4,13 @@ With small pictures most time goes into overhead around the pixels: each albumen
 its input and builds matrices for boxes and two-dimensional grids that are never used. The steps in
 ``FAST_STEPS`` draw the same numbers in the same order and call OpenCV directly. With large pictures
 most time goes into warping, so neighbouring warps are joined into one: shift-scale-rotate with grid
-distortion, a flip with either of them or with rotate, and foreshortening with the affine ones.
+distortion, a flip with either of them or with rotate, and a change of viewpoint with the affine
+ones and a grid after it.
 Other steps run albumentations' own code.
 
 The result equals that of the exact pipeline except for the rounding of positions. It is slightly
-sharper where two interpolations became one. Foreshortening after or before an affine warp also
-keeps what the first of the two moves out of the frame and the second moves back.
+sharper where two interpolations became one. A viewpoint step after or before an affine warp
+also keeps what the first of the two moves out of the frame and the second moves back.
 """
 
 import math
@@ -22,7 +23,7 @@ import albumentations as A
 import numpy as np
 
 from product_cls.data import shift_scale_rotate
-from product_cls.data.viewpoint import Foreshorten
+from product_cls.data.viewpoint import Foreshorten, Keystone, LensShift, TurnCylinder
 from product_cls.data.warps import IDENTITY, Warp
 
 
@@ -198,6 +199,9 @@ FAST_STEPS: dict[type, type[FastStep]] = {
     A.Rotate: Rotate,
     A.HorizontalFlip: Flip,
     Foreshorten: View,
+    Keystone: View,
+    LensShift: View,
+    TurnCylinder: View,
     A.Blur: Pixels,
     A.CLAHE: Pixels,
     A.RandomBrightnessContrast: Pixels,

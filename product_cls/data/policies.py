@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from torchvision.transforms import v2
 
 from product_cls.data.shift_scale_rotate import ShiftScaleRotate
-from product_cls.data.viewpoint import Foreshorten
+from product_cls.data.viewpoint import Foreshorten, Keystone, LensShift, TurnCylinder
 
 Fill = Annotated[int, Field(ge=0, le=255)]
 
@@ -142,4 +142,7 @@ STEPS: dict[str, type[A.BasicTransform]] = {
     "AutoAugment": AutoAugment,
     "ShiftScaleRotate": ShiftScaleRotate,
     "Foreshorten": Foreshorten,
+    "Keystone": Keystone,
+    "LensShift": LensShift,
+    "TurnCylinder": TurnCylinder,
 }

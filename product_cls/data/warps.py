@@ -18,7 +18,7 @@ class Warp:
     """Output pixel (x, y) is the input at ``(a gx + b gy + c, d gx + e gy + f)``.
 
     (gx, gy) is the grid at (x, y), or (x, y) itself without a grid. A ``perspective`` has a third
-    row, by which both are divided, and no grid.
+    row, by which both are divided.
     """
 
     kind: Literal["affine", "grid", "flip", "perspective"]
@@ -39,7 +39,7 @@ class Warp:
 
     def _warp(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
-        if self.kind == "perspective":
+        if self.kind == "perspective" and self.grid is None:
             return cv2.warpPerspective(
                 image,
                 self.matrix(),
@@ -57,11 +57,16 @@ class Warp:
                 borderMode=self.border,
                 borderValue=self.fill,
             )
-        a, b, c, d, e, f = self.inverse
+        a, b, c, d, e, f = self.inverse[:6]
         gx, gy = self.grid
         x, y = _maps(height, width, threading.get_ident())
         np.add((a * gx + c).astype(np.float32), (b * gy).astype(np.float32)[:, None], out=x)
         np.add((d * gx).astype(np.float32), (e * gy + f).astype(np.float32)[:, None], out=y)
+        if self.kind == "perspective":
+            g, h, i = self.inverse[6:]
+            depth = (g * gx + i).astype(np.float32) + (h * gy).astype(np.float32)[:, None]
+            x /= depth
+            y /= depth
         return cv2.remap(
             image, x, y, self.interpolation, borderMode=self.border, borderValue=self.fill
         )
@@ -76,8 +81,8 @@ class Warp:
 
         Each warp fills the outside of the picture on its own, so two can be joined only if one of
         them never samples outside (a flip, or a grid after clipping). A perspective is joined with
-        affine warps and perspectives, too, where both repeat the border: what the first of the two
-        moves out of the frame, the second may bring back, which is nearer to a camera.
+        affine warps, perspectives and a grid after it, where both repeat the border: what the first
+        of the two moves out of the frame, the second may bring back, which is nearer to a camera.
 
         Args:
             other: the warp that is applied afterwards.
@@ -90,10 +95,12 @@ class Warp:
         )
         if "perspective" in (self.kind, other.kind):
             flips = "flip" in (self.kind, other.kind)
-            if "grid" in (self.kind, other.kind) or not (flips or both_joinable):
+            if not (flips or both_joinable) or (self.grid is not None and not flips):
                 return None
-            if self.grid is not None:  # an affine warp that a grid has joined
-                return None
+            if other.grid is not None:
+                return None if flips else replace(self, grid=other.clipped(width, height))
+            if self.grid is not None:  # the flip follows: its columns are read in reverse
+                return replace(self, grid=(self.grid[0][::-1], self.grid[1]))
             rows = tuple((self.matrix() @ other.matrix()).ravel().tolist())
             frame = other if self.kind == "flip" else self
             return replace(frame, kind="perspective", inverse=rows)
@@ -108,10 +115,13 @@ class Warp:
             a, b, c, d, e, f = other.inverse
             return replace(other, inverse=(-a, -b, width - 1 - c, d, e, f))
         if (self.kind, other.kind) == ("affine", "grid") and both_joinable:
-            assert other.grid is not None
-            gx, gy = other.grid
-            return replace(self, grid=(gx.clip(0, width - 1), gy.clip(0, height - 1)))
+            return replace(self, grid=other.clipped(width, height))
         return None
+
+    def clipped(self, width: int, height: int) -> Grid:
+        """The grid of a ``grid`` warp, with no position outside the picture."""
+        assert self.grid is not None
+        return self.grid[0].clip(0, width - 1), self.grid[1].clip(0, height - 1)
 
 
 @lru_cache(maxsize=8)

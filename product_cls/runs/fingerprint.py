@@ -49,6 +49,7 @@ ADDED: dict[str, Any] = {
     "monitor": None,
     "metrics": {},
     "keep": "best",
+    "augment_ramp": 0.0,
     "adapt": None,
     "adapt_share": 1.0,
     "adapt_views": "unseen",

@@ -15,7 +15,7 @@ from product_cls.config.checks import check_sam
 from product_cls.config.instantiate import build, to_plain, try_out
 from product_cls.config.values import loader_workers, on_gpu
 from product_cls.core.errors import UserError
-from product_cls.data.augment import Augment
+from product_cls.data.augment import VIEWPOINT, Augment
 from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.folds import split_rows
 from product_cls.data.mix import MIX_NAMES, Mix
@@ -215,12 +215,21 @@ def build_augmentation(
     mixing = [name for name in MIX_NAMES if config.mix.get(name, 0) > 0]
     with keys_for_arguments("augment", engine="augment_engine", exclude="exclude"):
         augment = Augment(
-            steps, list(config.exclude), engine=config.augment_engine, elsewhere=mixing
+            steps,
+            list(config.exclude),
+            engine=config.augment_engine,
+            elsewhere=mixing,
+            ramp=config.augment_ramp * config.trainer.max_epochs,
         )
         # Tried here, because an error in a loader's worker would end in that worker's traceback.
         blank = np.zeros((*size, 3), np.uint8)
         for seed in range(TRIALS):
             augment(blank, seed)
+    if config.augment_ramp and not augment.viewpoint:
+        raise UserError(
+            f"augment_ramp={config.augment_ramp} concerns the steps {', '.join(VIEWPOINT)}, and "
+            f"none of them is in use; allowed: 0, or augment=viewpoint."
+        )
     switched_off = {name: 0.0 for name in MIX_NAMES if name in config.exclude}
     mix: Mix = build(config.mix, **switched_off)
     mixes = bool(mix.alphas and mix.p > 0)

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class EpochRecord(Callback):
         folder: the run's folder.
         monitor: name of the validation metric; None without validation.
         mode: ``max`` or ``min``, whether higher or lower values of it are better.
-        keep: ``best`` records the best value so far, ``last`` the latest.
+        keep: ``best`` records the best value so far, ``last`` and ``average`` the latest.
 
     Raises:
         UserError: after an epoch whose training loss is not finite, or that a callback has ended
@@ -83,7 +84,34 @@ class EpochRecord(Callback):
         self.folder.update_status(**fields)
 
 
-class WarmEma(WeightAveraging):
+class AveragedWeights(WeightAveraging):
+    """A running average of the weights and buffers, also over several devices.
+
+    Args:
+        kept: from the number of averaged states to the share of the average that the next one
+            keeps, in [0, 1].
+    """
+
+    def __init__(self, kept: Callable[[float], float]) -> None:
+        def average(mean: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+            if not mean.is_floating_point():  # the batch counter of a batch norm
+                return new
+            return torch.lerp(new, mean, kept(float(count)))
+
+        super().__init__(use_buffers=True, avg_fn=average)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # Lightning calls this before it moves the module, so the average would stay on the CPU.
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._average_model is not None:  # checkpoints hold the average
+            average_statistics(self._average_model)
+
+
+class WarmEma(AveragedWeights):
     """Exponential moving average of the weights and buffers.
 
     Validation, checkpoints and predictions use the average. After n steps the decay is
@@ -100,24 +128,54 @@ class WarmEma(WeightAveraging):
     def __init__(self, decay: float = 0.999) -> None:
         if not 0 <= decay <= 1:
             raise ValueError(f"decay={decay}; allowed: 0 to 1.")
+        super().__init__(lambda n: min(decay, (1 + n) / (10 + n)))
 
-        def average(mean: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
-            if not mean.is_floating_point():  # the batch counter of a batch norm
-                return new
-            n = float(count)
-            return torch.lerp(new, mean, min(decay, (1 + n) / (10 + n)))
 
-        super().__init__(use_buffers=True, avg_fn=average)
+class LastMean(AveragedWeights):
+    """The mean of the weights and buffers after each of the last epochs (``keep=average``).
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        # Lightning calls this before it moves the module, so the average would stay on the CPU.
-        self._device = trainer.strategy.root_device
-        super().setup(trainer, pl_module, stage)
+    Stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407) at the end of a schedule
+    that falls to a low rate. Earlier epochs are validated and stored as they are.
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    Args:
+        epochs: of the training, 1 or more.
+    """
+
+    EPOCHS = 3
+
+    def __init__(self, epochs: int) -> None:
+        self.first = max(0, epochs - self.EPOCHS)  # counted from 0
+        super().__init__(lambda n: n / (n + 1))
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        return epoch_idx is not None and epoch_idx >= self.first
+
+    @property
+    def _begun(self) -> bool:
+        return self._average_model is not None and bool(self._average_model.n_averaged)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Lightning validates before the epoch ends; the mean needs this epoch's weights by then.
         super().on_train_epoch_end(trainer, pl_module)
-        if self._average_model is not None:  # checkpoints hold the average
-            average_statistics(self._average_model)
+        if self._begun:
+            super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._begun:
+            super().on_validation_epoch_end(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # Before the mean begins, a checkpoint holds the weights as they are, in both places.
+        weights = None if self._begun else dict(checkpoint["state_dict"])
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if weights is not None and "current_model_state" in checkpoint:
+            checkpoint["state_dict"] = weights
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._begun:
+            super().on_train_end(trainer, pl_module)
 
 
 class LatestBest(ModelCheckpoint):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
+from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -20,7 +20,7 @@ from product_cls.data.datamodule import ProductDataModule
 from product_cls.distributed.launch import ddp_arguments, one_device, train_in_ranks
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking.trackers import begin_loggers, build_loggers
-from product_cls.training.callbacks import EpochRecord, checkpoint_callbacks
+from product_cls.training.callbacks import EpochRecord, LastMean, checkpoint_callbacks
 from product_cls.training.checkpoints import WholeCheckpoints
 from product_cls.training.gallery_validation import GalleryValidation
 from product_cls.training.module import ProductModule
@@ -166,6 +166,14 @@ def _callbacks(
         # First, so that it still sees the averaged weights that callbacks=ema validates with.
         callbacks.insert(0, GalleryValidation(task.vote, task.validation_gallery_every))
     keep = plan.config.keep
+    if keep == "average":
+        for name, callback in configured.items():
+            if isinstance(callback, WeightAveraging):
+                raise UserError(
+                    f"keep=average and callbacks={name} both average the weights; allowed with "
+                    f"callbacks={name}: keep=best, keep=last."
+                )
+        callbacks.append(LastMean(plan.config.trainer.max_epochs))
     selecting = monitor if keep == "best" else None  # without it, the latest epoch is kept
     callbacks += checkpoint_callbacks(folder.checkpoints, selecting, plan.mode)
     callbacks.append(EpochRecord(folder, monitor, plan.mode, keep))

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, LightningModule, Trainer
 from runs_in_process import ROOT, refusal, train, train_interrupted, weights
 
 from product_cls.inference.predictions import Predictions
@@ -83,9 +84,55 @@ def test_the_last_epoch_is_kept_if_asked(
     assert metrics["val"]["accuracy_no_tta"] == pytest.approx(logged[-1], abs=1e-6)
     refused = refusal(tmp_path / "no", tiny_root, caplog, "keep=last", "callbacks=early_stopping")
     assert "callbacks=early_stopping stops" in refused and "keep=best" in refused
-    assert "keep=worst; allowed: best, last" in refusal(
+    assert "keep=worst; allowed: best, last, average" in refusal(
         tmp_path / "no", tiny_root, caplog, "keep=worst"
     )
+
+
+class EachEpoch(Callback):
+    """Remembers the network's weights after each epoch."""
+
+    states: ClassVar[list[dict[str, torch.Tensor]]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, ProductModule)
+        state = pl_module.network.state_dict()
+        self.states.append({name: tensor.clone() for name, tensor in state.items()})
+
+
+def test_the_mean_of_the_last_epochs_is_kept_if_asked(
+    tmp_path: Path, tiny_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ("trainer.max_epochs=5", "optimizer.lr=0.01")
+    EachEpoch.states = []
+    train(tmp_path / "plain", tiny_root, *words, "+callbacks.each._target_=test_run.EachEpoch")
+    assert len(EachEpoch.states) == 5
+    run = train(tmp_path / "run", tiny_root, *words, "keep=average")
+    kept = Predictor.load(run.best_checkpoint).network.state_dict()
+    epochs = EachEpoch.states[-3:]
+    for name, tensor in kept.items():
+        if tensor.is_floating_point():
+            mean = torch.stack([epoch[name].double() for epoch in epochs]).mean(dim=0)
+            torch.testing.assert_close(tensor.double(), mean, rtol=1e-5, atol=1e-6)
+    metrics = run.metrics()
+    assert metrics["best_epoch"] == 5
+    # Validation of the last epoch has measured the mean that is kept.
+    assert metrics["val"]["accuracy_no_tta"] == pytest.approx(run.status()["value"], abs=1e-6)
+    refused = refusal(tmp_path / "no", tiny_root, caplog, "keep=average", "callbacks=ema")
+    assert "callbacks=ema both average the weights" in refused and "keep=best" in refused
+
+
+@pytest.mark.parametrize("epoch", [1, 3], ids=["before it begins", "within it"])
+def test_an_interrupted_mean_of_the_last_epochs_goes_on(
+    tmp_path: Path, tiny_root: Path, epoch: int
+) -> None:
+    words = ("trainer.max_epochs=4", "optimizer.lr=0.01", "keep=average")
+    whole = train(tmp_path / "whole", tiny_root, *words)
+    resumed = train_interrupted(tmp_path / "resumed", tiny_root, *words, epoch=epoch)
+    kept, again = (
+        Predictor.load(run.best_checkpoint).network.state_dict() for run in (whole, resumed)
+    )
+    assert all(torch.equal(tensor, again[name]) for name, tensor in kept.items())
 
 
 def test_of_equally_good_epochs_the_latest_is_kept(tmp_path: Path, tiny_root: Path) -> None:
