@@ -38,6 +38,9 @@ class Arguments:
       one camera angle and of many products; infomax: they also learn from them, assuming that all
       products are about equally frequent; null: the networks as they were trained.
     adapt_share: of these pictures in the statistics, 0 to 1; the rest are the training's.
+    prior: how many of these pictures show each product, if that is known: uniform (equally many),
+      or a CSV with the columns label and count. predictions-class-totals.csv then has the answers
+      that respect it.
     thresholds: with several labels, thresholds.json of an ensemble; null: one half for each.
     device: auto, cpu, cuda, cuda:<n>, mps.
     csv: plain; excel: a table that opens right in a spreadsheet.
@@ -51,6 +54,7 @@ class Arguments:
     tta: list[str] | None = None
     adapt: str | None = None
     adapt_share: float = 1.0
+    prior: str | None = None
     thresholds: str | None = None
     batch_size: int = 64
     device: str = "auto"
@@ -70,6 +74,13 @@ def main() -> None:
         raise UserError(
             f"adapt_share={arguments.adapt_share} has no effect without adapt=batchnorm or infomax."
         )
+    if arguments.prior == "estimated":
+        raise UserError(
+            "prior=estimated needs the held-out pictures of the training, for which there is "
+            "`ensemble runs=... prior=estimated`; allowed: uniform, a file, null."
+        )
+    if arguments.prior not in (None, "uniform"):
+        check_there(Path(arguments.prior))
     names = arguments.checkpoint or []
     checkpoints = [Path(name) for name in (names if isinstance(names, list) else [names])]
     if bool(checkpoints) == (arguments.model is not None):
@@ -101,6 +112,7 @@ def main() -> None:
     from product_cls.display.contact_sheet import contact_sheets, save_sheets
     from product_cls.display.outputs import file_list, first_rows, results_in
     from product_cls.inference.adaptation import adapt_to_files, refusal, too_few
+    from product_cls.inference.class_totals import LEGITIMATE, with_totals
     from product_cls.inference.systems import PictureBatch
     from product_cls.retrieval.answers import DOUBTFUL
     from product_cls.retrieval.open_model import open_model
@@ -111,6 +123,11 @@ def main() -> None:
     if any((m.task.name, m.task.classes) != (task.name, task.classes) for m in models):
         raise UserError(
             "The checkpoints name different classes, so their scores cannot be averaged."
+        )
+    if arguments.prior is not None and not task.one_label:
+        raise UserError(
+            f"prior={arguments.prior} needs one label a picture, but task={task.name} predicts "
+            "several."
         )
     if arguments.thresholds is not None:
         task = with_thresholds(task, read_thresholds(Path(arguments.thresholds)))
@@ -166,8 +183,14 @@ def main() -> None:
                     )
                 )
         rows, mean = score_all("predict adapted")
+    names_of = [images[i][0] for i in rows]
     columns, captions = task.describe(mean, arguments.top)
-    table = pd.DataFrame({"image": [images[i][0] for i in rows], **columns})
+    tables = {"predictions.csv": pd.DataFrame({"image": names_of, **columns})}
+    if arguments.prior is not None:
+        respecting = with_totals(arguments.prior, mean, list(task.classes))
+        columns, _ = task.describe(respecting, arguments.top)
+        tables["predictions-class-totals.csv"] = pd.DataFrame({"image": names_of, **columns})
+    table = tables["predictions.csv"]
     margins = task.margins(mean)
     picked = np.argsort(margins, kind="stable")[: arguments.shown].tolist()
 
@@ -183,12 +206,15 @@ def main() -> None:
         [bool(margins[row] < DOUBTFUL) for row in picked],
         f"{len(picked)} of {len(table)} pictures, the most doubtful first",
     )
-    files = [out / "predictions.csv"]
+    files = [out / name for name in tables]
     with results_in(out):
-        write_csv(files[0], table, style=arguments.csv)
+        for file, content in zip(files, tables.values(), strict=True):
+            write_csv(file, content, style=arguments.csv)
         files += save_sheets(sheets, out)
     for note in dict.fromkeys(note for model in models for note in model.notes):
         print(f"NOTE: {note}")
+    if arguments.prior is not None:
+        print(f"NOTE: {LEGITIMATE}")
     for name, why in unreadable.items():
         print(f"left out, cannot be decoded: {shown(name)}: {why}")
     print(first_rows(table))

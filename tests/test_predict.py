@@ -247,6 +247,28 @@ def test_adapted_to_the_pictures(
     assert tables[0] == tables[1] != tables[2]
 
 
+def test_class_totals_are_respected_in_a_table_of_their_own(
+    run: RunFolder, tiny_root: Path, tmp_path: Path, command: Command
+) -> None:
+    counts = tmp_path / "counts.csv"
+    counts.write_text("label,count\n0,4\n1,0\n2,4\n10,8\n")
+    words = (f"checkpoint={run.best_checkpoint}", f"images={tiny_root / 'test'}", "top=1")
+    assert command(*words, f"out={tmp_path / 'plain'}")[0] == 0
+    status, printed, errors = command(*words, f"out={tmp_path / 'out'}", f"prior={counts}")
+    assert (status, errors) == (0, "")
+    assert "use them only if they are known beforehand" in printed
+    first = (tmp_path / "plain" / "predictions.csv").read_text()
+    assert (tmp_path / "out" / "predictions.csv").read_text() == first
+    table = pd.read_csv(tmp_path / "out" / "predictions-class-totals.csv")
+    assert len(table) == 32 and not table["label_1"].eq(1).any()
+    for prior, said in (
+        ("estimated", "allowed: uniform, a file, null."),
+        (str(tmp_path / "none.csv"), "There is no"),
+    ):
+        status, _, errors = command(*words, f"out={tmp_path / 'out'}", f"prior={prior}")
+        assert status == 2 and said in errors and errors.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -12,7 +12,7 @@ from product_cls.core.files import check_place, write_text_whole
 from product_cls.core.tables import formula_note, write_csv
 from product_cls.display.outputs import results_in
 from product_cls.display.tables import markdown
-from product_cls.ensemble.class_totals import LEGITIMATE, ClassTotals, with_class_totals
+from product_cls.ensemble.class_totals import ClassTotals, with_class_totals
 from product_cls.ensemble.label_thresholds import Decisions, tune_decisions
 from product_cls.ensemble.members import Member, load_members
 from product_cls.ensemble.system import Blended, blend_runs
@@ -23,6 +23,7 @@ from product_cls.ensemble.table import (
     write_submission,
 )
 from product_cls.ensemble.tune_weights import check_numbers, find_weights
+from product_cls.inference.class_totals import LEGITIMATE
 from product_cls.inference.predictions import Predictions
 from product_cls.inference.predictions_table import predictions_table
 from product_cls.runs.folder import RunFolder

@@ -2,19 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from product_cls.core.errors import UserError
 from product_cls.ensemble.members import Member
-from product_cls.inference.class_totals import corrected, fit_temperature, matched, read_shares
+from product_cls.inference.class_totals import corrected, fit_temperature, with_totals
 from product_cls.inference.predictions import Predictions
-
-LEGITIMATE = (
-    "Class totals are information about the test as a whole: use them only if they are known "
-    "beforehand, or if the rules of a contest allow it."
-)
 
 
 @dataclass(frozen=True)
@@ -50,8 +44,6 @@ def with_class_totals(
     test = splits["test"].in_memory()
     if test.target.ndim > 1:
         raise UserError(f"prior={prior} needs one label a picture, but these runs predict several.")
-    if len(test.id) < 2:
-        raise UserError(f"prior={prior} needs several test pictures; with one it says nothing.")
     classes = [str(name) for name in test.classes]
     scores = (test.scores, test.scores_no_tta)
     if prior == "estimated":
@@ -60,9 +52,7 @@ def with_class_totals(
         heat = 1.0 if val is None else fit_temperature(val.scores, val.target)
         changed = [corrected(part, learned, heat)[0] for part in scores]
     else:
-        uniform = np.full(len(classes), 1 / len(classes))
-        shares = uniform if prior == "uniform" else read_shares(Path(prior), classes)
-        changed = [matched(part, shares) for part in scores]
+        changed = [with_totals(prior, part, classes) for part in scores]
     return ClassTotals(prior, replace(test, scores=changed[0], scores_no_tta=changed[1]))
 
 

@@ -13,6 +13,10 @@ from product_cls.core.errors import UserError
 from product_cls.core.names import nfc, shown
 from product_cls.data.source_tables import read_table
 
+LEGITIMATE = (
+    "Class totals are information about the test as a whole: use them only if they are known "
+    "beforehand, or if the rules of a contest allow it."
+)
 FLOOR = 1e-12  # lower bound of scores, so that a class with a total can be given its pictures
 STEPS = 1000  # most iterations
 CLOSE = 1e-6  # relative error of the totals, or change of a share, at which iterations end
@@ -42,6 +46,26 @@ def matched(scores: np.ndarray, shares: np.ndarray) -> np.ndarray:
         matrix *= np.divide(totals, sums, out=np.zeros_like(sums), where=sums > 0)
     matrix /= matrix.sum(axis=1, keepdims=True)
     return matrix.astype(np.float32)
+
+
+def with_totals(prior: str, scores: np.ndarray, classes: list[str]) -> np.ndarray:
+    """Scores that are matched to known class totals.
+
+    Args:
+        prior: ``uniform`` (as many pictures of each class), or a CSV, see ``read_shares``.
+        scores: probabilities of one label per picture, float ``[N, C]``.
+        classes: names of the classes, ``[C]``.
+
+    Returns:
+        As ``matched``.
+
+    Raises:
+        UserError: one picture, or what ``read_shares`` refuses.
+    """
+    if len(scores) < 2:
+        raise UserError(f"prior={prior} needs several pictures; with one it says nothing.")
+    uniform = np.full(len(classes), 1 / len(classes))
+    return matched(scores, uniform if prior == "uniform" else read_shares(Path(prior), classes))
 
 
 def corrected(
