@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from product_cls.data.warps import IDENTITY, Warp
 
 STEEPEST = 80.0  # degrees; beyond it, the picture is nearly a line
+FIELD_OF_VIEW = 50.0  # degrees, of the camera in ``seen_at``
 NEAREST = 0.1  # a corner's distance from the camera, as a share of the centre's
 
 
@@ -93,6 +94,29 @@ def off_axis(pitch: float, yaw: float, field_of_view: float) -> np.ndarray:
     x, y, depth = turned[:, 2]
     centred: np.ndarray = np.array([[depth, 0, -x], [0, depth, -y], [0, 0, 1]]) @ turned
     return centred
+
+
+def _in_pixels(forward: np.ndarray, shape: tuple[int, ...], border: int, fill: int) -> Warp:
+    """The warp of a homography as ``tilt`` returns it, for pictures of a shape ``(H, W, ...)``."""
+    height, width = shape[:2]
+    half = max(height, width) / 2
+    to_pixels = np.array([[half, 0, (width - 1) / 2], [0, half, (height - 1) / 2], [0, 0, 1]])
+    inverse = to_pixels @ np.linalg.inv(forward) @ np.linalg.inv(to_pixels)
+    rows = tuple((inverse / inverse[2, 2]).ravel().tolist())
+    return Warp("perspective", rows, None, border, (fill,) * 3)
+
+
+def seen_at(picture: np.ndarray, pitch: float) -> np.ndarray:
+    """A picture as a camera sees it that has risen by some degrees.
+
+    Args:
+        picture: RGB uint8 ``[H, W, 3]``; returned as it is for a pitch of 0.
+        pitch: degrees, -80 to 80.
+    """
+    if pitch == 0:
+        return picture
+    forward = tilt(pitch, 0.0, FIELD_OF_VIEW)
+    return _in_pixels(forward, picture.shape, cv2.BORDER_REPLICATE, 0)(picture)
 
 
 class ViewpointStep(A.ImageOnlyTransform):
@@ -180,12 +204,7 @@ class Homography(ViewpointStep):
     def draw(self, stream: random.Random, shape: tuple[int, ...]) -> Warp:
         pitch, yaw = (self.strength * stream.uniform(*range_) for range_ in (self.pitch, self.yaw))
         forward = self.matrix(pitch, yaw, self.field_of_view)
-        height, width = shape[:2]
-        half = max(height, width) / 2
-        to_pixels = np.array([[half, 0, (width - 1) / 2], [0, half, (height - 1) / 2], [0, 0, 1]])
-        inverse = to_pixels @ np.linalg.inv(forward) @ np.linalg.inv(to_pixels)
-        rows = tuple((inverse / inverse[2, 2]).ravel().tolist())
-        return Warp("perspective", rows, None, self.border_mode, (self.fill,) * 3)
+        return _in_pixels(forward, shape, self.border_mode, self.fill)
 
 
 class Foreshorten(Homography):

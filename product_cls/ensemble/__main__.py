@@ -32,6 +32,9 @@ class Arguments:
       goal (accuracy or f1), or half; null: global if there are held-out pictures.
     prior: class totals of the test: uniform, estimated, or a CSV with the columns label and count;
       null: none. They get a row and a submission of their own (submission-class-totals.csv).
+    verify: sift: scores are joined with the points that a picture has in common with known pictures
+      of its best classes, where these agree on one homography; weighted on held-out pictures. The
+      blend before it stays in the table. null: none.
     device: where retrieval runs are searched: auto, cpu, cuda.
     csv: plain, or excel for tables that a spreadsheet opens right (numbers keep their zeros).
     wandb: W&B project to log the ensemble to, with the artifacts of its runs as inputs.
@@ -45,6 +48,7 @@ class Arguments:
     thresholds: str | None = None
     goal: str = "accuracy"
     prior: str | None = None
+    verify: str | None = None
     device: str = "auto"
     csv: str = "plain"
     wandb: str | None = None
@@ -71,6 +75,7 @@ def main() -> None:
         thresholds=arguments.thresholds,
         goal=arguments.goal,
         prior=arguments.prior,
+        verify=arguments.verify,
         device=arguments.device,
     )
     for sentence in result.sentences():

@@ -23,6 +23,7 @@ from product_cls.ensemble.table import (
     write_submission,
 )
 from product_cls.ensemble.tune_weights import check_numbers, find_weights
+from product_cls.ensemble.verified import verify_blend
 from product_cls.inference.class_totals import LEGITIMATE
 from product_cls.inference.predictions import Predictions
 from product_cls.inference.predictions_table import predictions_table
@@ -156,6 +157,7 @@ def blend_folders(
     thresholds: str | None = None,
     goal: str = "accuracy",
     prior: str | None = None,
+    verify: str | None = None,
     device: str = "auto",
     out: str | Path | None = None,
 ) -> EnsembleResult:
@@ -170,6 +172,7 @@ def blend_folders(
             fold.
         thresholds, goal: for several labels per picture, see ``tune_decisions``.
         prior: class totals of the test, see ``with_class_totals``; None for none.
+        verify: ``sift`` joins the scores with matched points, see ``verify_blend``; None does not.
         device: where retrieval runs are searched: ``auto``, ``cpu``, ``cuda``, ``cuda:<n>``.
         out: folder to write to; None writes nothing.
 
@@ -183,6 +186,8 @@ def blend_folders(
     if out is not None:
         check_place(Path(out))
     torch_device = pick_device(device)
+    if verify not in (None, "sift"):
+        raise UserError(f"verify={verify}; allowed: sift, null.")
     members, left_out = load_members(folders)
     tuned = find_weights(members, weights, method) if isinstance(weights, str) else None
     numbers = tuned.runs if tuned is not None else check_numbers(weights)
@@ -191,8 +196,13 @@ def blend_folders(
     if tuned is not None:
         # In-sample weights would bias validation; use the cross-fitted scores.
         blended = replace(blended, splits=blended.splits | {"val": tuned.val})
+    before, sentences = None, []
+    if verify is not None:
+        verified = verify_blend(blended.splits, members, folders[0])
+        before, blended = blended, replace(blended, splits=verified.splits)
+        sentences = [verified.sentence]
     decisions = tune_decisions(blended.splits, thresholds, goal)
-    notes = [] if tuned is None else list(tuned.sentences)
+    notes = [*sentences, *([] if tuned is None else tuned.sentences)]
     totals = None
     if prior is not None:
         totals = with_class_totals(prior, blended.splits, members)
@@ -218,6 +228,7 @@ def blend_folders(
                 measure=measure,
                 weights=numbers,
                 totals=totals,
+                before=before,
             )
             for measure in measures
             for tta in (True, False)

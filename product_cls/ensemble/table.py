@@ -62,6 +62,7 @@ def ensemble_table(
     measure: str = "accuracy",
     weights: Sequence[float] | None = None,
     totals: ClassTotals | None = None,
+    before: Blended | None = None,
 ) -> pd.DataFrame:
     """A row for each run, the mean and the vote of each group of folds, and the ensemble.
 
@@ -75,6 +76,7 @@ def ensemble_table(
         measure: one of the task's measures.
         weights: of the runs in the blend, shown in a column; None for equal weights.
         totals: the blend under class totals, which get a row of their own.
+        before: the blend before ``blended`` was verified, which then gets a row of its own.
 
     Returns:
         The measure in per cent, for validation and test, and for test also by view.
@@ -96,7 +98,10 @@ def ensemble_table(
     joint = "" if blended.share is None else f"; {blended.share:.2f} retrieval, {blended.source}"
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     name = f"ensemble of {count} ({method}{joint})"
-    rows.append(_row(name, with_or_without_tta(blended.splits), measure))
+    rows.append(_row(name, with_or_without_tta((before or blended).splits), measure))
+    if before is not None:
+        name = "the same, verified by points in common"
+        rows.append(_row(name, with_or_without_tta(blended.splits), measure))
     if totals is not None:
         name = f"the same with class totals ({totals.prior})"
         rows.append(_row(name, with_or_without_tta({"test": totals.test}), measure))

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from product_cls.core.errors import UserError
+from product_cls.matching.compare import FeatureFolder, compare
+from product_cls.matching.sift import CommonPoints
 from product_cls.neighbours.votes import Vote
 from product_cls.retrieval.index.lookup import NeighbourMatches
 from product_cls.retrieval.index.queries import Query
@@ -138,13 +140,18 @@ def _answer_columns(answers: Answers) -> dict[str, np.ndarray]:
 
 
 def neighbour_table(
-    index: GalleryIndex, queries: Sequence[Query], answers: Answers, matches: NeighbourMatches
+    index: GalleryIndex,
+    queries: Sequence[Query],
+    answers: Answers,
+    matches: NeighbourMatches,
+    points: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """One row per picture: its name, its label (if any label is known), answer and neighbours.
 
     Args:
         queries: N pictures.
         matches: k neighbours of each picture.
+        points: in common with each neighbour, int ``[N, k]``; None if pictures were not compared.
     """
     table = pd.DataFrame({"image": [query.name for query in queries]})
     if any(query.label is not None for query in queries):
@@ -155,6 +162,8 @@ def neighbour_table(
         table[f"id_{k + 1}"] = index.id[matches.picture[:, k]]
         table[f"label_{k + 1}"] = classes[matches.target[:, k]]
         table[f"similarity_{k + 1}"] = matches.similarity[:, k].round(4)
+        if points is not None:
+            table[f"points_{k + 1}"] = points[:, k]
     return table
 
 
@@ -170,27 +179,61 @@ def is_right(query: Query, answers: Answers, row: int, classes: Collection[str])
     return bool(answers.name[row] == query.label)
 
 
+def verification_note(compared: int, count: int, seconds: float, held_out: int) -> str:
+    """What ``verify=sift`` has done, in words.
+
+    Args:
+        compared: number of pictures that were compared with their neighbours.
+        count: number of pictures.
+        seconds: that comparing one took.
+        held_out: number of pictures that the weights were fitted on; 0 for none.
+    """
+    fitted = (
+        f"the weight of points was fitted on {held_out} held-out pictures"
+        if held_out
+        else "the weight of points is a default, because no run's held-out pictures are there"
+    )
+    return (
+        f"verify=sift compared {compared} of {count} pictures with their neighbours, "
+        f"{seconds:.2f} s each; {fitted}"
+    )
+
+
 def sheet_row(
-    index: GalleryIndex, query: Query, answers: Answers, matches: NeighbourMatches, row: int
+    index: GalleryIndex,
+    query: Query,
+    answers: Answers,
+    matches: NeighbourMatches,
+    row: int,
+    features: FeatureFolder | None = None,
 ) -> list[SheetCell]:
     """A query and its nearest neighbours as a row of the contact sheet.
 
     Args:
         row: position of the query in ``answers`` and ``matches``.
+        features: of the index's pictures, to show the points in common; None for none.
     """
     truth = [] if query.label is None else [f"is {query.label}"]
     # In brackets, because a product may be called unknown.
     name = answers.name[row] if answers.known[row] else f"({UNKNOWN})"
     right = is_right(query, answers, row, index.classes)
     lines = [name, *truth, query.name]
-    cells = [SheetCell(query.path, lines, right, True, bool(answers.doubtful[row]))]
-    for k in range(min(SHOWN_NEIGHBOURS, matches.target.shape[1])):
-        label, picture = index.classes[matches.target[row, k]], matches.picture[row, k]
+    shown = matches.picture[row : row + 1, :SHOWN_NEIGHBOURS]
+    nothing = [CommonPoints.none()] * shown.shape[1]
+    common = nothing if features is None else next(compare([query.path], features, shown))
+    most = max(common, key=len).first
+    cells = [SheetCell(query.path, lines, right, True, bool(answers.doubtful[row]), most)]
+    for k, picture in enumerate(shown[0]):
+        label, points = index.classes[matches.target[row, k]], common[k]
+        similar = f"similarity {matches.similarity[row, k]:.3f}"
+        if len(points):
+            similar += f", {len(points)} points"
         cells.append(
             SheetCell(
                 Path(index.path[picture]),
-                (label, f"similarity {matches.similarity[row, k]:.3f}", index.id[picture]),
+                (label, similar, index.id[picture]),
                 None if query.label is None else label == query.label,
+                points=points.second,
             )
         )
     return cells

@@ -12,18 +12,14 @@ import os
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from product_cls.core.cli import check_at_least_one, guard, parse_arguments
 from product_cls.core.csv_style import check_style
 from product_cls.core.errors import UserError
 from product_cls.core.names import shown
+from product_cls.retrieval.index.gallery_views import check_pitches
 from product_cls.retrieval.index.layout import CURVE, EXCEL, PLOT, check_index
-
-if TYPE_CHECKING:
-    import torch
-
-    from product_cls.retrieval.index.store import GalleryIndex
 
 NAMED = 5  # products that a sentence names
 
@@ -46,13 +42,17 @@ class Arguments:
     precision: minimum for the answers above the rejection threshold, 0 to 1; null: the best F1.
     keep_added: if an index is replaced, keep the pictures that were added to it: they are embedded
       by the new networks.
+    gallery_views: pitches in degrees, such as "[15,30,45]": each picture is in the index once more
+      as a camera at that pitch would see it. For products with few pictures; best with
+      vote=nearest. null: none.
 
     To add to one:
     index: the index's folder.
     add: pictures in one folder per product, FOLDER/<label>/*.jpg.
-    batch_size: pictures embedded at a time.
+    gallery_views: as above; null: those of the index.
 
     Both:
+    batch_size: pictures embedded at a time.
     device: auto, cpu, cuda, cuda:<n>, mps.
     csv: plain; excel: rejection.csv opens right in a spreadsheet, and pictures-excel.csv is a copy
       of pictures.csv that does.
@@ -67,6 +67,7 @@ class Arguments:
     k: int | None = None
     precision: float | None = None
     keep_added: bool = True
+    gallery_views: list[float] | None = None
     index: str | None = None
     add: str | None = None
     batch_size: int = 64
@@ -81,6 +82,7 @@ ADDING = ("index", "add")
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.retrieval.index")
     check_at_least_one(arguments, "batch_size")
+    check_pitches(arguments.gallery_views)
     check_style(arguments.csv)
     changed = [f.name for f in fields(Arguments) if getattr(arguments, f.name) != f.default]
     if {"runs", "out"} <= set(changed):
@@ -110,6 +112,7 @@ def build(arguments: Arguments) -> None:
     from product_cls.neighbours.searchers import KINDS
     from product_cls.neighbours.votes import KINDS as VOTES
     from product_cls.neighbours.votes import Vote
+    from product_cls.retrieval.index.growing import with_added_earlier, with_views_of_all
     from product_cls.retrieval.index.meta import Rejection
     from product_cls.retrieval.index.sources import build_index, load_embedded_runs, weigh_runs
     from product_cls.retrieval.index.tune_rejection import (
@@ -156,6 +159,8 @@ def build(arguments: Arguments) -> None:
             "no run held out any (fold=all)."
         )
     with lock_index(out), keys_for_arguments():
+        if arguments.gallery_views:
+            index = with_views_of_all(index, arguments.gallery_views, arguments.batch_size, device)
         if arguments.keep_added:
             index = with_added_earlier(index, out, arguments.batch_size, device)
         if arguments.csv == "excel":
@@ -185,48 +190,6 @@ def build(arguments: Arguments) -> None:
         print(f"NOTE: {note}")
 
 
-def with_added_earlier(
-    index: "GalleryIndex", out: Path, batch_size: int, device: "torch.device"
-) -> "GalleryIndex":
-    """The index with the pictures that were added to the one that it replaces.
-
-    Prints what is kept and what is not.
-    """
-    from product_cls.retrieval.index.add import added_earlier
-    from product_cls.retrieval.index.embed import embed_pictures, load_predictors
-
-    earlier, problem = added_earlier(out)
-    if problem is not None:
-        print(f"NOTE: {problem}")
-    indexed = set(index.path.tolist())
-    there = [one for one in earlier if one.path.is_file() and str(one.path) not in indexed]
-    for one in earlier:
-        if not one.path.is_file():
-            print(f"LEFT OUT: {shown(one.path)}, which was added to {out} earlier, is missing.")
-    if not there:
-        return index
-    embedded = embed_pictures(
-        index,
-        load_predictors(index),
-        [one.path for one in there],
-        batch_size=batch_size,
-        device=device,
-    )
-    for row, why in embedded.unreadable.items():
-        print(f"LEFT OUT, cannot be decoded: {shown(there[row].path)}: {why}")
-    kept = [there[row] for row in embedded.row]
-    print(
-        f"KEPT: {len(kept)} pictures of {len({one.label for one in kept})} products that were "
-        f"added to {out} earlier (keep_added=false leaves them out)."
-    )
-    return index.with_added(
-        [one.id for one in kept],
-        [str(one.path) for one in kept],
-        [one.label for one in kept],
-        embedded.embedding,
-    )
-
-
 def add_products(arguments: Arguments) -> None:
     """Add pictures to an index, and print their number by product."""
     assert arguments.index is not None and arguments.add is not None
@@ -234,13 +197,14 @@ def add_products(arguments: Arguments) -> None:
     check_index(folder)
 
     # Imported here, so that --help and errors do not wait seconds for torch.
-    import numpy as np
 
     from product_cls.core.device import pick_device
     from product_cls.core.tables import csv_bytes, formula_note
     from product_cls.data.faults import listed
     from product_cls.retrieval.index.add import list_products, outvoted_labels
     from product_cls.retrieval.index.embed import embed_pictures, load_predictors
+    from product_cls.retrieval.index.gallery_views import GalleryPicture, pitches_of, with_views
+    from product_cls.retrieval.index.growing import appended
     from product_cls.retrieval.index.store import GalleryIndex
     from product_cls.retrieval.index.writing import lock_index, write_index
 
@@ -253,20 +217,24 @@ def add_products(arguments: Arguments) -> None:
         fresh = [(path, label) for path, label in products if str(path) not in indexed]
         if not fresh:
             raise UserError(f"All {len(products)} pictures in {new} are in the index already.")
+        given = arguments.gallery_views
+        pitches = pitches_of(index) if given is None else given
+        pictures = with_views(
+            [
+                GalleryPicture(path.relative_to(new.parent).as_posix(), path, label)
+                for path, label in fresh
+            ],
+            pitches,
+        )
         embedded = embed_pictures(
             index,
             load_predictors(index),
-            [path for path, _ in fresh],
+            [one.path for one in pictures],
             batch_size=arguments.batch_size,
             device=device,
+            pitches=[one.pitch for one in pictures],
         )
-        added = [fresh[row] for row in embedded.row]
-        grown = index.with_added(
-            [path.relative_to(new.parent).as_posix() for path, _ in added],
-            [str(path) for path, _ in added],
-            [label for _, label in added],
-            embedded.embedding,
-        )
+        grown = appended(index, pictures, embedded)
         searcher = None
         if index.kind != "exact":
             searcher = index.open_searcher(mapped=False)
@@ -279,8 +247,10 @@ def add_products(arguments: Arguments) -> None:
     if skipped := len(products) - len(fresh):
         print(f"SKIPPED: {skipped} pictures of {new} are in the index already.")
     for row, why in embedded.unreadable.items():
-        print(f"LEFT OUT, cannot be decoded: {shown(fresh[row][0])}: {why}")
-    labels = np.array(grown.classes)[grown.target[len(index.id) :]].tolist()
+        if row < len(fresh):
+            print(f"LEFT OUT, cannot be decoded: {shown(fresh[row][0])}: {why}")
+    added = [fresh[row] for row in embedded.row.tolist() if row < len(fresh)]
+    labels = [label for _, label in added]
     for label, count in Counter(labels).items():
         state = "new" if label not in index.classes else "known"
         print(f"{state} product {shown(label)}: {count} added")
@@ -291,9 +261,10 @@ def add_products(arguments: Arguments) -> None:
             f"products can outvote them, however near they are: {names}; add more pictures, or "
             "search with vote=nearest."
         )
+    views = f" and {len(embedded.row) - len(added)} views of them" if pitches else ""
     print(
-        f"{len(added)} pictures added: {len(grown.id)} pictures of {len(grown.classes)} products "
-        f"-> {folder}"
+        f"{len(added)} pictures{views} added: {len(grown.id)} pictures of {len(grown.classes)} "
+        f"products -> {folder}"
     )
     if note := formula_note([grown.pictures()], arguments.csv):
         print(f"NOTE: {note}")

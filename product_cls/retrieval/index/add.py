@@ -1,7 +1,6 @@
 """Products to add to an index, those added earlier, and those that would lose its votes."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +8,9 @@ import numpy as np
 from product_cls.core.errors import UserError, reason
 from product_cls.core.names import nfc
 from product_cls.data.listing import list_pictures
+from product_cls.retrieval.index.gallery_views import GalleryPicture
 from product_cls.retrieval.index.layout import META
 from product_cls.retrieval.index.store import GalleryIndex
-
-
-@dataclass(frozen=True)
-class Added:
-    """A picture that was added to an index after it was built."""
-
-    id: str
-    path: Path
-    label: str
 
 
 def list_products(folder: Path) -> list[tuple[Path, str]]:
@@ -41,7 +32,7 @@ def list_products(folder: Path) -> list[tuple[Path, str]]:
     return [(path, nfc(path.relative_to(folder).parts[0])) for path in pictures]
 
 
-def added_earlier(folder: Path) -> tuple[list[Added], str | None]:
+def added_earlier(folder: Path) -> tuple[list[GalleryPicture], str | None]:
     """The pictures that were added to an index after it was built, before it is built again.
 
     Args:
@@ -61,13 +52,14 @@ def added_earlier(folder: Path) -> tuple[list[Added], str | None]:
         )
     rows = range(len(index.id) - index.added, len(index.id))
     return [
-        Added(str(index.id[row]), Path(index.path[row]), index.classes[index.target[row]])
+        GalleryPicture(str(index.id[row]), Path(index.path[row]), index.classes[index.target[row]])
         for row in rows
     ], None
 
 
 def outvoted_labels(index: GalleryIndex, labels: Collection[str]) -> list[str]:
     """The labels with too few pictures in the index to be sure of winning its vote."""
+    # A tilted copy of a picture is near where the picture is, and helps it to win.
     pictures = np.bincount(index.target, minlength=len(index.classes))
     few = (name for name, n in zip(index.classes, pictures, strict=True) if n < index.vote.needed)
     return [name for name in few if name in labels]

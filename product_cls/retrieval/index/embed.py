@@ -15,6 +15,7 @@ from product_cls.core.errors import UserError
 from product_cls.core.progress import progress_bar
 from product_cls.data.incoming import Shape, decoded_batches
 from product_cls.data.pictures import load_picture
+from product_cls.data.viewpoint import seen_at
 from product_cls.inference.predictor import Predictor
 from product_cls.inference.scoring import predict_scores
 from product_cls.neighbours.join import join_embeddings
@@ -114,6 +115,7 @@ def embed_pictures(
     *,
     batch_size: int,
     device: torch.device,
+    pitches: Sequence[float] | None = None,
 ) -> EmbeddedPictures:
     """Embed pictures for an index; each is decoded once for all networks.
 
@@ -121,6 +123,7 @@ def embed_pictures(
         predictors: from ``load_predictors``; their networks are moved to ``device``.
         paths: one or more picture files.
         batch_size: pictures embedded at a time.
+        pitches: degrees by which each picture is tilted, see ``viewpoint.seen_at``; None for none.
 
     Raises:
         UserError: no picture can be decoded.
@@ -132,8 +135,12 @@ def embed_pictures(
     embedding = np.empty((len(paths), index.embedding.shape[1]), np.float32)
     class_scores = np.zeros((len(paths), len(index.classes)), np.float32)
 
+    def load(row: int) -> np.ndarray:
+        picture = load_picture(paths[row])
+        return picture if pitches is None else seen_at(picture, pitches[row])
+
     batches = decoded_batches(
-        lambda row: load_picture(paths[row]),
+        load,
         len(paths),
         shapes,
         batch_size,

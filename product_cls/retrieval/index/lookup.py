@@ -32,6 +32,10 @@ class NeighbourMatches:
     target: np.ndarray
     picture: np.ndarray
 
+    def best(self, k: int) -> "NeighbourMatches":
+        """The ``k`` nearest of each query."""
+        return NeighbourMatches(self.similarity[:, :k], self.target[:, :k], self.picture[:, :k])
+
 
 def rows_by_file(index: GalleryIndex) -> dict[tuple[str, str], list[int]]:
     """Rows of the index by picture file, as (real folder, file name)."""

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from product_cls.data.pictures import load_picture
 from product_cls.display.captions import TAG, draw_line, draw_tag
 from product_cls.display.contact_sheet import SCREEN, page_title
-from product_cls.display.style import DARK_ORANGE, GREEN, GREY, INK, PALE, VERMILION
+from product_cls.display.style import BLUE, DARK_ORANGE, GREEN, GREY, INK, PALE, VERMILION
 
 SIDE = 144  # side of a picture's square, pixels
 FRAME = 5  # width of a frame, pixels; a neutral frame has 1
@@ -21,6 +22,7 @@ GAP = 14  # between columns, pixels
 AFTER_QUERY = 20  # additional pixels, with a line, between a query and its neighbours
 LINE = 19  # height of a caption line, pixels
 TEXT, SMALL = 14, 12  # font sizes of the first caption line and of the others
+DOT = 2.5  # radius of a point, pixels
 DASH = 12  # length of a dash and of the gap after it, pixels
 
 TONES = {True: (GREEN, "right"), False: (VERMILION, "wrong")}
@@ -36,6 +38,8 @@ class SheetCell:
         right: marks the picture as right or wrong; None leaves it unmarked.
         bold: the first line, an answer, is bold.
         doubtful: marks the picture as doubtful.
+        points: to mark in the picture, as shares of its longer side, float ``[n, 2]``; None for
+            none.
     """
 
     path: Path
@@ -43,6 +47,7 @@ class SheetCell:
     right: bool | None = None
     bold: bool = False
     doubtful: bool = False
+    points: np.ndarray | None = None
 
 
 def neighbour_sheets(rows: Sequence[Sequence[SheetCell]], title: str) -> Iterator[Image.Image]:
@@ -95,6 +100,9 @@ def _draw_cell(
         picture = ImageOps.contain(Image.fromarray(load_picture(cell.path)), (SIDE, SIDE))
         offset = (SIDE - picture.width) // 2 + FRAME, (SIDE - picture.height) // 2 + FRAME
         sheet.paste(picture, (left + offset[0], top + offset[1]))
+        for share in [] if cell.points is None else cell.points:
+            x, y = max(picture.size) * share + (left + offset[0], top + offset[1])
+            draw.ellipse([x - DOT, y - DOT, x + DOT, y + DOT], BLUE, "white")
     except OSError:
         draw.rectangle([left, top, left + outer - 1, top + outer - 1], PALE)
         place = left + FRAME + 6, top + FRAME + 12

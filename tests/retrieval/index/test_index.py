@@ -13,6 +13,8 @@ from conftest import Refused
 from PIL import Image
 from runs_in_process import INDEXED, train
 
+from product_cls.data.pictures import load_picture
+from product_cls.data.viewpoint import seen_at
 from product_cls.inference.predictions import Predictions
 from product_cls.neighbours.votes import Vote
 from product_cls.retrieval.gallery import Gallery, neighbour_scores
@@ -252,6 +254,53 @@ def test_products_are_added(built: Path, tiny_root: Path, tmp_path: Path, comman
     assert status == 0 and "SKIPPED: 6 pictures" in output and "1 pictures added: 47" in output
     status, _, errors = command(f"index={built}", f"add={new}")
     assert status == 2 and "All 7 pictures in" in errors and "in the index already" in errors
+
+
+def test_pictures_are_there_once_more_at_other_pitches(
+    sweep: Path, tmp_path: Path, command: Command
+) -> None:
+    out = tmp_path / "views"
+    words = (f"runs={sweep}", f"out={out}", "vote=nearest")
+    status, output, _ = command(*words, "gallery_views=[20,-30]")
+    assert status == 0 and "120 pictures of 4 products" in output
+    index = GalleryIndex.open(out)
+    assert index.added == 0 and len(set(index.id)) == 120
+    assert index.id[40:42].tolist() == [f"{name}#pitch20" for name in index.id[:2]]
+    assert index.id[80] == f"{index.id[0]}#pitch-30" and index.path[80] == index.path[0]
+    tilted = Image.fromarray(seen_at(load_picture(Path(index.path[1])), 20))
+    tilted.save(tmp_path / "tilted.png")
+    predictors = load_predictors(index)
+    embedded = embed_pictures(
+        index, predictors, [tmp_path / "tilted.png"], batch_size=1, device=torch.device("cpu")
+    )
+    np.testing.assert_allclose(embedded.embedding[0], index.embedding[41], atol=1e-5)
+    # Products that join it have the same views, others if they are named, and keep them.
+    new = new_products(tmp_path)
+    status, output, _ = command(f"index={out}", f"add={new}")
+    assert status == 0 and "5 pictures and 10 views of them added: 135 pictures" in output
+    other = shutil.copytree(new, tmp_path / "other")
+    (other / "chess").rename(other / "go")
+    status, output, _ = command(f"index={out}", f"add={other}", "gallery_views=[]")
+    assert status == 0 and "5 pictures added: 140 pictures of 6 products" in output
+    before = GalleryIndex.open(out)
+    status, output, _ = command(*words)
+    assert status == 0 and "KEPT: 20 pictures of 2 products" in output
+    after = GalleryIndex.open(out)
+    assert after.id[40:].tolist() == before.id[120:].tolist()
+    np.testing.assert_allclose(after.embedding[40:], before.embedding[120:], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("views", "said"),
+    [
+        ("[0]", "gallery_views=[0]; allowed: degrees from -75 to 75, without 0"),
+        ("[20,80]", "gallery_views=[80]; allowed"),
+        ("[20,20]", "names an angle twice"),
+    ],
+)
+def test_impossible_pitches_are_refused(views: str, said: str, command: Command) -> None:
+    status, _, errors = command("runs=nowhere", "out=somewhere", f"gallery_views={views}")
+    assert status == 2 and said in errors
 
 
 def test_products_that_others_can_outvote_are_noted(

@@ -1,0 +1,1 @@
+"""Local features of two pictures, matched and checked by geometry; arrays only."""
