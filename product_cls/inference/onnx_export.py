@@ -56,7 +56,8 @@ class Scorer(nn.Module):
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
-        self.network, self.task = predictor.network, predictor.task
+        # ONNX lacks the interpolation of a transformer's positions.
+        self.network, self.task = predictor.network.for_size(predictor.size), predictor.task
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Scores, float32 ``[B, C]``, and embeddings ``[B, D]``, of uint8 ``[B, 3, H, W]``."""

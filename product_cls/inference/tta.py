@@ -102,18 +102,28 @@ def build_views(names: Sequence[str]) -> dict[str, View]:
     return {name: build_view(name) for name in names}
 
 
-def check_views(names: Sequence[str], size: tuple[int, int]) -> None:
+def check_views(
+    names: Sequence[str],
+    size: tuple[int, int],
+    takes: Callable[[tuple[int, int]], None] = lambda size: None,
+) -> None:
     """Check views before any picture is read.
 
     Args:
         names: names of the views.
         size: height and width of the pictures in pixels; other checks refuse sizes that are too
             small.
+        takes: raises ValueError for a height and width that the network does not take.
 
     Raises:
-        UserError: ``build_views`` refuses the names, or a view does not suit the size.
+        UserError: ``build_views`` refuses the names, or a view does not suit the size or the
+            network.
     """
     # Shapes are enough, and take no memory.
     blank = torch.zeros(1, 3, max(size[0], 8), max(size[1], 8), device="meta")
-    for view in build_views(names).values():
-        view(blank)
+    for name, view in build_views(names).items():
+        for batch in view(blank):
+            try:
+                takes((batch.shape[-2], batch.shape[-1]))
+            except ValueError as error:
+                raise UserError(f"tta={name}: {error}.") from None

@@ -9,12 +9,13 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import timm
 import torch
+from huggingface_hub.errors import GatedRepoError
 from torch import Tensor, nn
 
 from product_cls.core.errors import reason
 from product_cls.core.weight_sources import WEIGHT_SOURCES
+from product_cls.models.architecture import FOLDER, Architecture, find_architecture
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ PACKAGED = {
     )
     for n in range(3)
 }
+# Licences that allow every use; timm names the licence of each file of weights.
+FREE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0")
 HALF = (0.5, 0.5, 0.5)  # mean and std of pixels in the training of the packages' networks
 
 # Weights of this package, which know products from all camera pitches: backbone -> file. They come
@@ -46,31 +49,38 @@ class Weights:
         source: the source used: ``package`` | ``hub`` | ``views`` | ``none`` | the path of a file.
         fallback: whether weights are random because no pretrained ones were within reach.
         pixels: mean and std of pixels in the training of the weights; None for timm's.
+        licence: of the weights, if timm tells it.
     """
 
     asked: str
     source: str
     fallback: bool = False
     pixels: tuple[tuple[float, ...], ...] | None = None
+    licence: str | None = None
 
     def record(self) -> dict[str, Any]:
         """Plain values, for ``metrics.json``."""
-        return {"asked": self.asked, "source": self.source, "fallback": self.fallback}
+        known = {} if self.licence is None else {"licence": self.licence}
+        return {"asked": self.asked, "source": self.source, "fallback": self.fallback, **known}
 
 
 def build_backbone(
-    backbone: str, weights: str = "auto", drop_path_rate: float = 0.0
+    backbone: str,
+    weights: str = "auto",
+    drop_path_rate: float = 0.0,
+    architecture: Architecture | None = None,
 ) -> tuple[nn.Module, Weights]:
-    """A timm network without pooling and head: ``[B, 3, H, W]`` -> ``[B, C, h, w]``.
+    """A timm network without pooling and head: ``[B, 3, H, W]`` -> a map or tokens.
 
     Args:
-        backbone: a timm name, with or without a tag (``efficientnet_b0.ra_in1k``).
+        backbone: as for ``find_architecture``, with or without a tag (``efficientnet_b0.ra_in1k``).
         weights: ``package`` (inside an installed Python package), ``hub`` (downloaded once),
             ``views`` (pretrained on rendered products at all camera pitches, see ``VIEWS``),
             ``none`` (random), a file (a state dict of this backbone, or a checkpoint of this
             project), or ``auto``: the first of package and hub within reach, otherwise random with
             a loud warning.
         drop_path_rate: stochastic depth, in [0, 1), for networks that have it.
+        architecture: what timm must be told; None finds it out.
 
     Returns:
         The network, with timm's ``pretrained_cfg``, and the source of its weights.
@@ -78,23 +88,10 @@ def build_backbone(
     Raises:
         ValueError: an unknown network, a source out of reach, or weights of another network.
     """
-    if not timm.is_model(backbone):
-        close = timm.list_models(f"*{backbone.split('.')[0]}*")[:5]
-        hint = f"timm has {', '.join(close)}" if close else "see timm.list_models()"
-        raise ValueError(f"backbone={backbone} is unknown; {hint}.")
-
-    # Networks without stochastic depth do not take the argument.
-    optional: dict[str, Any] = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+    planned = find_architecture(backbone) if architecture is None else architecture
 
     def create(pretrained: bool) -> nn.Module:
-        network: nn.Module = timm.create_model(
-            backbone,
-            pretrained=pretrained,
-            num_classes=0,
-            global_pool="",
-            **optional,
-        )
-        return network
+        return planned.create(pretrained=pretrained, drop_path_rate=drop_path_rate)
 
     if weights == "none":
         return create(False), Weights(weights, "none")
@@ -119,10 +116,18 @@ def build_backbone(
         if weights == "package":
             raise ValueError(f"weights=package: {problem}.")
         log.warning("Not loaded from a package: %s.", problem)
-    problem = _hub_out_of_reach(create(False))
+    local = planned.source.startswith(FOLDER)
+    problem = None if local else _hub_out_of_reach(create(False))
     if problem is None:
         try:
-            return create(True), Weights(weights, "hub")
+            network = create(True)
+            source = planned.source.removeprefix(FOLDER) if local else "hub"
+            return network, Weights(weights, source, licence=_licence(network))
+        except GatedRepoError:
+            problem = (
+                "they need a login: accept their licence on the hub's page and set HF_TOKEN, or "
+                "fetch them elsewhere and name their folder"
+            )
         except (OSError, RuntimeError) as error:
             problem = str(error).splitlines()[0]
     if weights == "hub":
@@ -138,6 +143,19 @@ def build_backbone(
         ", ".join(PACKAGED),
     )
     return create(False), Weights(weights, "none", fallback=True)
+
+
+def _licence(network: nn.Module) -> str | None:
+    """The licence of a network's pretrained weights; one that restricts their use is logged."""
+    config: Any = network.pretrained_cfg
+    licence = config.get("license")
+    if licence and licence.lower() not in FREE:
+        log.warning(
+            "The weights of %s have the licence '%s', which may restrict their use.",
+            config.get("architecture"),
+            licence,
+        )
+    return licence or None
 
 
 def normalization(backbone: nn.Module, weights: Weights) -> tuple[tuple[float, ...], ...]:

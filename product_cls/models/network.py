@@ -1,13 +1,15 @@
 """Backbone, pooling and head as one module that takes uint8 pictures."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from product_cls.models.architecture import Architecture, find_architecture
 from product_cls.models.backbone import build_backbone, normalization
-from product_cls.models.pooling import build_pooling
+from product_cls.models.pooling import OF_TOKENS, POOLINGS, TokenPool, build_pooling
 
 HeadBuilder = Callable[[int], nn.Module]  # number of features -> head
 
@@ -20,7 +22,7 @@ class Network(nn.Module):
     Args:
         backbone: a timm name.
         head: builds the head (the task's) for a number of features.
-        pooling: ``avg`` | ``gem``.
+        pooling: ``avg`` | ``gem``; of transformers also ``cls`` | ``map``, see ``TokenPool``.
         weights: see ``build_backbone``.
         drop_rate: dropout before the head, in [0, 1).
         drop_path_rate: stochastic depth of the backbone, in [0, 1).
@@ -28,6 +30,9 @@ class Network(nn.Module):
             GPUs with bf16. The weights do not change.
         mean, std: normalisation of pixels in [0, 1], one value per channel; None for the
             backbone's own.
+        size: height and width of the pictures in pixels, for networks that are built for one size;
+            None for their own.
+        architecture: from a checkpoint, see ``Architecture.record``; None finds it out.
 
     Raises:
         ValueError: a value outside its range, an unknown backbone, or weights out of reach.
@@ -48,24 +53,42 @@ class Network(nn.Module):
         channels_last: bool = False,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
+        size: tuple[int, int] | None = None,
+        architecture: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
             if not 0 <= rate < 1:
                 raise ValueError(f"{name}={rate}; allowed: 0 to 1, without 1.")
-        self.backbone, self.weights = build_backbone(backbone, weights, drop_path_rate)
+        planned = (
+            find_architecture(backbone, size)
+            if architecture is None
+            else Architecture.of(backbone, architecture)
+        )
+        self.architecture = planned
+        self.backbone, self.weights = build_backbone(backbone, weights, drop_path_rate, planned)
         self.channels_first = getattr(self.backbone, "output_fmt", "NCHW") != "NHWC"
         own_mean, own_std = normalization(self.backbone, self.weights)
         mean, std = mean or own_mean, std or own_std
         self.spec: dict[str, Any] = {
-            "backbone": backbone,
+            "backbone": planned.name,
             "pooling": pooling,
             "drop_rate": drop_rate,
             "drop_path_rate": drop_path_rate,
         }
-        self.pool = build_pooling(pooling)
+        if record := planned.record():
+            self.spec["architecture"] = record
+        if not planned.tokens and pooling in OF_TOKENS:
+            raise ValueError(
+                f"pooling={pooling}: {planned.name} has no tokens; allowed: {', '.join(POOLINGS)}."
+            )
+        self.pool = (
+            TokenPool(pooling, self.backbone, planned.name)
+            if planned.tokens
+            else build_pooling(pooling)
+        )
         self.dropout = nn.Dropout(drop_rate)
-        self.head = head(self._count_features(backbone))
+        self.head = head(self._count_features())
         for name in ("mean", "std"):
             self.register_buffer(name, torch.empty(0), persistent=False)
         self.normalise(mean, std)
@@ -92,31 +115,53 @@ class Network(nn.Module):
 
     def pooled(self, images: Tensor) -> Tensor:
         """Normalised pictures float32 ``[B, 3, H, W]`` -> pooled features float ``[B, F]``."""
-        features: Tensor = self.pool(self._features(images))
-        return features
+        features = self.architecture.features(self.backbone, images)
+        if self.architecture.tokens:
+            pooled: Tensor = self.pool(features, self.backbone)
+        else:
+            pooled = self.pool(features if self.channels_first else features.permute(0, 3, 1, 2))
+        return pooled
 
-    def _features(self, images: Tensor) -> Tensor:
-        features = self.backbone(images)
-        return features if self.channels_first else features.permute(0, 3, 1, 2)
-
-    def _count_features(self, name: str) -> int:
-        """Channels of the feature map, measured because timm's ``num_features`` can differ."""
+    def _count_features(self) -> int:
+        """Number of features, measured because timm's ``num_features`` can differ."""
         training = self.backbone.training
-        try:
-            with torch.inference_mode():
-                self.backbone.eval()
-                features = self._features(torch.zeros(1, 3, 64, 64))
-                assert features.ndim == 4
-        except (AssertionError, RuntimeError):
-            raise ValueError(
-                f"backbone={name} returns no feature map for pictures of any size; allowed: "
-                f"convolutional networks (EfficientNet, ResNet, RepVGG, NFNet, ConvNeXt, ...)."
-            ) from None
-        finally:
-            self.backbone.train(training)
-        return int(features.shape[1])
+        with torch.inference_mode():
+            self.backbone.eval()
+            picture = torch.zeros(1, 3, *self.architecture.example)
+            features = self.architecture.features(self.backbone, picture)
+        self.backbone.train(training)
+        last = self.architecture.tokens or not self.channels_first
+        return int(features.shape[-1 if last else 1])
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Check that the network takes pictures of a height and width in pixels.
+
+        Raises:
+            ValueError: it does not.
+        """
+        self.architecture.check_size(size)
+
+    def for_size(self, size: tuple[int, int]) -> "Network":
+        """The network for pictures of one size, such as an exported file has.
+
+        A transformer that interpolates its positions for each picture gets those of this size; any
+        other network is returned as it is.
+
+        Args:
+            size: height and width in pixels.
+        """
+        planned = self.architecture
+        if not (planned.tokens and planned.arguments.get("dynamic_img_size")):
+            return self
+        resized: Any = copy.deepcopy(self)
+        resized.backbone.set_input_size(img_size=size)
+        spec = {**self.spec, "architecture": planned.fixed(size).record()}
+        fixed = Network.from_spec(spec, lambda features: copy.deepcopy(self.head))
+        fixed.load_state_dict(resized.state_dict())
+        fixed.memory_format = self.memory_format
+        return fixed.train(self.training)
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any], head: HeadBuilder) -> "Network":
         """The network of a checkpoint, with random weights; the caller loads its own."""
-        return cls(head=head, weights="none", **spec)
+        return cls(head=head, weights="none", **{"architecture": {}, **spec})

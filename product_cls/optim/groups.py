@@ -61,7 +61,8 @@ def parameter_groups(
     Args:
         network: its parameters outside ``backbone`` count as head.
         weight_decay: weight decay of matrices and kernels; vectors and scalars (biases, the affine
-            parameters of norms, gains, GeM's exponent) get 0, whatever their number of dimensions.
+            parameters of norms, gains, GeM's exponent) get 0, whatever their number of dimensions,
+            and so do those that timm excludes (class tokens, positions).
         lr: the optimiser's learning rate.
         finetune: None for the same rate everywhere.
 
@@ -75,6 +76,7 @@ def parameter_groups(
     head_lr = finetune.head_lr or lr
     depth = {} if finetune.layer_decay is None else backbone_depths(network)
     kernels = {id(m.weight) for m in network.modules() if isinstance(m, nn.Linear | _ConvNd)}
+    excluded = _without_decay(network)
     grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
@@ -82,12 +84,19 @@ def parameter_groups(
         rate = lr if name.startswith("backbone.") else head_lr
         if name in depth:
             rate *= (finetune.layer_decay or 1.0) ** depth[name]
-        decay = weight_decay if id(parameter) in kernels or _is_matrix(parameter) else 0.0
+        decays = id(parameter) in kernels or _is_matrix(parameter)
+        decay = weight_decay if decays and name not in excluded else 0.0
         grouped.setdefault((rate, decay), []).append(parameter)
     return [
         {"params": grouped[rate, decay], "weight_decay": decay, "lr": rate}
         for rate, decay in sorted(grouped, reverse=True)
     ]
+
+
+def _without_decay(network: nn.Module) -> set[str]:
+    """Names of the backbone's parameters that timm excludes from weight decay."""
+    excluded = getattr(getattr(network, "backbone", None), "no_weight_decay", set)
+    return {f"backbone.{name}" for name in excluded()}
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:

@@ -20,6 +20,7 @@ from product_cls.data.datamodule import ProductDataModule
 from product_cls.data.folds import split_rows
 from product_cls.data.mix import MIX_NAMES, Mix
 from product_cls.inference.adaptation import check_method
+from product_cls.inference.tta import check_views
 from product_cls.models.batch_norms import check_batch_norms
 from product_cls.models.network import Network
 from product_cls.optim.groups import Finetune, backbone_depths
@@ -56,7 +57,7 @@ def build_parts(
     check_teacher(config, task)
     pl.seed_everything(int(config.seed), verbose=False)
     augment, mix = build_augmentation(config, task, plan.size)
-    network = build_network(config, task)
+    network = build_network(config, task, plan.size)
     if config.start is not None:
         load_start(network, task, Path(str(config.start)))
     if config.adapt is not None:
@@ -240,11 +241,17 @@ def build_augmentation(
     return augment, mix if mixes else None
 
 
-def build_network(config: DictConfig, task: Task) -> Network:
+def build_network(config: DictConfig, task: Task, size: tuple[int, int]) -> Network:
     """Build the network of ``config.model`` with the task's head.
 
+    Args:
+        config: the run's config.
+        task: fitted.
+        size: height and width of the pictures in pixels.
+
     Raises:
-        UserError: the backbone, its weights or the pooling are refused.
+        UserError: the backbone, its weights or the pooling are refused, or the network does not
+            take pictures of this size or of a view of ``tta``.
     """
     model = config.model
     with keys_for_arguments("model"):
@@ -256,7 +263,9 @@ def build_network(config: DictConfig, task: Task) -> Network:
             drop_rate=model.drop_rate,
             drop_path_rate=model.drop_path_rate,
             channels_last=model.channels_last,
+            size=size,
         )
+    check_views(config.tta, size, network.check_size)
     log.info("%s, weights: %s.", model.backbone, network.weights.source)
     if config.trainer.get("sync_batchnorm"):
         # timm's converter: torch's, which Lightning would use, drops the activations inside timm's

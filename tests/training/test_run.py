@@ -297,7 +297,13 @@ def test_mixing_is_drawn_once_per_batch_and_changes_pictures(
         ("trainer.devices=0", "trainer.devices=0; allowed: a whole number, 1 or more"),
         ("+trainer.check_val_every_n_epoch=2", "check_val_every_n_epoch=2; allowed: 1"),
         ("+trainer.fast_dev_run=true", "trainer=debug runs two steps"),
-        ("model.backbone=test_vit", "model.backbone=test_vit returns no feature map"),
+        (
+            "model.backbone=test_vit data.size=40",
+            "do not divide pictures of 40 x 40; allowed: multiples of them, such as 32, 48",
+        ),
+        ("model=tiny_vit model.pooling=map", "model.pooling=map: test_vit has no attention pool"),
+        ("model.pooling=cls", "model.pooling=cls: test_efficientnet has no tokens; allowed: avg"),
+        ("model.backbone=test_vit_relpos tta=[size_48]", "tta=size_48: test_vit_relpos is built"),
         ("callbacks=early_stopping", "fold=all has no validation"),
         ("+augment.crop={transform:RandomCrop,height:16,width:16,p:1}", "(16, 16, 3)"),
         (
