@@ -27,6 +27,11 @@ REFUSES = (
 )  # fmt: skip
 
 
+# Arguments of timm.create_model that read files or fetch them.
+LOADING = (
+    "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict",
+    "checkpoint_path", "cache_dir", "model_name", "hf_hub_id",
+)  # fmt: skip
 MAP: Mapping[str, Any] = {"global_pool": ""}  # the feature map as it is
 ANY: Size = (64, 64)  # pixels that a network of any size takes
 
@@ -123,9 +128,18 @@ class Architecture:
         Args:
             name: timm's.
             record: from ``record``; empty for feature maps of any size.
+
+        Raises:
+            ValueError: an unknown network, or a record that no network of this package has. A
+                checkpoint may come from anyone, and timm has arguments that load files.
         """
+        _check_known(name)
         if not record:
             return cls(name)
+        if odd := sorted(set(record) - {"arguments", "tokens", "example", "any_size", "patch"}):
+            raise ValueError(f"architecture.{odd[0]} is unknown")
+        if odd := sorted(key for key in record["arguments"] if key in LOADING):
+            raise ValueError(f"architecture.arguments.{odd[0]} is not allowed in a checkpoint")
         sides = {k: tuple(record[k]) for k in ("example", "patch") if record.get(k) is not None}
         arguments = {
             key: tuple(value) if isinstance(value, list) else value
@@ -149,10 +163,7 @@ def find_architecture(backbone: str, size: Size | None = None) -> Architecture:
         ValueError: an unknown network, a config out of reach, or a size that it does not take.
     """
     name, given, source = _named(backbone)
-    if not timm.is_model(name):
-        close = timm.list_models(f"*{name.split('.')[0]}*")[:5]
-        hint = f"timm has {', '.join(close)}" if close else "see timm.list_models()"
-        raise ValueError(f"backbone={backbone} is unknown; {hint}.")
+    _check_known(name)
     features = _try(name, {**given, **MAP}, ANY)
     if isinstance(features, Tensor) and features.ndim == 4:
         return Architecture(name, {**given, **MAP}, source=source)
@@ -183,6 +194,13 @@ def find_architecture(backbone: str, size: Size | None = None) -> Architecture:
     raise ValueError(
         f"backbone={backbone} does not take pictures of {_sides(wanted)} pixels: {problem}."
     )
+
+
+def _check_known(name: str) -> None:
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name.split('.')[0]}*")[:5]
+        hint = f"timm has {', '.join(close)}" if close else "see timm.list_models()"
+        raise ValueError(f"backbone={name} is unknown; {hint}.")
 
 
 def _named(backbone: str) -> tuple[str, dict[str, Any], str]:
@@ -218,14 +236,14 @@ def _from_folder(folder: Path) -> tuple[str, dict[str, Any], str]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"backbone={folder}: {file} is no config of timm ({reason(error)}); it names the "
-            f"architecture, as `product-cls weights fetch` writes it."
+            f"architecture, as timm.models.save_for_hf writes it."
         ) from None
     return name, _of_features(arguments), f"{FOLDER}{folder}"
 
 
 def _of_features(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a config that concern the features, not the classifier."""
-    return {key: value for key, value in arguments.items() if key not in ("num_classes", "name")}
+    """Arguments of a config that concern the features, not the classifier or the weights."""
+    return {k: value for k, value in arguments.items() if k not in ("num_classes", *LOADING)}
 
 
 def _try(name: str, arguments: Mapping[str, Any], size: Size) -> "Tensor | str":

@@ -270,7 +270,7 @@ def test_joined_batch_norms_keep_their_activations(composed: Callable[..., dict[
     def outputs(*overrides: str) -> tuple[torch.Tensor, set[str]]:
         torch.manual_seed(0)
         config = OmegaConf.create(composed("trainer=ddp", "model=tiny", *overrides))
-        network = build_network(config, Linear()).eval()  # type: ignore[arg-type]
+        network = build_network(config, Linear(), (32, 32)).eval()  # type: ignore[arg-type]
         pictures = torch.arange(2 * 3 * 32 * 32).reshape(2, 3, 32, 32).remainder(256).byte()
         kinds = {type(part).__name__ for part in network.modules()}
         return network(network.prepare(pictures)), kinds

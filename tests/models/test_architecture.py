@@ -149,6 +149,22 @@ def test_a_hub_out_of_reach_is_one_sentence() -> None:
         Network("hf-hub:timm/test_vit.r160_in1k", head)
 
 
+@pytest.mark.parametrize(
+    ("name", "record", "said"),
+    [
+        ("test_vit", {"arguments": {"checkpoint_path": "x"}}, "checkpoint_path is not allowed"),
+        ("test_vit", {"arguments": {"pretrained": True}}, "pretrained is not allowed"),
+        ("test_vit", {"arguments": {}, "source": "hf-hub:a/b"}, "architecture.source is unknown"),
+        ("hf-hub:timm/test_vit.r160_in1k", {}, "is unknown"),
+    ],
+)
+def test_a_checkpoint_cannot_make_timm_load_files(
+    name: str, record: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        Architecture.of(name, record)
+
+
 def test_records_round_trip() -> None:
     found = find_architecture("test_vit_relpos", (32, 48))
     assert Architecture.of("test_vit_relpos", json.loads(json.dumps(found.record()))) == found
