@@ -107,12 +107,12 @@ def main() -> None:
 
 def one_training(arguments: Arguments, seed: int, run: Path) -> list[dict[str, Any]]:
     """Train once, and score the test pictures with each choice."""
-    callback = "+callbacks.each"
+    callback, data = "+callbacks.each", Path(arguments.folder) / f"keep-{arguments.products}"
     config = api.compose(
         f"model={arguments.model}",
         f"data.products={arguments.products}",
         f"data.size={arguments.size}",
-        f"data.root={arguments.folder}/keep-{arguments.products}",
+        f"data.root={data}",
         f"trainer.max_epochs={arguments.epochs}",
         f"scheduler={arguments.scheduler}",
         f"seed={seed}",
@@ -127,11 +127,9 @@ def one_training(arguments: Arguments, seed: int, run: Path) -> list[dict[str, A
     )
     api.train(config, folder=run)
     predictor = Predictor.load(run / "checkpoints" / "best.ckpt")
-    views = pd.read_csv(f"{arguments.folder}/keep-{arguments.products}/views.csv", dtype=str)
+    views = pd.read_csv(data / "views.csv", dtype=str)
     samples = views[views["split"] == "test"].rename(columns={"pitch": "view"})
-    samples["path"] = [
-        Path(f"{arguments.folder}/keep-{arguments.products}") / name for name in samples["id"]
-    ]
+    samples["path"] = [data / name for name in samples["id"]]
     rows = []
     for name, state in choices(run / "checkpoints", arguments.epochs).items():
         prefix = "network."

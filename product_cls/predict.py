@@ -112,7 +112,12 @@ def main() -> None:
     from product_cls.display.contact_sheet import contact_sheets, save_sheets
     from product_cls.display.outputs import file_list, first_rows, results_in
     from product_cls.inference.adaptation import adapt_to_files, refusal, too_few
-    from product_cls.inference.class_totals import LEGITIMATE, with_totals
+    from product_cls.inference.class_totals import (
+        LEGITIMATE,
+        check_several,
+        known_shares,
+        matched,
+    )
     from product_cls.inference.systems import PictureBatch
     from product_cls.retrieval.answers import DOUBTFUL
     from product_cls.retrieval.open_model import open_model
@@ -124,11 +129,14 @@ def main() -> None:
         raise UserError(
             "The checkpoints name different classes, so their scores cannot be averaged."
         )
-    if arguments.prior is not None and not task.one_label:
-        raise UserError(
-            f"prior={arguments.prior} needs one label a picture, but task={task.name} predicts "
-            "several."
-        )
+    shares = None
+    if arguments.prior is not None:
+        if not task.one_label:
+            raise UserError(
+                f"prior={arguments.prior} needs one label a picture, but task={task.name} "
+                "predicts several."
+            )
+        shares = known_shares(arguments.prior, list(task.classes))
     if arguments.thresholds is not None:
         task = with_thresholds(task, read_thresholds(Path(arguments.thresholds)))
     images = list_images(Path(arguments.images))
@@ -186,9 +194,9 @@ def main() -> None:
     names_of = [images[i][0] for i in rows]
     columns, captions = task.describe(mean, arguments.top)
     tables = {"predictions.csv": pd.DataFrame({"image": names_of, **columns})}
-    if arguments.prior is not None:
-        respecting = with_totals(arguments.prior, mean, list(task.classes))
-        columns, _ = task.describe(respecting, arguments.top)
+    if arguments.prior is not None and shares is not None:
+        check_several(arguments.prior, len(mean))
+        columns, _ = task.describe(matched(mean, shares), arguments.top)
         tables["predictions-class-totals.csv"] = pd.DataFrame({"image": names_of, **columns})
     table = tables["predictions.csv"]
     margins = task.margins(mean)

@@ -264,6 +264,7 @@ def test_class_totals_are_respected_in_a_table_of_their_own(
     for prior, said in (
         ("estimated", "allowed: uniform, a file, null."),
         (str(tmp_path / "none.csv"), "There is no"),
+        (str(tiny_root / "sample.csv"), "column 'label'"),
     ):
         status, _, errors = command(*words, f"out={tmp_path / 'out'}", f"prior={prior}")
         assert status == 2 and said in errors and errors.count("\n") == 1

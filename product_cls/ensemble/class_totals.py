@@ -7,7 +7,13 @@ import numpy as np
 
 from product_cls.core.errors import UserError
 from product_cls.ensemble.members import Member
-from product_cls.inference.class_totals import corrected, fit_temperature, with_totals
+from product_cls.inference.class_totals import (
+    check_several,
+    corrected,
+    fit_temperature,
+    known_shares,
+    matched,
+)
 from product_cls.inference.predictions import Predictions
 
 
@@ -44,7 +50,7 @@ def with_class_totals(
     test = splits["test"].in_memory()
     if test.target.ndim > 1:
         raise UserError(f"prior={prior} needs one label a picture, but these runs predict several.")
-    classes = [str(name) for name in test.classes]
+    check_several(prior, len(test.id))
     scores = (test.scores, test.scores_no_tta)
     if prior == "estimated":
         learned = _train_shares(members, test)
@@ -52,7 +58,8 @@ def with_class_totals(
         heat = 1.0 if val is None else fit_temperature(val.scores, val.target)
         changed = [corrected(part, learned, heat)[0] for part in scores]
     else:
-        changed = [with_totals(prior, part, classes) for part in scores]
+        shares = known_shares(prior, [str(name) for name in test.classes])
+        changed = [matched(part, shares) for part in scores]
     return ClassTotals(prior, replace(test, scores=changed[0], scores_no_tta=changed[1]))
 
 

@@ -13,10 +13,9 @@ from product_cls.core.names import nfc
 from product_cls.ensemble.held_out import parts_of
 from product_cls.ensemble.members import Member
 from product_cls.inference.predictions import Predictions
-from product_cls.matching.compare import FeatureFolder, count_points, most_points
-from product_cls.matching.fusion import Fusion, fit_fusion
+from product_cls.matching.compare import FeatureFolder, count_points, evenly, most_points
+from product_cls.matching.fusion import CLASSES, Fusion, best_classes, fit_fusion
 
-CLASSES = 5  # best classes of a picture, with whose pictures it is compared
 PICTURES = 8  # of each class, spread evenly over those that are known
 HELD_OUT = 1000  # pictures that the weights are fitted on, at most
 FEATURES = "local-features"  # in the folder of the runs
@@ -90,8 +89,7 @@ def verify_blend(
         raise UserError("verify=sift needs one label a picture, but these runs predict several.")
     known = _known(splits, members, folder / FEATURES)
     val = splits["val"].in_memory()
-    size = min(HELD_OUT, len(val.id))
-    chosen = np.unique(np.linspace(0, len(val.id) - 1, size).astype(int))
+    chosen = evenly(len(val.id), HELD_OUT)
     compared = _compare(val, chosen, known)
     fusion = _fit(val, compared, chosen)
     folds = [run.splits["val"] for run in members if "val" in run.splits]
@@ -142,8 +140,7 @@ def _known(splits: dict[str, Predictions], members: Sequence[Member], folder: Pa
     for label in range(len(splits["val"].classes)):
         rows = np.flatnonzero(labels.to_numpy() == label)
         # One more than are compared, because a held-out picture is not compared with itself.
-        size = min(PICTURES + 1, len(rows))
-        spread.append(rows[np.unique(np.linspace(0, len(rows) - 1, size).astype(int))])
+        spread.append(rows[evenly(len(rows), PICTURES + 1)])
     kept = labels.iloc[np.concatenate(spread)]
     features = FeatureFolder([files[name] for name in kept.index], folder)
     return _Known(kept.index.to_numpy(), kept.to_numpy(), features, files)
@@ -151,7 +148,7 @@ def _known(splits: dict[str, Predictions], members: Sequence[Member], folder: Pa
 
 def _compare(predictions: Predictions, rows: np.ndarray, known: _Known) -> _Compared:
     """Compare some rows of the predictions, by position; the others have no points."""
-    classes = np.argsort(-predictions.scores, axis=1, kind="stable")[:, :CLASSES]
+    classes = best_classes(predictions.scores)
     of_class = [np.flatnonzero(known.target == k) for k in range(len(predictions.classes))]
     candidates = np.full((len(rows), classes.shape[1] * PICTURES), -1)
     for place, row in enumerate(rows.tolist()):

@@ -48,24 +48,28 @@ def matched(scores: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return matrix.astype(np.float32)
 
 
-def with_totals(prior: str, scores: np.ndarray, classes: list[str]) -> np.ndarray:
-    """Scores that are matched to known class totals.
+def known_shares(prior: str, classes: list[str]) -> np.ndarray:
+    """Class shares that are known beforehand, float64 ``[C]`` with sum 1.
 
     Args:
         prior: ``uniform`` (as many pictures of each class), or a CSV, see ``read_shares``.
-        scores: probabilities of one label per picture, float ``[N, C]``.
         classes: names of the classes, ``[C]``.
 
-    Returns:
-        As ``matched``.
+    Raises:
+        UserError: what ``read_shares`` refuses.
+    """
+    uniform = np.full(len(classes), 1 / len(classes))
+    return uniform if prior == "uniform" else read_shares(Path(prior), classes)
+
+
+def check_several(prior: str, count: int) -> None:
+    """Refuse class totals of one picture.
 
     Raises:
-        UserError: one picture, or what ``read_shares`` refuses.
+        UserError: fewer than two pictures.
     """
-    if len(scores) < 2:
+    if count < 2:
         raise UserError(f"prior={prior} needs several pictures; with one it says nothing.")
-    uniform = np.full(len(classes), 1 / len(classes))
-    return matched(scores, uniform if prior == "uniform" else read_shares(Path(prior), classes))
 
 
 def corrected(

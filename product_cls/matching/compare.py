@@ -132,6 +132,12 @@ def _packed(features: LocalFeatures) -> np.ndarray:
     return packed
 
 
+def evenly(count: int, most: int) -> np.ndarray:
+    """Positions of at most ``most`` of ``count`` pictures, spread evenly, ascending int64."""
+    size = min(most, count)
+    return np.unique(np.linspace(0, count - 1, size).astype(np.int64))
+
+
 def features_of(path: Path) -> LocalFeatures:
     """Local features of a picture file; none if it cannot be read."""
     try:

@@ -8,7 +8,21 @@ from scipy.optimize import minimize
 
 FLOOR = 1e-8  # lower bound of scores
 COMPARED = 1e-3  # the same for classes that were compared, which points may still save
+CLASSES = 5  # best classes of a picture, with whose pictures it is compared
 MOST = 400.0  # matched points; no picture has more
+
+
+def best_classes(scores: np.ndarray) -> np.ndarray:
+    """The classes whose scores points may change, best first.
+
+    Args:
+        scores: float ``[N, C]``.
+
+    Returns:
+        int64 ``[N, K]``, K the smaller of ``CLASSES`` and C.
+    """
+    order: np.ndarray = np.argsort(-scores, axis=1, kind="stable")[:, :CLASSES]
+    return order
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Arguments:
     adapt: batchnorm: the networks take batch norm statistics of these pictures, which are best of
       one camera angle and of many products; the index keeps those of the training. null: none.
     verify: sift: the nearest pictures count more if they have points in common with the picture
-      that agree on one homography; for flat labels, and takes about a tenth of a second a picture.
+      that agree on one homography; for flat labels, and takes some tenths of a second a picture.
       neighbours.csv has their number, and the sheets show them. null: none.
     rerank: k-reciprocal re-ranking; an answer then depends on the other pictures searched.
       augment, prototypes and rerank search exactly, whatever the index's kind.

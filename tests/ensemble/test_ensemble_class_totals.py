@@ -64,6 +64,15 @@ def test_no_test_label_is_read(
     assert (first.test.target != second.test.target).any()
 
 
+@pytest.mark.parametrize("prior", ["uniform", "estimated"])
+def test_one_picture_has_no_class_totals(prior: str, sweep: Path) -> None:
+    for seed in range(3):
+        file = folder_of(sweep, (), seed).predictions_file("test")
+        Predictions.load(file).rows(np.array([0])).save(file)
+    with pytest.raises(ValueError, match=f"prior={prior} needs several pictures"):
+        blend_folders([sweep], prior=prior)
+
+
 def test_what_class_totals_need(sweep: Path) -> None:
     with pytest.raises(ValueError, match=r"prior=estimated needs the labels of the training"):
         blend_folders([sweep], prior="estimated")

@@ -202,9 +202,8 @@ def add_products(arguments: Arguments) -> None:
     from product_cls.core.tables import csv_bytes, formula_note
     from product_cls.data.faults import listed
     from product_cls.retrieval.index.add import list_products, outvoted_labels
-    from product_cls.retrieval.index.embed import embed_pictures, load_predictors
     from product_cls.retrieval.index.gallery_views import GalleryPicture, pitches_of, with_views
-    from product_cls.retrieval.index.growing import appended
+    from product_cls.retrieval.index.growing import appended, embedded_pictures
     from product_cls.retrieval.index.store import GalleryIndex
     from product_cls.retrieval.index.writing import lock_index, write_index
 
@@ -226,14 +225,7 @@ def add_products(arguments: Arguments) -> None:
             ],
             pitches,
         )
-        embedded = embed_pictures(
-            index,
-            load_predictors(index),
-            [one.path for one in pictures],
-            batch_size=arguments.batch_size,
-            device=device,
-            pitches=[one.pitch for one in pictures],
-        )
+        embedded = embedded_pictures(index, pictures, arguments.batch_size, device)
         grown = appended(index, pictures, embedded)
         searcher = None
         if index.kind != "exact":

@@ -23,17 +23,27 @@ def with_views_of_all(
         for name, path, label in zip(index.id, index.path, labels, strict=True)
     ]
     copies = with_views(own, pitches)[len(own) :]
-    embedded = embed_pictures(
-        index,
-        load_predictors(index),
-        [copy.path for copy in copies],
-        batch_size=batch_size,
-        device=device,
-        pitches=[copy.pitch for copy in copies],
-    )
+    embedded = embedded_pictures(index, copies, batch_size, device)
     for row, why in embedded.unreadable.items():
         print(f"LEFT OUT, cannot be decoded: {shown(copies[row].path)}: {why}")
     return replace(appended(index, copies, embedded), added=0)
+
+
+def embedded_pictures(
+    index: GalleryIndex,
+    pictures: Sequence[GalleryPicture],
+    batch_size: int,
+    device: torch.device,
+) -> EmbeddedPictures:
+    """The pictures, each at its pitch, embedded by the index's networks."""
+    return embed_pictures(
+        index,
+        load_predictors(index),
+        [one.path for one in pictures],
+        batch_size=batch_size,
+        device=device,
+        pitches=[one.pitch for one in pictures],
+    )
 
 
 def appended(
@@ -66,14 +76,7 @@ def with_added_earlier(
             print(f"LEFT OUT: {shown(one.path)}, which was added to {out} earlier, is missing.")
     if not there:
         return index
-    embedded = embed_pictures(
-        index,
-        load_predictors(index),
-        [one.path for one in there],
-        batch_size=batch_size,
-        device=device,
-        pitches=[one.pitch for one in there],
-    )
+    embedded = embedded_pictures(index, there, batch_size, device)
     for row, why in embedded.unreadable.items():
         print(f"LEFT OUT, cannot be decoded: {shown(there[row].path)}: {why}")
     kept = [there[row] for row in embedded.row]

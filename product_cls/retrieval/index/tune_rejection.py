@@ -1,10 +1,8 @@
 """The rejection threshold of an index, tuned on held-out pictures.
 
-Most networks of a joined index were trained on any given training picture, and so embed it nearer
-to its product than a new picture. Therefore each validation picture is embedded only by the runs
-that held it out, joined as in the index, and searched in their gallery without their held-out
-pictures. The queries of all folds are then pooled. Whether an answer is right depends on the vote,
-so each kind of vote has its own threshold.
+Each validation picture is embedded and searched as ``held_out.py`` says. The queries of all folds
+are then pooled. Whether an answer is right depends on the vote, so each kind of vote has its own
+threshold.
 
 The curve has three limits:
 
@@ -26,12 +24,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from product_cls.display.style import BLUE, INK, VERMILION, open_panel
-from product_cls.inference.align import align
-from product_cls.neighbours.join import join_embeddings
 from product_cls.neighbours.votes import Vote
+from product_cls.retrieval.index.held_out import by_fold, join_held_out
 from product_cls.retrieval.index.sources import EmbeddedRun
 from product_cls.retrieval.index.store import Rejection
-from product_cls.retrieval.join_galleries import align_galleries
 from product_cls.retrieval.rejection import (
     LeaveClassOut,
     Threshold,
@@ -87,18 +83,14 @@ def search_held_out(
     Raises:
         UserError: as in ``align`` and ``leave_class_out``.
     """
-    folds: dict[frozenset[str], list[EmbeddedRun]] = {}
-    for run in runs:
-        if run.val is not None:
-            folds.setdefault(frozenset(run.val.id.tolist()), []).append(run)
-    by_fold = [_search_fold(members, votes, device) for members in folds.values()]
+    searched = [_search_fold(members, votes, device) for members in by_fold(runs)]
     return [
         LeaveClassOut(
             known_similarity=np.concatenate([part.known_similarity for part in parts]),
             known_right=np.concatenate([part.known_right for part in parts]),
             unknown_similarity=np.concatenate([part.unknown_similarity for part in parts]),
         )
-        for parts in zip(*by_fold, strict=True)
+        for parts in zip(*searched, strict=True)
     ]
 
 
@@ -127,20 +119,14 @@ def _search_fold(
     members: Sequence[EmbeddedRun], votes: Sequence[Vote], device: torch.device | None
 ) -> list[LeaveClassOut]:
     """Search with the held-out pictures of runs that held out the same pictures."""
-    weights = [run.source.weight for run in members]
-    queries = align([(run.source.name, run.val) for run in members if run.val is not None])
-    galleries = align_galleries([(run.source.name, run.gallery) for run in members])
-    others = [gallery.without(queries[0].id) for gallery in galleries]
-    heads = [part.class_scores for part in queries if part.class_scores is not None]
+    joined = join_held_out(members)
     return leave_class_out(
-        join_embeddings(
-            [part.embedding for part in queries if part.embedding is not None], weights
-        ),
-        queries[0].target,
-        join_embeddings([gallery.embedding for gallery in others], weights),
-        others[0].target,
+        joined.embedding,
+        joined.target,
+        joined.others,
+        joined.others_target,
         votes,
-        class_scores=np.average(heads, axis=0, weights=weights),
+        class_scores=joined.class_scores,
         device=device,
     )
 

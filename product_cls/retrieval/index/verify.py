@@ -8,20 +8,17 @@ import numpy as np
 import torch
 
 from product_cls.core.errors import UserError
-from product_cls.inference.align import align
 from product_cls.inference.predictor import Predictor
-from product_cls.matching.compare import FeatureFolder, count_points, most_points
-from product_cls.matching.fusion import DEFAULT, Fusion, fit_fusion
+from product_cls.matching.compare import FeatureFolder, count_points, evenly, most_points
+from product_cls.matching.fusion import DEFAULT, Fusion, best_classes, fit_fusion
 from product_cls.neighbours.exact import search_exact
-from product_cls.neighbours.join import join_embeddings
 from product_cls.neighbours.votes import Vote
+from product_cls.retrieval.index.held_out import by_fold, join_held_out
 from product_cls.retrieval.index.sources import EmbeddedRun, embedded_run
 from product_cls.retrieval.index.store import GalleryIndex
-from product_cls.retrieval.join_galleries import align_galleries
 from product_cls.runs.folder import RunFolder
 
 CANDIDATES = 20  # nearest pictures that a query is compared with, or as many as vote
-COMPARED = 5  # best classes whose scores points may change
 HELD_OUT = 200  # pictures that the weights are fitted on, at most
 
 
@@ -73,12 +70,6 @@ def verify(
     return Verified(joined, points, len(rows))
 
 
-def best_classes(scores: np.ndarray) -> np.ndarray:
-    """The classes whose scores points may change, best first, int64 ``[N, K]``."""
-    order: np.ndarray = np.argsort(-scores, axis=1, kind="stable")[:, :COMPARED]
-    return order
-
-
 def tune_fusion(
     index: GalleryIndex,
     predictors: Sequence[Predictor],
@@ -101,18 +92,17 @@ def tune_fusion(
         The weights, and the number of pictures that they were fitted on; ``DEFAULT`` and 0 if there
         are none.
     """
-    folds: dict[frozenset[str], list[EmbeddedRun]] = {}
+    runs = []
     for source, predictor in zip(index.sources, predictors, strict=True):
         folder = RunFolder(Path(source.checkpoint).parents[1])
         try:
-            run = embedded_run(folder, predictor, tta=source.tta != ["identity"])
+            runs.append(embedded_run(folder, predictor, tta=source.tta != ["identity"]))
         except (UserError, OSError, KeyError):
             continue
-        if run.val is not None:
-            folds.setdefault(frozenset(run.val.id.tolist()), []).append(run)
+    folds = by_fold(runs)
     parts = [
-        _held_out(runs, index, features, vote, HELD_OUT // len(folds), device)
-        for runs in folds.values()
+        _held_out(members, index, features, vote, HELD_OUT // len(folds), device)
+        for members in folds
     ]
     if not parts:
         return DEFAULT, 0
@@ -129,29 +119,22 @@ def _held_out(
     device: torch.device | None,
 ) -> tuple[np.ndarray, ...]:
     """Scores, best classes, points and targets of pictures that the same runs held out."""
-    weights = [run.source.weight for run in runs]
-    queries = align([(run.source.name, run.val) for run in runs if run.val is not None])
-    galleries = align_galleries([(run.source.name, run.gallery) for run in runs])
-    chosen = np.unique(np.linspace(0, len(queries[0].id) - 1, max(most, 1)).astype(int))
-    others = [gallery.without(queries[0].id) for gallery in galleries]
+    joined = join_held_out(runs)
+    chosen = evenly(len(joined.id), max(most, 1))
     found = search_exact(
-        join_embeddings(
-            [part.embedding[chosen] for part in queries if part.embedding is not None], weights
-        ),
-        join_embeddings([gallery.embedding for gallery in others], weights),
-        min(max(CANDIDATES, vote.k), len(others[0].id)),
+        joined.embedding[chosen],
+        joined.others,
+        min(max(CANDIDATES, vote.k), len(joined.others)),
         device=device,
     )
-    labels = others[0].target[found.position]
-    heads = [part.class_scores[chosen] for part in queries if part.class_scores is not None]
-    head = np.average(heads, axis=0, weights=weights) if len(heads) == len(queries) else None
-    scores = vote.scores(
-        found.similarity[:, : vote.k], labels[:, : vote.k], len(queries[0].classes), head
-    )
+    labels = joined.others_target[found.position]
+    head = None if joined.class_scores is None else joined.class_scores[chosen]
+    scores = vote.scores(found.similarity[:, : vote.k], labels[:, : vote.k], joined.classes, head)
     row_of = {name: row for row, name in enumerate(index.id.tolist())}
-    path_of = dict(zip(galleries[0].id.tolist(), galleries[0].path.tolist(), strict=True))
-    rows = np.array([row_of.get(name, -1) for name in others[0].id.tolist()])
-    paths = [Path(path_of.get(name, "")) for name in queries[0].id[chosen].tolist()]
+    rows = np.array([row_of.get(name, -1) for name in joined.others_id.tolist()])
+    gallery = runs[0].gallery
+    path_of = dict(zip(gallery.id.tolist(), gallery.path.tolist(), strict=True))
+    paths = [Path(path_of.get(name, "")) for name in joined.id[chosen].tolist()]
     points = count_points(paths, features, rows[found.position])
     classes = best_classes(scores)
-    return scores, classes, most_points(points, labels, classes), queries[0].target[chosen]
+    return scores, classes, most_points(points, labels, classes), joined.target[chosen]
