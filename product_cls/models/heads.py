@@ -160,6 +160,78 @@ class EmbeddingHead(nn.Module):
         )
 
 
+class Neighbours(nn.Module):
+    """Votes of the k most similar of N learned pictures, by the cosine of standardised features.
+
+    A picture's vote is ``exp(cosine / temperature)``, as in the evaluation of DINO (Caron et al.
+    2021, arXiv 2104.14294).
+
+    Args:
+        in_features: D.
+        num_classes: C.
+        pictures: N, 1 or more.
+        k: pictures that vote; all of them if there are fewer.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    features: Tensor
+    labels: Tensor
+    mean: Tensor
+    deviation: Tensor
+    temperature: Tensor
+
+    TEMPERATURE = 0.07
+    LEAST = 1e-6  # share of the votes that all classes together get unasked
+
+    def __init__(self, in_features: int, num_classes: int, pictures: int, k: int) -> None:
+        super().__init__()
+        if k < 1:
+            raise ValueError(f"k={k}; allowed: 1 or more.")
+        if pictures < 1:
+            raise ValueError(f"pictures={pictures}; allowed: 1 or more.")
+        self.num_classes, self.k = num_classes, min(k, pictures)
+        self.register_buffer("features", torch.zeros(pictures, in_features))
+        self.register_buffer("labels", torch.zeros(pictures, dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(in_features))
+        self.register_buffer("deviation", torch.ones(in_features))
+        self.register_buffer("temperature", torch.tensor(self.TEMPERATURE))
+
+    def learn(self, features: Tensor, labels: Tensor, mean: Tensor, deviation: Tensor) -> None:
+        """Keep the pictures that vote.
+
+        Args:
+            features: float32 ``[N, D]``, as the backbone gives them.
+            labels: int64 ``[N]``, in [0, C).
+            mean, deviation: of the features, float32 ``[D]``.
+        """
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+        self.labels.copy_(labels)
+        self.features.copy_(self._direction(features))
+
+    def cooled(self, temperature: float) -> "Neighbours":
+        """The same pictures, whose similarities are divided by another temperature, too."""
+        other = Neighbours(self.features.shape[1], self.num_classes, len(self.features), self.k)
+        other.load_state_dict(self.state_dict())
+        other.temperature.mul_(temperature)
+        return other
+
+    def _direction(self, features: Tensor) -> Tensor:
+        return F.normalize((features - self.mean) / self.deviation, dim=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features float32 ``[B, D]`` -> logarithms of the classes' shares of the votes,
+        ``[B, C]``."""
+        cosine = self._direction(features) @ self.features.T
+        nearest, rows = cosine.topk(self.k, dim=1)
+        votes = torch.softmax(nearest / self.temperature, dim=1)
+        shares = torch.zeros(len(features), self.num_classes, device=features.device)
+        shares = shares.scatter_add(1, self.labels[rows], votes)
+        return torch.log((1 - self.LEAST) * shares + self.LEAST / self.num_classes)
+
+
 # Learnt variances stay between exp(-4) and exp(4). Otherwise the variance of a head whose loss is
 # near 0 would go to 0 and its weight to infinity.
 MOST_LOG_VARIANCE = 4.0

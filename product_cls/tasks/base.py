@@ -36,6 +36,8 @@ class Task(Presentation):
         monitor: the validation metric that selects the best checkpoint; higher is better.
         mixes: whether the loss suits mixed pictures.
         teachable: whether it can learn a teacher's answers (``taught_loss``).
+        fits_features: whether its head is fitted to the features of the frozen backbone, in place
+            of training by steps.
         vote: how nearest neighbours in a gallery become predictions, so that the training pictures
             are embedded, too; None for a task that predicts by its head alone.
         smallest_batch: the fewest pictures in a training batch that the head can learn from.
@@ -46,6 +48,7 @@ class Task(Presentation):
     monitor: str = "val/accuracy"
     mixes: bool = True
     teachable: ClassVar[bool] = False
+    fits_features: ClassVar[bool] = False
     smallest_batch: ClassVar[int] = 1
     validation_gallery_every: int = 0
     vote: Vote | None = None

@@ -31,6 +31,7 @@ from product_cls.training.data_source import build_picture_store
 from product_cls.training.module import ProductModule
 from product_cls.training.monitors import build_metrics
 from product_cls.training.plan import RunPlan
+from product_cls.training.probe import check_probe
 from product_cls.training.teaching import answers, check_teacher, load_start
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def build_parts(
     """
     config, task = plan.config, plan.task
     check_teacher(config, task)
+    check_probe(config, task)
     pl.seed_everything(int(config.seed), verbose=False)
     augment, mix = build_augmentation(config, task, plan.size)
     network = build_network(config, task, plan.size)

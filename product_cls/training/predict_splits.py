@@ -26,6 +26,7 @@ from product_cls.runs.folder import RunFolder
 from product_cls.tasks import Task
 from product_cls.training.adapted_scores import adapt_scores
 from product_cls.training.plan import RunPlan
+from product_cls.training.probe import PictureFeatures
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def predict_splits(
     data: ProductDataModule,
     network: Network,
     trainer: pl.Trainer,
+    features: PictureFeatures | None = None,
 ) -> dict[str, Any]:
     """Predict the validation and test splits with the best checkpoint and write their files.
 
@@ -46,6 +48,7 @@ def predict_splits(
         data: the run's data module.
         network: the trained network, whose memory format is used.
         trainer: its device and precision are used.
+        features: of the pictures, which a probe has; None computes them.
 
     Returns:
         ``{"val": {...}, "test": {...}}``: metrics of each split that has pictures.
@@ -73,6 +76,9 @@ def predict_splits(
         )
 
     def scores_of(split: str) -> Scores:
+        if features is not None:
+            views = list(plan.config.tta)
+            return features.scores(data.indices(split), predictor.network.head, task, views)
         loader = data.loader(split)
         scores = score(predictor.network, loader, split, batch_limit(limit, loader))
         return _in_order(scores, data.indices(split))  # shards are read in another order

@@ -43,6 +43,7 @@ from product_cls.training.fit import build_trainer, fit
 from product_cls.training.module import ProductModule
 from product_cls.training.plan import RunPlan, make_plan
 from product_cls.training.predict_splits import log_metrics, predict_splits
+from product_cls.training.probe import fit_probe
 
 log = logging.getLogger(__name__)
 
@@ -174,9 +175,14 @@ def _train_once(
     if overrides is not None:
         folder.write_overrides(overrides)
     started = time.monotonic()
-    trainer, loggers = fit(plan, folder, module, data, trainer)
+    features = None
+    if plan.task.fits_features:
+        features = fit_probe(plan, folder, module, data, trainer)
+        loggers = list(trainer.loggers)
+    else:
+        trainer, loggers = fit(plan, folder, module, data, trainer)
     fitted = time.monotonic()
-    metrics = predict_splits(plan, folder, data, module.network, trainer)
+    metrics = predict_splits(plan, folder, data, module.network, trainer, features)
     seconds = {"fit": fitted - started, "predict": time.monotonic() - fitted}
     return record(plan, folder, module.network, metrics, seconds, loggers, data.samples)
 
