@@ -55,6 +55,7 @@ CHECKS: dict[str, Allowed] = {
     "model.drop_path_rate": number(),
     "model.channels_last": FLAG,
     "model.compile": FLAG,
+    "model.joined": Allowed(OmegaConf.is_list, "a list of networks, model.joined=[lite1,dinov2_s]"),
     "mix.mixup": number(),
     "mix.cutmix": number(),
     "mix.p": number(),

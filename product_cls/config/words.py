@@ -22,7 +22,13 @@ TEXT = (
     *("data.name", "data.root", "data.file", "data.test", "data.fit", "data.on_*", "data.suffix"),
     *("data.*_column", "data.*_file", "data.train_pictures", "data.difficulty"),
     *("data.encoding", "data.separator"),
-    *("task.label", "task.vote.kind", "task.heads.*.column", "task.heads.*.class_weights"),
+    *(
+        "task.label",
+        "task.classifier",
+        "task.vote.kind",
+        "task.heads.*.column",
+        "task.heads.*.class_weights",
+    ),
     *("model.backbone", "model.weights", "model.pooling", "loss.mining"),
     *("logger.*.project", "logger.*.entity", "logger.*.group", "logger.*.name"),
     *("logger.*.experiment_name", "logger.*.run_name", "logger.*.tracking_uri"),
@@ -32,7 +38,7 @@ TEXT = (
 # The same for keys whose values are also lists of text.
 TEXTS = (
     *("exclude", "tta", "data.labels", "task.labels", "task.heads"),
-    *("task.heads.*.classes", "logger.*.tags"),
+    *("task.heads.*.classes", "logger.*.tags", "task.views", "model.joined"),
 )
 
 WORD = re.compile(r"(\+*)([^=~+]+)=(.+)", re.DOTALL)

@@ -1,8 +1,8 @@
 """Backbone, pooling and head as one module that takes uint8 pictures."""
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ class Network(nn.Module):
         size: height and width of the pictures in pixels, for networks that are built for one size;
             None for their own.
         architecture: from a checkpoint, see ``Architecture.record``; None finds it out.
+        joined: further networks whose features follow those of this one: their arguments of this
+            class.
 
     Raises:
         ValueError: a value outside its range, an unknown backbone, or weights out of reach.
@@ -55,6 +57,7 @@ class Network(nn.Module):
         std: tuple[float, ...] | None = None,
         size: tuple[int, int] | None = None,
         architecture: dict[str, Any] | None = None,
+        joined: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__()
         for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
@@ -88,7 +91,13 @@ class Network(nn.Module):
             else build_pooling(pooling)
         )
         self.dropout = nn.Dropout(drop_rate)
-        self.head = head(self._count_features())
+        others = [Network(head=_no_head, **{"size": size, **other}) for other in joined]
+        self.others = nn.ModuleList(others)
+        if others:
+            self.spec["joined"] = [other.spec for other in others]
+        own = self._count_features()
+        self.features: int = own + sum(other.features for other in others)
+        self.head = head(self.features)
         for name in ("mean", "std"):
             self.register_buffer(name, torch.empty(0), persistent=False)
         self.normalise(mean, std)
@@ -120,7 +129,11 @@ class Network(nn.Module):
             pooled: Tensor = self.pool(features, self.backbone)
         else:
             pooled = self.pool(features if self.channels_first else features.permute(0, 3, 1, 2))
-        return pooled
+        if not self.others:
+            return pooled
+        pixels = images * self.std + self.mean
+        others = [other.pooled((pixels - other.mean) / other.std) for other in self.joined]
+        return torch.cat([pooled, *others], dim=1)
 
     def _count_features(self) -> int:
         """Number of features, measured because timm's ``num_features`` can differ."""
@@ -139,7 +152,19 @@ class Network(nn.Module):
         Raises:
             ValueError: it does not.
         """
-        self.architecture.check_size(size)
+        for network in (self, *self.joined):
+            network.architecture.check_size(size)
+
+    @property
+    def joined(self) -> "list[Network]":
+        """The networks whose features follow those of this one."""
+        return [cast(Network, other) for other in self.others]
+
+    @property
+    def resizes(self) -> bool:
+        """Whether this network, without those joined to it, interpolates its positions."""
+        planned = self.architecture
+        return planned.tokens and bool(planned.arguments.get("dynamic_img_size"))
 
     def for_size(self, size: tuple[int, int]) -> "Network":
         """The network for pictures of one size, such as an exported file has.
@@ -150,12 +175,19 @@ class Network(nn.Module):
         Args:
             size: height and width in pixels.
         """
-        planned = self.architecture
-        if not (planned.tokens and planned.arguments.get("dynamic_img_size")):
+        if not any(network.resizes for network in (self, *self.joined)):
             return self
         resized: Any = copy.deepcopy(self)
-        resized.backbone.set_input_size(img_size=size)
-        spec = {**self.spec, "architecture": planned.fixed(size).record()}
+        for network in (resized, *resized.joined):
+            if network.resizes:
+                network.backbone.set_input_size(img_size=size)
+                network.spec = {
+                    **network.spec,
+                    "architecture": network.architecture.fixed(size).record(),
+                }
+        spec = resized.spec
+        if resized.joined:
+            spec = {**spec, "joined": [other.spec for other in resized.joined]}
         fixed = Network.from_spec(spec, lambda features: copy.deepcopy(self.head))
         fixed.load_state_dict(resized.state_dict())
         fixed.memory_format = self.memory_format
@@ -164,4 +196,13 @@ class Network(nn.Module):
     @classmethod
     def from_spec(cls, spec: dict[str, Any], head: HeadBuilder) -> "Network":
         """The network of a checkpoint, with random weights; the caller loads its own."""
-        return cls(head=head, weights="none", **{"architecture": {}, **spec})
+        # A checkpoint names no files to load.
+        others = [
+            {"architecture": {}, **other, "weights": "none", "joined": ()}
+            for other in spec.get("joined", ())
+        ]
+        return cls(head=head, weights="none", **{"architecture": {}, **spec, "joined": others})
+
+
+def _no_head(features: int) -> nn.Module:
+    return nn.Identity()

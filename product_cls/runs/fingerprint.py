@@ -55,6 +55,7 @@ ADDED: dict[str, Any] = {
     "adapt_views": "unseen",
     "start": None,
     "teacher": None,
+    "model.joined": [],
     **{f"data.{name}": None for name in ("pitches", "test_pitches", "test_share")},
     **{f"data.samples.{name}": None for name in ("pitches", "test_pitches", "test_share")},
 }

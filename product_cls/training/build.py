@@ -13,6 +13,7 @@ from timm.layers import convert_sync_batchnorm
 from product_cls.config.border import keys_for_arguments, keys_for_node
 from product_cls.config.checks import check_sam
 from product_cls.config.instantiate import build, to_plain, try_out
+from product_cls.config.model_names import model_settings
 from product_cls.config.values import loader_workers, on_gpu
 from product_cls.core.errors import UserError
 from product_cls.data.augment import VIEWPOINT, Augment
@@ -266,9 +267,11 @@ def build_network(config: DictConfig, task: Task, size: tuple[int, int]) -> Netw
             drop_path_rate=model.drop_path_rate,
             channels_last=model.channels_last,
             size=size,
+            joined=[model_settings(str(name)) for name in model.joined],
         )
     check_views(config.tta, size, network.check_size)
-    log.info("%s, weights: %s.", model.backbone, network.weights.source)
+    for part in (network, *network.joined):
+        log.info("%s, weights: %s.", part.spec["backbone"], part.weights.source)
     if config.trainer.get("sync_batchnorm"):
         # timm's converter: torch's, which Lightning would use, drops the activations inside timm's
         # batch norms.

@@ -162,8 +162,13 @@ def check_probe(config: DictConfig, task: Task) -> None:
         task: fitted.
 
     Raises:
-        UserError: several devices.
+        UserError: several devices, or joined networks without a probe.
     """
+    if config.model.joined and not task.fits_features:
+        raise UserError(
+            f"model.joined={list(config.model.joined)} joins features of frozen networks, and "
+            f"task={task.name} trains one; allowed: task=probe, or an empty list."
+        )
     devices = BatchPlan.of(config).devices
     if task.fits_features and devices > 1:
         raise UserError(

@@ -253,6 +253,11 @@ def record(
         "batch": plan.batch.record() | {"halved": plan.halved},
         "parameters": sum(p.numel() for p in network.parameters()),
         "weights": network.weights.record(),
+        **(
+            {"joined_weights": [other.weights.record() for other in network.joined]}
+            if network.joined
+            else {}
+        ),
         "seconds": {stage: round(duration, 1) for stage, duration in seconds.items()},
         "device": torch.cuda.get_device_name()
         if on_gpu(config.trainer)
