@@ -123,17 +123,22 @@ class Network(nn.Module):
             return self.head(pooled.float())
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Normalised pictures float32 ``[B, 3, H, W]`` -> pooled features float ``[B, F]``."""
+        """Normalised pictures float32 ``[B, 3, H, W]`` -> pooled features float ``[B, F]``, those
+        of joined networks last."""
+        if not self.others:
+            return self.own_pooled(images)
+        pixels = images * self.std + self.mean
+        others = [other.own_pooled((pixels - other.mean) / other.std) for other in self.joined]
+        return torch.cat([self.own_pooled(images), *others], dim=1)
+
+    def own_pooled(self, images: Tensor) -> Tensor:
+        """``pooled`` without the features of joined networks."""
         features = self.architecture.features(self.backbone, images)
         if self.architecture.tokens:
             pooled: Tensor = self.pool(features, self.backbone)
         else:
             pooled = self.pool(features if self.channels_first else features.permute(0, 3, 1, 2))
-        if not self.others:
-            return pooled
-        pixels = images * self.std + self.mean
-        others = [other.pooled((pixels - other.mean) / other.std) for other in self.joined]
-        return torch.cat([pooled, *others], dim=1)
+        return pooled
 
     def _count_features(self) -> int:
         """Number of features, measured because timm's ``num_features`` can differ."""

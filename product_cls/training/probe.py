@@ -45,6 +45,8 @@ INNER_FOLDS = 3  # of the training pictures, to choose a classifier's setting
 class PictureFeatures:
     """Features of the pictures of a run by view, read from the cache or computed.
 
+    Those of each joined network have a file of their own.
+
     Args:
         data: the run's data.
         network: whose pooled features are wanted; moved to ``device``.
@@ -61,47 +63,58 @@ class PictureFeatures:
         size: tuple[int, int],
         device: torch.device,
     ) -> None:
-        self.data, self.network, self.folder = data, network, folder
-        self.size, self.device = size, device
-        self.weights = weights_digest(network)
+        self.data, self.folder, self.size, self.device = data, folder, size, device
+        # In order; a network that is joined to itself counts twice.
+        self.order = [(weights_digest(part), part) for part in (network, *network.joined)]
         self.store = digest([data.store.contents, data.samples["id"].tolist()])
-        self._open: dict[str, np.ndarray] = {}
+        self._open: dict[tuple[str, str], np.ndarray] = {}
 
-    def of(self, view: str) -> np.ndarray:
-        """Features of one view, float32 ``[N, V, D]``: N rows of the sample table, V batches of
-        the view; memory-mapped.
+    def of(self, rows: np.ndarray, view: str) -> np.ndarray:
+        """Features of rows of the sample table, float32 ``[M, V, D]``: V batches of the view.
+
+        Args:
+            rows: int64 ``[M]``.
+            view: of test-time augmentation.
 
         Raises:
             UserError: the cache holds something else, or cannot be written, or features are not
                 finite.
         """
-        if view not in self._open:
-            key = FeatureKey(self.weights, self.store, self.size, view)
+        return np.concatenate(
+            [self._file(weights, part, view)[rows] for weights, part in self.order], axis=2
+        )
+
+    def _file(self, weights: str, network: Network, view: str) -> np.ndarray:
+        """Features of one network, memory-mapped: float32 ``[N, V, D]``."""
+        if (weights, view) not in self._open:
+            key = FeatureKey(weights, self.store, self.size, view)
             file = FeatureFile.of(self.folder, key)
             rows = len(self.data.samples)
             if not file.open(key, rows):
                 started = time.monotonic()
-                file.fill(key, rows, self._shape(view), lambda some: self._compute(some, view))
+                shape = self._shape(network, view)
+                file.fill(key, rows, shape, lambda some: self._compute(network, some, view))
                 log.info(
-                    "Features of %d pictures (%d each, view %s) in %.1f s, kept in %s.",
+                    "%s: features of %d pictures (%d each, view %s) in %.1f s, kept in %s.",
+                    network.spec["backbone"],
                     rows,
                     file.array.shape[2],
                     view,
                     time.monotonic() - started,
                     file.data_file,
                 )
-            self._open[view] = file.array
-        return self._open[view]
+            self._open[weights, view] = file.array
+        return self._open[weights, view]
 
     @torch.inference_mode()
-    def _shape(self, view: str) -> tuple[int, int]:
+    def _shape(self, network: Network, view: str) -> tuple[int, int]:
         picture = torch.zeros(1, 3, *self.size, dtype=torch.uint8, device=self.device)
-        network = self.network.to(self.device).eval()
+        network = network.to(self.device).eval()
         outputs = build_view(view)(network.prepare(picture))
-        return len(outputs), network.pooled(outputs[0]).shape[1]
+        return len(outputs), network.own_pooled(outputs[0]).shape[1]
 
-    def _compute(self, rows: np.ndarray, view: str) -> Computed:
-        network, of_view = self.network.to(self.device).eval(), build_view(view)
+    def _compute(self, network: Network, rows: np.ndarray, view: str) -> Computed:
+        network, of_view = network.to(self.device).eval(), build_view(view)
         loader = self.data.some(rows)
         bar = progress_bar(
             loader,
@@ -114,7 +127,7 @@ class PictureFeatures:
         for batch in bar:
             with torch.inference_mode():
                 images = network.prepare(batch["image"].to(self.device))
-                parts = [network.pooled(out).float() for out in of_view(images)]
+                parts = [network.own_pooled(out).float() for out in of_view(images)]
                 features = torch.stack(parts, dim=1).cpu().numpy()
             refuse_diverged(features.reshape(len(features), -1))
             yield batch["index"].numpy(), features
@@ -132,7 +145,7 @@ class PictureFeatures:
         head = head.cpu().eval()
 
         def scored(view: str) -> Tensor:
-            features = torch.from_numpy(np.array(self.of(view)[rows]))
+            features = torch.from_numpy(self.of(rows, view))
             parts = [task.scores(head(features[:, k])) for k in range(features.shape[1])]
             return torch.stack(parts).mean(0)
 
@@ -143,12 +156,13 @@ class PictureFeatures:
 
 
 def weights_digest(network: Network) -> str:
-    """Digest of all that a network's features depend on, which leaves out head and dropout."""
+    """Digest of all that a network's own features depend on: no head, dropout or joined network."""
     hashed = hashlib.sha256()
-    spec = {k: v for k, v in network.spec.items() if k not in ("drop_rate", "drop_path_rate")}
+    without = ("drop_rate", "drop_path_rate", "joined")
+    spec = {k: v for k, v in network.spec.items() if k not in without}
     hashed.update(json.dumps(spec, sort_keys=True).encode())
     for name, value in sorted(network.state_dict().items()):
-        if not name.startswith("head."):
+        if not name.startswith(("head.", "others.")):
             hashed.update(name.encode())
             hashed.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return hashed.hexdigest()[:32]
@@ -206,7 +220,7 @@ def fit_probe(
     device = trainer.strategy.root_device
     features = PictureFeatures(data, network, cache_folder(plan.config), plan.size, device)
     rows = data.indices("train")
-    stacked = [features.of(view)[rows] for view in task.views]
+    stacked = [features.of(rows, view) for view in task.views]
     columns = np.concatenate(stacked, axis=1)  # [N, V, D]
     started = time.monotonic()
     target = data.targets[rows]
