@@ -15,6 +15,7 @@ COMMANDS = {
     "train": ("product_cls.training.command", "train one network, or with -m a sweep"),
     "ensemble": ("product_cls.ensemble.__main__", "blend finished runs: table and submission"),
     "predict": ("product_cls.predict", "name the products in new pictures"),
+    "quick": ("product_cls.quick", "a first answer about own pictures, within minutes"),
     "export": ("product_cls.export", "write a checkpoint as ONNX"),
     "stream": ("product_cls.stream", "write pictures into shards, for data=streaming"),
     "tune": ("product_cls.tune.__main__", "search hyper-parameters with Optuna"),

@@ -89,11 +89,11 @@ def _pair(pair: Confusion, trio: Trio, finished: int) -> Pair:
         (trio.target, f"{pair.target}, from training"),
         (trio.decided, f"{pair.decided}, from training"),
     )
-    pictures = [Captioned(_thumbnail(path), caption) for path, caption in captions]
+    pictures = [Captioned(thumbnail(path), caption) for path, caption in captions]
     return Pair(pair.target, pair.decided, f"{100 * pair.share:.1f}", pictures)
 
 
-def _thumbnail(path: Path | None) -> str:
+def thumbnail(path: Path | None) -> str:
     """The picture's ``data:`` address; "" if it cannot be read."""
     if path is None:
         return ""

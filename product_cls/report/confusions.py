@@ -1,6 +1,6 @@
 """Pairs of products that the runs of a row confuse, with pictures of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,27 +35,48 @@ class Trio:
     decided: Path | None
 
 
+def picture_files(run: ExperimentRun, ids: Sequence[str]) -> tuple[list[Path | None], str]:
+    """Files of pictures through the data settings of a run; None for one that is gone.
+
+    Returns:
+        One for each id and "", or none and a sentence that explains why.
+    """
+    by_id, problem = _samples(run, ids)
+    if by_id is None:
+        return [], problem
+    return [_existing(by_id.loc[name, "path"]) for name in ids], ""
+
+
+def _samples(run: ExperimentRun, ids: Iterable[str]) -> tuple[pd.DataFrame | None, str]:
+    """The sample table of a run by id, or why it cannot be used."""
+    assert run.settings is not None
+    try:
+        samples = read_samples(run.settings.folder)
+    # Readers fail in many ways on data that has moved, and the report does not depend on pictures.
+    except Exception as error:
+        return None, f"No pictures: the samples of {run.row} cannot be read ({reason(error)})."
+    by_id = samples.set_index("id", drop=False)
+    if not set(ids) <= set(by_id.index):
+        return (
+            None,
+            "No pictures: the data has changed and lacks pictures that the runs were tested on.",
+        )
+    return by_id, ""
+
+
 def find_pictures(run: ExperimentRun, pairs: Sequence[Confusion]) -> tuple[list[Trio], str]:
     """Find pictures of confused pairs through the data settings of a run.
 
     Returns:
         One trio per pair and "", or no trios and a sentence that explains why.
     """
+    by_id, problem = _samples(run, [pair.picture for pair in pairs])
+    if by_id is None:
+        return [], problem
     assert run.settings is not None
     folder = run.settings.folder
-    try:
-        samples = read_samples(folder)
-    # Readers fail in many ways on data that has moved, and the report does not depend on pictures.
-    except Exception as error:
-        return [], f"No pictures: the samples of {run.row} cannot be read ({reason(error)})."
-    by_id = samples.set_index("id")
-    if not {pair.picture for pair in pairs} <= set(by_id.index):
-        return (
-            [],
-            "No pictures: the data has changed and lacks pictures that the runs were tested on.",
-        )
     label = str(folder.config()["task"].get("label", "label"))
-    training = samples[samples["split"] != "test"]
+    training = by_id[by_id["split"] != "test"]
     trios = []
     for pair in pairs:
         wrong = by_id.loc[pair.picture]

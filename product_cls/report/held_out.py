@@ -14,6 +14,7 @@ import pandas as pd
 from product_cls.analysis.confusions import Confusion, confused_pairs
 from product_cls.analysis.outcomes import Outcome, Pictures, outcome_of
 from product_cls.core.errors import UserError
+from product_cls.data.samples import natural_key
 from product_cls.ensemble.voting import out_of_fold
 from product_cls.inference.predictions import Predictions
 from product_cls.report.plan import ExperimentRun, Plan, read_plan
@@ -53,6 +54,13 @@ class HeldOut:
     def total(self) -> int:
         return len(self.pictures.id)
 
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the accuracy, in per cent, for independent pictures."""
+        from scipy.stats import binomtest
+
+        found = binomtest(self.right, self.total).proportion_ci(0.95, method="wilson")
+        return 100 * found.low, 100 * found.high
+
     def pairs(self) -> list[Confusion]:
         """Products taken for each other, worst first."""
         return confused_pairs(self.pictures, [self.outcome])
@@ -78,13 +86,16 @@ class HeldOutStudy:
         return self.rows[0] if name is None else rows[name]
 
     def headline(self) -> str:
-        """How many of how many are right, of the first row; one line without a full stop."""
+        """How many of how many are right, of the first row, with a 95 % interval; one line without
+        a full stop."""
         row = self.rows[0]
+        low, high = row.interval()
         setting = f", {row.name}" if len(self.rows) > 1 else ""
         runs = "1 run" if len(row.runs) == 1 else f"{len(row.runs)} runs"
+        accuracy = 100 * row.right / row.total
         return (
-            f"{row.right:,} of {row.total:,} held-out pictures are right "
-            f"({100 * row.right / row.total:.1f} %{setting}; {runs})"
+            f"{row.right:,} of {row.total:,} held-out pictures are right ({accuracy:.1f} %, "
+            f"95 % interval {low:.1f} to {high:.1f}{setting}; {runs})"
         )
 
 
@@ -209,6 +220,35 @@ def products_table(row: HeldOut) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(lines).sort_values(["accuracy", "product"], kind="stable")
+
+
+def views_table(row: HeldOut) -> pd.DataFrame | None:
+    """One row per view, in their order; None if views are unknown."""
+    table = pd.DataFrame({"view": row.pictures.view, "right": row.outcome.correct})
+    if not table["view"].ne("").any():
+        return None
+    views = sorted(set(table["view"]), key=natural_key)
+    parts = [table.loc[table["view"] == view, "right"] for view in views]
+    return pd.DataFrame(
+        {
+            "view": [view or "unknown" for view in views],
+            "pictures": [len(part) for part in parts],
+            "accuracy": [100 * part.mean() for part in parts],
+        }
+    )
+
+
+def pairs_table(row: HeldOut) -> pd.DataFrame:
+    """One row per pair of products that are taken for each other, the worst first."""
+    pairs = row.pairs()
+    return pd.DataFrame(
+        {
+            "product": [pair.target for pair in pairs],
+            "taken for": [pair.decided for pair in pairs],
+            "pictures": [pair.count for pair in pairs],
+            "share of its pictures (%)": [100 * pair.share for pair in pairs],
+        }
+    )
 
 
 def pictures_table(row: HeldOut) -> pd.DataFrame:

@@ -7,7 +7,8 @@ import pandas as pd
 from product_cls.core.files import write_text_whole
 from product_cls.core.tables import formula_note, write_csv
 from product_cls.display.tables import markdown
-from product_cls.report.confused_products import confused_products
+from product_cls.report.confused_products import Captioned, confused_products, thumbnail
+from product_cls.report.confusions import picture_files
 from product_cls.report.held_out import (
     SHOWN,
     HeldOut,
@@ -15,6 +16,7 @@ from product_cls.report.held_out import (
     pictures_table,
     products_table,
     settings_table,
+    views_table,
 )
 from product_cls.report.page import render
 
@@ -45,12 +47,15 @@ def write_held_out_report(
     """
     settings, products, pictures = settings_table(study), products_table(row), pictures_table(row)
     confusions = confused_products(row.name, row.runs[:1], row.pairs())  # one vote a picture
+    doubtful, no_pictures = doubtful_pictures(row, pictures.head(SHOWN))
+    views = views_table(row)
     name = study.root.name or study.root.resolve().name
     parts = [
         f"{name}: {TITLE}. {study.headline()}.",
         markdown(settings),
         METHOD,
         "\n".join(f"- {note}" for note in study.notes),
+        *([] if views is None else ["By view:", markdown(views)]),
         f"Products of '{row.name}', the worst first:",
         markdown(products.head(SHOWN)),
         f"Doubtful pictures of '{row.name}', the most doubtful first:",
@@ -67,7 +72,9 @@ def write_held_out_report(
             "method": METHOD,
             "notes": study.notes,
             "products": products,
+            "views": views,
             "pictures": pictures.head(SHOWN),
+            "doubtful": doubtful,
             "confusions": confusions,
         },
     )
@@ -81,5 +88,24 @@ def write_held_out_report(
         write_csv(out / file, table, style=csv)
     write_text_whole(out / "report.html", page)
     names = ["table.md", *tables, "report.html"]
-    sentences = [confusions.problem, formula_note(tables.values(), csv)]
+    problem = confusions.problem or no_pictures
+    sentences = [problem, formula_note(tables.values(), csv)]
     return [out / file for file in names], [sentence for sentence in sentences if sentence]
+
+
+def doubtful_pictures(row: HeldOut, pictures: pd.DataFrame) -> tuple[list[Captioned], str]:
+    """Pictures of a table's rows with captions, and why there are none; "" if there are.
+
+    Args:
+        row: the setting whose runs name the data.
+        pictures: rows of ``pictures_table``.
+    """
+    files, problem = picture_files(row.runs[0], pictures["id"].tolist())
+    captions = [
+        f"{label}? The runs say {said} ({100 * share:.1f} % for {label}). {name}"
+        for name, label, said, share in pictures[
+            ["id", "label", "prediction", "probability of the label"]
+        ].itertuples(index=False)
+    ]
+    shown = zip(files, captions, strict=False)  # no files where the data has moved
+    return [Captioned(thumbnail(file), caption) for file, caption in shown], problem

@@ -1,0 +1,136 @@
+"""A first answer about own pictures: accuracy, confused products and doubtful labels.
+
+product-cls quick data=folder data.root=PICTURES
+
+Fits a probe (conf/experiment/quick.yaml) to features of a pretrained network, fold by fold, and
+writes a page about the pictures that were held out. Folds are held-out views or groups where the
+data name them, else random. Words are those of `product-cls train`; typed again, finished folds are
+taken over.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from product_cls.core.cli import guard
+from product_cls.core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from product_cls.report.held_out import HeldOutStudy
+
+FOLDS = 5  # random ones; fewer where most classes have fewer pictures
+SHOWN = 5  # pairs and pictures on the console
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    if not words or {"-h", "--help"} & set(words):
+        print(__doc__)
+        raise SystemExit(0 if words else 2)
+    check_words(words)
+    # Imported here, so that --help and errors appear at once.
+    from product_cls.display.tables import print_table
+    from product_cls.report.held_out import pairs_table, pictures_table, views_table
+    from product_cls.report.held_out_report import write_held_out_report
+
+    root, study = probe_folds(words)
+    row = study.row(None)
+    files, problems = write_held_out_report(study, row, root / "report")
+    print(f"{study.headline()}.")
+    if (views := views_table(row)) is not None:
+        print_table(views, title="by view")
+    pairs = pairs_table(row).head(SHOWN)
+    if len(pairs):
+        print_table(pairs, title="most often confused")
+    print_table(pictures_table(row).head(SHOWN), title="the most doubtful labels")
+    for sentence in [*study.notes, *problems]:
+        print(f"NOTE: {sentence}")
+    print("Written: " + ", ".join(map(str, files)))
+    print(f"Next, fine-tuning: product-cls train -m {' '.join(words)} fold=0,1,2,3,4")
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Refuse words that this command sets itself.
+
+    Raises:
+        UserError: naming the word.
+    """
+    for word in words:
+        key = word.partition("=")[0].lstrip("+")
+        if word in ("-m", "--multirun") or key in ("fold", "experiment", "sweep", "task"):
+            raise UserError(
+                f"quick fits a probe to every fold by itself and takes no {word}; "
+                f"`product-cls train` takes it."
+            )
+
+
+def probe_folds(words: Sequence[str]) -> "tuple[Path, HeldOutStudy]":
+    """Train a probe for each fold.
+
+    Args:
+        words: of ``product-cls train``.
+
+    Returns:
+        The folder of the runs, and their results on the pictures that they held out.
+
+    Raises:
+        UserError: the words or the data are refused.
+    """
+    from product_cls import api
+    from product_cls.core.files import digest
+    from product_cls.report.held_out import read_held_out
+    from product_cls.training.data_source import build_folds, build_samples
+
+    words = ["experiment=quick", *words]
+    config = api.compose(*words)
+    samples, task = build_samples(config)
+    if not any(word.lstrip("+").startswith("folds.") for word in words):
+        words += fold_words(samples, str(task.label))
+        config = api.compose(*words)
+        print(f"Folds: {' '.join(w for w in words if w.startswith('folds.'))}")
+    folds, _ = build_folds(config, samples, task)
+    # Other words have another folder, so that a page never mixes the runs of two commands.
+    root = Path("multirun") / str(config.name) / f"{config.data.name}-{digest(sorted(words))[:8]}"
+    numbers = sorted(set(folds[folds >= 0].tolist()))
+    for number in numbers:
+        run = api.train(api.compose(*words, f"fold={number}"), folder=root / f"fold={number}")
+        metrics = run.metrics
+        accuracy = metrics["val"].get("accuracy")
+        shown = "" if accuracy is None else f": {100 * accuracy:.1f} % of the held-out pictures"
+        print(f"fold {number + 1} of {len(numbers)}{shown}", flush=True)
+        if metrics["weights"]["fallback"] and number == numbers[0]:
+            print("NOTE: the network has random weights, so expect little; see the log above.")
+    return root, read_held_out(root)
+
+
+def fold_words(samples: "pd.DataFrame", label: str) -> list[str]:
+    """Words for folds that are as honest as the data allow.
+
+    Args:
+        samples: the sample table.
+        label: column of the classes.
+
+    Returns:
+        Held-out views if the training pictures name two or more, else held-out groups if they name
+        five or more, else random folds, with fewer folds where most classes are small.
+    """
+    rows = samples[samples["split"] != "test"]
+    if "given_fold" in rows:
+        return ["folds.strategy=column"]
+    if "view" in rows and rows["view"].nunique() > 1:
+        return ["folds.strategy=view"]
+    counted = rows[label].value_counts()
+    strategy = "stratified"
+    if "group" in rows and rows["group"].nunique() >= FOLDS:
+        counted = rows.groupby(label)["group"].nunique()
+        strategy = "stratified_group"
+    count = min(FOLDS, max(2, int(counted.median())))
+    words = [f"folds.strategy={strategy}", f"folds.n_splits={count}"]
+    return words + [f"folds.min_per_class={count}"] * bool((counted < count).any())
+
+
+if __name__ == "__main__":
+    guard(main)
