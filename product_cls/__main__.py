@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": ("product_cls.predict", "name the products in new pictures"),
     "quick": ("product_cls.quick", "a first answer about own pictures, within minutes"),
     "export": ("product_cls.export", "write a checkpoint as ONNX"),
+    "weights": ("product_cls.weights", "fetch pretrained weights for machines without a network"),
     "stream": ("product_cls.stream", "write pictures into shards, for data=streaming"),
     "tune": ("product_cls.tune.__main__", "search hyper-parameters with Optuna"),
     "selftrain": (

@@ -21,7 +21,7 @@ TEXT = (
     *("folds.strategy", "folds.file", "paths.*", "scale_lr.rule"),
     *("data.name", "data.root", "data.file", "data.test", "data.fit", "data.on_*", "data.suffix"),
     *("data.*_column", "data.*_file", "data.train_pictures", "data.difficulty"),
-    *("data.encoding", "data.separator"),
+    *("data.encoding", "data.separator", "data.subset", "data.splits.*", "data.pictures"),
     *(
         "task.label",
         "task.classifier",

@@ -145,6 +145,19 @@ def build_backbone(
     return create(False), Weights(weights, "none", fallback=True)
 
 
+def save_pretrained(backbone: str, folder: Path) -> None:
+    """Write a network with its pretrained weights, which the hub's cache holds, to a folder.
+
+    Args:
+        backbone: a name of timm, or ``hf-hub:OWNER/NAME``.
+        folder: gets ``config.json`` and ``model.safetensors``, which ``find_architecture`` reads.
+    """
+    import timm
+    from timm.models import save_for_hf
+
+    save_for_hf(timm.create_model(backbone, pretrained=True), str(folder), safe_serialization=True)
+
+
 def _licence(network: nn.Module) -> str | None:
     """The licence of a network's pretrained weights; one that restricts their use is logged."""
     config: Any = network.pretrained_cfg

@@ -23,6 +23,8 @@ UNFINGERPRINTED = (
     "data.file",
     "data.test",
     *(f"data.{key}" for key in ("encoding", "separator", "on_empty")),
+    "data.pictures",
+    "data.samples.pictures",
     "data.samples.root",
     "data.samples.file",
     "data.samples.test",
