@@ -40,6 +40,7 @@ def main() -> None:
     row = study.row(None)
     files, problems = write_held_out_report(study, row, root / "report")
     print(f"{study.headline()}.")
+    print(row.interval())
     if (views := views_table(row)) is not None:
         print_table(views, title="by view")
     pairs = pairs_table(row).head(SHOWN)

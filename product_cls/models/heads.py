@@ -163,8 +163,8 @@ class EmbeddingHead(nn.Module):
 class Neighbours(nn.Module):
     """Votes of the k most similar of N learned pictures, by the cosine of standardised features.
 
-    A picture's vote is ``exp(cosine / temperature)``, as in the evaluation of DINO (Caron et al.
-    2021, arXiv 2104.14294).
+    A picture's vote is ``exp(cosine / VOTES)``, as in the evaluation of DINO (Caron et al. 2021,
+    arXiv 2104.14294).
 
     Args:
         in_features: D.
@@ -182,8 +182,8 @@ class Neighbours(nn.Module):
     deviation: Tensor
     temperature: Tensor
 
-    TEMPERATURE = 0.07
-    LEAST = 1e-6  # share of the votes that all classes together get unasked
+    VOTES = 0.07
+    LEAST = 1e-3  # share of the votes that all classes together get unasked
 
     def __init__(self, in_features: int, num_classes: int, pictures: int, k: int) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class Neighbours(nn.Module):
         self.register_buffer("labels", torch.zeros(pictures, dtype=torch.int64))
         self.register_buffer("mean", torch.zeros(in_features))
         self.register_buffer("deviation", torch.ones(in_features))
-        self.register_buffer("temperature", torch.tensor(self.TEMPERATURE))
+        self.register_buffer("temperature", torch.tensor(1.0))
 
     def learn(self, features: Tensor, labels: Tensor, mean: Tensor, deviation: Tensor) -> None:
         """Keep the pictures that vote.
@@ -212,7 +212,7 @@ class Neighbours(nn.Module):
         self.features.copy_(self._direction(features))
 
     def cooled(self, temperature: float) -> "Neighbours":
-        """The same pictures, whose similarities are divided by another temperature, too."""
+        """The same pictures, with logits that are divided by a temperature."""
         other = Neighbours(self.features.shape[1], self.num_classes, len(self.features), self.k)
         other.load_state_dict(self.state_dict())
         other.temperature.mul_(temperature)
@@ -222,14 +222,15 @@ class Neighbours(nn.Module):
         return F.normalize((features - self.mean) / self.deviation, dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features float32 ``[B, D]`` -> logarithms of the classes' shares of the votes,
-        ``[B, C]``."""
+        """Features float32 ``[B, D]`` -> logarithms of the classes' shares of the votes, divided by
+        the temperature, ``[B, C]``."""
         cosine = self._direction(features) @ self.features.T
         nearest, rows = cosine.topk(self.k, dim=1)
-        votes = torch.softmax(nearest / self.temperature, dim=1)
+        votes = torch.softmax(nearest / self.VOTES, dim=1)
         shares = torch.zeros(len(features), self.num_classes, device=features.device)
         shares = shares.scatter_add(1, self.labels[rows], votes)
-        return torch.log((1 - self.LEAST) * shares + self.LEAST / self.num_classes)
+        smoothed = (1 - self.LEAST) * shares + self.LEAST / self.num_classes
+        return torch.log(smoothed) / self.temperature
 
 
 # Learnt variances stay between exp(-4) and exp(4). Otherwise the variance of a head whose loss is

@@ -97,8 +97,7 @@ class NearestPictures(Fitted):
         return torch.cat(parts).numpy()
 
     def cooled(self, temperature: float) -> "NearestPictures":
-        # Logits are logarithms of votes, and a temperature of votes is one of similarities.
-        return self if temperature == 1 else replace(self, layer=self.layer.cooled(temperature))
+        return replace(self, layer=self.layer.cooled(temperature))
 
     def head(self) -> nn.Module:
         return self.layer
@@ -189,9 +188,10 @@ class Centroid(Classifier):
 
     def fit(self, features: np.ndarray, target: np.ndarray, classes: int, setting: float) -> Fitted:
         standard = Standard.of(features)
-        means = class_means(standard(features), target, classes)
+        present, numbers = np.unique(target, return_inverse=True)
+        means = class_means(standard(features), numbers)
         # |x - m|^2 / 2 without |x|^2 / 2, which is the same for all classes.
-        return Linear.of_standardised(means, -np.square(means).sum(axis=1) / 2, standard)
+        return _of_present(means, -np.square(means).sum(axis=1) / 2, present, classes, standard)
 
 
 class Discriminant(Classifier):
@@ -221,11 +221,12 @@ class Ridge(Classifier):
         from sklearn import linear_model
 
         standard = Standard.of(features)
-        indicators = np.zeros((len(target), classes), np.float32)
-        indicators[np.arange(len(target)), target] = 1
+        present, numbers = np.unique(target, return_inverse=True)
+        indicators = np.zeros((len(target), len(present)), np.float32)
+        indicators[np.arange(len(target)), numbers] = 1
         model = linear_model.Ridge(alpha=setting, solver="cholesky")
         model.fit(standard(features), indicators)
-        return Linear.of_standardised(model.coef_, model.intercept_, standard)
+        return _of_present(model.coef_, model.intercept_, present, classes, standard)
 
 
 class Nearest(Classifier):
@@ -254,13 +255,11 @@ CLASSIFIERS: dict[str, type[Classifier]] = {
 }
 
 
-def class_means(features: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray:
-    """Mean of each class's features, float64 ``[C, D]``; the mean of all for an absent class."""
-    sums = np.zeros((classes, features.shape[1]))
+def class_means(features: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Mean of each class's features, float64 ``[C, D]``; each class has a picture."""
+    sums = np.zeros((target.max() + 1, features.shape[1]))
     np.add.at(sums, target, features)
-    counts = np.bincount(target, minlength=classes)
-    sums[counts == 0] = features.mean(axis=0)
-    return sums / np.maximum(counts, 1)[:, None]
+    return sums / np.bincount(target)[:, None]
 
 
 def _of_present(

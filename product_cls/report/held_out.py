@@ -54,12 +54,15 @@ class HeldOut:
     def total(self) -> int:
         return len(self.pictures.id)
 
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the accuracy, in per cent, for independent pictures."""
+    def interval(self) -> str:
+        """A sentence with Wilson's 95 % interval of the accuracy."""
         from scipy.stats import binomtest
 
         found = binomtest(self.right, self.total).proportion_ci(0.95, method="wilson")
-        return 100 * found.low, 100 * found.high
+        return (
+            f"'{self.name}': 95 % interval {100 * found.low:.1f} to {100 * found.high:.1f} %, if "
+            f"pictures are right or wrong independently of each other."
+        )
 
     def pairs(self) -> list[Confusion]:
         """Products taken for each other, worst first."""
@@ -86,16 +89,13 @@ class HeldOutStudy:
         return self.rows[0] if name is None else rows[name]
 
     def headline(self) -> str:
-        """How many of how many are right, of the first row, with a 95 % interval; one line without
-        a full stop."""
+        """How many of how many are right, of the first row; one line without a full stop."""
         row = self.rows[0]
-        low, high = row.interval()
         setting = f", {row.name}" if len(self.rows) > 1 else ""
         runs = "1 run" if len(row.runs) == 1 else f"{len(row.runs)} runs"
-        accuracy = 100 * row.right / row.total
         return (
-            f"{row.right:,} of {row.total:,} held-out pictures are right ({accuracy:.1f} %, "
-            f"95 % interval {low:.1f} to {high:.1f}{setting}; {runs})"
+            f"{row.right:,} of {row.total:,} held-out pictures are right "
+            f"({100 * row.right / row.total:.1f} %{setting}; {runs})"
         )
 
 

@@ -53,7 +53,7 @@ def write_held_out_report(
     parts = [
         f"{name}: {TITLE}. {study.headline()}.",
         markdown(settings),
-        METHOD,
+        f"{METHOD} {row.interval()}",
         "\n".join(f"- {note}" for note in study.notes),
         *([] if views is None else ["By view:", markdown(views)]),
         f"Products of '{row.name}', the worst first:",
@@ -69,7 +69,7 @@ def write_held_out_report(
             "headline": study.headline(),
             "row": row.name,
             "settings": settings,
-            "method": METHOD,
+            "method": f"{METHOD} {row.interval()}",
             "notes": study.notes,
             "products": products,
             "views": views,
