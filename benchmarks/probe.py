@@ -58,7 +58,8 @@ def _store(arguments: Arguments, folder: Path) -> None:
     row = file.array[arguments.stored // 2]
     seconds = time.perf_counter() - started
     size = file.data_file.stat().st_size / 1e6
-    print(f"{arguments.stored} pictures ({size:.0f} MB, {row.shape[1]} each) open in {seconds:.3f} s")
+    each = f"{size:.0f} MB, {row.shape[1]} each"
+    print(f"{arguments.stored} pictures ({each}) open in {seconds:.3f} s")
 
 
 def _fit(arguments: Arguments) -> None:

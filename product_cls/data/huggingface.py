@@ -181,7 +181,7 @@ def _written(part: Any, column: str, folder: Path, name: str) -> list[Path]:
             if names.is_file():
                 return [Path(line) for line in names.read_text("utf-8").splitlines()]
             bar = progress_bar(_pictures(part, column), name, len(part), unit="img", leave=False)
-            files = [_write(place, number, picture) for number, picture in enumerate(bar)]
+            files = [_write(place, number, picture, column) for number, picture in enumerate(bar)]
             write_text_whole(names, "".join(f"{file}\n" for file in files))
             return files
     except OSError as error:
@@ -193,10 +193,15 @@ def _pictures(part: Any, column: str) -> Iterator[Mapping[str, Any]]:
         yield row[column] or {}
 
 
-def _write(place: Path, number: int, picture: Mapping[str, Any]) -> Path:
+def _write(place: Path, number: int, picture: Mapping[str, Any], column: str) -> Path:
     """The file of a picture: its own, or a new one with its bytes."""
     content, path = picture.get("bytes"), picture.get("path")
-    if content is None and path and Path(path).is_file():
+    if content is None and path:
+        if not Path(path).is_file():
+            raise UserError(
+                f"data.image_column={column}: picture {number} is the file '{path}', which does "
+                f"not exist."
+            )
         return Path(path).absolute()
     file = place / f"{number:06d}{_suffix(content or b'')}"
     write_bytes_whole(file, content or b"")  # an empty file is reported as unreadable

@@ -227,8 +227,9 @@ class Neighbours(nn.Module):
         cosine = self._direction(features) @ self.features.T
         nearest, rows = cosine.topk(self.k, dim=1)
         votes = torch.softmax(nearest / self.VOTES, dim=1)
-        shares = torch.zeros(len(features), self.num_classes, device=features.device)
-        shares = shares.scatter_add(1, self.labels[rows], votes)
+        # Not by scatter_add into zeros, whose number of rows an exported file would fix.
+        voted = F.one_hot(self.labels[rows], self.num_classes).to(votes.dtype)
+        shares = (votes[:, :, None] * voted).sum(dim=1)
         smoothed = (1 - self.LEAST) * shares + self.LEAST / self.num_classes
         return torch.log(smoothed) / self.temperature
 
