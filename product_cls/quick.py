@@ -10,10 +10,11 @@ taken over.
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from product_cls.core.cli import guard
+from product_cls.core.cli import guard, parse_arguments
 from product_cls.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,11 +26,21 @@ FOLDS = 5  # random ones; fewer where most classes have fewer pictures
 SHOWN = 5  # pairs and pictures on the console
 
 
+@dataclass
+class Arguments:
+    """A first answer about own pictures: accuracy, confused products and doubtful labels.
+
+    quick data=folder data.root=PICTURES fits a probe to every fold and writes a page. It takes the
+    words of train, and chooses folds by view or by group where the data name them.
+    """
+
+
 def main() -> None:
     words = sys.argv[1:]
-    if not words or {"-h", "--help"} & set(words):
-        print(__doc__)
-        raise SystemExit(0 if words else 2)
+    if {"-h", "--help"} & set(words):
+        parse_arguments(Arguments, ["--help"], prog="python -m product_cls.quick")
+    if not words:
+        raise UserError("quick needs your pictures: quick data=folder data.root=PICTURES.")
     check_words(words)
     # Imported here, so that --help and errors appear at once.
     from product_cls.display.tables import print_table

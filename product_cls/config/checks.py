@@ -79,7 +79,7 @@ NULLABLE = (
     *("start", "teacher", "adapt", "monitor", "callbacks.*.monitor", "epochs_from"),
     *("folds.file", "task.heads.*.*"),
     *("data.root", "data.file", "data.test", "data.*_column", "data.*_file"),
-    *("data.suffix", "data.encoding", "data.separator", "data.subset", "logger.*.*"),
+    *("data.suffix", "data.encoding", "data.separator", "data.subset", "data.splits", "logger.*.*"),
 )
 EMPTY = ("data.suffix", "data.separator", "logger.*.*")
 

@@ -21,7 +21,7 @@ TEXT = (
     *("folds.strategy", "folds.file", "paths.*", "scale_lr.rule"),
     *("data.name", "data.root", "data.file", "data.test", "data.fit", "data.on_*", "data.suffix"),
     *("data.*_column", "data.*_file", "data.train_pictures", "data.difficulty"),
-    *("data.encoding", "data.separator", "data.subset", "data.splits.*", "data.pictures"),
+    *("data.encoding", "data.separator", "data.subset", "data.picture_folder"),
     *(
         "task.label",
         "task.classifier",
@@ -38,7 +38,7 @@ TEXT = (
 # The same for keys whose values are also lists of text.
 TEXTS = (
     *("exclude", "tta", "data.labels", "task.labels", "task.heads"),
-    *("task.heads.*.classes", "logger.*.tags", "task.views", "model.joined"),
+    *("task.heads.*.classes", "logger.*.tags", "task.views", "model.joined", "data.splits"),
 )
 
 WORD = re.compile(r"(\+*)([^=~+]+)=(.+)", re.DOTALL)

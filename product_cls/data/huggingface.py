@@ -32,7 +32,7 @@ VERSION = 1  # raise it after a change of the files that are written
 def read_huggingface(
     root: str,
     *,
-    pictures: str | Path,
+    picture_folder: str | Path,
     subset: str | None = None,
     image_column: str = "image",
     label_column: str = "label",
@@ -47,7 +47,7 @@ def read_huggingface(
     Args:
         root: ``OWNER/NAME`` on the hub, a Parquet file (all of it is ``train``), or a folder with
             files that begin with the name of their split: ``train-00000.parquet``.
-        pictures: folder that the pictures are written to.
+        picture_folder: folder that the pictures are written to.
         subset: the hub's name of a configuration of the data set; None for its only one.
         image_column, label_column: columns of the picture and of the label.
         view_column, group_column: columns that become ``view`` and ``group``.
@@ -76,7 +76,7 @@ def read_huggingface(
                     f"{argument}={column} is no column of split '{name}' of {root}; it has "
                     f"{', '.join(part.column_names)}."
                 )
-        files = _written(part, image_column, Path(pictures), f"{root}, split {name}")
+        files = _written(part, image_column, Path(picture_folder), f"{root}, split {name}")
         columns = {
             column: _values(part, column)
             for column, feature in part.features.items()

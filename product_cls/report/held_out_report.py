@@ -23,8 +23,8 @@ from product_cls.report.page import render
 TITLE = "validation, no labelled test"
 METHOD = (
     "There is no test with labels, so these are validation results: each picture is decided by the "
-    "runs that did not learn from it (out of fold). They are a little too good, because validation "
-    "selects the best epoch, and far too good where new pictures are taken under other conditions; "
+    "runs that did not learn from it (out of fold). They are a little too good where validation "
+    "selects an epoch, and far too good where new pictures are taken under other conditions; "
     "folds.strategy=view holds out whole conditions. 'single run': mean over the runs, each on its "
     "own held-out pictures; sd: standard deviation between them."
 )

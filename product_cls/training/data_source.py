@@ -214,7 +214,7 @@ def _file_prefix(config: DictConfig, task: Task, strategy: Strategy) -> str:
     if column == "label":
         column = str(config.data.get("label_column") or column)
     word = re.sub(r"[^\w.+-]+", "_", nfc(column))[:40]
-    places = ("_target_", "root", "file", "test", "cache", "pictures")
+    places = ("_target_", "root", "file", "test", "cache", "picture_folder")
     reading = {k: v for k, v in to_plain(config.data).get("samples", {}).items() if k not in places}
     number = f"-{settings.n_splits}-seed{settings.seed}" if strategy in STRATIFIED else ""
     least = settings.get("min_per_class")

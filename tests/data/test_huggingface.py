@@ -45,7 +45,7 @@ def parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def read(parquet: Path, **arguments: object):  # type: ignore[no-untyped-def]
     arguments = {"image_column": "photo", "label_column": "kind", **arguments}
-    return read_huggingface(str(parquet), pictures=parquet.parent / "pictures", **arguments)  # type: ignore[arg-type]
+    return read_huggingface(str(parquet), picture_folder=parquet.parent / "pictures", **arguments)  # type: ignore[arg-type]
 
 
 def test_splits_labels_and_pictures(parquet: Path) -> None:
