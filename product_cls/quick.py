@@ -2,7 +2,7 @@
 
 product-cls quick data=folder data.root=PICTURES
 
-Fits a probe (conf/experiment/quick.yaml) to features of a pretrained network, fold by fold, and
+Fits a probe to features of a pretrained network, fold by fold, and
 writes a page about the pictures that were held out. Folds are held-out views or groups where the
 data name them, else random. Words are those of `product-cls train`; typed again, finished folds are
 taken over.
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
     from product_cls.report.held_out import HeldOutStudy
 
+# Words of train unless the user types others.
+DEFAULTS = {
+    "task": "probe",
+    "model": "lite0",
+    "data.size": "160",  # larger pictures cost more time and give better features
+    "data.fit": "pad",
+    "tta": "[identity]",
+    "name": "quick",
+}
 FOLDS = 5  # random ones; fewer where most classes have fewer pictures
 SHOWN = 5  # pairs and pictures on the console
 
@@ -96,7 +105,8 @@ def probe_folds(words: Sequence[str]) -> "tuple[Path, HeldOutStudy]":
     from product_cls.report.held_out import read_held_out
     from product_cls.training.data_source import build_folds, build_samples
 
-    words = ["experiment=quick", *words]
+    typed = {word.partition("=")[0] for word in words}
+    words = [*(f"{key}={value}" for key, value in DEFAULTS.items() if key not in typed), *words]
     config = api.compose(*words)
     samples, task = build_samples(config)
     if not any(word.lstrip("+").startswith("folds.") for word in words):

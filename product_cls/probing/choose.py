@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from product_cls.probing.classifiers import CLASSIFIERS, Classifier, Fitted
 
@@ -109,6 +108,9 @@ def log_loss(logits: np.ndarray, target: np.ndarray) -> float:
 def best_temperature(logits: np.ndarray, target: np.ndarray) -> float:
     """The temperature, above 0, at which logits ``[N, C]`` fit targets int64 ``[N]`` best (Guo et
     al. 2017, arXiv 1706.04599)."""
+    # Imported here, because most runs fit no probe and scipy takes a while.
+    from scipy.optimize import minimize_scalar
+
     found = minimize_scalar(
         lambda log: log_loss(logits / np.exp(log), target), bounds=TEMPERATURES, method="bounded"
     )
