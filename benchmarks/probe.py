@@ -51,10 +51,10 @@ def _store(arguments: Arguments, folder: Path) -> None:
         for some in np.array_split(rows, max(1, len(rows) // 4096)):
             yield some, rng.standard_normal((len(some), 1, arguments.features), np.float32)
 
-    FeatureFile.of(folder, key).fill(key, arguments.stored, (1, arguments.features), compute)
+    FeatureFile(folder, key, arguments.stored).fill((1, arguments.features), compute)
     started = time.perf_counter()
-    file = FeatureFile.of(folder, key)
-    assert file.open(key, arguments.stored)
+    file = FeatureFile(folder, key, arguments.stored)
+    assert file.open()
     row = file.array[arguments.stored // 2]
     seconds = time.perf_counter() - started
     size = file.data_file.stat().st_size / 1e6

@@ -2,10 +2,9 @@
 
 product-cls quick data=folder data.root=PICTURES
 
-Fits a probe to features of a pretrained network, fold by fold, and
-writes a page about the pictures that were held out. Folds are held-out views or groups where the
-data name them, else random. Words are those of `product-cls train`; typed again, finished folds are
-taken over.
+Fits a probe to features of a pretrained network, fold by fold, and writes a page about the pictures
+that were held out. Folds are held-out views or groups where the data name them, else random. Words
+are those of `product-cls train`; typed again, finished folds are taken over.
 """
 
 import sys

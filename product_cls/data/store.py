@@ -180,7 +180,7 @@ def _build(
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     partial.mkdir()
     try:
-        pixels = _allocate(partial / PIXELS, (len(samples), *size, 3))
+        pixels = allocate(partial / PIXELS, (len(samples), *size, 3))
 
         def decode(job: tuple[int, str]) -> tuple[str, str] | None:
             row, path = job
@@ -208,7 +208,7 @@ def _build(
                 raise UnreadablePicturesError(reasons, report)
             if not keep:
                 raise UserError(f"None of the {len(samples)} pictures can be decoded: {report}.")
-            kept_pixels = _allocate(partial / "kept.npy", (len(keep), *size, 3))
+            kept_pixels = allocate(partial / "kept.npy", (len(keep), *size, 3))
             for row, source in enumerate(keep):
                 kept_pixels[row] = pixels[source]
             kept_pixels.flush()
@@ -231,13 +231,13 @@ def _build(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _allocate(file: Path, shape: tuple[int, ...]) -> np.memmap:
-    """Create a uint8 ``.npy`` file and reserve its disk space at once.
+def allocate(file: Path, shape: tuple[int, ...], dtype: type = np.uint8) -> np.memmap:
+    """Create a ``.npy`` file and reserve its disk space at once.
 
     A full disk then raises OSError here. If it filled up later, while a mapped page is written, the
     process would be killed with SIGBUS.
     """
-    array = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
     with file.open("r+b") as handle:
         os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
     return array

@@ -6,7 +6,7 @@ is read again only after the file has changed.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from product_cls.core.errors import UserError, reason
 from product_cls.core.files import digest, file_checksum, write_text_whole
+from product_cls.data.store import allocate
 
 VERSION = 1  # raise it after a change of what the features are
 SAVED_EVERY = 1024  # pictures, after which finished features are noted on the disk
@@ -51,13 +52,17 @@ class FeatureFile:
 
     Attributes:
         array: memory-mapped.
+        stem: path without suffix; the files ``.npy``, ``.done.npy`` and ``.json`` belong to it.
 
     Args:
-        stem: path without suffix; the files ``.npy``, ``.done.npy`` and ``.json`` belong to it.
+        folder: of the file.
+        key: what the features are of.
+        rows: N.
     """
 
-    def __init__(self, stem: Path) -> None:
-        self.stem = stem
+    def __init__(self, folder: Path, key: FeatureKey, rows: int) -> None:
+        self.stem = folder / f"features-{digest(key.record())[:16]}"
+        self.key, self.rows = key, rows
         self.array: np.ndarray = np.empty((0, 1, 0), np.float32)
 
     @property
@@ -74,17 +79,8 @@ class FeatureFile:
         """The key, and checksum and times of a complete file."""
         return self.stem.with_name(f"{self.stem.name}.json")
 
-    @classmethod
-    def of(cls, folder: Path, key: FeatureKey) -> "FeatureFile":
-        """The file of a key in a folder; nothing is read or written."""
-        return cls(folder / f"features-{digest(key.record())[:16]}")
-
-    def open(self, key: FeatureKey, rows: int) -> bool:
+    def open(self) -> bool:
         """Map a complete file.
-
-        Args:
-            key: what the features are to be of.
-            rows: N.
 
         Returns:
             Whether there is one. A damaged file counts as missing.
@@ -95,35 +91,27 @@ class FeatureFile:
         note = self._note()
         if note is None:
             return False
-        self._check_key(note, key)
+        self._check_key(note)
         if "checksum" not in note:
             return False
         try:
             array = np.load(self.data_file, mmap_mode="r")
-            if array.dtype != np.float32 or array.ndim != 3 or len(array) != rows:
+            if array.dtype != np.float32 or array.ndim != 3 or len(array) != self.rows:
                 return False
             if note.get("stamp") != self._stamp():
                 if file_checksum(self.data_file) != note["checksum"]:
                     return False
                 with suppress(OSError):  # in a read-only place, every run reads the file
-                    self._write_note(key, note["checksum"])
+                    self._write_note(note["checksum"])
         except (OSError, ValueError, EOFError):
             return False
         self.array = array
         return True
 
-    def fill(
-        self,
-        key: FeatureKey,
-        rows: int,
-        shape: tuple[int, int],
-        compute: Callable[[np.ndarray], Computed],
-    ) -> None:
+    def fill(self, shape: tuple[int, int], compute: Callable[[np.ndarray], Computed]) -> None:
         """Open the file; compute the rows that it lacks first.
 
         Args:
-            key: what the features are of.
-            rows: N.
             shape: V and D.
             compute: yields the features of some rows, int64 ``[M]``, in any order.
 
@@ -133,24 +121,18 @@ class FeatureFile:
         try:
             self.stem.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.stem.with_name(f".{self.stem.name}.lock")):
-                if not self.open(key, rows):
-                    self._fill(key, rows, shape, compute)
+                if not self.open():
+                    self._fill(shape, compute)
         except OSError as error:
-            if self.open(key, rows):  # a read-only cache takes no lock, and needs none
+            if self.open():  # a read-only cache takes no lock, and needs none
                 return
             raise UserError(
                 f"The features cannot be written to {self.data_file}: {reason(error)}; set "
                 f"paths.cache to another place."
             ) from error
 
-    def _fill(
-        self,
-        key: FeatureKey,
-        rows: int,
-        shape: tuple[int, int],
-        compute: Callable[[np.ndarray], Computed],
-    ) -> None:
-        array, done = self._partial(key, rows, shape)
+    def _fill(self, shape: tuple[int, int], compute: Callable[[np.ndarray], Computed]) -> None:
+        array, done = self._partial(shape)
         pending = 0
         for some, features in compute(np.flatnonzero(~done)):
             array[some] = features
@@ -161,29 +143,27 @@ class FeatureFile:
                 pending = 0
         self._save(array, done)
         if not done.all():
-            raise UserError(f"{int((~done).sum())} of {rows} pictures have got no features.")
-        self._write_note(key, file_checksum(self.data_file))
+            raise UserError(f"{int((~done).sum())} of {self.rows} pictures have got no features.")
+        self._write_note(file_checksum(self.data_file))
         self.done_file.unlink(missing_ok=True)
         self.array = np.load(self.data_file, mmap_mode="r")
 
-    def _partial(
-        self, key: FeatureKey, rows: int, shape: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _partial(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """The features so far and which rows they are; new ones if there are none."""
-        whole = (rows, *shape)
+        whole = (self.rows, *shape)
         if self._note() is not None:
             try:
                 array = np.load(self.data_file, mmap_mode="r+")
                 done = np.load(self.done_file)
                 right = array.shape == whole and array.dtype == np.float32
-                if right and done.shape == (rows,) and done.dtype == np.bool_:
+                if right and done.shape == (self.rows,) and done.dtype == np.bool_:
                     return array, done
             except (OSError, ValueError, EOFError):
                 pass  # interrupted before the first block, or damaged
         self.done_file.unlink(missing_ok=True)
-        self._write_note(key, None)
-        array = np.lib.format.open_memmap(self.data_file, "w+", np.float32, whole)
-        return array, np.zeros(rows, bool)
+        self._write_note(None)
+        array = allocate(self.data_file, whole, np.float32)
+        return array, np.zeros(self.rows, bool)
 
     def _save(self, array: np.ndarray, done: np.ndarray) -> None:
         array.flush()  # type: ignore[attr-defined]  # a memory map; before the rows count as done
@@ -203,22 +183,18 @@ class FeatureFile:
             return None
         return note if isinstance(note, dict) else None
 
-    def _write_note(self, key: FeatureKey, checksum: str | None) -> None:
-        note: dict[str, Any] = {"key": key.record()}
+    def _write_note(self, checksum: str | None) -> None:
+        note: dict[str, Any] = {"key": self.key.record()}
         if checksum is not None:
             note |= {"checksum": checksum, "stamp": self._stamp()}
         write_text_whole(self.note_file, json.dumps(note, indent=2) + "\n")
 
-    def _check_key(self, note: Mapping[str, Any], key: FeatureKey) -> None:
-        held, asked = note.get("key"), key.record()
+    def _check_key(self, note: Mapping[str, Any]) -> None:
+        held, asked = note.get("key"), self.key.record()
         if held == asked:
             return
         odd = [k for k in asked if not isinstance(held, dict) or held.get(k) != asked[k]]
         raise UserError(
-            f"{self.data_file} holds features of other {_listed(odd)} than this run's; delete it, "
-            f"and they are computed again."
+            f"{self.data_file} holds features of other {', '.join(odd)} than this run's; delete "
+            f"it, and they are computed again."
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)

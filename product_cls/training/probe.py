@@ -88,16 +88,15 @@ class PictureFeatures:
         """Features of one network, memory-mapped: float32 ``[N, V, D]``."""
         if (weights, view) not in self._open:
             key = FeatureKey(weights, self.store, self.size, view)
-            file = FeatureFile.of(self.folder, key)
-            rows = len(self.data.samples)
-            if not file.open(key, rows):
+            file = FeatureFile(self.folder, key, len(self.data.samples))
+            if not file.open():
                 started = time.monotonic()
                 shape = self._shape(network, view)
-                file.fill(key, rows, shape, lambda some: self._compute(network, some, view))
+                file.fill(shape, lambda some: self._compute(network, some, view))
                 log.info(
                     "%s: features of %d pictures (%d each, view %s) in %.1f s, kept in %s.",
                     network.spec["backbone"],
-                    rows,
+                    file.rows,
                     file.array.shape[2],
                     view,
                     time.monotonic() - started,
