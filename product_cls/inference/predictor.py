@@ -12,6 +12,7 @@ from product_cls.core.checkpoint_file import read_checkpoint
 from product_cls.core.errors import UserError, reason
 from product_cls.core.names import shown
 from product_cls.data.pictures import check_shape, load_picture, resize
+from product_cls.models.lora import has_adapters
 from product_cls.models.network import Network
 from product_cls.tasks import Task, build_task
 
@@ -81,6 +82,11 @@ class Predictor:
             task = build_task(specs["task"])
             prefix = "network."
             weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            if has_adapters(weights):
+                raise UserError(
+                    f"{checkpoint} holds LoRA's matrices, which a run merges into its weights at "
+                    f"its end; let the run finish and use its best.ckpt."
+                )
             _check_size(spec, task, weights)
             network = Network.from_spec(spec, task.head)
             network.load_state_dict(weights)

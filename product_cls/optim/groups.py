@@ -19,14 +19,20 @@ class Finetune:
             optimiser's.
         freeze: number of first epochs in which the backbone, including its batch-norm statistics,
             is frozen and has no dropout; ``all`` for the whole run.
+        lora: rank of the matrices that learn beside the backbone's linear layers, which are frozen
+            then, 1 or more; None to train the backbone itself. See ``models.lora``.
+        lora_alpha: their product counts ``lora_alpha / lora`` times; above 0.
 
     Raises:
-        ValueError: a value outside its range, or ``layer_decay`` for a backbone that never learns.
+        ValueError: a value outside its range, or ``layer_decay`` or ``lora`` for a backbone that
+            never learns.
     """
 
     layer_decay: float | None = None
     head_lr: float | None = None
     freeze: int | Literal["all"] = 0
+    lora: int | None = None
+    lora_alpha: float = 16.0
 
     def __post_init__(self) -> None:
         decay, rate, freeze = self.layer_decay, self.head_lr, self.freeze
@@ -42,6 +48,16 @@ class Finetune:
             raise ValueError(
                 f"layer_decay={decay} has no effect with freeze=all; set it to null, or freeze a "
                 f"number of epochs."
+            )
+        lora, alpha = self.lora, self.lora_alpha
+        if lora is not None and not (type(lora) is int and lora >= 1):
+            raise ValueError(f"lora={lora}; allowed: a rank of 1 or more, or null.")
+        if not (_is_number(alpha) and 0 < alpha < float("inf")):
+            raise ValueError(f"lora_alpha={alpha}; allowed: above 0.")
+        if lora is not None and freeze == "all":
+            raise ValueError(
+                f"lora={lora} has no effect with freeze=all; set it to null, or freeze a number of "
+                f"epochs."
             )
 
     def frozen(self, epoch: int) -> bool:

@@ -58,6 +58,8 @@ ADDED: dict[str, Any] = {
     "start": None,
     "teacher": None,
     "model.joined": [],
+    "finetune.lora": None,
+    "finetune.lora_alpha": 16,
     **{f"data.{name}": None for name in ("pitches", "test_pitches", "test_share")},
     **{f"data.samples.{name}": None for name in ("pitches", "test_pitches", "test_share")},
 }

@@ -23,6 +23,7 @@ from product_cls.data.mix import MIX_NAMES, Mix
 from product_cls.inference.adaptation import check_method
 from product_cls.inference.tta import check_views
 from product_cls.models.batch_norms import check_batch_norms
+from product_cls.models.lora import add_adapters
 from product_cls.models.network import Network
 from product_cls.optim.groups import Finetune, backbone_depths
 from product_cls.optim.sam import SAM
@@ -310,6 +311,10 @@ def build_module(
     if finetune.layer_decay is not None:
         with keys_for_arguments(f"finetune.layer_decay={finetune.layer_decay:g}"):
             backbone_depths(network)  # refuses networks whose order of layers is unknown
+    if finetune.lora is not None:
+        with keys_for_arguments(f"finetune.lora={finetune.lora}"):
+            added = add_adapters(network, finetune.lora, finetune.lora_alpha)
+        log.info("LoRA: %d parameters learn in place of the backbone.", added)
     if finetune.freeze != "all" and finetune.freeze >= config.trainer.max_epochs:
         log.warning(
             "finetune.freeze=%d covers all of trainer.max_epochs=%d: only the head learns.",

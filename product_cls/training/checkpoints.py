@@ -11,7 +11,9 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from product_cls.core.checkpoint_file import first_not_finite, read_checkpoint, write_checkpoint
 from product_cls.core.errors import UserError
 from product_cls.core.files import whole_file
+from product_cls.models.lora import has_adapters, merge_adapters
 from product_cls.runs.folder import RunFolder
+from product_cls.training.module import ProductModule
 
 log = logging.getLogger(__name__)
 
@@ -120,3 +122,30 @@ def restore_last(folder: RunFolder) -> None:
     """
     with whole_file(folder.last_checkpoint, durable=True) as partial:
         shutil.copyfile(folder.best_checkpoint, partial)
+
+
+def merge_checkpoint(file: Path, module: ProductModule) -> None:
+    """Merge LoRA's matrices, in a checkpoint and in the module that wrote it.
+
+    Training cannot go on from the merged checkpoint. A checkpoint that is merged already, by a run
+    that was killed before it ended, stays as it is.
+
+    Args:
+        file: the checkpoint.
+        module: with adapters; ends with the merged weights.
+
+    Raises:
+        UserError: the merged weights are not finite.
+        OSError: the disk refuses the file.
+    """
+    content = read_checkpoint(file)
+    adapted = has_adapters(content["state_dict"])
+    if adapted:
+        module.load_state_dict(content["state_dict"])
+    merge_adapters(module.network)
+    if adapted:
+        content["state_dict"] = module.state_dict()
+        content["optimizer_states"] = []  # of the matrices, which are gone
+        WholeCheckpoints().save_checkpoint(content, file)
+    else:
+        module.load_state_dict(content["state_dict"])

@@ -175,8 +175,13 @@ def check_probe(config: DictConfig, task: Task) -> None:
         task: fitted.
 
     Raises:
-        UserError: several devices, or joined networks without a probe.
+        UserError: several devices, adapters of the backbone, or joined networks without a probe.
     """
+    if task.fits_features and config.finetune.get("lora") is not None:
+        raise UserError(
+            f"finetune.lora={config.finetune.lora} has no effect with task={task.name}, whose "
+            f"backbone never learns; allowed: null."
+        )
     if config.model.joined and not task.fits_features:
         raise UserError(
             f"model.joined={list(config.model.joined)} joins features of frozen networks, and "

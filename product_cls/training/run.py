@@ -38,7 +38,7 @@ from product_cls.runs.fingerprint import with_contents
 from product_cls.runs.folder import RunFolder
 from product_cls.tracking.trackers import closing_trackers, publish_results
 from product_cls.training.build import build_parts
-from product_cls.training.checkpoints import finished_epochs, restore_last
+from product_cls.training.checkpoints import finished_epochs, merge_checkpoint, restore_last
 from product_cls.training.fit import build_trainer, fit
 from product_cls.training.module import ProductModule
 from product_cls.training.plan import RunPlan, make_plan
@@ -181,6 +181,8 @@ def _train_once(
         loggers = list(trainer.loggers)
     else:
         trainer, loggers = fit(plan, folder, module, data, trainer)
+        if module.finetune.lora is not None:
+            merge_checkpoint(folder.best_checkpoint, module)
     fitted = time.monotonic()
     metrics = predict_splits(plan, folder, data, module.network, trainer, features)
     seconds = {"fit": fitted - started, "predict": time.monotonic() - fitted}
