@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import product_cls.core.text_columns  # noqa: F401
 from product_cls.core.csv_style import check_style
 from product_cls.core.files import write_bytes_whole
 from product_cls.core.names import shown

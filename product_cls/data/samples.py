@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+import product_cls.core.text_columns  # noqa: F401
 from product_cls.core.files import digest
 from product_cls.core.names import is_text, nfc, shown
 from product_cls.data.faults import Faults, listed

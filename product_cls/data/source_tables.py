@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+import product_cls.core.text_columns  # noqa: F401
 from product_cls.core.arguments import as_typed
 from product_cls.core.errors import UserError, reason
 from product_cls.core.names import nfc, shown
