@@ -7,6 +7,7 @@ that were held out. Folds are held-out views or groups where the data name them,
 are those of `product-cls train`; typed again, finished folds are taken over.
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def main() -> None:
     from product_cls.report.held_out import pairs_table, pictures_table, views_table
     from product_cls.report.held_out_report import write_held_out_report
 
-    root, study = probe_folds(words)
+    root, study, folds = probe_folds(words)
     row = study.row(None)
     files, problems = write_held_out_report(study, row, root / "report")
     print(f"{study.headline()}.")
@@ -69,7 +70,7 @@ def main() -> None:
     for sentence in [*study.notes, *problems]:
         print(f"NOTE: {sentence}")
     print("Written: " + ", ".join(map(str, files)))
-    print(f"Next, fine-tuning: product-cls train -m {' '.join(words)} fold=0,1,2,3,4")
+    print(f"Next, fine-tuning: product-cls train -m {shlex.join([*words, *folds])}")
 
 
 def check_words(words: Sequence[str]) -> None:
@@ -87,14 +88,15 @@ def check_words(words: Sequence[str]) -> None:
             )
 
 
-def probe_folds(words: Sequence[str]) -> "tuple[Path, HeldOutStudy]":
+def probe_folds(words: Sequence[str]) -> "tuple[Path, HeldOutStudy, list[str]]":
     """Train a probe for each fold.
 
     Args:
         words: of ``product-cls train``.
 
     Returns:
-        The folder of the runs, and their results on the pictures that they held out.
+        The folder of the runs, their results on the pictures that they held out, and the words by
+        which a sweep trains the same folds.
 
     Raises:
         UserError: the words or the data are refused.
@@ -108,10 +110,12 @@ def probe_folds(words: Sequence[str]) -> "tuple[Path, HeldOutStudy]":
     words = [*(f"{key}={value}" for key, value in DEFAULTS.items() if key not in typed), *words]
     config = api.compose(*words)
     samples, task = build_samples(config)
+    chosen: list[str] = []
     if not any(word.lstrip("+").startswith("folds.") for word in words):
-        words += fold_words(samples, str(task.label))
+        chosen = fold_words(samples, str(task.label))
+        words += chosen
         config = api.compose(*words)
-        print(f"Folds: {' '.join(w for w in words if w.startswith('folds.'))}")
+        print(f"Folds: {' '.join(chosen)}")
     folds, _ = build_folds(config, samples, task)
     # Other words have another folder, so that a page never mixes the runs of two commands.
     root = Path("multirun") / str(config.name) / f"{config.data.name}-{digest(sorted(words))[:8]}"
@@ -124,7 +128,7 @@ def probe_folds(words: Sequence[str]) -> "tuple[Path, HeldOutStudy]":
         print(f"fold {number + 1} of {len(numbers)}{shown}", flush=True)
         if metrics["weights"]["fallback"] and number == numbers[0]:
             print("NOTE: the network has random weights, so expect little; see the log above.")
-    return root, read_held_out(root)
+    return root, read_held_out(root), [*chosen, f"fold={','.join(map(str, numbers))}"]
 
 
 def fold_words(samples: "pd.DataFrame", label: str) -> list[str]:

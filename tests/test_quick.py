@@ -28,6 +28,8 @@ def test_folds_hold_out_views_and_the_page_shows_what_was_found(
     assert "Folds: folds.strategy=view" in output
     assert "fold 2 of 2: " in output and " of 40 held-out pictures are right" in output
     assert "95 % interval" in output
+    next_command = f"product-cls train -m {' '.join(words)} folds.strategy=view fold=0,1\n"
+    assert output.endswith(f"Next, fine-tuning: {next_command}")
     assert "by view" in output and "the most doubtful labels" in output
     (root,) = (here / "multirun" / "quick").iterdir()
     assert {p.name for p in root.iterdir()} >= {"fold=0", "fold=1", "report"}

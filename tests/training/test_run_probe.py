@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs_in_process import train
+from runs_in_process import shuffled_labels, train
 
 from product_cls.data.pictures import load_picture, resize
 from product_cls.export import main as export_main
@@ -155,3 +155,18 @@ def test_refused(
     with pytest.raises(SystemExit):
         train(tmp_path / "run", tiny_root, "task=probe", *words)
     assert sentence in caplog.text
+
+
+@pytest.mark.parametrize("words", [("task.classifier=lda",), ("adapt=infomax",)])
+def test_no_test_label_is_read(words: tuple[str, ...], tmp_path: Path, tiny_root: Path) -> None:
+    other = shuffled_labels(tiny_root, tmp_path / "data")
+    run = train(tmp_path / "run", tiny_root, "task=probe", *words)
+    again = train(tmp_path / "again", other, "task=probe", *words)
+    for split in ("val", "test"):
+        one, two = (Predictions.load(r.predictions_file(split)) for r in (run, again))
+        assert (one.scores == two.scores).all()
+        assert (one.target != two.target).any() == (split == "test")
+    first, second = (Predictor.load(r.best_checkpoint).network for r in (run, again))
+    for name, value in first.state_dict().items():
+        assert value.equal(second.state_dict()[name]), name
+    assert run.metrics()["test"]["accuracy"] != again.metrics()["test"]["accuracy"]
