@@ -10,6 +10,8 @@ STAMP := $(VENV)/.stamp
 # ABLATION=full is the published setting and needs a GPU. MODELS=b0,b1,b2 downloads weights from the
 # model hub once.
 ABLATION ?= small
+# Seeds of each row of the ablation. More seeds are added to the finished runs of fewer.
+SEEDS ?= 3
 MODELS ?= lite0,lite1,lite2
 # Parallel jobs of a sweep: as many as fit on the GPUs, or two on a CPU.
 AT_ONCE := hydra.launcher.jobs=$(if $(shell nvidia-smi --list-gpus 2>/dev/null),null,2)
@@ -31,7 +33,8 @@ train: $(STAMP)  ## the main job: rendered products, two folds, their ensemble a
 
 # The report lists failed jobs, so it is written even if some failed.
 ablation: $(STAMP)  ## ablation of recipe A: the value of each step, as table, plot and report.html
-	$(PY) train.py -m sweep=ablation experiment=ablation_$(ABLATION) $(AT_ONCE); status=$$?; \
+	$(PY) train.py -m sweep=ablation experiment=ablation_$(ABLATION) $(AT_ONCE) \
+		"seed=range(0,$(SEEDS))"; status=$$?; \
 	$(PY) -m product_cls.report runs=multirun/ablation_$(ABLATION) && exit $$status
 
 models: $(STAMP)  ## model sizes x 5 folds: single folds, votes, test-time augmentation

@@ -30,6 +30,7 @@ COMMANDS = {
     "report models": ("product_cls.report.models", "model sizes by folds, votes and TTA"),
     "report validation": ("product_cls.report.validation", "random folds against held-out views"),
     "report gallery": ("product_cls.report.gallery", "contact sheets of rendered products"),
+    "report plan": ("product_cls.report.plan", "seeds and minutes that an effect takes"),
     "report schedule": ("product_cls.report.schedule", "plots of learning-rate schedules"),
     "dashboard": ("product_cls.report.dashboard", "a W&B report of a project"),
     "sync": ("product_cls.tracking.sync", "upload offline W&B runs"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from product_cls.core.cli import MISSING, guard, parse_arguments
 from product_cls.core.csv_style import check_style
+from product_cls.core.errors import UserError
 from product_cls.core.files import check_place
 from product_cls.runs.folder import find_runs
 
@@ -26,6 +27,7 @@ class Arguments:
     tta: use scores averaged over test-time augmentation; false: those of unaugmented pictures.
     failed: also show failed attempts of settings that the sweep does not plan.
     csv: plain, or excel for tables that a spreadsheet opens right (numbers keep their zeros).
+    margin: a difference is negligible if its whole interval is within so many points, above 0.
     by_product: for intervals and p-values, resample products with all their pictures, which are
       right or wrong together; false: treat pictures as independent.
     """
@@ -35,6 +37,7 @@ class Arguments:
     baseline: str | None = None
     published: str | None = None
     tta: bool = True
+    margin: float = 1.0
     by_product: bool = True
     failed: bool = False
     csv: str = "plain"
@@ -43,6 +46,8 @@ class Arguments:
 def main() -> None:
     arguments = parse_arguments(Arguments, prog="python -m product_cls.report")
     check_style(arguments.csv)
+    if not 0 < arguments.margin < 100:
+        raise UserError(f"margin={arguments.margin:g}; allowed: points above 0 and below 100.")
     root = Path(arguments.runs)
     find_runs(root)  # fails before the imports, which take seconds
     out = Path(arguments.out) if arguments.out else root / "report"
@@ -73,6 +78,7 @@ def _report_test(arguments: Arguments, root: Path, out: Path) -> None:
         baseline=arguments.baseline,
         published=published_table(published),
         by_product=arguments.by_product,
+        margin=arguments.margin / 100,
     )
     files, problems = write_experiment_report(experiment, summary, out, csv=arguments.csv)
     print(right_sentence(experiment, summary))

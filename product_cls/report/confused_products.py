@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from product_cls.analysis.confusions import Confusion
 from product_cls.data.pictures import load_picture
 from product_cls.report.confusions import Trio, find_pictures
-from product_cls.report.plan import ExperimentRun
+from product_cls.report.sweep_plan import ExperimentRun
 
 SIDE = 150  # longest side of the pictures on the page, in pixels
 

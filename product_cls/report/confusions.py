@@ -12,7 +12,7 @@ from product_cls.analysis.samples import read_samples
 from product_cls.core.errors import reason
 from product_cls.data.pictures import place_in_shard
 from product_cls.report.experiment import Experiment
-from product_cls.report.plan import ExperimentRun
+from product_cls.report.sweep_plan import ExperimentRun
 
 
 def worst_pairs(experiment: Experiment, row: int, most: int = WORST) -> list[Confusion]:

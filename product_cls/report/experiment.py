@@ -14,7 +14,7 @@ from product_cls.report.grid import (
     RunSettings,
     differing,
 )
-from product_cls.report.plan import ExperimentRun, Note, Plan, read_plan
+from product_cls.report.sweep_plan import ExperimentRun, Note, Plan, read_plan
 from product_cls.runs.folder import RunState
 
 

@@ -17,7 +17,7 @@ from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
 from product_cls.ensemble.voting import out_of_fold
 from product_cls.inference.predictions import Predictions
-from product_cls.report.plan import ExperimentRun, Plan, read_plan
+from product_cls.report.sweep_plan import ExperimentRun, Plan, read_plan
 from product_cls.runs.folder import find_runs
 from product_cls.tasks.single_label import UNKNOWN
 

@@ -15,11 +15,11 @@ from product_cls.ensemble.voting import blend_predictions
 from product_cls.inference.predictions import Predictions
 from product_cls.report.experiment import Experiment
 from product_cls.report.notes import FEW
-from product_cls.report.plan import ExperimentRun
 from product_cls.report.published import MODELS, TTA_GAIN, VOTE_GAIN
 from product_cls.report.resampling import draw_units, interval, with_interval
 from product_cls.report.statistics import count_hits
 from product_cls.report.summary import runs_word
+from product_cls.report.sweep_plan import ExperimentRun
 
 ALL = "all models"
 KINDS = ("plain", "tta")  # scores of unaugmented pictures; averaged over augmented views

@@ -5,7 +5,7 @@ import numpy as np
 from product_cls.report.experiment import Experiment
 from product_cls.report.rank_agreement import Tau
 from product_cls.report.statistics import LEVEL
-from product_cls.report.summary import Summary, p_word
+from product_cls.report.summary import Summary, further_name, further_word, p_word
 
 # With fewer products, statistics are marked as approximate: with 12 products on which the rows do
 # unequally well, the error rate was 5.6 %, where 5 % is nominal.
@@ -70,10 +70,18 @@ def method_notes(experiment: Experiment, summary: Summary) -> list[str]:
             f"Differences to '{base}' are in points, paired by seed and picture. Their 95 % "
             f"confidence intervals are over runs and {summary.unit} ({summary.unit} resampled, "
             "Student's t between runs), without correction for the number of rows. p-values are "
-            "corrected for all planned rows (Holm), and a verdict needs a corrected p below "
-            f"{LEVEL:g}. 'Not shown' does not prove that there is no effect: the interval shows "
-            "which effects remain possible."
+            "corrected for all planned rows (Holm). A difference is negligible if its whole "
+            f"interval is within {100 * summary.margin:g} "
+            f"{'point' if summary.margin == 0.01 else 'points'} of 0, else it is shown with a "
+            f"corrected p below {LEVEL:g}, else undecided: the interval shows which effects remain "
+            "possible."
         )
+        if any(map(further_word, summary.further)):
+            notes.append(
+                f"Further {further_name(experiment)}: how many more would decide if the difference "
+                "stays as measured. 'more products': the test has too few products to decide, "
+                "whatever the number of runs."
+            )
         if products < FEW:
             notes.append(
                 f"With only {products} products, p-values and intervals are approximate: how other "

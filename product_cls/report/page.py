@@ -18,11 +18,11 @@ from product_cls.report.confused_products import Confusions, confused_products, 
 from product_cls.report.confusions import worst_pairs
 from product_cls.report.experiment import Experiment
 from product_cls.report.notes import gaps, headline, method_notes, right_sentence
-from product_cls.report.plan import ExperimentRun
 from product_cls.report.plots import curves_figure, monitored, result_figure, view_figure
 from product_cls.report.summary import Summary, result_table, view_table
+from product_cls.report.sweep_plan import ExperimentRun
 
-VERDICTS = ("helps", "hurts", "better", "worse")  # cells with their own colour
+VERDICTS = ("helps", "hurts", "better", "worse", "negligible")  # cells with their own colour
 
 
 @dataclass(frozen=True)

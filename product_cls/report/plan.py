@@ -1,218 +1,174 @@
-"""Which runs a sweep planned, and which folder stands where: rows (settings) x replicates."""
+"""How many seeds and minutes an effect takes, from the noise of the runs of a sweep.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+python -m product_cls.report.plan runs=multirun/ablation_small effect=1.0
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
-from product_cls.analysis.outcomes import Outcome
-from product_cls.report.grid import (
-    REPLICATES,
-    FactorValues,
-    Grid,
-    RunSettings,
-    guess_grid,
-    read_grid,
-    read_settings,
-    replicate_of,
-)
-from product_cls.runs.folder import NO_FOLDER, RunState, find_runs
+from product_cls.core.cli import MISSING, guard, parse_arguments
+from product_cls.core.errors import UserError
+from product_cls.runs.folder import find_runs
 
-NoteKind = Literal[
-    "failed",  # failed attempts that are left out
-    "no_plan",  # rows and replicates come from the runs found
-    "no_settings",  # a run without settings has no place in the tables
-    "duplicate",  # two runs for the same place
-    "unplanned",  # runs that the sweep did not plan
-    "other_setting",  # runs differ in a setting that the sweep does not vary
-    "overlapping_folds",  # about intervals over folds
-]
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from product_cls.report.experiment import Experiment
+    from product_cls.report.statistics import Differences
+    from product_cls.report.summary import Summary
 
 
-@dataclass(frozen=True)
-class Note:
-    """A sentence that readers of the tables must know; ``kind`` is its subject."""
+@dataclass
+class Arguments:
+    """Say how many seeds and minutes it takes to show an effect, or to bound it.
 
-    kind: NoteKind
-    text: str
-
-
-@dataclass(frozen=True)
-class ExperimentRun:
-    """One planned run, which may not exist.
-
-    Attributes:
-        row, replicate: names, as tables show them.
-        state: results count only if its kind is ``done``.
-        settings: the run's folder and settings; None if it is missing.
-        outcome: decisions on the test split; None unless the run is done.
-        status, metrics: contents of ``status.json`` and ``metrics.json``; may be empty.
+    runs: the sweep's folder, multirun/NAME, with two finished seeds or more.
+    effect: size of the effect in points of accuracy.
+    power: probability of showing an effect of this size, or of bounding one of 0 by it.
+    baseline: the row that the others are compared with; as for `product-cls report`.
+    jobs: runs at once, for the minutes.
+    tta: use scores averaged over test-time augmentation; false: those of unaugmented pictures.
     """
 
-    row: str
-    replicate: str
-    state: RunState
-    settings: RunSettings | None = None
-    outcome: Outcome | None = None
-    status: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def done(self) -> bool:
-        return self.state.kind == "done"
-
-    def problem(self) -> str:
-        """Why a run is not done, for tables and sentences: ``seed=2 missing: no run folder``."""
-        return f"{self.replicate} {self.state.kind}: {self.state.reason}"
+    runs: str = MISSING
+    effect: float = 1.0
+    power: float = 0.8
+    baseline: str | None = None
+    jobs: int = 1
+    tta: bool = True
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The planned runs of a sweep, without their results.
+def main() -> None:
+    arguments = parse_arguments(Arguments, prog="python -m product_cls.report.plan")
+    if not 0 < arguments.effect < 100:
+        raise UserError(f"effect={arguments.effect:g}; allowed: points above 0 and below 100.")
+    if not 0 < arguments.power < 1:
+        raise UserError(f"power={arguments.power:g}; allowed: above 0 and below 1.")
+    if arguments.jobs < 1:
+        raise UserError(f"jobs={arguments.jobs}; allowed: 1 or more.")
+    root = Path(arguments.runs)
+    find_runs(root)  # fails before the imports, which take seconds
+    # Imported here, so that --help and errors appear at once.
+    from product_cls.display.tables import print_table
+    from product_cls.report.experiment import read_experiment
+    from product_cls.report.summary import summarise_experiment
 
-    Attributes:
-        grid: factors, rows and replicates.
-        rows: names of the R settings.
-        replicates: names of the S replicates.
-        runs: ``[R][S]``.
-        notes: for readers of the tables.
-    """
+    experiment = read_experiment(root, tta=arguments.tta)
+    summary = summarise_experiment(experiment, baseline=arguments.baseline)
+    others = [k for k in range(len(experiment.rows)) if k != summary.baseline]
+    if not summary.differences.noise.freedom[others].any():
+        raise UserError(
+            f"{root} has no row that shares two finished seeds with '"
+            f"{experiment.rows[summary.baseline]}', so the noise between seeds is unknown; add "
+            f"seeds, such as seed=0,1,2."
+        )
+    table = plan_table(
+        experiment,
+        summary.differences,
+        others,
+        effect=arguments.effect / 100,
+        power=arguments.power,
+        jobs=arguments.jobs,
+    )
+    print_table(table, title=f"{root}: noise of a difference, and what an effect takes")
+    for sentence in plan_notes(experiment, summary, arguments):
+        print(sentence)
 
-    grid: Grid
-    rows: list[str]
-    replicates: list[str]
-    runs: list[list[ExperimentRun]]
-    notes: list[Note]
 
-
-def read_plan(root: Path, *, failed: bool = False) -> Plan:
-    """Find all runs below ``root`` and put them into the sweep's planned places.
+def plan_table(
+    experiment: "Experiment",
+    differences: "Differences",
+    rows: list[int],
+    *,
+    effect: float,
+    power: float,
+    jobs: int,
+) -> "pd.DataFrame":
+    """A line for each compared row.
 
     Args:
-        root: folder of a run or a sweep.
-        failed: also keep settings of which the sweep plans nothing and every run has failed, such
-            as earlier attempts with a wrong value.
-
-    Raises:
-        UserError: there is no run.
+        experiment: a sweep.
+        differences: to its baseline.
+        rows: positions of the compared rows.
+        effect: a share above 0.
+        power: in (0, 1).
+        jobs: runs at once.
     """
-    settings = [read_settings(folder) for folder in find_runs(root)]
-    notes: list[Note] = []
-    planned = read_grid(root)
-    if not failed:
-        settings, notes = _without_failed(settings, planned)
-    grid = planned
-    if grid is None:
-        grid = guess_grid(settings)
-        notes.append(
-            Note(
-                "no_plan",
-                "There is no multirun.yaml that lists the planned jobs. Rows and replicates come "
-                "from the runs found, so a setting without a run does not appear.",
-            )
-        )
-    places, grid, place_notes = _place(settings, grid)
-    names = [row_name(grid.factors, values) for values in grid.rows]
-    replicates = _replicate_names(grid.replicates)
-    runs = [
-        [
-            _run(name, replicate, places.get((values, key)))
-            for key, replicate in zip(grid.replicates, replicates, strict=True)
-        ]
-        for values, name in zip(grid.rows, names, strict=True)
+    import numpy as np
+    import pandas as pd
+
+    from product_cls.report.verdicts import seeds_to_bound, seeds_to_show
+
+    noise = differences.noise
+    show = seeds_to_show(noise, effect, rows=len(rows), power=power)
+    bound = seeds_to_bound(noise, effect, power=power)
+    minutes = run_minutes(experiment) * (len(rows) + 1) / jobs
+    points = f"{100 * effect:g}"
+    return pd.DataFrame(
+        {
+            "row": [experiment.rows[k] for k in rows],
+            "seeds now": [int(noise.seeds[k]) for k in rows],
+            "sd of one seed": [_points(np.sqrt(noise.variance[k])) for k in rows],
+            "sd by products": [_points(noise.atoms[:, k].std()) for k in rows],
+            f"seeds to show {points}": [_seeds(show[k]) for k in rows],
+            f"seeds to bound by {points}": [_seeds(bound[k]) for k in rows],
+            "minutes to show": [_minutes(show[k] * minutes) for k in rows],
+            "minutes to bound": [_minutes(bound[k] * minutes) for k in rows],
+        }
+    )
+
+
+def run_minutes(experiment: "Experiment") -> float:
+    """Mean duration of a finished run in minutes; NaN if no run has recorded it."""
+    import numpy as np
+
+    seconds = [
+        sum(recorded.values())
+        for run in experiment.finished()
+        if isinstance(recorded := run.metrics.get("seconds"), dict)
     ]
-    return Plan(grid, names, replicates, runs, notes + place_notes)
+    return float(np.mean(seconds)) / 60 if seconds else np.nan
 
 
-def _run(row: str, replicate: str, settings: RunSettings | None) -> ExperimentRun:
-    state = NO_FOLDER if settings is None else settings.folder.state()
-    return ExperimentRun(row, replicate, state, settings)
+def plan_notes(experiment: "Experiment", summary: "Summary", arguments: Arguments) -> list[str]:
+    """How to read the table, and what pairing by seed buys."""
+    import numpy as np
+
+    rows, products = len(experiment.rows), int(experiment.pictures.product.max()) + 1
+    notes = [
+        f"Points of accuracy. Minutes are of the whole sweep, {rows} rows with as many seeds, at "
+        f"{run_minutes(experiment):.1f} minutes a run and {arguments.jobs} at once. Seeds to show "
+        f"an effect of {arguments.effect:g}: with a probability of {100 * arguments.power:g} %, "
+        f"its p-value is below .05 after correction for {rows - 1} rows. Seeds to bound: with the "
+        f"same probability, an effect of 0 is negligible within {arguments.effect:g}.",
+        f"sd by products: what a choice of other products would change; the same with any number "
+        f"of seeds. Four times as many test products as these {products} halve it.",
+    ]
+    known = summary.rows.count > 1
+    unpaired = 2 * float((summary.rows.sd[known] ** 2).mean()) if known.any() else 0.0
+    if unpaired > 0:
+        paired = float(np.nanmean(summary.differences.noise.variance))
+        notes.append(
+            f"Pairing by seed leaves {100 * paired / unpaired:.0f} % of the variance that two "
+            f"independent seeds would have (100 %: it buys nothing)."
+        )
+    return notes
 
 
-def _without_failed(
-    runs: list[RunSettings], planned: Grid | None
-) -> tuple[list[RunSettings], list[Note]]:
-    """The runs without those of unplanned settings of which every run has failed."""
-    factors = (planned or guess_grid(runs)).factors
-
-    def values(run: RunSettings) -> FactorValues:
-        return tuple(run.value(key) for key in factors)
-
-    kept = set(planned.rows if planned is not None else ())
-    kept |= {values(run) for run in runs if run.folder.state().kind != "failed"}
-    rest = [run for run in runs if not run.has_settings or values(run) in kept]
-    left_out = len(runs) - len(rest)
-    if not left_out or not any(run.has_settings for run in rest):
-        return runs, []
-    count = "1 failed attempt" if left_out == 1 else f"{left_out} failed attempts"
-    text = f"{count} of other settings left out; failed=true shows them."
-    return rest, [Note("failed", text)]
+def _points(share: float) -> str:
+    return f"{100 * share:.2f}"
 
 
-def excluded(value: str) -> list[str]:
-    """The names in ``[mixup,cutmix]``."""
-    return [name.strip() for name in value.strip("[]").split(",") if name.strip()]
+def _seeds(count: float) -> str:
+    from product_cls.report.verdicts import MOST
+
+    return f"over {MOST}" if count == float("inf") else f"{count:.0f}"
 
 
-def row_name(factors: Sequence[str], values: FactorValues) -> str:
-    """A short name for a setting: the value of a single factor, ``key=value, ...`` of several."""
-    if tuple(factors) == ("exclude",):
-        return " and ".join(excluded(values[0])) or "nothing"
-    if len(factors) == 1:
-        return values[0] or "(not set)"
-    return ", ".join(f"{key}={value}" for key, value in zip(factors, values, strict=True)) or "all"
+def _minutes(count: float) -> str:
+    return "-" if not count < float("inf") else f"{count:.0f}"
 
 
-def _replicate_names(replicates: Sequence[FactorValues]) -> list[str]:
-    """``seed=2``, or ``fold=1``, or both if both vary."""
-    present = [k for k in range(len(REPLICATES)) if any(values[k] for values in replicates)]
-    vary = [k for k in present if len({values[k] for values in replicates}) > 1] or present[:1]
-    return [", ".join(f"{REPLICATES[k]}={r[k]}" for k in vary) or "run" for r in replicates]
-
-
-def _place(
-    runs: Sequence[RunSettings], grid: Grid
-) -> tuple[dict[tuple[FactorValues, FactorValues], RunSettings], Grid, list[Note]]:
-    """Assign runs to (row, replicate); unplanned runs extend the grid."""
-    swept = [any(replicate[k] for replicate in grid.replicates) for k in range(len(REPLICATES))]
-    places: dict[tuple[FactorValues, FactorValues], RunSettings] = {}
-    rows, replicates = dict.fromkeys(grid.rows), dict.fromkeys(grid.replicates)
-    notes: list[Note] = []
-    unplanned: list[str] = []
-    for run in runs:
-        if not run.has_settings:
-            state = run.folder.state()
-            notes.append(
-                Note(
-                    "no_settings",
-                    f"{run.folder.path} is {state.kind} ({state.reason or 'no reason recorded'}) "
-                    "and holds no settings, so it has no place in the tables.",
-                )
-            )
-            continue
-        values = tuple(run.value(key) for key in grid.factors)
-        replicate = tuple(value if swept[k] else "" for k, value in enumerate(replicate_of(run)))
-        earlier = places.get((values, replicate))
-        if earlier is not None:
-            kept, left_out = earlier, run
-            if earlier.folder.shortcoming() and not run.folder.shortcoming():
-                # A failed attempt takes no place of a result.
-                kept, left_out = run, earlier
-                places[values, replicate] = run
-            notes.append(
-                Note(
-                    "duplicate",
-                    f"{left_out.folder.path} has the same swept settings as {kept.folder.path} and "
-                    "is left out; they differ in a setting that the sweep does not vary.",
-                )
-            )
-            continue
-        if values not in grid.rows or replicate not in grid.replicates:
-            unplanned.append(run.folder.path.name)
-        places[values, replicate] = run
-        rows.setdefault(values)
-        replicates.setdefault(replicate)
-    if unplanned:
-        sentence = f"Not planned by the sweep's last command, but found: {'; '.join(unplanned)}."
-        notes.append(Note("unplanned", sentence))
-    return places, Grid(grid.factors, tuple(rows), tuple(replicates), grid.fixed), notes
+if __name__ == "__main__":
+    guard(main)

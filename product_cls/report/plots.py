@@ -23,10 +23,12 @@ from product_cls.display.style import (
     VERMILION,
 )
 from product_cls.report.experiment import Experiment
-from product_cls.report.plan import ExperimentRun
 from product_cls.report.summary import Summary, p_word
+from product_cls.report.sweep_plan import ExperimentRun
 
-VERDICTS = {"helps": BLUE, "better": BLUE, "hurts": VERMILION, "worse": VERMILION}
+VERDICTS = {
+    "helps": BLUE, "better": BLUE, "hurts": VERMILION, "worse": VERMILION, "negligible": INK,
+}  # fmt: skip
 CURVE_HEIGHT = 1.5  # height of a panel of learning curves, in inches
 
 
@@ -116,6 +118,7 @@ def _difference_panel(axes: Axes, experiment: Experiment, summary: Summary) -> N
     _dots_panel(axes, f"difference to {against} (points)")
     differences = summary.differences
     axes.axvline(0, color=GREY, linewidth=1)
+    axes.axvspan(-100 * summary.margin, 100 * summary.margin, color=PALE, alpha=0.6, linewidth=0)
     for k in range(len(experiment.rows)):
         if k == summary.baseline or not differences.pairs[k]:
             continue
@@ -131,7 +134,7 @@ def _difference_panel(axes: Axes, experiment: Experiment, summary: Summary) -> N
             markersize=6,
             markerfacecolor=colour if shown else "white",
             markeredgewidth=1.4,
-            label="difference, shown" if shown else "difference, not shown",
+            label="difference, decided" if shown else "difference, undecided",
         )
     published = summary.published - summary.published[summary.baseline]
     others = np.arange(len(published)) != summary.baseline

@@ -159,6 +159,32 @@ class Deviation:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """What makes measured differences uncertain, ``[R]`` each; NaN where it is unknown.
+
+    Attributes:
+        variance: between seeds, of the difference of one seed.
+        freedom: its degrees of freedom, with the seeds at hand.
+        seeds: pairs at hand.
+        atoms: deviations by the choice of products, ``[ATOMS, R]``, equally likely.
+    """
+
+    variance: np.ndarray
+    freedom: np.ndarray
+    seeds: np.ndarray
+    atoms: np.ndarray
+
+    def deviation(self, seeds: np.ndarray | int) -> Deviation:
+        """The deviation with as many seeds, ``[R]`` or one number; it must be 2 or more, except for
+        rows that have one pair and take their variance from the others."""
+        more = np.maximum(np.asarray(seeds) - 1, 1) / np.maximum(self.seeds - 1, 1)
+        # The bootstrap gives probability 0 beyond its farthest resample. A minimal scale of
+        # Student's t adds tails (smoothed bootstrap: Silverman & Young 1987).
+        scale = np.maximum(np.sqrt(self.variance / seeds), SMOOTH * self.atoms.std(axis=0))
+        return Deviation(scale, self.freedom * more, self.atoms)
+
+
+@dataclass(frozen=True)
 class Differences:
     """Paired differences to the baseline, ``[R]`` each; NaN if they cannot be computed.
 
@@ -167,6 +193,7 @@ class Differences:
         low, high: 95 % interval over seeds and products, without correction for several rows.
         p: two-sided p-value for no difference, without correction; NaN for the baseline.
         pairs: number of seeds that both rows have.
+        noise: of the differences.
     """
 
     estimate: np.ndarray
@@ -174,6 +201,7 @@ class Differences:
     high: np.ndarray
     p: np.ndarray
     pairs: np.ndarray
+    noise: Noise
 
 
 def compare_rows(
@@ -203,20 +231,18 @@ def compare_rows(
     variance, freedom = seed_variance(values)
     nothing = np.full(len(hits), np.nan)
     low, high, p = nothing.copy(), nothing.copy(), nothing.copy()
+    atoms = np.full((ATOMS, len(hits)), np.nan)
+    noise = Noise(np.where(pairs > 0, variance, np.nan), freedom, pairs, atoms)
     if freedom.any() and len(sizes) > 1:
-        atoms = _product_atoms(pairs_of[rows], values[rows], sizes, draws, seed)
-        scale = np.sqrt(variance[rows] / pairs[rows])
-        # The bootstrap gives probability 0 beyond its farthest resample. A minimal scale of
-        # Student's t adds tails (smoothed bootstrap: Silverman & Young 1987).
-        scale = np.maximum(scale, SMOOTH * atoms.std(axis=0))
-        deviation = Deviation(scale, freedom[rows], atoms)
-        below = deviation.cdf(estimate[rows])
-        p[rows] = np.clip(2 * np.minimum(below, 1 - below), 1e-15, 1)
+        atoms[:, rows] = _product_atoms(pairs_of[rows], values[rows], sizes, draws, seed)
+        deviation = noise.deviation(np.maximum(pairs, 1))
+        below = deviation.cdf(estimate)
+        p = np.clip(2 * np.minimum(below, 1 - below), 1e-15, 1)
         if intervals:
-            low[rows] = estimate[rows] - deviation.quantile(1 - LEVEL / 2)
-            high[rows] = estimate[rows] - deviation.quantile(LEVEL / 2)
+            low = estimate - deviation.quantile(1 - LEVEL / 2)
+            high = estimate - deviation.quantile(LEVEL / 2)
     estimate[baseline] = 0.0
-    return Differences(estimate, low, high, p, pairs)
+    return Differences(estimate, low, high, p, pairs, noise)
 
 
 def _product_atoms(

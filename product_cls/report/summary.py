@@ -9,10 +9,8 @@ import pandas as pd
 from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
 from product_cls.report.experiment import Experiment
-from product_cls.report.plan import excluded
 from product_cls.report.rank_agreement import Tau, rank_agreement
 from product_cls.report.statistics import (
-    LEVEL,
     Differences,
     RowSummary,
     compare_rows,
@@ -21,6 +19,10 @@ from product_cls.report.statistics import (
     known_mean,
     summarise_rows,
 )
+from product_cls.report.sweep_plan import excluded
+from product_cls.report.verdicts import decide, further_seeds
+
+MARGIN = 0.01  # differences of less than a point are negligible
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,10 @@ class Summary:
         rows: mean, standard deviation and interval of each row.
         differences: to the baseline, paired.
         p: p-values of the differences, corrected for the number of planned rows (Holm).
+        margin: differences within it are negligible.
         verdict: one word or phrase per row; "" for the baseline.
+        further: seeds that each row lacks for a verdict: 0 with one, infinite if no number of seeds
+            decides, NaN for the baseline and where it is unknown.
         published: published accuracy in per cent; NaN if unknown.
         tau: agreement of the measured with the published order; None without published values.
         unit: the unit that is resampled, ``products`` or ``pictures``.
@@ -49,7 +54,9 @@ class Summary:
     rows: RowSummary
     differences: Differences
     p: np.ndarray
+    margin: float
     verdict: list[str]
+    further: np.ndarray
     published: np.ndarray
     tau: Tau | None
     unit: str
@@ -84,6 +91,7 @@ def summarise_experiment(
     baseline: str | None = None,
     published: Mapping[frozenset[str], float] | None = None,
     by_product: bool = True,
+    margin: float = MARGIN,
 ) -> Summary:
     """Compute all numbers of the report.
 
@@ -93,6 +101,7 @@ def summarise_experiment(
         published: accuracy in per cent by excluded steps.
         by_product: resample products with all their pictures, which tend to be right or wrong
             together; False treats pictures as independent.
+        margin: differences whose whole interval is within it are negligible; a share above 0.
 
     Raises:
         UserError: no such baseline, or published numbers for a sweep that is not an ablation.
@@ -124,7 +133,9 @@ def summarise_experiment(
         rows=summarise_rows(accuracy),
         differences=differences,
         p=p,
-        verdict=[_verdict(experiment.ablation, differences, p, k, base) for k in range(len(p))],
+        margin=margin,
+        verdict=_verdicts(experiment.ablation, differences, p, base, margin),
+        further=further_seeds(differences, p, margin),
         published=published_accuracy,
         tau=rank_agreement(hits[others], sizes, published_accuracy[others]) if table else None,
         unit="products" if by_product else "pictures",
@@ -133,19 +144,34 @@ def summarise_experiment(
     )
 
 
-def _verdict(
-    ablation: bool, differences: Differences, p: np.ndarray, row: int, baseline: int
-) -> str:
-    """The verdict on a row; in an ablation, on the excluded step: ``helps`` means that accuracy is
-    lower without it."""
-    if row == baseline:
-        return ""
-    if not differences.pairs[row]:
-        return "no pair of runs"
-    if not p[row] < LEVEL:
-        return "not shown"
+def _verdicts(
+    ablation: bool, differences: Differences, p: np.ndarray, baseline: int, margin: float
+) -> list[str]:
+    """The verdict on each row; in an ablation, on the excluded step: ``helps`` means that accuracy
+    is lower without it."""
     lower, higher = ("helps", "hurts") if ablation else ("worse", "better")
-    return lower if differences.estimate[row] < 0 else higher
+    words = [
+        {"lower": lower, "higher": higher}.get(word, word)
+        for word in decide(differences, p, margin)
+    ]
+    words = [
+        word if pairs else "no pair of runs"
+        for word, pairs in zip(words, differences.pairs, strict=True)
+    ]
+    words[baseline] = ""
+    return words
+
+
+def further_word(further: float) -> str:
+    """``4``, or what else decides: ``more products``; "" with a verdict or without noise."""
+    if np.isnan(further) or further == 0:
+        return ""
+    return "more products" if np.isinf(further) else f"{further:.0f}"
+
+
+def further_name(experiment: Experiment) -> str:
+    """What a sweep adds to lessen the noise: ``seeds``, or ``runs`` where folds are replicates."""
+    return "seeds" if all("fold" not in name for name in experiment.replicates) else "runs"
 
 
 def runs_word(count: int, planned: int) -> str:
@@ -176,6 +202,8 @@ def result_table(experiment: Experiment, summary: Summary) -> pd.DataFrame:
                 "p (Holm)": "" if is_base else p_word(summary.p[k]),
                 "verdict": summary.verdict[k],
             }
+            if any(map(further_word, summary.further)):
+                line[f"further {further_name(experiment)}"] = further_word(summary.further[k])
         if published:
             base = summary.published[summary.baseline]
             change = (summary.published[k] - base) / 100
@@ -211,6 +239,7 @@ def csv_table(experiment: Experiment, summary: Summary) -> pd.DataFrame:
             "p": differences.p[k],
             "p_holm": summary.p[k],
             "verdict": "baseline" if is_base else summary.verdict[k],
+            "further": "" if is_base else further_word(summary.further[k]),
             "published": summary.published[k],
             "published_difference": summary.published[k] - base,
         }

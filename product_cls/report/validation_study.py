@@ -12,10 +12,10 @@ from product_cls.core.cli import command_words
 from product_cls.core.errors import UserError
 from product_cls.data.samples import natural_key
 from product_cls.report.experiment import Experiment, read_experiment
-from product_cls.report.plan import row_name
 from product_cls.report.resampling import FEWEST, Rank, compare_orders
 from product_cls.report.statistics import known_mean
 from product_cls.report.summary import runs_word
+from product_cls.report.sweep_plan import row_name
 
 FACTOR, RANDOM, VIEW = "folds.strategy", "stratified", "view"
 UNKNOWN = "unknown"  # stands for the name of an unknown view

@@ -100,7 +100,10 @@ def test_a_run_killed_after_merging_ends_with_the_same_weights(
         (("finetune.lora=0",), "finetune.lora=0; allowed: a rank of 1 or more, or null"),
         (("finetune.lora=2.5",), "finetune.lora=2.5; allowed: a rank of 1 or more, or null"),
         (("finetune.lora=2", "finetune.lora_alpha=0"), "finetune.lora_alpha=0; allowed: above 0"),
-        (("finetune.lora=2", "finetune.freeze=all"), "finetune.lora=2 has no effect with finetune.freeze=all"),
+        (
+            ("finetune.lora=2", "finetune.freeze=all"),
+            "finetune.lora=2 has no effect with finetune.freeze=all",
+        ),
         (
             ("finetune.lora=2",),
             "finetune.lora=2: test_efficientnet has no linear layers; allowed: null, or a",
