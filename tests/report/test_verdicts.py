@@ -50,7 +50,7 @@ def test_error_rates_of_all_verdicts(seeds: int) -> None:
     assert not bounded[:, abs(truth) == 0.03].any()
     # Not by never deciding: large effects are shown, and with enough seeds none is bounded.
     assert shown[:, abs(truth) == 0.03].mean() >= (0.6 if seeds == 3 else 0.999)
-    assert bounded[:, truth == 0][:, 1:].mean() >= (0.0 if seeds == 3 else 0.7)
+    assert bounded[:, truth == 0][:, 1:].mean() >= (0.0 if seeds == 3 else 0.5)
 
 
 @pytest.mark.parametrize(
