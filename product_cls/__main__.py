@@ -30,6 +30,7 @@ COMMANDS = {
     "report models": ("product_cls.report.models", "model sizes by folds, votes and TTA"),
     "report validation": ("product_cls.report.validation", "random folds against held-out views"),
     "report gallery": ("product_cls.report.gallery", "contact sheets of rendered products"),
+    "report curve": ("product_cls.report.curve", "two settings against a third, as a plot"),
     "report plan": ("product_cls.report.plan", "seeds and minutes that an effect takes"),
     "report schedule": ("product_cls.report.schedule", "plots of learning-rate schedules"),
     "dashboard": ("product_cls.report.dashboard", "a W&B report of a project"),
