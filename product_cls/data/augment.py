@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from product_cls.core.errors import UserError, reason
-from product_cls.data.fast_augment import FastPipeline
+from product_cls.data.fast_augment import FastPipeline, Idle
 from product_cls.data.policies import STEPS as POLICIES
 from product_cls.data.viewpoint import ViewpointStep
 
@@ -169,12 +169,14 @@ def _viewpoint_steps(transforms: Sequence[Any]) -> list[ViewpointStep]:
 
 
 def _build_all(steps: Steps, exclude: Collection[str], prefix: str) -> list[Any]:
-    """Transforms of the steps that are not excluded."""
+    """Transforms of the steps; excluded ones are idle, and those in groups are absent."""
     transforms = []
     for name, step in _present(steps, prefix).items():
-        if name in exclude:
-            continue
         path = f"{prefix}{name}"
+        if name in exclude:
+            if not prefix:
+                transforms += map(Idle, _build_all({name: step}, (), ""))
+            continue
         if "one_of" in step:
             transforms += _build_group(path, step, exclude)
             continue

@@ -27,6 +27,24 @@ from product_cls.data.viewpoint import Foreshorten, Keystone, LensShift, TurnCyl
 from product_cls.data.warps import IDENTITY, Warp
 
 
+class Idle(A.BaseCompose):
+    """A step that is left out: it draws what it would draw and changes nothing.
+
+    So the steps that stay make the same draws with and without it, and two runs differ by the step
+    alone.
+
+    Args:
+        transform: the step, or a group of steps.
+    """
+
+    def __init__(self, transform: Any) -> None:
+        super().__init__([transform], p=1.0)
+
+    def __call__(self, *args: Any, force_apply: bool = False, **data: Any) -> dict[str, Any]:
+        self.transforms[0](**data)
+        return data
+
+
 class Draws:
     """Both random generators of albumentations, from one seed.
 
@@ -61,15 +79,25 @@ class FastStep:
         return out
 
 
+    def draw(self, image: np.ndarray, draws: Draws) -> None:
+        """Draw what ``__call__`` draws, without changing a picture."""
+        self(image, draws)
+
+
 class Pixels(FastStep):
     """Blur, CLAHE, brightness and contrast: albumentations' draws and pixels, less its overhead."""
 
     def __call__(self, image: np.ndarray, draws: Draws) -> np.ndarray:
-        self.transform.py_random = draws.py
-        params = self.transform.get_params()
-        params |= self.transform.get_params_dependent_on_data(params, {"image": image})
-        out: np.ndarray = self.transform.apply(image, **params)
+        out: np.ndarray = self.transform.apply(image, **self._params(image, draws))
         return out
+
+    def draw(self, image: np.ndarray, draws: Draws) -> None:
+        self._params(image, draws)
+
+    def _params(self, image: np.ndarray, draws: Draws) -> dict[str, Any]:
+        self.transform.py_random = draws.py
+        params: dict[str, Any] = self.transform.get_params()
+        return params | self.transform.get_params_dependent_on_data(params, {"image": image})
 
 
 class Flip(FastStep):
@@ -223,15 +251,21 @@ class FastPipeline:
     """
 
     def __init__(self, transforms: Sequence[Any]) -> None:
-        self.steps = [fast_step(transform) for transform in transforms]
+        self.steps = [
+            (fast_step(t.transforms[0] if (idle := isinstance(t, Idle)) else t), idle)
+            for t in transforms
+        ]
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
         """Augment RGB uint8 ``[H, W, 3]`` with the draws of ``seed``; returns the same shape."""
         draws = Draws(seed)
         draws.py.random()  # Compose draws whether to run at all
         pending: Warp | None = None  # not applied yet: the next warp may join it
-        for step in self.steps:
+        for step, idle in self.steps:
             if not step.fires(draws):
+                continue
+            if idle:
+                step.draw(image, draws)
                 continue
             warps = isinstance(step, ShiftScaleRotate | GridDistortion | Rotate | Flip | View)
             if pending is not None and not warps:
