@@ -78,7 +78,6 @@ class FastStep:
         out: np.ndarray = self.transform(image=image, force_apply=True)["image"]
         return out
 
-
     def draw(self, image: np.ndarray, draws: Draws) -> None:
         """Draw what ``__call__`` draws, without changing a picture."""
         self(image, draws)

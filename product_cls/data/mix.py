@@ -111,7 +111,9 @@ class Mix:
         count, _, height, width = images.shape
         if not self.alphas or count < 2 or rng.random() >= self.p:
             return Mixed(images, torch.arange(count, device=images.device), 1.0)
-        method = str(rng.choice(list(self.alphas)))
+        # Drawn for a single method, too, which then mixes the same as beside the other.
+        methods = list(self.alphas)
+        method = methods[int(rng.integers(len(MIX_NAMES))) % len(methods)]
         lam = float(rng.beta(self.alphas[method], self.alphas[method]))
         perm = torch.from_numpy(rng.permutation(count)).to(images.device)
         if method == "mixup":

@@ -112,6 +112,30 @@ def test_exclude(image: np.ndarray) -> None:
     ]
 
 
+@pytest.mark.parametrize("engine", ["exact", "fast"])
+@pytest.mark.parametrize("name", ["blur", "turn", "tone", "warp"])
+def test_the_steps_that_stay_draw_the_same_without_an_excluded_one(
+    image: np.ndarray, name: str, engine: Any
+) -> None:
+    """So that rows of an ablation differ by the step alone: where the step does not fire, the
+    picture is the same."""
+    steps = {
+        "warp": {"transform": "GridDistortion", "p": 0.5},
+        "blur": {"transform": "Blur", "p": 0.5},
+        "tone": {"p": 0.5, "one_of": {"a": {"transform": "CLAHE"}, "b": {"transform": "ToGray"}}},
+        "turn": {"transform": "Rotate", "p": 0.5},
+        "flip": {"transform": "HorizontalFlip", "p": 0.5},
+        "light": {"transform": "RandomBrightnessContrast", "p": 0.5},
+    }
+    whole, without = Augment(steps, engine=engine), Augment(steps, [name], engine=engine)
+    equal = [np.array_equal(whole(image, n), without(image, n)) for n in range(200)]
+    assert 0.3 < np.mean(equal) < 0.7
+    # Not as without the step in the config, whose draws shift.
+    other = Augment({key: step for key, step in steps.items() if key != name}, engine=engine)
+    shifted = [np.array_equal(other(image, n), without(image, n)) for n in range(200)]
+    assert np.mean(shifted) < 0.3
+
+
 def test_exclude_inside_one_of(image: np.ndarray) -> None:
     steps = {
         "turn": {

@@ -174,3 +174,19 @@ def test_memory_format_and_dtype_are_kept() -> None:
 def test_bad_arguments(refused: Refused, arguments: dict[str, float], argument: str) -> None:
     with refused(f"{argument}; allowed: 0"):
         Mix(**arguments)
+
+
+@pytest.mark.parametrize("left_out", ["mixup", "cutmix"])
+def test_a_method_mixes_the_same_without_the_other(left_out: str) -> None:
+    """So that rows of an ablation differ by the method alone."""
+    both, one = Mix(p=0.5), Mix(p=0.5, **{left_out: 0.0})
+    images, seen = batch(), set()
+    for seed in range(40):
+        first, second = (mix(images, np.random.default_rng(seed)) for mix in (both, one))
+        name = kind(images, first.images)
+        seen.add(name)
+        assert first.perm.equal(second.perm)
+        empty_patch = name == "none" and not first.perm.equal(torch.arange(len(images)))
+        if name != left_out and not empty_patch:
+            assert first.images.equal(second.images) and first.lam == second.lam
+    assert len(seen) == 3
