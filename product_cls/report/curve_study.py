@@ -173,23 +173,21 @@ def _points(
 def _causes(experiment: Experiment, row: int) -> np.ndarray:
     """``CAUSES`` of a row, means over its finished runs."""
     runs = [run for run in experiment.runs[row] if run.done]
-    parts = [_causes_of_run(run, experiment.tta) for run in runs]
+    parts = [_causes_of_run(run, experiment) for run in runs]
     return known_mean(np.array(parts).reshape(-1, len(CAUSES)), axis=0)
 
 
-def _causes_of_run(run: ExperimentRun, tta: bool) -> list[float]:
+def _causes_of_run(run: ExperimentRun, experiment: Experiment) -> list[float]:
     curve = read_curve(run, "train/loss_epoch")
     loss = np.nan if curve is None or curve.empty else float(curve.iloc[-1])
     assert run.settings is not None and run.outcome is not None
     predictions = Predictions.load(run.settings.folder.predictions_file("test"))
-    scores = (predictions if tta else predictions.without_tta()).scores
-    single = scores.ndim == 2 and np.allclose(scores.sum(axis=1), 1, atol=1e-3)
-    if not single:  # scores of other tasks are no shares of one class
-        return [loss, np.nan, np.nan]
-    known = np.isin(predictions.id, run_ids := np.sort(predictions.id[predictions.target >= 0]))
-    order = np.argsort(predictions.id[known], kind="stable")
-    confidence = scores.max(axis=1)[known][order]
-    assert len(run_ids) == len(run.outcome.correct)
+    scores = (predictions if experiment.tta else predictions.without_tta()).scores
+    if scores.ndim != 2 or not np.allclose(scores.sum(axis=1), 1, atol=1e-3):
+        return [loss, np.nan, np.nan]  # scores of other tasks are no probabilities of one class
+    order = np.argsort(predictions.id, kind="stable")
+    rows = order[np.searchsorted(predictions.id[order], experiment.pictures.id)]
+    confidence = scores[rows].max(axis=1)
     return [loss, float(confidence.mean()), calibration_error(confidence, run.outcome.correct)]
 
 
