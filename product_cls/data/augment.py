@@ -170,7 +170,7 @@ def _viewpoint_steps(transforms: Sequence[Any]) -> list[ViewpointStep]:
 
 def _build_all(steps: Steps, exclude: Collection[str], prefix: str) -> list[Any]:
     """Transforms of the steps; excluded ones are idle, and those in groups are absent."""
-    transforms = []
+    transforms: list[Any] = []
     for name, step in _present(steps, prefix).items():
         path = f"{prefix}{name}"
         if name in exclude:
