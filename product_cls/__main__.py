@@ -18,6 +18,7 @@ COMMANDS = {
     "quick": ("product_cls.quick", "a first answer about own pictures, within minutes"),
     "export": ("product_cls.export", "write a checkpoint as ONNX"),
     "weights": ("product_cls.weights", "fetch pretrained weights for machines without a network"),
+    "check": ("product_cls.audit.__main__", "find broken, copied and contradictory pictures"),
     "stream": ("product_cls.stream", "write pictures into shards, for data=streaming"),
     "tune": ("product_cls.tune.__main__", "search hyper-parameters with Optuna"),
     "selftrain": (
