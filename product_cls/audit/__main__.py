@@ -80,14 +80,13 @@ def audit_data(words: Sequence[str]) -> "Audit":
     Raises:
         UserError: the words are refused, or the data cannot be read as a table of samples.
     """
-    from tqdm import tqdm
-
     from product_cls import api
     from product_cls.audit.copies import near_copies
     from product_cls.audit.facts import examine
     from product_cls.audit.report import Audit
     from product_cls.config.border import keys_for_node
     from product_cls.core.files import digest
+    from product_cls.core.progress import progress_bar
     from product_cls.data.samples import combined_labels, strata_columns
     from product_cls.training.data_source import build_samples
 
@@ -102,9 +101,9 @@ def audit_data(words: Sequence[str]) -> "Audit":
         texts = combined_labels(samples, columns)
     labels = [str(text) if is_known else None for text, is_known in zip(texts, known, strict=True)]
     paths, most = samples["path"].tolist(), int(config.data.max_pixels)
-    with tqdm(total=len(paths), desc="pictures", unit="picture", disable=None) as bar:
+    with progress_bar(total=len(paths), desc="pictures", unit=" pictures") as bar:
         facts = examine(paths, max_pixels=most, progress=lambda n: bar.update(n - bar.n))
-    with tqdm(desc="alike pairs", unit="pair", disable=None) as bar:
+    with progress_bar(desc="alike pairs", unit=" pairs") as bar:
 
         def told(done: int, total: int) -> None:
             bar.total = total

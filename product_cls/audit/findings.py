@@ -22,7 +22,8 @@ Severity = Literal["error", "warning", "note"]
 TINY = 32  # pixels; a side below it shows no product
 ELONGATED = 3.0  # ratio of the sides, from which on resizing distorts or cuts much
 BLURRED = 4.0  # robust standard deviations below the sharpness of the class
-FEWEST = 5  # pictures of a class whose sharpness has a spread of its own
+LEAST_BLUR = 1.0  # below it in any case: edges of a third of the strength
+FEWEST = 5  # pictures of a class that has a sharpness of its own
 USUAL = ("RGB", "L", "P", "RGBA", "1", "MPO")  # modes that are read without loss
 
 # The kinds, in the order of the page: name -> (severity, title, what to do).
@@ -253,26 +254,33 @@ def _looks(labels: Sequence[str | None], facts: PictureFacts) -> list[Finding]:
             found.append(Finding("elongated", (k,), size))
         if facts.mode[k] not in USUAL:
             found.append(Finding("mode", (k,), str(facts.mode[k])))
-    spread = _spread(facts.sharpness[readable])
+    found += [
+        Finding("blurred", (k,), f"edges have {np.exp(-below):.0%} of the usual strength")
+        for k, below in _blurred(list(by_class.values()), facts.sharpness)
+    ]
     for rows in by_class.values():
-        values = facts.sharpness[rows]
-        own = max(spread, _spread(values)) if len(rows) >= FEWEST else spread
-        middle = float(np.median(values if len(rows) >= FEWEST else facts.sharpness[readable]))
-        for k, value in zip(rows, values, strict=True):
-            below = (middle - value) / max(own, 1e-6)
-            if below >= BLURRED:
-                found.append(Finding("blurred", (k,), f"{below:.1f} deviations below the others"))
         grey = [k for k in rows if facts.grey[k]]
         if grey and len(grey) <= len(rows) / 5:
             found += [Finding("grey", (k,), "no colour") for k in grey]
     return found
 
 
-def _spread(values: np.ndarray) -> float:
-    """Robust standard deviation: 1.48 times the median distance to the median."""
-    if not len(values):
-        return 0.0
-    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+def _blurred(classes: list[list[int]], sharpness: np.ndarray) -> list[tuple[int, float]]:
+    """Pictures far below the sharpness of their class, and by how much.
+
+    The spread is that within classes, pooled over all of them.
+    """
+    everything = [k for rows in classes for k in rows]
+    if not everything:
+        return []
+    middle = float(np.median(sharpness[everything]))
+    below: list[tuple[int, float]] = []
+    for rows in classes:
+        usual = float(np.median(sharpness[rows])) if len(rows) >= FEWEST else middle
+        below += [(k, usual - float(sharpness[k])) for k in rows]
+    spread = 1.4826 * float(np.median([abs(value) for _, value in below]))
+    least = max(BLURRED * spread, LEAST_BLUR)
+    return [(k, value) for k, value in below if value >= least]
 
 
 def _file_names(ids: Sequence[str]) -> list[Finding]:

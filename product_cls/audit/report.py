@@ -128,9 +128,8 @@ class Audit:
             if split not in table:
                 table[split] = 0
         table = table[["train", "val", "test"]].loc[:, lambda t: t.sum() > 0]
-        order = sorted(
-            table.index, key=lambda name: (int(table.loc[name].iloc[0]), natural_key(name))
-        )
+        first = table[table.columns[0]].to_dict()
+        order = sorted(first, key=lambda name: (first[name], natural_key(str(name))))
         return table.loc[order].rename_axis("class").reset_index()
 
     def sections(self) -> list[Section]:
