@@ -93,7 +93,7 @@ def check_ours(name: str, words: list[str], variables: tuple[str, ...]) -> None:
         words = words[2:]
     arguments = importlib.import_module(COMMANDS[name][0]).Arguments
     own = words
-    if name in ("tune", "stream", "quick"):  # the other words are settings of train
+    if name in ("tune", "stream", "quick", "check"):  # the other words are settings of train
         keys = {field.name for field in fields(arguments)}
         own = [word for word in words if word.partition("=")[0] in keys]
         check_settings([word for word in words if word not in own], ())

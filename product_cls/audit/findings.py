@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[Severity, str, str]] = {
     "unreadable": (
         "error",
         "Pictures that cannot be read",
-        "Training stops at them. Replace the files, or train with data.on_unreadable=skip.",
+        "Training stops at them. Replace the files, or train with data.on_unreadable=drop.",
     ),
     "contradiction": (
         "error",

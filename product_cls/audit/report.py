@@ -29,18 +29,24 @@ class Section:
     """A kind of finding on the page.
 
     Attributes:
-        title, severity, todo: of the kind.
+        kind, title, severity, todo: of the kind.
         count: findings.
         findings: the first ones, each with its pictures and a sentence.
         more: how many are only in findings.csv.
     """
 
+    kind: str
     title: str
     severity: str
     todo: str
     count: int
     findings: list[tuple[str, list[Captioned]]]
     more: int
+
+    @property
+    def paired(self) -> bool:
+        """Whether findings are about several pictures each."""
+        return any(len(pictures) > 1 for _, pictures in self.findings)
 
 
 @dataclass
@@ -132,8 +138,12 @@ class Audit:
         order = sorted(first, key=lambda name: (first[name], natural_key(str(name))))
         return table.loc[order].rename_axis("class").reset_index()
 
-    def sections(self) -> list[Section]:
-        """The page's parts, the gravest first."""
+    def sections(self, out: Path) -> list[Section]:
+        """The page's parts, the gravest first.
+
+        Args:
+            out: the folder of the files.
+        """
         sections = []
         for kind, (severity, title, todo) in KINDS.items():
             of_kind = [finding for finding in self.found if finding.kind == kind]
@@ -141,7 +151,8 @@ class Audit:
                 continue
             pictured = [(finding.text, self._pictures(finding)) for finding in of_kind[:PICTURED]]
             more = len(of_kind) - len(pictured)
-            sections.append(Section(title, severity, todo, len(of_kind), pictured, more))
+            todo = in_folder(todo, out)
+            sections.append(Section(kind, title, severity, todo, len(of_kind), pictured, more))
         return sections
 
     def _pictures(self, finding: Finding) -> list[Captioned]:
@@ -151,6 +162,11 @@ class Audit:
             caption = f"{self._name(row)} ({label if label is not None else 'no label'}, {split})"
             pictures.append(Captioned(thumbnail(self.samples["path"].iloc[row]), caption))
         return pictures
+
+
+def in_folder(todo: str, out: Path) -> str:
+    """What to do, with the folder of the files in place of ``FOLDER``."""
+    return todo.replace("FOLDER", str(out))
 
 
 def write_audit(audit: Audit, out: Path) -> list[Path]:
@@ -189,16 +205,17 @@ def write_audit(audit: Audit, out: Path) -> list[Path]:
             tables["folds.csv"] = folds.reset_index()
         except (ValueError, UserError) as error:
             audit.notes.append(f"There is no folds.csv: {reason(error)}.")
+    counts = audit.counts()
+    counts["what to do"] = [in_folder(text, out) for text in counts["what to do"]]
     page = render(
         "audit.html.j2",
         {
             "name": audit.name,
             "headline": audit.headline(),
-            "counts": audit.counts(),
+            "counts": counts,
             "notes": audit.notes,
-            "sections": audit.sections(),
+            "sections": audit.sections(out),
             "classes": tables["classes.csv"].head(50),
-            "out": str(out),
         },
     )
     with results_in(out):
