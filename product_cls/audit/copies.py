@@ -24,7 +24,8 @@ NEIGHBOURS = 3  # most alike pictures of each that are aligned
 SIDE = 128  # at which pictures are aligned, in pixels
 BLUR = 2.0  # standard deviation in pixels, so that another JPEG quality does not count
 MOST_SKEW = 0.12  # of the alignment: more than a crop or another size
-ROWS = 2048  # of the comparison of small copies that are in memory at once
+ROWS = 256  # of the comparison of small copies that are in memory at once
+SEVERAL = 2048  # pairs that are aligned before progress is told
 
 
 def exact_copies(facts: PictureFacts) -> list[list[int]]:
@@ -64,8 +65,8 @@ def near_copies(
         agreed[k] = agreement(one, two)
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        for start in range(0, len(pairs), ROWS):
-            some = range(start, min(start + ROWS, len(pairs)))
+        for start in range(0, len(pairs), SEVERAL):
+            some = range(start, min(start + SEVERAL, len(pairs)))
             list(pool.map(compare, some))
             if progress is not None:
                 progress(some.stop, len(pairs))

@@ -36,12 +36,13 @@ KINDS: dict[str, tuple[Severity, str, str]] = {
     "contradiction": (
         "error",
         "The same shot under different labels",
-        "At least one of the two labels is wrong. Correct it, or remove both pictures.",
+        "At least one of the two labels is wrong. Fill in corrections.csv and train with "
+        "data.corrections=FOLDER/corrections.csv.",
     ),
     "leak": (
         "error",
         "The same shot in training and in validation or test",
-        "Results on such pictures are too good. Remove one of the two.",
+        "Results on such pictures are too good. Drop one of the two in corrections.csv.",
     ),
     "same_number": (
         "error",

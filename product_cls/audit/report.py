@@ -20,6 +20,7 @@ from product_cls.display.outputs import results_in
 from product_cls.report.confused_products import Captioned, thumbnail
 from product_cls.report.page import render
 
+TO_DECIDE = ("unreadable", "contradiction", "leak", "tiny", "blurred", "grey", "mode")
 SHOWN = 2  # examples of each kind on the console
 PICTURED = 12  # findings of each kind with pictures on the page
 
@@ -138,6 +139,26 @@ class Audit:
         order = sorted(first, key=lambda name: (first[name], natural_key(str(name))))
         return table.loc[order].rename_axis("class").reset_index()
 
+    def corrections(self) -> pd.DataFrame:
+        """A line for each picture to decide about, for a person to fill in."""
+        why: dict[int, list[str]] = {}
+        for finding in self.found:
+            for row in finding.rows if finding.kind in TO_DECIDE else ():
+                others = [self._name(other) for other in finding.rows if other != row]
+                twin = f" ({', '.join(others)})" if others else ""
+                why.setdefault(row, []).append(f"{KINDS[finding.kind][1]}{twin}")
+        rows = sorted(why)
+        label = {self.columns: ""} if isinstance(self.columns, str) else {}
+        return pd.DataFrame(
+            {
+                "id": self.samples["id"].iloc[rows].tolist(),
+                "now": [self.labels[row] or "" for row in rows],
+                **label,
+                "drop": "",
+                "why": ["; ".join(why[row]) for row in rows],
+            }
+        )
+
     def sections(self, out: Path) -> list[Section]:
         """The page's parts, the gravest first.
 
@@ -170,8 +191,8 @@ def in_folder(todo: str, out: Path) -> str:
 
 
 def write_audit(audit: Audit, out: Path) -> list[Path]:
-    """Write ``report.html``, ``findings.csv``, ``classes.csv`` and, for training pictures that
-    belong together, ``groups.csv`` and ``folds.csv``.
+    """Write ``report.html``, ``findings.csv``, ``corrections.csv``, ``classes.csv`` and, for
+    training pictures that belong together, ``groups.csv`` and ``folds.csv``.
 
     Args:
         audit: gets notes about files that could not be made.
@@ -185,6 +206,7 @@ def write_audit(audit: Audit, out: Path) -> list[Path]:
     """
     tables = {
         "findings.csv": findings_table(audit.samples, audit.labels, audit.found),
+        "corrections.csv": audit.corrections(),
         "classes.csv": audit.class_counts(),
     }
     ids = audit.samples["id"]

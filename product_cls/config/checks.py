@@ -77,7 +77,7 @@ GROUPS = (
 # Text that may be null, and text that may be empty.
 NULLABLE = (
     *("start", "teacher", "adapt", "monitor", "callbacks.*.monitor", "epochs_from"),
-    *("folds.file", "task.heads.*.*"),
+    *("folds.file", "task.heads.*.*", "data.corrections"),
     *("data.root", "data.file", "data.test", "data.*_column", "data.*_file"),
     *("data.suffix", "data.encoding", "data.separator", "data.subset", "data.splits", "logger.*.*"),
 )

@@ -22,6 +22,7 @@ TEXT = (
     *("data.name", "data.root", "data.file", "data.test", "data.fit", "data.on_*", "data.suffix"),
     *("data.*_column", "data.*_file", "data.train_pictures", "data.difficulty"),
     *("data.encoding", "data.separator", "data.subset", "data.picture_folder"),
+    "data.corrections",
     *(
         "task.label",
         "task.classifier",

@@ -58,6 +58,7 @@ ADDED: dict[str, Any] = {
     "start": None,
     "teacher": None,
     "model.joined": [],
+    "data.corrections": None,
     "finetune.lora": None,
     "finetune.lora_alpha": 16,
     **{f"data.{name}": None for name in ("pitches", "test_pitches", "test_share")},

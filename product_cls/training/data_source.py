@@ -15,6 +15,7 @@ from product_cls.core.errors import UserError
 from product_cls.core.files import digest
 from product_cls.core.names import nfc
 from product_cls.data.class_sizes import small_classes
+from product_cls.data.corrections import apply_corrections
 from product_cls.data.faults import listed
 from product_cls.data.fold_names import ALL, fold_number, view_names
 from product_cls.data.folds import (
@@ -39,12 +40,16 @@ log = logging.getLogger(__name__)
 
 
 def build_samples(config: DictConfig) -> tuple[pd.DataFrame, Task]:
-    """Read the sample table, reduced to ``data.limit``, and fit the task to it.
+    """Read the sample table, corrected by ``data.corrections`` and reduced to ``data.limit``, and
+    fit the task to it.
 
     Raises:
         UserError: the readers or the task refuse the data or the settings.
     """
     samples: pd.DataFrame = build(config.data.samples)
+    if (file := config.data.get("corrections")) is not None:
+        with keys_for_arguments("data"):
+            samples = apply_corrections(samples, Path(str(file)))
     task: Task = build(config.task)
     if config.data.limit is not None:
         with keys_for_node(config.task):

@@ -63,7 +63,12 @@ def test_clean_pictures_have_no_findings(clean: Path, run_command: Command) -> N
     assert status == 0 and table.empty
     assert "24 pictures of 3 classes: 0 errors, 0 warnings, 0 notes." in output
     assert "Nothing was found." in (out / "report.html").read_text()
-    assert sorted(p.name for p in out.iterdir()) == ["classes.csv", "findings.csv", "report.html"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "classes.csv",
+        "corrections.csv",
+        "findings.csv",
+        "report.html",
+    ]
 
 
 def test_planted_faults_are_found(clean: Path, run_command: Command) -> None:
