@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from product_cls.config.command_line import read_command_line
 from product_cls.core.cli import guard, parse_arguments
 from product_cls.core.errors import UserError
 
@@ -51,12 +52,15 @@ def main() -> None:
     if not words:
         raise UserError("quick needs your pictures: quick data=folder data.root=PICTURES.")
     check_words(words)
+    typed = {word.partition("=")[0] for word in words}
+    defaults = [f"{key}={value}" for key, value in DEFAULTS.items() if key not in typed]
+    read_command_line([*defaults, *words])  # refuses what no run can have
     # Imported here, so that --help and errors appear at once.
     from product_cls.display.tables import print_table
     from product_cls.report.held_out import pairs_table, pictures_table, views_table
     from product_cls.report.held_out_report import write_held_out_report
 
-    root, study, folds = probe_folds(words)
+    root, study, folds = probe_folds([*defaults, *words])
     row = study.row(None)
     files, problems = write_held_out_report(study, row, root / "report")
     print(f"{study.headline()}.")
@@ -92,7 +96,7 @@ def probe_folds(words: Sequence[str]) -> "tuple[Path, HeldOutStudy, list[str]]":
     """Train a probe for each fold.
 
     Args:
-        words: of ``product-cls train``.
+        words: of ``product-cls train``, with ``DEFAULTS``.
 
     Returns:
         The folder of the runs, their results on the pictures that they held out, and the words by
@@ -106,8 +110,7 @@ def probe_folds(words: Sequence[str]) -> "tuple[Path, HeldOutStudy, list[str]]":
     from product_cls.report.held_out import read_held_out
     from product_cls.training.data_source import build_folds, build_samples
 
-    typed = {word.partition("=")[0] for word in words}
-    words = [*(f"{key}={value}" for key, value in DEFAULTS.items() if key not in typed), *words]
+    words = list(words)
     config = api.compose(*words)
     samples, task = build_samples(config)
     chosen: list[str] = []

@@ -5,6 +5,9 @@ libraries are not followed.
 """
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -94,3 +97,39 @@ def test_imports_of_imports_are_seen() -> None:
     )
     assert importers["albumentations"].startswith("product_cls.data.")
     assert "scipy" in imported_by("product_cls.report.statistics")
+
+
+REFUSED = {
+    "train data=folder data.root=nowhere": "data.root=nowhere: there is no such folder",
+    "train model.weights=nowhere": "model.weights=nowhere: no such file",
+    "train start=nowhere": "start=nowhere: There is no checkpoint nowhere.",
+    "train augment_engine=quick": "augment_engine=quick; allowed: exact, fast.",
+    "train optimizer.lr=high": "optimizer.lr=high",
+    "quick data=folder data.root=nowhere": "data.root=nowhere: there is no such folder",
+    "check data=folder data.root=nowhere": "data.root=nowhere: there is no such folder",
+    "predict checkpoint=nowhere images=nowhere": "There is no checkpoint nowhere.",
+    "report runs=nowhere": "nowhere",
+}
+CHILD = """
+import sys
+sys.argv = ["product-cls", *sys.argv[1:]]
+from product_cls.__main__ import main
+try:
+    main()
+except SystemExit as error:
+    print(error.code, sorted({"torch", "pytorch_lightning", "timm"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_is_refused_is_refused_before_torch_is_imported(words: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, *words.split()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "2 []\n", done
+    assert REFUSED[words] in done.stderr and done.stderr.count("\n") == 1

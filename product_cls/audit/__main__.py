@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from product_cls.config.command_line import read_command_line
 from product_cls.core.cli import guard, parse_arguments
 from product_cls.core.errors import UserError
 
@@ -38,6 +39,7 @@ def main() -> None:
     if not words:
         raise UserError("check needs your pictures: check data=folder data.root=PICTURES.")
     check_words(words)
+    read_command_line(words)  # refuses what no run can have
     # Imported here, so that --help and errors appear at once.
     from product_cls.audit.report import SHOWN, write_audit
     from product_cls.display.tables import print_table

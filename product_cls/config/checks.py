@@ -37,6 +37,7 @@ CHECKS: dict[str, Allowed] = {
     "exclude": Allowed(OmegaConf.is_list, "a list, exclude=[rotate,cutmix]"),
     "tta": Allowed(OmegaConf.is_list, "a list, tta=[identity,hflip]"),
     "keep": only("best", "last", "average"),
+    "augment_engine": only("exact", "fast"),
     "augment_ramp": Allowed(lambda x: type(x) in (int, float) and 0 <= x <= 1, "0 to 1"),
     "adapt": only("batchnorm", "infomax", None),
     "adapt_share": Allowed(lambda x: type(x) in (int, float) and 0 <= x <= 1, "0 to 1"),

@@ -21,6 +21,7 @@ from product_cls.config.compose import (
     set_of_runs,
     split_config_dirs,
 )
+from product_cls.config.files import check_files
 from product_cls.config.names import check_name
 from product_cls.config.words import typed_words
 from product_cls.core.cli import command_words
@@ -39,7 +40,8 @@ def read_command_line(words: Sequence[str]) -> list[str]:
 
     Raises:
         UserError: an option, key or value that no run can have. Only the words are checked, in a
-            fraction of a second; neither data nor devices are looked at.
+            fraction of a second; data and devices are not looked at, but files that settings name
+            must exist.
     """
     own_conf_folder()
     options, overrides = split_options(words)
@@ -74,6 +76,7 @@ def _check(words: list[str], sweeps: bool) -> None:
     if run.swept:
         raise UserError(set_of_runs(run.swept, words))
     check_settings(run.config)
+    check_files(run.config)
 
 
 def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
