@@ -151,7 +151,7 @@ class Deviation:
         reach = np.abs(self.atoms).max(axis=0)
         reach = reach + np.maximum(self.scale, 1e-9) * abs(stdtrit(self.freedom, min(q, 1 - q)))
         low, high = -reach, reach
-        for _ in range(32):
+        for _ in range(20):  # to a millionth of the reach
             middle = (low + high) / 2
             below = self.cdf(middle) < q
             low, high = np.where(below, middle, low), np.where(below, high, middle)
