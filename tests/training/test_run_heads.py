@@ -136,11 +136,11 @@ def test_predict_names_each_head(
 
 
 def test_learned_weights_train_and_survive_an_interruption(tmp_path: Path, people: Path) -> None:
-    overrides = (*PEOPLE, "task.uncertainty=true", "trainer.max_epochs=2", "optimizer.lr=0.01")
+    overrides = (*PEOPLE, "task.uncertainty=true", "trainer.max_epochs=2", "optimizer.lr=0.05")
     whole = train(tmp_path / "whole", people, *overrides)
     broken = train_interrupted(tmp_path / "broken", people, *overrides, epoch=1)
     learnt = weights(whole)["network.head.raw"]
-    assert learnt.shape == (3,) and (learnt != 0).all() and learnt.abs().max() > 1e-3
+    assert learnt.shape == (3,) and learnt.abs().min() > 1e-3
     for name, value in weights(whole).items():
         assert value.equal(weights(broken)[name]), name
     assert broken.metrics()["val"] == whole.metrics()["val"]
